@@ -1,0 +1,1 @@
+"""Unsupervised panoptic segmentation of street scenes."""

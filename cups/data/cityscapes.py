@@ -1,0 +1,132 @@
+"""Cityscapes layout: finding frames, reading ground truth (evaluation only), the validation dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cups.data.utils import image_tensor
+from cups.errors import UserError
+from cups.ops.png import read_ids, read_image
+from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
+from cups.taxonomy import VOID, ClassSet, class_set
+
+IMAGE_SUFFIX = "_leftImg8bit.png"
+FIRST_NUMBERED_ID = 1000
+"""In gtFine instanceIds, values from here on are `label id * 1000 + number`; below it, bare label ids."""
+
+
+@dataclass(frozen=True)
+class GroundTruthFrame:
+    """Paths of one frame with ground truth; `stem` is `{city}_{seq:06}_{frame:06}`."""
+
+    stem: str
+    image: Path
+    label_ids: Path
+    instance_ids: Path
+
+
+def ground_truth_paths(root: Path, split: str, city: str, stem: str) -> tuple[Path, Path]:
+    """Return the paths of labelIds and instanceIds of a frame."""
+    folder = root / "gtFine" / split / city
+    return folder / f"{stem}_gtFine_labelIds.png", folder / f"{stem}_gtFine_instanceIds.png"
+
+
+def list_ground_truth_frames(root: Path, split: str) -> list[GroundTruthFrame]:
+    """Return the frames of a split that have an image and ground truth, sorted by name.
+
+    Raises:
+        UserError: missing folder, no images, or an image without its ground truth.
+    """
+    folder = root / "leftImg8bit" / split
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder; give the Cityscapes root with --data_root or DATA.ROOT_VAL"
+        )
+    frames = []
+    for image in sorted(folder.glob(f"*/*{IMAGE_SUFFIX}")):
+        stem = image.name[: -len(IMAGE_SUFFIX)]
+        labels, instances = ground_truth_paths(root, split, image.parent.name, stem)
+        for path in (labels, instances):
+            if not path.is_file():
+                raise UserError(f"{path}: no such file; unpack gtFine beside leftImg8bit")
+        frames.append(GroundTruthFrame(stem, image, labels, instances))
+    if not frames:
+        raise UserError(f"{folder}: no *{IMAGE_SUFFIX} inside; check the data set")
+    return frames
+
+
+def read_panoptic_target(label_ids: Path, instance_ids: Path, classes: ClassSet) -> np.ndarray:
+    """Read ground truth as a panoptic map: (H, W, 2) int64 of (class, instance).
+
+    Void is (255, 0). Numbered things get instances 1..n per image; a thing pixel without a number (a group
+    region) keeps instance 0, which the metric's standard rule treats as a crowd.
+
+    Raises:
+        UserError: unreadable files, or two files of different sizes.
+    """
+    labels, instances = read_ids(label_ids), read_ids(instance_ids)
+    if labels.shape != instances.shape:
+        raise UserError(
+            f"{instance_ids}: size {instances.shape} differs from labelIds {labels.shape}; unpack gtFine again"
+        )
+    category = classes.from_id[labels.astype(np.uint8)].astype(np.int64)
+    numbered = (instances >= FIRST_NUMBERED_ID) & np.isin(category, classes.things)
+    values, inverse = np.unique(np.where(numbered, instances, 0), return_inverse=True)
+    # Number the objects from 1 whether or not the value 0 (no object) occurs.
+    instance = inverse.reshape(labels.shape) + (0 if values[0] == 0 else 1)
+    return np.stack((category, instance), axis=-1)
+
+
+class CityscapesPanopticValidation(Dataset[dict[str, object]]):
+    """Images with panoptic ground truth, for evaluation.
+
+    Args:
+        root: Cityscapes root.
+        split: folder under `leftImg8bit` and `gtFine`.
+        num_classes: 27, 19 or 7.
+        scale: resize factor of image and labels.
+        crop: centre crop (H, W) after resizing, or None; smaller frames are padded with 0 and void.
+
+    Items: `{"image": (3, H, W) float32 RGB 0-1, "target": (H, W, 2) int64, "name": str}`.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str = "val",
+        num_classes: int = 19,
+        scale: float = 1.0,
+        crop: tuple[int, int] | None = None,
+        max_images: int | None = None,
+    ) -> None:
+        self.frames = list_ground_truth_frames(Path(root), split)[:max_images]
+        self.classes = class_set(num_classes)
+        self.scale = scale
+        self.crop = crop
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        frame = self.frames[index]
+        image = image_tensor(read_image(frame.image))
+        target = torch.from_numpy(read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes))
+        if image.shape[-2:] != target.shape[:2]:
+            raise UserError(f"{frame.label_ids}: size differs from {frame.image.name}; unpack gtFine again")
+        image, target = self._geometry(image, target.permute(2, 0, 1))
+        return {"image": image, "target": target.permute(1, 2, 0).contiguous(), "name": frame.stem}
+
+    def _geometry(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        size = scaled_size((image.shape[-2], image.shape[-1]), self.scale)
+        image, target = resize_image(image, size), resize_ids(target, size)
+        if self.crop is None:
+            return image, target
+        category = center_crop_or_pad(target[0], self.crop, VOID)
+        instance = center_crop_or_pad(target[1], self.crop, 0)
+        return center_crop_or_pad(image, self.crop, 0.0), torch.stack((category, instance))

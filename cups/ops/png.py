@@ -1,0 +1,85 @@
+"""Lossless reading and atomic writing of images and id maps."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cups.errors import UserError
+
+
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: readers never see half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_complete_png(path: Path) -> bool:
+    """Return whether a PNG file was written to its end (its last chunk is IEND)."""
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell() < 20:
+            return False
+        file.seek(-8, os.SEEK_END)
+        return file.read(4) == b"IEND"
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the folder and the split")
+    # OpenCV fills the missing rows of a truncated PNG silently: check its end first.
+    if path.suffix.lower() == ".png" and not is_complete_png(path):
+        raise UserError(f"{path}: truncated PNG; copy or generate the file again")
+    array = cv2.imdecode(np.fromfile(path, dtype=np.uint8), flags)
+    if array is None:
+        raise UserError(f"{path}: cannot be decoded as an image; copy or generate the file again")
+    return array
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: missing, truncated or undecodable file.
+    """
+    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """Read an id map: (H, W) uint8 or uint16, bit for bit as stored.
+
+    Raises:
+        UserError: missing, truncated, undecodable or multi-channel file.
+    """
+    ids = _decode(path, cv2.IMREAD_UNCHANGED)
+    if ids.ndim != 2:
+        raise UserError(f"{path}: has {ids.shape[2]} channels, an id map has one; generate the file again")
+    return ids
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """Write (H, W) uint8/uint16 ids or (H, W, 3) uint8 RGB as PNG, atomically.
+
+    Raises:
+        TypeError: for any other dtype (ids are integers, never floats).
+    """
+    if array.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"PNG files hold uint8 or uint16, not {array.dtype}")
+    pixels = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if array.ndim == 3 else array
+    _, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    atomic_write(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
