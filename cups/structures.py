@@ -86,7 +86,7 @@ class OverlapTable:
 
 
 def boxes_from_masks(masks: Tensor) -> Tensor:
-    """Return tight boxes of masks: (N, H, W) bool -> (N, 4) float32 XYXY in pixels, right and bottom exclusive.
+    """Return tight boxes of masks: (N, H, W) bool -> (N, 4) float32 XYXY pixels, far sides exclusive.
 
     The +1 on the far side matters: a one-pixel object must not have zero area (an RPN that is shown such a
     box makes every anchor positive). Empty masks give the box (0, 0, 0, 0).

@@ -128,7 +128,7 @@ def class_set(num_classes: int) -> ClassSet:
 
 
 def class27_to_train_id() -> np.ndarray:
-    """Return (256,) uint8: 27-class index (Cityscapes id - 7) -> trainId, 255 where the 19 classes ignore it."""
+    """Return (256,) uint8: 27-class index (Cityscapes id - 7) -> trainId, 255 where the 19 ignore it."""
     table = np.full(256, VOID, dtype=np.uint8)
     table[:27] = class_set(19).from_id[FIRST_EVALUATED_ID : FIRST_EVALUATED_ID + 27]
     return table

@@ -72,7 +72,7 @@ def main() -> int:
     digest = hashlib.sha256(args.archive.read_bytes()).hexdigest()
     if digest != args.sha256:
         print(
-            f"{args.archive}: sha256 is {digest}, expected {args.sha256}; download it again", file=sys.stderr
+            f"{args.archive}: sha256 is {digest}, not {args.sha256}; download it again", file=sys.stderr
         )
         return 2
     modules = python_modules(args.archive)

@@ -1,0 +1,8 @@
+"""Data sets: Cityscapes, pseudo-labels in the CUPS format, toy streets, plain folders."""
+
+from cups.data.cityscapes import CityscapesPanopticValidation
+from cups.data.pseudo_label_dataset import PseudoLabelDataset
+from cups.data.sampling import Draw, StepSampler
+from cups.data.utils import ImageFolder
+
+__all__ = ["CityscapesPanopticValidation", "Draw", "ImageFolder", "PseudoLabelDataset", "StepSampler"]

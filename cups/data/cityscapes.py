@@ -45,9 +45,7 @@ def list_ground_truth_frames(root: Path, split: str) -> list[GroundTruthFrame]:
     """
     folder = root / "leftImg8bit" / split
     if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; give the Cityscapes root with --data_root or DATA.ROOT_VAL"
-        )
+        raise UserError(f"{folder}: no such folder; give the Cityscapes root with --data_root")
     frames = []
     for image in sorted(folder.glob(f"*/*{IMAGE_SUFFIX}")):
         stem = image.name[: -len(IMAGE_SUFFIX)]
@@ -73,7 +71,7 @@ def read_panoptic_target(label_ids: Path, instance_ids: Path, classes: ClassSet)
     labels, instances = read_ids(label_ids), read_ids(instance_ids)
     if labels.shape != instances.shape:
         raise UserError(
-            f"{instance_ids}: size {instances.shape} differs from labelIds {labels.shape}; unpack gtFine again"
+            f"{instance_ids}: size {instances.shape}, labelIds {labels.shape}; unpack gtFine again"
         )
     category = classes.from_id[labels.astype(np.uint8)].astype(np.int64)
     numbered = (instances >= FIRST_NUMBERED_ID) & np.isin(category, classes.things)

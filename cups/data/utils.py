@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from cups.errors import UserError
 from cups.ops.png import read_image
@@ -49,55 +48,3 @@ class ImageFolder(Dataset[dict[str, object]]):
         path = self.files[index]
         name = str(path.relative_to(self.folder).with_suffix(""))
         return {"image": image_tensor(read_image(path)), "name": name}
-
-
-class StepSampler(Sampler[int]):
-    """Indices for a fixed number of optimisation steps, as one long epoch, the same on every machine.
-
-    Each pass over the data is a fresh seeded permutation; ranks take every `world_size`-th index, so under DDP
-    no frame is seen twice before all were seen once. Starting at `first_step` continues the very sequence
-    that an interrupted run would have had.
-
-    Args:
-        num_samples: length of the data set.
-        batch_size: samples per step and rank (times accumulated micro-batches).
-        steps: optimisation steps of the whole run.
-        first_step: step to start from.
-    """
-
-    def __init__(
-        self,
-        num_samples: int,
-        batch_size: int,
-        steps: int,
-        seed: int = 0,
-        first_step: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.steps = steps
-        self.seed = seed
-        self.first_step = first_step
-        self.rank = rank
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        return max(0, self.steps - self.first_step) * self.batch_size
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.first_step * self.batch_size
-        permutation, current_pass = np.empty(0, dtype=np.int64), -1
-        for count in range(first, self.steps * self.batch_size):
-            position = count * self.world_size + self.rank
-            which_pass, offset = divmod(position, self.num_samples)
-            if which_pass != current_pass:
-                permutation = np.random.default_rng((self.seed, which_pass)).permutation(self.num_samples)
-                current_pass = which_pass
-            yield int(permutation[offset])
-
-
-def identity_collate(batch: Sequence[object]) -> list[object]:
-    """Keep a batch as a list: instances per frame differ in number."""
-    return list(batch)

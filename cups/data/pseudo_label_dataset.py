@@ -1,0 +1,262 @@
+"""Pseudo-labels in the CUPS format as training samples.
+
+The alignment rule: image and labels pass through the same geometry, whatever size the label files have.
+Scaling the image alone and cropping both, as upstream does, displaces labels stored at image size by up to
+384 pixels at 1024x2048.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cups.data.sampling import Draw
+from cups.data.utils import IMAGE_SUFFIXES, image_tensor
+from cups.errors import UserError
+from cups.ops.png import read_ids, read_image
+from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
+from cups.structures import Sample, ThingStuffSplit
+from cups.taxonomy import VOID
+
+SEMANTIC_SUFFIX = "_leftImg8bit_semantic.png"
+INSTANCE_SUFFIX = "_leftImg8bit_instance.png"
+ALL_PIXELS = "distribution all pixels"
+INSIDE_INSTANCES = "distribution inside object proposals"
+IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
+SPLITS = ("train", "train_extra", "val", "test")
+
+
+def align_labels(
+    labels: Tensor, raw_size: tuple[int, int], size: tuple[int, int], name: str = "labels"
+) -> Tensor:
+    """Bring an id map to the size that the image has after scaling.
+
+    Args:
+        labels: (H, W) integer ids as stored.
+        raw_size: (H, W) of the image file.
+        size: (H, W) of the image after `DATA.SCALE`.
+        name: file named in the error.
+
+    Returns:
+        (size) ids: unchanged at `size`, nearest-resized once from `raw_size` or the same aspect ratio.
+
+    Raises:
+        UserError: a size whose aspect ratio is not the image's within one pixel.
+    """
+    height, width = labels.shape
+    if (height, width) == size:
+        return labels
+    if abs(width * raw_size[0] / raw_size[1] - height) > 1.0:
+        raise UserError(
+            f"{name}: size {height}x{width} does not fit the image {raw_size[0]}x{raw_size[1]}; "
+            "generate the pseudo-labels from these images"
+        )
+    return resize_ids(labels, size)
+
+
+def load_statistics(folder: Path) -> tuple[Tensor, Tensor]:
+    """Sum the `.pt` files of a pseudo-label folder: pixels per pseudo-class, all and inside instances.
+
+    Returns:
+        Two (num_pseudo_classes,) float64 tensors.
+
+    Raises:
+        UserError: no statistics, or files that do not hold them.
+    """
+    files = sorted(folder.glob("*.pt"))
+    if not files:
+        raise UserError(f"{folder}: no .pt statistics; run pseudo_labels/convert_to_cups_format.py")
+    totals: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            stored = torch.load(file, map_location="cpu", weights_only=True)
+            parts = {key: stored[key].double() for key in (ALL_PIXELS, INSIDE_INSTANCES)}
+        except (KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"{file}: not pseudo-label statistics ({reason}); convert again") from None
+        for key, value in parts.items():
+            if key in totals and totals[key].shape != value.shape:
+                raise UserError(
+                    f"{file}: another number of pseudo-classes than its neighbours; convert again"
+                )
+            totals[key] = totals.get(key, torch.zeros_like(value)) + value
+    return totals[ALL_PIXELS], totals[INSIDE_INSTANCES]
+
+
+def thing_stuff_split(all_pixels: Tensor, inside: Tensor, threshold: float) -> ThingStuffSplit:
+    """Derive things and stuff from label statistics (CUPS, Hahn et al. 2025).
+
+    The share of each pseudo-class inside instance masks, sorted falling and normalised to sum 1: classes
+    above `threshold` are things. Both tuples keep that order. Classes without a pixel come last, as stuff.
+
+    Raises:
+        UserError: when no class, or every class, would be a thing.
+    """
+    ratio = inside / (all_pixels + 1e-6)
+    share = (ratio / ratio.sum().clamp(min=1e-12)).tolist()
+    order = sorted(range(len(share)), key=lambda index: (-share[index], index))
+    things = tuple(index for index in order if share[index] > threshold)
+    stuffs = tuple(index for index in order if share[index] <= threshold)
+    if not things or not stuffs:
+        kind = "things" if not things else "stuff"
+        raise UserError(
+            f"DATA.THING_STUFF_THRESHOLD is {threshold}: no pseudo-class is left as {kind}; "
+            f"the shares run from {min(share):.3f} to {max(share):.3f}"
+        )
+    return ThingStuffSplit(things, stuffs)
+
+
+class PseudoLabelDataset(Dataset[Sample]):
+    """Frames with pseudo-labels in the CUPS format.
+
+    Args:
+        root: data root with `leftImg8bit/` or `leftImg8bit_sequence/`, or a plain folder of images.
+        pseudo_root: flat folder of `*_semantic.png`, `*_instance.png` and `*.pt`.
+        scale: resize factor that brings the image to training size.
+        crop: centre crop (H, W) after scaling; smaller frames are padded (image 0, semantic void).
+        thing_stuff_threshold: see `thing_stuff_split`.
+        ignore_unknown_things: thing pixels outside every instance become void, not "some thing".
+        only_non_empty: leave out frames without an instance.
+        augment: `(sample, generator) -> sample`, seeded per draw; needs `Draw` indices.
+
+    Raises:
+        UserError: missing folders or images, no labels, or files that do not fit each other.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        pseudo_root: Path | str,
+        scale: float = 0.625,
+        crop: tuple[int, int] = (640, 1280),
+        thing_stuff_threshold: float = 0.08,
+        ignore_unknown_things: bool = False,
+        only_non_empty: bool = True,
+        max_images: int | None = None,
+        augment: Callable[[Sample, torch.Generator], Sample] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.root, self.pseudo_root = Path(root), Path(pseudo_root)
+        self.scale, self.crop = scale, crop
+        self.ignore_unknown_things = ignore_unknown_things
+        self.augment, self.seed = augment, seed
+        self.stems = self._list_stems(only_non_empty)[:max_images]
+        self.all_pixels, self.inside = load_statistics(self.pseudo_root)
+        self.split = thing_stuff_split(self.all_pixels, self.inside, thing_stuff_threshold)
+        self._plain_images = self._index_plain_images()
+        # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
+        self._to_channel = torch.full((65536,), VOID, dtype=torch.int64)
+        self._to_thing = torch.full((65536,), -1, dtype=torch.int64)
+        for index, pseudo_class in enumerate(self.split.things):
+            self._to_channel[pseudo_class] = 0
+            self._to_thing[pseudo_class] = index
+        for index, pseudo_class in enumerate(self.split.stuffs):
+            self._to_channel[pseudo_class] = index + 1
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def __getitem__(self, draw: int | Draw) -> Sample:
+        index, number = draw if isinstance(draw, Draw) else (draw, draw)
+        sample = self.load(index)
+        if self.augment is None:
+            return sample
+        seed = int(np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)[0] >> 1)
+        return self.augment(sample, torch.Generator().manual_seed(seed))
+
+    def load(self, index: int) -> Sample:
+        """Return one frame, scaled and cropped, without augmentation."""
+        stem = self.stems[index]
+        image = image_tensor(read_image(self.image_path(stem)))
+        raw_size = (image.shape[-2], image.shape[-1])
+        size = scaled_size(raw_size, self.scale)
+        semantic, instance = (
+            align_labels(_read_labels(path), raw_size, size, str(path))
+            for path in (
+                self.pseudo_root / f"{stem}{suffix}" for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)
+            )
+        )
+        return self._to_sample(
+            center_crop_or_pad(resize_image(image, size), self.crop, 0.0),
+            center_crop_or_pad(semantic, self.crop, VOID),
+            center_crop_or_pad(instance, self.crop, 0),
+            stem,
+        )
+
+    def _to_sample(self, image: Tensor, semantic: Tensor, instance: Tensor, stem: str) -> Sample:
+        sem_seg = self._to_channel[semantic]
+        ids, inverse = torch.unique(instance, return_inverse=True)
+        thing_of = self._majority_things(semantic, inverse, len(ids))
+        thing_of[ids == 0] = -1
+        if self.ignore_unknown_things:
+            sem_seg[(sem_seg == 0) & (instance == 0)] = VOID
+        # An instance of a stuff pseudo-class is contradictory evidence: it teaches neither head.
+        sem_seg[(thing_of[inverse] < 0) & (instance > 0)] = VOID
+        kept = torch.nonzero(thing_of >= 0).flatten()
+        return Sample(image, sem_seg, inverse == kept[:, None, None], thing_of[kept], stem)
+
+    def _majority_things(self, semantic: Tensor, inverse: Tensor, count: int) -> Tensor:
+        """Return (count,) int64: thing index of each instance's most frequent pseudo-class, -1 for stuff."""
+        size = int(semantic.max()) + 1
+        votes = torch.bincount((inverse * size + semantic).flatten(), minlength=count * size)
+        return self._to_thing[votes.reshape(count, size).argmax(dim=1)]
+
+    def image_path(self, stem: str) -> Path:
+        """Return the image of a frame, from the Cityscapes layout or a plain folder.
+
+        Raises:
+            UserError: when it is nowhere.
+        """
+        if stem in self._plain_images:
+            return self._plain_images[stem]
+        city = stem.split("_")[0]
+        for folder in IMAGE_FOLDERS:
+            for split in SPLITS:
+                path = self.root / folder / split / city / f"{stem}_leftImg8bit.png"
+                if path.is_file():
+                    return path
+        raise UserError(
+            f"{self.root}: no image for {stem}{SEMANTIC_SUFFIX}; check --data_root and --pseudo_root"
+        )
+
+    def _index_plain_images(self) -> dict[str, Path]:
+        if any((self.root / folder).is_dir() for folder in IMAGE_FOLDERS):
+            return {}
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: no such folder; give the data root with --data_root")
+        return {p.stem: p for p in sorted(self.root.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
+
+    def _list_stems(self, only_non_empty: bool) -> list[str]:
+        if not self.pseudo_root.is_dir():
+            raise UserError(f"{self.pseudo_root}: no such folder; give the pseudo-labels with --pseudo_root")
+        stems = sorted(p.name[: -len(SEMANTIC_SUFFIX)] for p in self.pseudo_root.glob(f"*{SEMANTIC_SUFFIX}"))
+        if not stems:
+            raise UserError(f"{self.pseudo_root}: holds no *{SEMANTIC_SUFFIX}; run convert_to_cups_format.py")
+        for stem in stems:
+            path = self.pseudo_root / f"{stem}{INSTANCE_SUFFIX}"
+            if not path.is_file():
+                raise UserError(f"{path}: no such file; convert the pseudo-labels again")
+        if not only_non_empty:
+            return stems
+        with ThreadPoolExecutor() as pool:
+            non_empty = list(pool.map(self._has_instance, stems))
+        kept = [stem for stem, keep in zip(stems, non_empty, strict=True) if keep]
+        if not kept:
+            raise UserError(
+                f"{self.pseudo_root}: no frame has an instance; regenerate them, "
+                "or set DATA.ONLY_NON_EMPTY_SAMPLES False"
+            )
+        return kept
+
+    def _has_instance(self, stem: str) -> bool:
+        return bool(read_ids(self.pseudo_root / f"{stem}{INSTANCE_SUFFIX}").any())
+
+
+def _read_labels(path: Path) -> Tensor:
+    return torch.from_numpy(read_ids(path).astype(np.int64))
