@@ -1,0 +1,139 @@
+"""Where a folder of files came from, and whether ground truth was read anywhere on the way.
+
+Each output folder of a step holds `provenance.json`. The fact `uses_ground_truth` is carried from inputs and
+weights to outputs: true if anything upstream used labels, null if nobody knows, false only if all is known.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cups.errors import UserError
+from cups.ops.png import atomic_write
+
+FILE_NAME = "provenance.json"
+SCHEMA = 1
+_PACKAGE = "unsupervised-panoptic-segmentation"
+_GROUND_TRUTH_FOLDERS = frozenset({"gtFine", "gtCoarse", "gtBbox3d"})
+_WRITTEN_BY_US = ("features_", "pseudo_", "codes_", "depth_", "cause_", "cups_pseudo_labels")
+
+
+@cache
+def code_version() -> str:
+    """Return the package version, the short git hash in a checkout, and "+dirty" if it is modified."""
+    try:
+        version = metadata.version(_PACKAGE)
+    except metadata.PackageNotFoundError:
+        version = "unknown"
+    commit = _git("rev-parse", "--short", "HEAD")
+    if not commit:
+        return version
+    dirty = "+dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    return f"{version} {commit}{dirty}"
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def read_provenance(folder: Path) -> dict[str, Any] | None:
+    """Return the content of `folder/provenance.json`, or None when there is none.
+
+    Raises:
+        UserError: the file is not valid JSON.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}); run the step that wrote the folder again"
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no JSON object; run the step that wrote the folder again")
+    return content
+
+
+def any_ground_truth(facts: Sequence[bool | None]) -> bool | None:
+    """Combine facts: True if one is True, else None (unknown) if one is None, else False."""
+    if True in facts:
+        return True
+    return None if None in facts else False
+
+
+def describe_input(path: Path) -> dict[str, Any]:
+    """Return `{"path", "uses_ground_truth", "provenance"}` of an input folder (or a file inside one).
+
+    Raw data without provenance (images, disparity, cameras, one's own folder) counts as label-free; a folder
+    that a step of ours writes but that has lost its `provenance.json` is unknown (None); gtFine is a label.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() or not path.suffix else path.parent
+    provenance = read_provenance(folder)
+    fact: bool | None
+    if provenance is not None:
+        fact = provenance.get("uses_ground_truth")
+    elif _GROUND_TRUTH_FOLDERS & set(path.parts):
+        fact = True
+    else:
+        fact = None if folder.name.startswith(_WRITTEN_BY_US) else False
+    return {"path": str(path), "uses_ground_truth": fact, "provenance": provenance}
+
+
+def write_provenance(
+    folder: Path,
+    *,
+    script: str,
+    arguments: Mapping[str, Any],
+    inputs: Sequence[Path] = (),
+    weights: Sequence[Mapping[str, Any]] = (),
+    uses_ground_truth: bool | None = False,
+) -> dict[str, Any]:
+    """Write `folder/provenance.json` atomically and return its content.
+
+    Args:
+        folder: output folder of the step; made if missing.
+        script: name of the step.
+        arguments: its settings; values that JSON lacks (paths) are stored as text.
+        inputs: folders (or files) that were read; each is listed with its own provenance.
+        weights: checkpoints that were used, as entries of `refs/weights.yaml`; their `uses_ground_truth`
+            (None or missing = unknown) counts.
+        uses_ground_truth: whether this step itself read labels (None: unknown).
+    """
+    described = [describe_input(path) for path in inputs]
+    facts = [uses_ground_truth]
+    facts += [entry["uses_ground_truth"] for entry in described]
+    facts += [weight.get("uses_ground_truth") for weight in weights]
+    content = {
+        "schema": SCHEMA,
+        "script": script,
+        "code_version": code_version(),
+        "uses_ground_truth": any_ground_truth(facts),
+        "arguments": _plain(arguments),
+        "inputs": described,
+        "weights": [_plain(weight) for weight in weights],
+    }
+    text = json.dumps(content, indent=2, default=str) + "\n"
+    atomic_write(Path(folder) / FILE_NAME, lambda temporary: temporary.write_text(text))
+    return content
+
+
+def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(mapping), default=str))
