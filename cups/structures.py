@@ -73,14 +73,17 @@ class OverlapTable:
     """What panoptic quality needs of one image: segments and their pairwise overlaps, no pixels.
 
     Attributes:
-        pred_category, pred_area: (P,) int64, category (void = 255 or the void id given) and area in pixels.
-        target_category, target_area: (T,) int64.
+        pred_category, pred_instance, pred_area: (P,) int64; category (void = 255 or the void id given), instance
+            (0 is none) and area in pixels.
+        target_category, target_instance, target_area: (T,) int64.
         pairs: (M, 3) int64 rows (predicted segment, target segment, overlap in pixels), overlap > 0.
     """
 
     pred_category: np.ndarray
+    pred_instance: np.ndarray
     pred_area: np.ndarray
     target_category: np.ndarray
+    target_instance: np.ndarray
     target_area: np.ndarray
     pairs: np.ndarray
 
