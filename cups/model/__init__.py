@@ -1,0 +1,18 @@
+"""The panoptic network of Stage 2 and 3, on detectron2."""
+
+from cups.detectron2_compat import prepare
+
+prepare()  # before any module below imports detectron2
+
+from cups.model.inputs import panoptic_from_output, to_detectron2  # noqa: E402
+from cups.model.model import (  # noqa: E402
+    panoptic_cascade_mask_r_cnn,
+    panoptic_cascade_mask_r_cnn_from_checkpoint,
+)
+
+__all__ = [
+    "panoptic_cascade_mask_r_cnn",
+    "panoptic_cascade_mask_r_cnn_from_checkpoint",
+    "panoptic_from_output",
+    "to_detectron2",
+]

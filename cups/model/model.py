@@ -1,0 +1,145 @@
+"""Builders of the Panoptic Cascade Mask R-CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+from torch import nn
+
+from cups.checkpoint import class_counts, load_checkpoint, load_into, load_trunk
+from cups.errors import UserError
+from cups.model import modeling
+
+CONFIG_DIR = Path(__file__).parent
+DEFAULT_CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
+
+__all__ = [
+    "load_config",
+    "modeling",
+    "panoptic_cascade_mask_r_cnn",
+    "panoptic_cascade_mask_r_cnn_from_checkpoint",
+]
+
+
+def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[Any] = ()) -> CfgNode:
+    """Return detectron2's config tree with our keys, a model YAML and KEY VALUE overrides merged in.
+
+    Args:
+        model_config: name of a YAML beside this module, or a path.
+        overrides: KEY, VALUE, KEY, VALUE, ... of detectron2's tree.
+
+    Raises:
+        UserError: for a missing file, an unknown key or an impossible value.
+    """
+    cfg = get_cfg()
+    cfg.MODEL.ROI_HEADS.USE_DROPLOSS = False
+    cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH = 0.4
+    cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = []
+    cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION = 0.0
+    path = CONFIG_DIR / model_config
+    if not path.is_file() and Path(model_config).is_file():
+        path = Path(model_config)
+    if not path.is_file():
+        names = ", ".join(sorted(found.name for found in CONFIG_DIR.glob("*.yaml")))
+        raise UserError(f"{model_config}: no such model config; give a path or one of {names}")
+    try:
+        cfg.merge_from_file(str(path))
+        cfg.merge_from_list(list(overrides))
+    except (KeyError, AssertionError, ValueError) as error:
+        reason = str(error).strip("'\"").splitlines()[0]
+        raise UserError(f"{path.name} or model overrides: {reason}; use detectron2's config keys") from error
+    return cfg
+
+
+def panoptic_cascade_mask_r_cnn(
+    num_clusters_things: int,
+    num_clusters_stuffs: int,
+    confidence_threshold: float = 0.5,
+    *,
+    model_config: str | Path = DEFAULT_CONFIG,
+    model_overrides: Sequence[Any] = (),
+    backbone_checkpoint: str | Path | None = None,
+    class_weights: Sequence[float] | None = None,
+    use_drop_loss: bool = False,
+    drop_loss_iou_threshold: float = 0.4,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """Build the network (Kirillov et al. 2019; Cai and Vasconcelos 2018; Hahn et al., CUPS, CVPR 2025).
+
+    Args:
+        num_clusters_things: T, thing pseudo-classes.
+        num_clusters_stuffs: S + 1, stuff pseudo-classes and the generic thing channel (channel 0).
+        confidence_threshold: lowest score of a detection, and of an instance in the panoptic map.
+        model_config: YAML in `cups/model/`, or a path.
+        model_overrides: KEY VALUE pairs of detectron2's config.
+        backbone_checkpoint: self-supervised ResNet weights (.pkl or .pth); random weights without.
+        class_weights: (S + 1,) weights of the semantic loss, index 0 the generic thing class.
+        use_drop_loss, drop_loss_iou_threshold: DropLoss of the cascade heads.
+        device: where the network is built.
+
+    Returns:
+        Module in training mode. Training: inputs of `to_detectron2` -> named losses. Evaluation: `[{"image":
+        (3, H, W) float RGB 0-1, "height", "width"}]` -> `[{"sem_seg", "instances", "panoptic_seg"}]`.
+    """
+    cfg = load_config(model_config, model_overrides)
+    cfg.MODEL.DEVICE = str(device)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_clusters_things
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = num_clusters_stuffs
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = confidence_threshold
+    cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = confidence_threshold
+    cfg.MODEL.ROI_HEADS.USE_DROPLOSS = use_drop_loss
+    cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH = drop_loss_iou_threshold
+    cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = [] if class_weights is None else [float(w) for w in class_weights]
+    _choose_norm(cfg, torch.device(device))
+    model = build_model(cfg)
+    if backbone_checkpoint is not None:
+        load_trunk(model, backbone_checkpoint)
+    return model
+
+
+def _choose_norm(cfg: CfgNode, device: torch.device) -> None:
+    """Synchronised BatchNorm exists on CUDA between processes only; the names of its weights are BN's."""
+    synchronised = device.type == "cuda" and dist.is_available() and dist.is_initialized()
+    if not synchronised:
+        for node in (cfg.MODEL.RESNETS, cfg.MODEL.FPN):
+            node.NORM = "BN" if node.NORM == "SyncBN" else node.NORM
+
+
+def panoptic_cascade_mask_r_cnn_from_checkpoint(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    confidence_threshold: float = 0.5,
+    *,
+    prefer_teacher: bool = False,
+) -> tuple[nn.Module, int, int]:
+    """Open a published CUPS checkpoint or one of ours.
+
+    The class counts come from the weights, the architecture from `hyper_parameters["model"]`
+    (`model_config`, `model_overrides`) where our trainer stored it, else it is the published one.
+
+    Returns:
+        (network in evaluation mode, T things, S stuffs without the generic thing channel).
+
+    Raises:
+        UserError: if the file is not such a checkpoint.
+    """
+    checkpoint = load_checkpoint(path, prefer_teacher)
+    things, stuffs = class_counts(checkpoint.state, checkpoint.path)
+    stored = checkpoint.hyper_parameters.get("model")
+    stored = stored if isinstance(stored, dict) else {}
+    model = panoptic_cascade_mask_r_cnn(
+        things,
+        stuffs + 1,
+        confidence_threshold,
+        model_config=stored.get("model_config", DEFAULT_CONFIG),
+        model_overrides=stored.get("model_overrides", ()),
+        device=device,
+    )
+    load_into(model, checkpoint)
+    return model.eval(), things, stuffs

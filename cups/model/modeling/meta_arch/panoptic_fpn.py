@@ -1,0 +1,104 @@
+"""Panoptic FPN whose merge scales with the image and whose losses need no outer bookkeeping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.meta_arch.panoptic_fpn import PanopticFPN
+from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
+from detectron2.structures import ImageList, Instances
+from detectron2.utils.events import EventStorage
+from torch import Tensor
+
+from cups.model.modeling.meta_arch.merge import merge_panoptic
+
+RANGE_TOLERANCE = 0.01
+"""How far resampling may overshoot the image range 0-1."""
+
+
+@META_ARCH_REGISTRY.register()
+class CustomPanopticFPN(PanopticFPN):
+    """Trunk, semantic head, RPN and region heads, and their panoptic merge.
+
+    `combine_stuff_area_fraction` makes the smallest stuff area a share of the image (4096 px of 1024 x 2048),
+    so that the result does not depend on the resolution; 0 falls back to `combine_stuff_area_thresh` pixels.
+    """
+
+    @configurable
+    def __init__(self, *, combine_stuff_area_fraction: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.combine_stuff_area_fraction = combine_stuff_area_fraction
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Translate the config (detectron2's protocol)."""
+        arguments = super().from_config(cfg)
+        arguments["combine_stuff_area_fraction"] = cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION
+        return arguments
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Return named losses in training, one dict of outputs per image otherwise.
+
+        Args:
+            batched_inputs: `image` (3, H, W) float RGB 0-1; in training also `sem_seg` (H, W) int64 and
+                `instances` (`gt_boxes`, `gt_classes`, `gt_masks`); else optional `height`, `width` of the output.
+
+        Returns:
+            Losses, or per image `sem_seg` logits (S+1, H, W), `instances` and `panoptic_seg` (map, segments).
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        # detectron2's losses write statistics to a storage that must be open; nothing reads it here.
+        with EventStorage():
+            return super().forward(batched_inputs)
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise, pad at the bottom and right to a multiple of 32, and batch the images.
+
+        Raises:
+            ValueError: if values lie outside 0-1, the sign of 8-bit values or of normalised images.
+        """
+        for item in batched_inputs:
+            low, high = (float(value) for value in item["image"].aminmax())
+            if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+                raise ValueError(f"images must be RGB in 0-1; this one spans {low:.3g} to {high:.3g}")
+        return super().preprocess_image(batched_inputs)
+
+    def inference(self, batched_inputs: list[dict[str, Any]], do_postprocess: bool = True) -> Any:
+        """Predict; without `do_postprocess` return (instances, semantic logits) at network resolution."""
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        semantics, _ = self.sem_seg_head(features, None)
+        proposals, _ = self.proposal_generator(images, features, None)
+        detections, _ = self.roi_heads(images, features, proposals, None)
+        if not do_postprocess:
+            return detections, semantics
+        return [
+            self._postprocess_image(logits, found, item, size)
+            for logits, found, item, size in zip(
+                semantics, detections, batched_inputs, images.image_sizes, strict=True
+            )
+        ]
+
+    def _postprocess_image(
+        self, logits: Tensor, detections: Instances, item: dict[str, Any], size: tuple[int, int]
+    ) -> dict[str, Any]:
+        height, width = item.get("height", size[0]), item.get("width", size[1])
+        logits = sem_seg_postprocess(logits, size, height, width)
+        instances = detector_postprocess(detections, height, width)
+        return {"sem_seg": logits, "instances": instances, "panoptic_seg": self.merge(instances, logits)}
+
+    @torch.no_grad()
+    def merge(self, instances: Instances, logits: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Merge detections and semantic logits (or probabilities) (S+1, H, W); see `merge_panoptic`."""
+        limit = self.combine_stuff_area_fraction * logits.shape[-2] * logits.shape[-1]
+        return merge_panoptic(
+            instances,
+            logits.argmax(dim=0),
+            overlap_threshold=self.combine_overlap_thresh,
+            stuff_area_limit=limit or self.combine_stuff_area_thresh,
+            score_threshold=self.combine_instances_score_thresh,
+        )
