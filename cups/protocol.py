@@ -13,8 +13,8 @@ Task = Literal["panoptic", "semantic"]
 
 VOID_RULES: tuple[VoidRule, ...] = get_args(VoidRule)
 """`standard`: Kirillov et al., "Panoptic Segmentation" (CVPR 2019), as panopticapi and cityscapesScripts
-count: a predicted void pixel is an error. `upstream`: as torchmetrics counts and CUPS (CVPR 2025) publishes: it
-is free."""
+count: a predicted void pixel is an error. `upstream`: as torchmetrics counts and CUPS (CVPR 2025) publishes:
+it is free."""
 
 _MATCHING = {"separate": "things and stuff matched apart", "joint": "things and stuff matched together"}
 

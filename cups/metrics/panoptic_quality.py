@@ -73,7 +73,7 @@ class PanopticQualitySemanticMatching(Metric):
             raise ValueError(
                 f"num_clusters is {num_clusters}, must be in 1..{void}; set void= to an id above all clusters"
             )
-        self._groups = self._matching_groups(things_prototype, stuffs_prototype)
+        self._groups = self._matching_groups(num_clusters, things_prototype, stuffs_prototype)
         self._mask = _checked_mask(classes_mask, len(self._classes))
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("header", default=[], dist_reduce_fx="cat")
@@ -148,7 +148,7 @@ class PanopticQualitySemanticMatching(Metric):
         return rows[keep[image]], image[keep[image]]
 
     def _scores(self, *rules: VoidRule) -> dict[VoidRule, dict[str, Tensor]]:
-        if not len(self.rows):
+        if not sum(len(part) for part in self.header):
             raise ValueError("no image was given to the metric; call update first")
         rows, image = self._table()
         target_class = np.where(
@@ -221,16 +221,19 @@ class PanopticQualitySemanticMatching(Metric):
             )
 
     def _matching_groups(
-        self, things_prototype: Iterable[int] | None, stuffs_prototype: Iterable[int] | None
+        self,
+        num_clusters: int,
+        things_prototype: Iterable[int] | None,
+        stuffs_prototype: Iterable[int] | None,
     ) -> list[tuple[list[int], np.ndarray]] | None:
         if things_prototype is None and stuffs_prototype is None:
             return None
         if things_prototype is None or stuffs_prototype is None:
             raise ValueError("give both things_prototype and stuffs_prototype, or neither")
         things, stuffs = ([int(cluster) for cluster in part] for part in (things_prototype, stuffs_prototype))
-        if sorted(things + stuffs) != list(range(self.num_clusters)):
+        if sorted(things + stuffs) != list(range(num_clusters)):
             raise ValueError(
-                f"things_prototype and stuffs_prototype must hold each cluster 0..{self.num_clusters - 1} once"
+                f"things_prototype and stuffs_prototype must hold each cluster 0..{num_clusters - 1} once"
             )
         return [(things, np.flatnonzero(self._is_thing)), (stuffs, np.flatnonzero(~self._is_thing))]
 
@@ -268,9 +271,7 @@ def _check_batch(preds: Tensor, target: Tensor) -> None:
         if maps.is_floating_point() or maps.is_complex() or maps.dtype == torch.bool:
             raise ValueError(f"{name} must hold integer ids, not {maps.dtype}")
     if preds.shape != target.shape:
-        raise ValueError(
-            f"preds {tuple(preds.shape)} and target {tuple(target.shape)} must have the same shape"
-        )
+        raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ in shape")
     if not preds.numel():
         raise ValueError(f"the batch of shape {tuple(preds.shape)} holds no pixels")
 

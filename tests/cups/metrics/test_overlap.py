@@ -1,0 +1,75 @@
+"""The overlap table against pixel-by-pixel counting."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cups.metrics import overlap_table
+from cups.metrics.overlap import overlap_rows
+
+
+def literal(pred: np.ndarray, target: np.ndarray) -> Counter:
+    """Return {(pred category, instance, target category, instance): pixels} by a loop over pixels."""
+    height, width = pred.shape[:2]
+    return Counter(
+        (*map(int, pred[y, x]), *map(int, target[y, x])) for y in range(height) for x in range(width)
+    )
+
+
+def test_overlap_table__by_hand() -> None:
+    # categories:  pred 1 1 2   target 1 2 2      the last row of the target is void
+    #              pred 1 2 2   target v v v
+    pred = np.array([[(1, 0), (1, 0), (2, 7)], [(1, 0), (2, 7), (2, 9)]])
+    target = np.array([[(1, 0), (2, 3), (2, 3)], [(255, 0), (255, 0), (255, 0)]])
+    table = overlap_table(pred, target)
+    assert table.pred_category.tolist() == [1, 2, 2] and table.pred_instance.tolist() == [0, 7, 9]
+    assert table.pred_area.tolist() == [3, 2, 1]
+    assert table.target_category.tolist() == [1, 2, 255] and table.target_area.tolist() == [1, 2, 3]
+    assert table.pairs.tolist() == [[0, 0, 1], [0, 1, 1], [0, 2, 1], [1, 1, 1], [1, 2, 1], [2, 2, 1]]
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from(["int64", "int32", "uint16", "uint8"]),
+    st.integers(0, 999),
+)
+def test_overlap_table__equals_literal_count(height: int, width: int, dtype: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pred, target = (rng.integers(0, 3, (height, width, 2)).astype(dtype) for _ in range(2))
+    table = overlap_table(pred, target)
+    rows = overlap_rows(table)
+    assert {tuple(row[:4].tolist()): int(row[4]) for row in rows} == dict(literal(pred, target))
+    assert table.pred_area.sum() == table.target_area.sum() == height * width
+    assert rows.dtype == np.int32
+
+
+def test_overlap_table__large_ids_and_strided_input() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.choice([0, 26001, 2**31 - 1], (6, 20, 2))
+    pred, target = wide[:, ::2], wide[:, 1::2]
+    assert not pred.flags.c_contiguous
+    rows = overlap_rows(overlap_table(pred, target))
+    assert {tuple(row[:4].tolist()): int(row[4]) for row in rows} == dict(literal(pred, target))
+
+
+@pytest.mark.parametrize(
+    ("pred", "target", "message"),
+    [
+        (np.zeros((2, 2)), np.zeros((2, 2, 2), int), "pred must be of shape"),
+        (np.zeros((2, 2, 2)), np.zeros((2, 2, 2), int), "integer ids, not float64"),
+        (np.zeros((2, 2, 2), int), np.zeros((2, 3, 2), int), "must be equal"),
+        (np.zeros((0, 2, 2), int), np.zeros((0, 2, 2), int), "shape"),
+        (np.full((1, 1, 2), -1), np.zeros((1, 1, 2), int), "pred ids must be in"),
+        (np.zeros((1, 1, 2), int), np.full((1, 1, 2), 2**31), "target ids must be in"),
+    ],
+)
+def test_overlap_table__bad_input(pred: np.ndarray, target: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        overlap_table(pred, target)
