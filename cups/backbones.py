@@ -90,7 +90,8 @@ def build_backbone(name: str, checkpoint: Path | str | None = None) -> nn.Module
 def normalize(images: np.ndarray | Tensor) -> Tensor:
     """Return images as backbones take them.
 
-    images: (H, W, 3) uint8 RGB, or (B, 3, H, W) float in 0-1 -> (1 or B, 3, H, W) float32, ImageNet statistics.
+    images: (H, W, 3) uint8 RGB, or (B, 3, H, W) float in 0-1 -> (1 or B, 3, H, W) float32 with ImageNet's
+    mean and spread removed.
     """
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images)).permute(2, 0, 1)[None].float() / 255

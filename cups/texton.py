@@ -20,7 +20,7 @@ ORIENTATIONS = 6
 OCTAVES = 4
 WAVELENGTH = 4.0
 """Pixels, on every octave level: 4, 8, 16 and 32 pixels of the image."""
-COLOR_SIGMAS = (1.5, 5.0, 14.0)
+COLOR_SIGMAS = (5.0, 14.0)
 SPREAD_SIGMAS = (2.0, 6.0)
 ENERGY_FLOOR = 0.3
 """In units of lightness (0-100): below it, differences of energy are camera noise."""
@@ -83,9 +83,9 @@ def gabor_bank(wavelength: float = WAVELENGTH, orientations: int = ORIENTATIONS)
 class Texton(nn.Module):
     """Texture and colour descriptors on a grid of `patch_size` pixels.
 
-    Channels, in order: log energies (octaves x orientations), Lab means at three scales, log spreads of L, a
-    and b at two scales. Each is scaled by a fixed constant so that all vary by about one unit over street
-    scenes; `train_cause` measures the exact mean and spread of a data set on top of that.
+    Channels, in order: log energies (octaves x orientations), Lab means of the cell and at two wider scales,
+    log spreads of L, a and b at two scales. Each is scaled by a fixed constant so that all vary by about one
+    unit over street scenes; `train_cause` measures the exact mean and spread of a data set on top of that.
     """
 
     local = True
@@ -98,7 +98,7 @@ class Texton(nn.Module):
     def __init__(self, patch_size: int = 4) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.embed_dim = OCTAVES * ORIENTATIONS + 3 * len(COLOR_SIGMAS) + 3 * len(SPREAD_SIGMAS)
+        self.embed_dim = OCTAVES * ORIENTATIONS + 3 * (1 + len(COLOR_SIGMAS)) + 3 * len(SPREAD_SIGMAS)
         self.register_buffer("bank", gabor_bank(), persistent=False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
@@ -127,10 +127,14 @@ class Texton(nn.Module):
     def _colors(self, lab: Tensor, grid: tuple[int, int]) -> Tensor:
         scale = lab.new_tensor([20.0, 10.0, 10.0]).view(1, 3, 1, 1)
         offset = lab.new_tensor([50.0, 0.0, 0.0]).view(1, 3, 1, 1)
-        out = [to_grid((blur(lab, sigma) - offset) / scale, grid) for sigma in COLOR_SIGMAS]
+        # Everything after this is on the coarse grid: wide blurs at full size would cost most of the time.
+        mean, square = to_grid(lab, grid), to_grid(lab**2, grid)
+        near = (mean - offset) / scale
+        out = [near, *(blur(near, sigma / self.patch_size) for sigma in COLOR_SIGMAS)]
         for sigma in SPREAD_SIGMAS:
-            variance = (blur(lab**2, sigma) - blur(lab, sigma) ** 2).clamp_min(0)
-            out.append(torch.log(to_grid(variance, grid).sqrt() + ENERGY_FLOOR) - math.log(2.0))
+            center = blur(mean, sigma / self.patch_size)
+            variance = (blur(square, sigma / self.patch_size) - center**2).clamp_min(0)
+            out.append(torch.log(variance.sqrt() + ENERGY_FLOOR) - math.log(2.0))
         return torch.cat(out, dim=1)
 
 

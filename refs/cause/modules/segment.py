@@ -33,12 +33,7 @@ class Pointwise(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """(B, P, inputs) -> (B, P, outputs)."""
-        return pointwise(self.f, codes)
-
-
-def pointwise(conv: nn.Conv2d, tokens: Tensor) -> Tensor:
-    """Apply a 1x1 convolution to tokens (B, P, C) without making them a map."""
-    return F.linear(tokens, conv.weight[:, :, 0, 0], conv.bias)
+        return self.f(codes.transpose(1, 2).unsqueeze(3)).squeeze(3).transpose(1, 2)
 
 
 class DecoderLayer(nn.Module):
@@ -66,9 +61,9 @@ class DecoderLayer(nn.Module):
         query = self.norm2(query + self.dropout(attended))
         query = query + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(query)))))
         out = features + self.norm3(query)
-        narrow = pointwise(self.f1, self.dropout(out))
-        hidden = F.relu(pointwise(self.f2[0], self.dropout(out)))
-        return narrow + pointwise(self.f2[2], hidden)
+        tokens = out.transpose(1, 2).unsqueeze(3)
+        narrow, wide = self.f1(self.dropout(tokens)), self.f2(self.dropout(tokens))
+        return (narrow + wide).squeeze(3).transpose(1, 2)
 
 
 class Head(nn.Module):
