@@ -14,6 +14,7 @@ from detectron2.structures import BitMasks, ImageList, Instances
 from torch import Tensor, nn
 
 from cups.model.modeling.roi_heads.fast_rcnn import CustomFastRCNNOutputLayers, drop_weights
+from cups.model.modeling.roi_heads.pooler import SparseROIPooler
 
 
 class SharedMasks:
@@ -60,6 +61,9 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         arguments = super().from_config(cfg, input_shape)
         arguments["use_drop_loss"] = cfg.MODEL.ROI_HEADS.USE_DROPLOSS
         arguments["drop_loss_iou"] = cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH
+        strides = [input_shape[name].stride for name in cfg.MODEL.ROI_HEADS.IN_FEATURES]
+        arguments["box_pooler"] = _pooler(cfg.MODEL.ROI_BOX_HEAD, strides)
+        arguments["mask_pooler"] = _pooler(cfg.MODEL.ROI_MASK_HEAD, strides) if cfg.MODEL.MASK_ON else None
         arguments["box_predictors"] = nn.ModuleList(
             CustomFastRCNNOutputLayers(cfg, head.output_shape, box2box_transform=predictor.box2box_transform)
             for head, predictor in zip(arguments["box_heads"], arguments["box_predictors"], strict=True)
@@ -121,6 +125,15 @@ class CustomCascadeROIHeads(CascadeROIHeads):
             boxes, averaged, sizes, last.test_score_thresh, last.test_nms_thresh, last.test_topk_per_image
         )
         return detections
+
+
+def _pooler(node: Any, strides: list[int]) -> SparseROIPooler:
+    return SparseROIPooler(
+        output_size=node.POOLER_RESOLUTION,
+        scales=tuple(1.0 / stride for stride in strides),
+        sampling_ratio=node.POOLER_SAMPLING_RATIO,
+        pooler_type=node.POOLER_TYPE,
+    )
 
 
 def _share_masks(target: Instances) -> Instances:
