@@ -1,0 +1,170 @@
+"""Stage 1: instance masks, by splitting the regions of thing classes along depth edges.
+
+`--no_depth` gives the baseline, plain connected components.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cups.errors import UserError, run_main
+from cups.ops.components import split_components
+from cups.ops.depth_edges import depth_edges
+from cups.ops.png import read_ids, read_image, write_png
+from pseudo_labels.labels import (
+    DEFAULT_METHOD,
+    DEPTH_FOLDER,
+    INSTANCE_PREFIX,
+    MAPPED_SEMANTICS,
+    check_aspect,
+    read_depth,
+    read_semantic,
+    thing_classes,
+)
+from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root, run_stage
+
+SCRIPT = "generate_depth_guided_instances"
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How regions are split.
+
+    Attributes:
+        things: thing classes (ids of the semantic maps).
+        grad_threshold: natural-log depth step above which a pixel is cut (see `depth_edges`).
+        min_area: pixels of the label map; smaller components are dropped.
+        dilation: pixels of the label map within which cut pixels go back to a component.
+        sigma: smoothing of the depth (see `depth_edges`).
+    """
+
+    things: tuple[int, ...]
+    grad_threshold: float = 0.2
+    min_area: int = 1000
+    dilation: int = 3
+    sigma: float = 1.0
+
+
+def depth_guided_instances(
+    semantic: np.ndarray, depth: np.ndarray | None, settings: SplitSettings
+) -> np.ndarray:
+    """Return instances of the thing classes: (H, W) uint16, 0 = none, 1, 2, ... in falling area.
+
+    Args:
+        semantic: (H, W) uint8 or uint16 classes.
+        depth: (h, w) float, positive, the same view at any size; None for plain connected components.
+    """
+    table = np.zeros(int(np.iinfo(semantic.dtype).max) + 1, dtype=semantic.dtype)
+    # Regions are numbered from 1, so that thing class 0 is not taken for "none".
+    for region, thing in enumerate((t for t in settings.things if t < len(table)), start=1):
+        table[thing] = region
+    regions = np.take(table, semantic)
+    if depth is None:
+        return split_components(regions, min_area=settings.min_area)
+    strength = depth_edges(depth, settings.sigma)
+    if strength.shape != semantic.shape:
+        strength = cv2.resize(strength, semantic.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    cut = strength > settings.grad_threshold
+    return split_components(regions, cut, min_area=settings.min_area, dilation=settings.dilation)
+
+
+@dataclass(frozen=True)
+class GenerateInstances:
+    """Picklable `process` of the step."""
+
+    semantics: Folder
+    depths: Folder | None
+    output: Folder
+    settings: SplitSettings
+
+    def __call__(self, frame: Frame) -> None:
+        """Write the instances of one frame."""
+        semantic = read_semantic(self.semantics.path(frame))
+        depth = None
+        if self.depths is not None:
+            depth = read_depth(self.depths.path(frame))
+            check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
+        write_png(self.output.path(frame), depth_guided_instances(semantic, depth, self.settings))
+
+    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
+        """Return caption and pictures (image, depth, instances) of one frame for the contact sheet."""
+        from cups.visualization import depth_to_color, instances_to_color
+
+        image = read_image(frame.image)
+        pictures = [image]
+        if self.depths is not None:
+            pictures.append(depth_to_color(read_depth(self.depths.path(frame))))
+        pictures.append(instances_to_color(read_ids(self.output.path(frame))))
+        size = image.shape[1::-1]
+        return frame.stem, [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST) for p in pictures]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line of the step."""
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("--semantic_subdir", default=MAPPED_SEMANTICS, help="semantic folder")
+    parser.add_argument("--depth_subdir", default=DEPTH_FOLDER, help="depth folder")
+    parser.add_argument("--no_depth", action="store_true", help="plain connected components")
+    parser.add_argument("--method_name", help="pseudo_instance_{NAME} (depth_guided, or cc with --no_depth)")
+    split = parser.add_argument_group("splitting")
+    split.add_argument(
+        "--grad_threshold",
+        type=float,
+        default=0.2,
+        help="log-depth step of a cut: 0.1 = 10 %%, 0.7 = doubling",
+    )
+    split.add_argument("--min_area", type=int, default=1000, help="pixels at the size of the label files")
+    split.add_argument(
+        "--dilation", type=int, default=3, help="reach in pixels when cut pixels are given back"
+    )
+    split.add_argument("--sigma", type=float, default=1.0, help="depth smoothing, pixels of a 512-row image")
+    things = parser.add_mutually_exclusive_group()
+    things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing classes")
+    things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
+    return parser
+
+
+def check_settings(args: argparse.Namespace, things: tuple[int, ...]) -> SplitSettings:
+    """Return the settings of a command line.
+
+    Raises:
+        UserError: impossible values.
+    """
+    if args.grad_threshold <= 0 or args.sigma < 0:
+        raise UserError(f"--grad_threshold {args.grad_threshold}, --sigma {args.sigma}: must be positive")
+    if args.min_area < 1 or args.dilation < 0:
+        raise UserError(f"--min_area {args.min_area}: must be 1 or more, --dilation 0 or more")
+    if min(things) < 0 or max(things) >= 65535:
+        raise UserError(f"--thing_classes {min(things)} ... {max(things)}: class ids lie in 0-65534")
+    return SplitSettings(things, args.grad_threshold, args.min_area, args.dilation, args.sigma)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the step."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = build_parser().parse_args(argv)
+    frames, root = list_frames(args), output_root(args)
+    semantics = Folder(root, args.semantic_subdir, ".png")
+    semantics.require(frames, "generate the semantics first, or check --semantic_subdir")
+    things = thing_classes(semantics, args.thing_classes, args.split_json)
+    depths = None if args.no_depth else Folder(root, args.depth_subdir, ".npy")
+    if depths is not None:
+        depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first, or give --no_depth")
+    method = args.method_name or ("cc" if args.no_depth else DEFAULT_METHOD)
+    output = Folder(root, INSTANCE_PREFIX + method, ".png")
+    process = GenerateInstances(semantics, depths, output, check_settings(args, things))
+    inputs = [folder.directory for folder in (semantics, depths) if folder is not None]
+    inputs += [args.split_json] if args.split_json else []
+    run_stage(frames, process, [output], args, script=SCRIPT, inputs=inputs, show=process.show)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,135 @@
+"""Connected components, give-back and majority classes on maps small enough to check by eye."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from cups.ops import components
+from cups.ops.components import (
+    give_back,
+    majority_classes,
+    relabel_by_area,
+    split_components,
+    unify_semantics,
+)
+
+REGIONS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.integers(0, 3))
+
+
+def draw(*rows: str) -> np.ndarray:
+    """Turn "0112" strings into a uint8 map."""
+    return np.array([[int(digit) for digit in row] for row in rows], dtype=np.uint8)
+
+
+def test_relabel_by_area__falling_area_and_filter() -> None:
+    labels = draw("1223", "0223", "0000")
+    expected = draw("0112", "0112", "0000")
+    assert (relabel_by_area(labels, min_area=2) == expected).all()
+    assert relabel_by_area(labels).dtype == np.uint16
+
+
+def test_relabel_by_area__keeps_the_largest_beyond_16_bits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(components, "MAX_INSTANCES", 2)
+    assert (relabel_by_area(draw("1233", "0233", "0200")) == draw("0211", "0211", "0200")).all()
+    assert "kept the 2 largest" in caplog.text
+
+
+def test_split_components__two_overlapping_cars() -> None:
+    # Two cars (1) overlap in the image; the depth step between them is cut (x). The cut column is given back
+    # to the nearer side; the rider (2) in front of the right car keeps its own pixels.
+    regions = draw("111111", "111122", "111122")
+    cut = draw("001000", "001000", "001000").astype(bool)
+    assert (split_components(regions) == draw("111111", "111122", "111122")).all()
+    halves = split_components(regions, cut, min_area=2, dilation=1)
+    assert (halves == draw("111222", "111233", "111233")).all()
+
+
+def test_split_components__diagonal_neighbours_are_one() -> None:
+    assert split_components(draw("10", "01")).max() == 1
+
+
+def test_split_components__classes_never_merge() -> None:
+    assert (split_components(draw("1122")) == draw("1122")).all()
+
+
+def test_split_components__empty_map() -> None:
+    empty = np.zeros((3, 4), np.uint8)
+    assert not split_components(empty, empty.astype(bool), dilation=2).any()
+
+
+def test_split_components__without_cut_small_components_stay_dropped() -> None:
+    assert (split_components(draw("11101"), min_area=2, dilation=3) == draw("11100")).all()
+
+
+def test_give_back__nearest_of_its_own_class() -> None:
+    # The open pixel in the middle touches class 2 on its left, but belongs to class 1 on its right.
+    labels, regions = draw("50007"), draw("20111")
+    assert (give_back(labels, regions, 2) == draw("50777")).all()
+    assert (give_back(labels, regions, 1) == draw("50077")).all()
+
+
+def reference_give_back(labels: np.ndarray, regions: np.ndarray, radius: int) -> np.ndarray:
+    """Distance to the nearest labelled pixel of the same class, one Euclidean transform per class."""
+    distance = np.full(labels.shape, np.inf)
+    for value in np.unique(regions[regions > 0]):
+        sources = (labels > 0) & (regions == value)
+        if sources.any():
+            inside = regions == value
+            distance[inside] = ndimage.distance_transform_edt(~sources)[inside]
+    return distance <= radius
+
+
+@settings(max_examples=60, deadline=None)
+@given(REGIONS, st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_give_back__reaches_what_a_distance_transform_reaches(
+    regions: np.ndarray, seed: int, radius: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.where((regions > 0) & (rng.random(regions.shape) < 0.3), regions.astype(np.uint16) + 10, 0)
+    given_back = give_back(labels, regions, radius)
+    assert ((given_back > 0) == reference_give_back(labels, regions, radius)).all()
+    assert (given_back[given_back > 0] == regions[given_back > 0] + 10).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(REGIONS, st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 3))
+def test_split_components__invariants(regions: np.ndarray, seed: int, min_area: int, dilation: int) -> None:
+    cut = np.random.default_rng(seed).random(regions.shape) < 0.3
+    labels = split_components(regions, cut, min_area=min_area, dilation=dilation)
+    areas = np.bincount(labels.ravel())[1:]
+    assert (areas >= min_area).all(), "ids are contiguous and no component is too small"
+    assert (np.diff(areas) <= 0).all(), "ids fall in area"
+    for index in range(1, len(areas) + 1):
+        assert len(np.unique(regions[labels == index])) == 1, "an instance lies in one class"
+    assert not labels[regions == 0].any()
+
+
+def test_majority_classes__void_and_ties() -> None:
+    semantic, instance = draw("0112", "9922"), draw("1112", "3332")
+    assert majority_classes(semantic, instance, 3, 9).tolist() == [9, 1, 2, 2]
+
+
+def test_unify_semantics__uniform_inside_and_void_instances_dropped() -> None:
+    semantic = np.array([[0, 1, 1, 255], [255, 255, 2, 255]], dtype=np.uint8)
+    instance = np.array([[4, 4, 4, 7], [7, 7, 0, 0]], dtype=np.uint16)
+    unified, kept = unify_semantics(semantic, instance, 3, 255)
+    assert unified.tolist() == [[1, 1, 1, 255], [255, 255, 2, 255]]
+    assert kept.tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
+    assert unified.dtype == np.uint8
+
+
+@settings(max_examples=40, deadline=None)
+@given(REGIONS, st.integers(0, 2**32 - 1))
+def test_unify_semantics__every_instance_one_class(semantic: np.ndarray, seed: int) -> None:
+    instance = np.random.default_rng(seed).integers(0, 4, semantic.shape).astype(np.uint16)
+    unified, kept = unify_semantics(semantic, instance, 3, 255)
+    for index in range(1, int(kept.max()) + 1):
+        assert len(np.unique(unified[kept == index])) == 1
+    assert (unified[instance == 0] == semantic[instance == 0]).all()

@@ -1,0 +1,48 @@
+"""Depth edges read as the log step, whatever the unit, the distance and the resolution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cups.ops.depth_edges import depth_edges
+
+
+def step(height: int, near: float, far: float) -> np.ndarray:
+    depth = np.full((height, 2 * height), near, dtype=np.float32)
+    depth[:, height:] = far
+    return depth
+
+
+@pytest.mark.parametrize("height", [64, 192, 512, 1024])
+@pytest.mark.parametrize("ratio", [1.1, 1.5, 2.0])
+def test_depth_edges__reads_the_log_step_at_any_resolution(height: int, ratio: float) -> None:
+    peak = depth_edges(step(height, 7.0, 7.0 * ratio)).max()
+    assert peak == pytest.approx(np.log(ratio), rel=0.03 if height <= 512 else 0.25)
+
+
+def test_depth_edges__axis_does_not_matter() -> None:
+    depth = step(64, 5.0, 9.0)
+    assert depth_edges(depth.T.copy()).max() == pytest.approx(depth_edges(depth).max(), rel=1e-4)
+
+
+def test_depth_edges__unit_does_not_matter() -> None:
+    depth = np.random.default_rng(0).uniform(2, 60, (48, 96)).astype(np.float32)
+    assert np.allclose(depth_edges(depth), depth_edges(1000 * depth), atol=1e-4)
+
+
+def test_depth_edges__flat_depth_has_none() -> None:
+    assert depth_edges(np.full((40, 80), 12.5, np.float16)).max() < 1e-5
+
+
+def test_depth_edges__a_slanted_street_stays_below_every_useful_threshold() -> None:
+    # A street that recedes from 4 m to 40 m over the lower half of a 512-row image.
+    rows = np.linspace(1, 0.1, 256, dtype=np.float32)
+    depth = np.repeat((4 / rows)[:, None], 1024, axis=1)
+    assert depth_edges(depth).max() < 0.1
+
+
+def test_depth_edges__wider_smoothing_ignores_a_thin_wire() -> None:
+    depth = np.full((512, 1024), 20.0, np.float32)
+    depth[:, 500] = 10.0
+    assert depth_edges(depth, sigma=4.0).max() < 0.5 * depth_edges(depth, sigma=0.5).max()
