@@ -7,6 +7,7 @@ Scaling the image alone and cropping both, as upstream does, displaces labels st
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ INSTANCE_SUFFIX = "_leftImg8bit_instance.png"
 ALL_PIXELS = "distribution all pixels"
 INSIDE_INSTANCES = "distribution inside object proposals"
 IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
+UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
 SPLITS = ("train", "train_extra", "val", "test")
 
 
@@ -77,7 +79,7 @@ def load_statistics(folder: Path) -> tuple[Tensor, Tensor]:
         try:
             stored = torch.load(file, map_location="cpu", weights_only=True)
             parts = {key: stored[key].double() for key in (ALL_PIXELS, INSIDE_INSTANCES)}
-        except (KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError) as error:
+        except UNREADABLE as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{file}: not pseudo-label statistics ({reason}); convert again") from None
         for key, value in parts.items():

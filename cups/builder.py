@@ -1,0 +1,219 @@
+"""The one border where a configuration becomes data sets, models, metrics and modules."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from cups.augmentation import CopyPaste, Photometric, ResolutionJitter, flip_and_resized_crop
+from cups.config import plain
+from cups.data import CityscapesPanopticValidation, PseudoLabelDataset
+from cups.errors import UserError
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.model import panoptic_cascade_mask_r_cnn, panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.pl_model_pseudo import BatchAugmentation, OptimizerSettings, PseudoLabelModule
+from cups.protocol import Protocol
+from cups.provenance import code_version, read_provenance
+from cups.structures import ThingStuffSplit
+from cups.taxonomy import class_set
+
+VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation}
+log = logging.getLogger(__name__)
+
+DINO_NAMES = ("dino_RN50_pretrain_d2_format.pkl", "dino_RN50_full_pretrain_d2_format.pkl")
+DINO_FOLDER = Path(__file__).parent / "model" / "backbone_checkpoints"
+
+
+def find_dino_checkpoint(config: CfgNode) -> Path | None:
+    """Return the DINO ResNet-50 weights to start from, None when `MODEL.USE_DINO` is off.
+
+    Raises:
+        UserError: wanted, but in none of the known places.
+    """
+    if not config.MODEL.USE_DINO or config.MODEL.CHECKPOINT is not None:
+        return None
+    if config.MODEL.BACKBONE_CHECKPOINT is not None:
+        candidates = [Path(config.MODEL.BACKBONE_CHECKPOINT)]
+    else:
+        candidates = [DINO_FOLDER / name for name in DINO_NAMES]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise UserError(
+        f"{candidates[0]}: no such file; download the DINO ResNet-50 weights (README, Checkpoints), "
+        "or train from scratch with MODEL.USE_DINO False"
+    )
+
+
+def build_training_data(config: CfgNode) -> PseudoLabelDataset:
+    """Build the training data set of Stage 2."""
+    data = config.DATA
+    return PseudoLabelDataset(
+        data.ROOT,
+        data.ROOT_PSEUDO,
+        scale=data.SCALE,
+        crop=tuple(data.CROP_RESOLUTION),
+        thing_stuff_threshold=data.THING_STUFF_THRESHOLD,
+        ignore_unknown_things=data.IGNORE_UNKNOWN_THING_REGIONS,
+        only_non_empty=data.ONLY_NON_EMPTY_SAMPLES,
+        max_images=data.MAX_IMAGES,
+        augment=flip_and_resized_crop,
+        seed=config.SYSTEM.SEED,
+    )
+
+
+def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
+    """Build the validation data set."""
+    data = config.DATA
+    crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
+    dataset = VALIDATION_SETS[data.DATASET]
+    return dataset(data.ROOT_VAL, data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
+
+
+def build_metric(config: CfgNode, num_things: int, num_stuffs: int) -> PanopticQualitySemanticMatching:
+    """Build the metric over a network's categories: stuff 0..S-1, things S..S+T-1."""
+    classes = class_set(config.DATA.NUM_CLASSES)
+    separate = config.VALIDATION.ADHERE_THING_STUFF
+    return PanopticQualitySemanticMatching(
+        set(classes.things),
+        set(classes.stuffs),
+        num_clusters=num_things + num_stuffs,
+        things_prototype=set(range(num_stuffs, num_stuffs + num_things)) if separate else None,
+        stuffs_prototype=set(range(num_stuffs)) if separate else None,
+        void_rule=config.VALIDATION.VOID_RULE,
+    )
+
+
+def class_weights(data: PseudoLabelDataset) -> torch.Tensor:
+    """Return (S + 1,) float32 inverse-frequency weights, "some thing" first, then stuff (mean weight 1)."""
+    counts = data.all_pixels.float()
+    things = counts[list(data.split.things)].sum().reshape(1)
+    counts = torch.cat((things, counts[list(data.split.stuffs)])).clamp(min=1.0)
+    weights = 1.0 / (counts / counts.sum() * len(counts))
+    return weights / weights.mean()
+
+
+def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
+    """Build the network of Stage 2 for the pseudo-classes of `data`, from a checkpoint, DINO, or scratch."""
+    model_config = config.MODEL
+    training = config.TRAINING
+    split = data.split
+    model = panoptic_cascade_mask_r_cnn(
+        len(split.things),
+        len(split.stuffs) + 1,
+        confidence_threshold=model_config.INFERENCE_CONFIDENCE_THRESHOLD,
+        model_config=model_config.CONFIG,
+        model_overrides=tuple(model_config.OVERRIDES),
+        backbone_checkpoint=find_dino_checkpoint(config),
+        class_weights=class_weights(data) if training.CLASS_WEIGHTING else None,
+        use_drop_loss=training.DROP_LOSS,
+        drop_loss_iou_threshold=training.DROP_LOSS_IOU_THRESHOLD,
+    )
+    if model_config.CHECKPOINT is not None:
+        initialise_from(model, Path(model_config.CHECKPOINT), split)
+    return model
+
+
+def initialise_from(model: torch.nn.Module, path: Path, split: ThingStuffSplit) -> None:
+    """Load a checkpoint's weights into a model built for `split`.
+
+    Raises:
+        UserError: when the checkpoint has other numbers of things or stuff.
+    """
+    source, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(path)
+    if (things, stuffs) != (len(split.things), len(split.stuffs)):
+        raise UserError(
+            f"{path}: has {things} thing and {stuffs} stuff pseudo-classes, the pseudo-labels have "
+            f"{len(split.things)} and {len(split.stuffs)}; use the labels it was trained on"
+        )
+    model.load_state_dict(source.state_dict())
+
+
+def optimizer_settings(config: CfgNode) -> OptimizerSettings:
+    """Translate the configuration's optimiser keys."""
+    training = config.TRAINING
+    group = training.SGD if training.OPTIMIZER == "sgd" else training.ADAMW
+    return OptimizerSettings(
+        name=training.OPTIMIZER,
+        learning_rate=group.LEARNING_RATE,
+        weight_decay=group.WEIGHT_DECAY,
+        betas=tuple(training.ADAMW.BETAS),
+        momentum=training.SGD.MOMENTUM,
+        warmup_steps=training.WARMUP_STEPS,
+        decay=training.DECAY,
+        steps=training.STEPS,
+    )
+
+
+def batch_augmentation(config: CfgNode) -> BatchAugmentation:
+    """Translate the configuration's augmentation keys."""
+    augmentation = config.AUGMENTATION
+    paste = CopyPaste(max_objects=augmentation.MAX_NUM_PASTED_OBJECTS, min_side=augmentation.MIN_PASTED_SIDE)
+    resolutions = tuple(tuple(size) for size in augmentation.RESOLUTIONS)
+    return BatchAugmentation(
+        copy_paste=paste if augmentation.COPY_PASTE else None,
+        resolution_jitter=ResolutionJitter(resolutions) if resolutions else None,
+        photometric=Photometric(blur_probability=augmentation.BLUR_PROBABILITY),
+        self_paste_after=augmentation.NUM_STEPS_STARTUP,
+        self_paste_confidence=augmentation.CONFIDENCE,
+    )
+
+
+def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule:
+    """Build the Lightning module of Stage 2."""
+    things, stuffs = len(data.split.things), len(data.split.stuffs)
+    description = {
+        "config": plain(config),
+        "model": {"model_config": config.MODEL.CONFIG, "model_overrides": list(config.MODEL.OVERRIDES)},
+        "provenance": training_provenance(config),
+    }
+    return PseudoLabelModule(
+        build_model(config, data),
+        data.split,
+        optimizer_settings(config),
+        batch_augmentation(config),
+        metric=build_metric(config, things, stuffs),
+        seed=config.SYSTEM.SEED,
+        description=description,
+    )
+
+
+def training_provenance(config: CfgNode) -> dict[str, Any]:
+    """Say what the training labels and starting weights came from; logged, and stored in checkpoints."""
+    labels = read_provenance(Path(config.DATA.ROOT_PSEUDO))
+    uses = labels.get("uses_ground_truth") if labels else None
+    answer = {True: "YES", False: "no", None: "unknown (no provenance.json)"}[uses]
+    log.info("training labels %s: ground truth used: %s", config.DATA.ROOT_PSEUDO, answer)
+    return {"code_version": code_version(), "uses_ground_truth": uses, "pseudo_labels": labels}
+
+
+def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
+    """Open `MODEL.CHECKPOINT`; return the network on the evaluation device, and its numbers of things and stuff.
+
+    Raises:
+        UserError: no checkpoint given, or one that cannot be read.
+    """
+    if config.MODEL.CHECKPOINT is None:
+        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with --checkpoint")
+    device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
+    return panoptic_cascade_mask_r_cnn_from_checkpoint(
+        Path(config.MODEL.CHECKPOINT), device, config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
+    )
+
+
+def protocol_of(config: CfgNode) -> Protocol:
+    """Return the evaluation protocol that the configuration describes."""
+    data, validation = config.DATA, config.VALIDATION
+    size = f"scale {data.VAL_SCALE:g}" + (
+        f", crop {tuple(data.VAL_CROP_RESOLUTION)}" if data.VAL_CROP_RESOLUTION else ""
+    )
+    return Protocol(
+        f"{data.DATASET} {data.VAL_SPLIT} ({size})",
+        num_classes=data.NUM_CLASSES,
+        matching="separate" if validation.ADHERE_THING_STUFF else "joint",
+        void_rule=validation.VOID_RULE,
+    )

@@ -1,0 +1,172 @@
+"""Lightning Trainer, loaders, loggers and callbacks from a configuration."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from torch.utils.data import DataLoader
+from yacs.config import CfgNode
+
+from cups.config import save_config
+from cups.data import CityscapesPanopticValidation, PseudoLabelDataset, StepSampler
+from cups.data.utils import identity_collate
+from cups.errors import UserError
+from cups.media import MediaLogger
+
+log = logging.getLogger(__name__)
+PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": "32-true", "fp32": "32-true"}
+
+
+def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
+    """Return the folder of this run: `LOG_PATH/RUN_NAME`, by default named after the time."""
+    name = config.SYSTEM.RUN_NAME or datetime.now().strftime(f"{prefix}_%Y_%m_%d_%H_%M_%S")
+    return Path(config.SYSTEM.LOG_PATH) / name
+
+
+class PseudoLabelData(pl.LightningDataModule):
+    """Training frames with pseudo-labels, and validation frames with ground truth."""
+
+    def __init__(
+        self, train: PseudoLabelDataset, validation: CityscapesPanopticValidation | None, config: CfgNode
+    ) -> None:
+        super().__init__()
+        self.train, self.validation, self.config = train, validation, config
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        training, trainer = self.config.TRAINING, self.trainer
+        assert trainer is not None
+        sampler = StepSampler(
+            len(self.train),
+            training.BATCH_SIZE * training.ACCUMULATE_GRAD_BATCHES,
+            training.STEPS,
+            seed=self.config.SYSTEM.SEED,
+            first_step=trainer.global_step,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return DataLoader(
+            self.train,
+            batch_size=training.BATCH_SIZE,
+            sampler=sampler,
+            num_workers=self.config.SYSTEM.NUM_WORKERS,
+            collate_fn=identity_collate,
+            drop_last=True,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        if self.validation is None:
+            return []
+        return validation_loader(self.validation, self.config)
+
+
+def validation_loader(dataset: Any, config: CfgNode) -> DataLoader[Any]:
+    """Return a loader that keeps frames as a list, in order."""
+    return DataLoader(
+        dataset,
+        batch_size=config.VALIDATION.BATCH_SIZE,
+        num_workers=min(config.SYSTEM.NUM_WORKERS, len(dataset)),
+        collate_fn=identity_collate,
+    )
+
+
+def build_loggers(config: CfgNode, directory: Path) -> list[Logger]:
+    """Return CSV and TensorBoard loggers in the run folder, and W&B unless it is disabled."""
+    loggers: list[Logger] = [
+        CSVLogger(directory, name="", version="csv", flush_logs_every_n_steps=10),
+        TensorBoardLogger(directory, name="", version="tensorboard"),
+    ]
+    if config.SYSTEM.WANDB:
+        loggers.append(
+            WandbLogger(
+                project=config.SYSTEM.WANDB_PROJECT, name=directory.name, save_dir=directory, log_model=False
+            )
+        )
+    return loggers
+
+
+def build_callbacks(config: CfgNode, directory: Path) -> list[Callback]:
+    """Return checkpointing (every validation, all kept, plus `last.ckpt`), learning rate and pictures."""
+    return [
+        ModelCheckpoint(
+            directory / "checkpoints",
+            filename="ups_checkpoint_{step:06d}",
+            every_n_train_steps=config.TRAINING.VAL_EVERY_N_STEPS,
+            save_top_k=-1,
+            save_last="link",
+        ),
+        LearningRateMonitor("step"),
+        MediaLogger(directory / "media", config.TRAINING.LOG_MEDIA_N_STEPS),
+        TQDMProgressBar(refresh_rate=5),
+    ]
+
+
+def last_checkpoint(directory: Path) -> Path:
+    """Return the newest checkpoint of a run.
+
+    Raises:
+        UserError: when the run has none.
+    """
+    path = directory / "checkpoints" / "last.ckpt"
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such file; --resume needs the --log_path and --run_name of an earlier run"
+        )
+    return path
+
+
+def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
+    """Build the Lightning trainer of a run.
+
+    Validation counts batches in Lightning but checkpoints count optimisation steps; both are given in steps
+    here, so they stay together under gradient accumulation.
+    """
+    training, system = config.TRAINING, config.SYSTEM
+    raise_open_file_limit()
+    return pl.Trainer(
+        accelerator=system.ACCELERATOR,
+        devices=system.NUM_GPUS,
+        num_nodes=system.NUM_NODES,
+        strategy=system.DISTRIBUTED_BACKEND,
+        precision=PRECISIONS.get(str(training.PRECISION), str(training.PRECISION)),
+        max_steps=training.STEPS,
+        accumulate_grad_batches=training.ACCUMULATE_GRAD_BATCHES,
+        gradient_clip_val=training.GRADIENT_CLIP_VAL,
+        gradient_clip_algorithm=training.GRADIENT_CLIP_ALGORITHM,
+        val_check_interval=training.VAL_EVERY_N_STEPS * training.ACCUMULATE_GRAD_BATCHES,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=training.LOG_EVERY_N_STEPS,
+        use_distributed_sampler=False,
+        logger=build_loggers(config, directory),
+        callbacks=build_callbacks(config, directory),
+        default_root_dir=directory,
+    )
+
+
+def raise_open_file_limit(limit: int = 16384) -> None:
+    """Let many loader workers share tensors: the usual soft limit of 1024 files is too low."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
+    """Prepare the run folder: save the resolved config; return the checkpoint to resume from, if asked.
+
+    Raises:
+        UserError: `resume` without a checkpoint, or a folder that already holds another run.
+    """
+    checkpoint = last_checkpoint(directory) if resume else None
+    if not resume and (directory / "checkpoints").is_dir():
+        raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
+    save_config(config, directory / "config.yaml")
+    return checkpoint

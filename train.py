@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Stage 2: train the Panoptic Cascade Mask R-CNN on pseudo-labels."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+
+from cups.builder import build_module, build_training_data, build_validation_data
+from cups.config import add_config_arguments, parse_args
+from cups.errors import run_main
+from cups.trainer import PseudoLabelData, build_trainer, run_directory, start_run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from last.ckpt of the run named by --log_path and --run_name",
+    )
+    args, config = parse_args(parser, argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    pl.seed_everything(config.SYSTEM.SEED, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("medium")
+
+    train, validation = build_training_data(config), build_validation_data(config)
+    logging.info(
+        "%d training frames, %d validation frames; %d thing and %d stuff pseudo-classes",
+        len(train), len(validation), len(train.split.things), len(train.split.stuffs),
+    )  # fmt: skip
+    module = build_module(config, train)
+    directory = run_directory(config)
+    checkpoint = start_run(config, directory, args.resume)
+    trainer = build_trainer(config, directory)
+    trainer.fit(module, PseudoLabelData(train, validation, config), ckpt_path=checkpoint, weights_only=True)
+    logging.info("finished at step %d; checkpoints in %s", trainer.global_step, directory / "checkpoints")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

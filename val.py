@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Evaluate a checkpoint (PQ, SQ, RQ, mIoU, accuracy), or predict on a plain folder of images."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from cups.builder import build_metric, build_validation_data, load_for_evaluation, protocol_of
+from cups.config import add_config_arguments, parse_args
+from cups.data import ImageFolder
+from cups.errors import run_main
+from cups.evaluation import predict, report, save_to, score_with, write_overlays
+from cups.trainer import run_directory, validation_loader
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--output_dir", type=Path, help="results (default: LOG_PATH/RUN_NAME)")
+    parser.add_argument("--image_dir", type=Path, help="predict on this folder of images; needs no labels")
+    parser.add_argument("--visualize_results", action="store_true", help="write an overlay of every frame")
+    args, config = parse_args(parser, argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+    model, num_things, num_stuffs = load_for_evaluation(config)
+    output = args.output_dir or run_directory(config, "val")
+    predictions = output / "predictions"
+    dataset = ImageFolder(args.image_dir) if args.image_dir else build_validation_data(config)
+    metric = None if args.image_dir else build_metric(config, num_things, num_stuffs)
+
+    visitors = [save_to(predictions)] if args.image_dir or args.visualize_results else []
+    if metric is not None:
+        visitors.append(score_with(metric))
+    loader = validation_loader(dataset, config)
+    predict(model, loader, num_stuffs, visitors, len(loader))
+
+    classes, assignment = None, None
+    if metric is not None:
+        scores = report(metric, config, protocol_of(config), output)
+        classes, assignment = dataset.classes, scores["assignment"].numpy()
+    if visitors[0] is not None and predictions.is_dir():
+        write_overlays(dataset, predictions, output / "overlays", num_things + num_stuffs, classes, assignment)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
