@@ -13,7 +13,7 @@ import torch
 from cups.builder import build_module, build_training_data, build_validation_data
 from cups.config import add_config_arguments, parse_args
 from cups.errors import run_main
-from cups.trainer import PseudoLabelData, build_trainer, run_directory, start_run
+from cups.trainer import PseudoLabelData, build_trainer, run_directory, save_last_step, start_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint = start_run(config, directory, args.resume)
     trainer = build_trainer(config, directory)
     trainer.fit(module, PseudoLabelData(train, validation, config), ckpt_path=checkpoint, weights_only=True)
+    save_last_step(trainer, directory)
     logging.info("finished at step %d; checkpoints in %s", trainer.global_step, directory / "checkpoints")
     return 0
 

@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         scores = report(metric, config, protocol_of(config), output)
         classes, assignment = dataset.classes, scores["assignment"].numpy()
     if visitors[0] is not None and predictions.is_dir():
-        write_overlays(dataset, predictions, output / "overlays", num_things + num_stuffs, classes, assignment)
+        write_overlays(
+            dataset, predictions, output / "overlays", num_things + num_stuffs, classes, assignment
+        )
     return 0
 
 

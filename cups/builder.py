@@ -109,7 +109,7 @@ def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
         model_config=model_config.CONFIG,
         model_overrides=tuple(model_config.OVERRIDES),
         backbone_checkpoint=find_dino_checkpoint(config),
-        class_weights=class_weights(data) if training.CLASS_WEIGHTING else None,
+        class_weights=class_weights(data).tolist() if training.CLASS_WEIGHTING else None,
         use_drop_loss=training.DROP_LOSS,
         drop_loss_iou_threshold=training.DROP_LOSS_IOU_THRESHOLD,
     )
@@ -192,7 +192,7 @@ def training_provenance(config: CfgNode) -> dict[str, Any]:
 
 
 def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
-    """Open `MODEL.CHECKPOINT`; return the network on the evaluation device, and its numbers of things and stuff.
+    """Open `MODEL.CHECKPOINT` for evaluation; return the network and its numbers of things and stuff.
 
     Raises:
         UserError: no checkpoint given, or one that cannot be read.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
@@ -131,7 +132,7 @@ class PseudoLabelModule(pl.LightningModule):
         self._sources: list[Sample] | None = None
         self.media: dict[str, Any] = {}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.model, self.settings)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.settings.factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -160,7 +161,7 @@ class PseudoLabelModule(pl.LightningModule):
         losses: dict[str, Tensor] = self.model([to_detectron2(sample) for sample in samples])
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
-            values = ", ".join(f"{key} {float(value):.3g}" for key, value in losses.items())
+            values = ", ".join(f"{key} {float(value.detach()):.3g}" for key, value in losses.items())
             raise UserError(
                 f"step {self.global_step}: the loss is not finite ({values}; frames "
                 f"{', '.join(sample.name for sample in samples)}); lower --lr and --resume"

@@ -73,7 +73,7 @@ class OverlapTable:
     """What panoptic quality needs of one image: segments and their pairwise overlaps, no pixels.
 
     Attributes:
-        pred_category, pred_instance, pred_area: (P,) int64; category (void = 255 or the void id given), instance
+        pred_category, pred_instance, pred_area: (P,) int64; category (void = 255 or the id given), instance
             (0 is none) and area in pixels.
         target_category, target_instance, target_area: (T,) int64.
         pairs: (M, 3) int64 rows (predicted segment, target segment, overlap in pixels), overlap > 0.

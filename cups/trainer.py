@@ -136,7 +136,7 @@ def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
         devices=system.NUM_GPUS,
         num_nodes=system.NUM_NODES,
         strategy=system.DISTRIBUTED_BACKEND,
-        precision=PRECISIONS.get(str(training.PRECISION), str(training.PRECISION)),
+        precision=precision_of(str(training.PRECISION)),  # type: ignore[arg-type]
         max_steps=training.STEPS,
         accumulate_grad_batches=training.ACCUMULATE_GRAD_BATCHES,
         gradient_clip_val=training.GRADIENT_CLIP_VAL,
@@ -150,6 +150,19 @@ def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
         callbacks=build_callbacks(config, directory),
         default_root_dir=directory,
     )
+
+
+def precision_of(name: str) -> str:
+    """Return Lightning's name of a precision; "auto" is bf16 where the hardware computes in it, else 32 bits."""
+    if name == "auto":
+        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+        name = "bf16" if fast else "32"
+    return PRECISIONS.get(name, name)
+
+
+def _cpu_has_bf16() -> bool:
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 
 
 def raise_open_file_limit(limit: int = 16384) -> None:
@@ -170,3 +183,16 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
         raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
     save_config(config, directory / "config.yaml")
     return checkpoint
+
+
+def save_last_step(trainer: pl.Trainer, directory: Path) -> None:
+    """Save the end of a run whose number of steps is no multiple of the checkpoint period."""
+    folder = directory / "checkpoints"
+    path = folder / f"ups_checkpoint_step={trainer.global_step:06d}.ckpt"
+    if path.exists():
+        return
+    trainer.save_checkpoint(path)
+    if trainer.is_global_zero:
+        last = folder / "last.ckpt"
+        last.unlink(missing_ok=True)
+        last.symlink_to(path.name)

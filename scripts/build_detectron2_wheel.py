@@ -71,9 +71,7 @@ def main() -> int:
     args = parser.parse_args()
     digest = hashlib.sha256(args.archive.read_bytes()).hexdigest()
     if digest != args.sha256:
-        print(
-            f"{args.archive}: sha256 is {digest}, not {args.sha256}; download it again", file=sys.stderr
-        )
+        print(f"{args.archive}: sha256 is {digest}, not {args.sha256}; download it again", file=sys.stderr)
         return 2
     modules = python_modules(args.archive)
     if "detectron2/__init__.py" not in modules:

@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--cityscapes_root", type=Path, required=True, help="folder with leftImg8bit and gtFine")
+    parser.add_argument(
+        "--cityscapes_root", type=Path, required=True, help="folder with leftImg8bit and gtFine"
+    )
     parser.add_argument("--split", default="train", help="split to convert")
     parser.add_argument("--num_classes", type=int, choices=(19, 27), default=19, help="classes of the labels")
     parser.add_argument("--output_dir", type=Path, required=True, help="flat folder of the labels")
@@ -45,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         target = read_panoptic_target(frame.label_ids, frame.instance_ids, classes)
         write_png(args.output_dir / f"{frame.stem}{SEMANTIC_SUFFIX}", target[..., 0].astype(np.uint8))
         write_png(args.output_dir / f"{frame.stem}{INSTANCE_SUFFIX}", target[..., 1].astype(np.uint16))
-    write_statistics(
-        args.output_dir / STATISTICS_FILE, statistics_on_disk(args.output_dir, args.num_classes)
-    )
+    write_statistics(args.output_dir / STATISTICS_FILE, statistics_on_disk(args.output_dir, args.num_classes))
     return 0
 
 

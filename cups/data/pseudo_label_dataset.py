@@ -151,6 +151,11 @@ class PseudoLabelDataset(Dataset[Sample]):
         self.stems = self._list_stems(only_non_empty)[:max_images]
         self.all_pixels, self.inside = load_statistics(self.pseudo_root)
         self.split = thing_stuff_split(self.all_pixels, self.inside, thing_stuff_threshold)
+        if self.split.num_pseudo_classes >= VOID:
+            raise UserError(
+                f"{self.pseudo_root}: {self.split.num_pseudo_classes} pseudo-classes, the network tells "
+                f"{VOID - 1} apart; merge clusters with generate_overclustered_semantics.py --merge_to"
+            )
         self._plain_images = self._index_plain_images()
         # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
         self._to_channel = torch.full((65536,), VOID, dtype=torch.int64)

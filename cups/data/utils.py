@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,3 +50,8 @@ class ImageFolder(Dataset[dict[str, object]]):
         path = self.files[index]
         name = str(path.relative_to(self.folder).with_suffix(""))
         return {"image": image_tensor(read_image(path)), "name": name}
+
+
+def identity_collate(batch: Sequence[Any]) -> list[Any]:
+    """Keep a batch as a list: frames differ in their numbers of instances, and in size."""
+    return list(batch)

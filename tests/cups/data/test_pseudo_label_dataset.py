@@ -103,19 +103,23 @@ def test_load__instances_take_their_majority_class_and_stuff_instances_become_vo
     assert (strict.sem_seg[4:8, 4:8] == 0).all()
 
 
-def test_load__sixteen_bit_classes_survive(tmp_path: Path) -> None:
-    semantic = np.full((32, 32), 299, np.uint16)
-    semantic[:8, :8] = 298
-    instance = (semantic == 298).astype(np.uint16)
+def test_load__sixteen_bit_files_and_too_many_classes(tmp_path: Path) -> None:
+    semantic = np.full((32, 32), 253, np.uint16)
+    semantic[:8, :8] = 252
+    semantic[8:16] = 65535
+    instance = (semantic == 252).astype(np.uint16)
     root, pseudo = _write_frame(tmp_path, np.zeros((32, 32, 3), np.uint8), semantic, instance)
-    inside = [0.0] * 300
-    inside[298] = 5.0
-    _write_statistics(pseudo, inside, [10.0] * 300)
+    inside = [0.0] * 254
+    inside[252] = 5.0
+    _write_statistics(pseudo, inside, [10.0] * 254)
     data = PseudoLabelDataset(root, pseudo, scale=1.0, crop=(32, 32))
     sample = data.load(0)
-    assert data.split.things == (298,)
+    assert data.split.things == (252,)
     assert sample.classes.tolist() == [0]
-    assert set(sample.sem_seg.unique().tolist()) == {0, data.split.stuffs.index(299) + 1}
+    assert set(sample.sem_seg.unique().tolist()) == {0, data.split.stuffs.index(253) + 1, 255}
+    _write_statistics(pseudo, [*inside, 0.0], [10.0] * 255)
+    with pytest.raises(UserError, match="255 pseudo-classes, the network tells 254 apart"):
+        PseudoLabelDataset(root, pseudo, scale=1.0, crop=(32, 32))
 
 
 def test_thing_stuff_split__order_threshold_and_edges() -> None:

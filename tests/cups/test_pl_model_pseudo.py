@@ -1,0 +1,144 @@
+"""Stage 2's module: optimiser, copy-paste sources, determinism of the batch augmentation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cups.augmentation import CopyPaste
+from cups.errors import UserError
+from cups.pl_model_pseudo import (
+    BatchAugmentation,
+    OptimizerSettings,
+    PseudoLabelModule,
+    build_optimizer,
+    confident_new_objects,
+    parameter_groups,
+)
+from cups.structures import Sample, ThingStuffSplit
+
+
+def _masks(*boxes: tuple[int, int, int, int]) -> torch.Tensor:
+    masks = torch.zeros((len(boxes), 32, 64), dtype=torch.bool)
+    for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
+        mask[top:bottom, left:right] = True
+    return masks
+
+
+def _sample(name: str = "frame") -> Sample:
+    masks = _masks((4, 4, 20, 20))
+    sem_seg = torch.ones(32, 64, dtype=torch.int64)
+    sem_seg[masks[0]] = 0
+    return Sample(
+        torch.rand(3, 32, 64, generator=torch.Generator().manual_seed(0)),
+        sem_seg,
+        masks,
+        torch.tensor([1]),
+        name,
+    )
+
+
+class _Network(nn.Module):
+    """Stands in for the panoptic network: one loss, and one confident object where nothing is labelled."""
+
+    def __init__(self, loss: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(loss))
+        self.inputs: list[Any] = []
+        self.inferences = 0
+
+    def forward(self, batch: list[dict[str, Any]]) -> Any:
+        if self.training:
+            self.inputs.append(batch)
+            return {"loss_mask": self.weight * 2, "loss_sem_seg": self.weight}
+        self.inferences += 1
+        found = SimpleNamespace(
+            pred_masks=_masks((22, 30, 31, 60)), scores=torch.tensor([0.9]), pred_classes=torch.tensor([0])
+        )
+        return [{"instances": found} for _ in batch]
+
+
+def _module(network: nn.Module, **augmentation: Any) -> PseudoLabelModule:
+    split = ThingStuffSplit((5, 3), (0, 1))
+    module = PseudoLabelModule(network, split, OptimizerSettings(), BatchAugmentation(**augmentation))
+    module.trainer = SimpleNamespace(global_step=0, global_rank=0, accumulate_grad_batches=1)  # type: ignore[assignment]
+    module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+    return module
+
+
+def test_parameter_groups__norm_layers_have_no_weight_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 32, 1), nn.GroupNorm(8, 32), nn.BatchNorm2d(32), nn.Linear(2, 2))
+    model[3].bias.requires_grad = False
+    decayed, plain = parameter_groups(model, 0.1)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert {id(p) for p in plain["params"]} == {id(p) for layer in model[1:3] for p in layer.parameters()}
+    assert len(decayed["params"]) == 3
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_build_optimizer__kind_and_rate(name: str, kind: type) -> None:
+    optimizer = build_optimizer(nn.Linear(2, 2), OptimizerSettings(name=name, learning_rate=0.3))
+    assert isinstance(optimizer, kind)
+    assert optimizer.param_groups[0]["lr"] == 0.3
+
+
+def test_factor__constant_like_upstream_or_warm_up_and_cosine() -> None:
+    assert [OptimizerSettings().factor(step) for step in (0, 10, 3999)] == [1.0, 1.0, 1.0]
+    settings = OptimizerSettings(warmup_steps=4, decay="cosine", steps=100)
+    assert settings.factor(0) == pytest.approx(0.25)
+    assert settings.factor(50) == pytest.approx(0.5)
+    assert settings.factor(100) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_confident_new_objects__keeps_confident_finds_beside_the_labels() -> None:
+    sample = _sample()
+    found = SimpleNamespace(
+        # on the labelled object; unsure; empty; good
+        pred_masks=_masks((4, 4, 20, 21), (22, 2, 30, 12), (0, 0, 0, 0), (22, 30, 31, 60)),
+        scores=torch.tensor([0.99, 0.5, 0.99, 0.9]),
+        pred_classes=torch.tensor([1, 1, 1, 0]),
+    )
+    kept = confident_new_objects({"instances": found}, sample, confidence=0.75)
+    assert kept.classes.tolist() == [0]
+    assert torch.equal(kept.masks, _masks((22, 30, 31, 60)))
+    assert torch.equal(kept.image, sample.image)
+
+
+def test_augment__same_step_same_result_other_step_other_result() -> None:
+    module = _module(_Network(), copy_paste=CopyPaste(min_side=4))
+    batch = [_sample(), _sample()]
+    first, again = module.augment(batch, 0), module.augment(batch, 0)
+    assert all(
+        torch.equal(a.image, b.image) and torch.equal(a.masks, b.masks)
+        for a, b in zip(first, again, strict=True)
+    )
+    module.trainer.global_step = 1  # type: ignore[misc]
+    assert not torch.equal(module.augment(batch, 0)[0].image, first[0].image)
+    assert torch.equal(batch[0].image, _sample().image), (
+        "the clean batch is pasted from again: it must not change"
+    )
+
+
+def test_training_step__infers_only_when_the_next_step_pastes_own_finds() -> None:
+    """Upstream runs a second, full inference after every step, used or not."""
+    network = _Network()
+    module = _module(network, copy_paste=CopyPaste(min_side=4), self_paste_after=2)
+    for step in range(4):
+        module.trainer.global_step = step  # type: ignore[misc]
+        module.training_step([_sample()], step)
+    assert network.inferences == 3  # after steps 1, 2 and 3
+    pasted = network.inputs[2][0]["instances"].gt_classes.tolist()
+    assert 0 in pasted, "step 2 pastes the network's own find, class 0"
+    off = _Network()
+    _module(off, self_paste_after=0).training_step([_sample()], 0)
+    assert off.inferences == 0
+
+
+def test_training_step__a_loss_that_is_not_finite_stops_by_name() -> None:
+    module = _module(_Network(loss=float("nan")))
+    with pytest.raises(UserError, match=r"step 0: the loss is not finite .*berlin_1"):
+        module.training_step([_sample("berlin_1")], 0)

@@ -1,0 +1,121 @@
+"""Which module may import which: the arrows of the design, and "no labels used" as a property of the code."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("cups", "pseudo_labels", "refs")
+GROUND_TRUTH_READER = "cups.data.cityscapes"
+ORACLE = "pseudo_labels.oracle_mapping"
+"""The one module behind `--mapping oracle`."""
+
+
+def _file(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Return the project modules that a module imports anywhere in its code, parent packages included."""
+    file = _file(module)
+    assert file is not None
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            # `from package import module` names a module, not an attribute, where such a file exists.
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    inside = {name for name in found if name.split(".")[0] in PACKAGES and _file(name)}
+    parents = {name.rsplit(".", depth)[0] for name in inside for depth in range(1, name.count(".") + 1)}
+    return frozenset((inside | {parent for parent in parents if _file(parent)}) - {module})
+
+
+def reachable(module: str, without: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Return {module reached: module that imports it}, walking the import graph from `module`."""
+    reached: dict[str, str] = {}
+    todo = [module]
+    while todo:
+        current = todo.pop()
+        for name in imports(current) - without:
+            if name not in reached:
+                reached[name] = current
+                todo.append(name)
+    return reached
+
+
+def _modules(*patterns: str) -> list[str]:
+    files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
+    parts = [file.relative_to(ROOT).with_suffix("").parts for file in files]
+    return [".".join(part[:-1] if part[-1] == "__init__" else part) for part in parts]
+
+
+LABEL_MAKERS = _modules(
+    "pseudo_labels/generate_*.py",
+    "pseudo_labels/train_*.py",
+    "pseudo_labels/convert_*.py",
+    "pseudo_labels/classify_*.py",
+)
+
+
+def test_label_makers__are_found() -> None:
+    assert "pseudo_labels.generate_depth_guided_instances" in LABEL_MAKERS
+    assert "pseudo_labels.train_cause" in LABEL_MAKERS
+
+
+@pytest.mark.parametrize("module", LABEL_MAKERS)
+def test_label_makers__cannot_reach_the_ground_truth_reader(module: str) -> None:
+    reached = reachable(module, without=frozenset({ORACLE}))
+    assert GROUND_TRUTH_READER not in reached, f"imported by {reached[GROUND_TRUTH_READER]}"
+
+
+def test_oracle__is_the_one_exception() -> None:
+    """The walk does see the reader: through the oracle, the very script above reaches it."""
+    script = "pseudo_labels.generate_overclustered_semantics"
+    assert GROUND_TRUTH_READER in reachable(script)
+    importers = {module for module in _modules("pseudo_labels/*.py") if ORACLE in imports(module)}
+    assert importers == {script}
+
+
+def test_label_makers__name_no_ground_truth_folder() -> None:
+    for module in LABEL_MAKERS:
+        file = _file(module)
+        assert file is not None
+        strings = [n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant)]
+        paths = [
+            text
+            for text in strings
+            if isinstance(text, str) and "/gtFine" in text.replace("gtFine/", "/gtFine")
+        ]
+        assert not paths, f"{module}: {paths}"
+
+
+@pytest.mark.parametrize("module", _modules("cups/**/*.py"))
+def test_cups__never_imports_scripts_or_stage_one(module: str) -> None:
+    assert {name.split(".")[0] for name in imports(module)} <= {"cups", "refs"}
+
+
+@pytest.mark.parametrize("module", _modules("refs/**/*.py"))
+def test_refs__import_neither_cups_nor_stage_one(module: str) -> None:
+    assert all(name.split(".")[0] == "refs" for name in imports(module))
+
+
+PACKAGE_FILES = frozenset(_modules(*(f"{package}/**/__init__.py" for package in PACKAGES)))
+
+
+def test_imports__have_no_circles() -> None:
+    for module in _modules(*(f"{package}/**/*.py" for package in PACKAGES)):
+        if module in PACKAGE_FILES:  # it collects its members; that is no circle of modules
+            continue
+        reached = reachable(module, without=PACKAGE_FILES)
+        assert module not in reached, f"{module} is imported again by {reached.get(module)}"
