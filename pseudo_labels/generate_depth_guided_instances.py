@@ -96,14 +96,14 @@ class GenerateInstances:
     def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
         """Return caption and pictures (image, depth, instances) of one frame for the contact sheet."""
         from cups.visualization import depth_to_color, instances_to_color
+        from pseudo_labels.pictures import fit
 
         image = read_image(frame.image)
         pictures = [image]
         if self.depths is not None:
             pictures.append(depth_to_color(read_depth(self.depths.path(frame))))
         pictures.append(instances_to_color(read_ids(self.output.path(frame))))
-        size = image.shape[1::-1]
-        return frame.stem, [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST) for p in pictures]
+        return frame.stem, [fit(picture, image) for picture in pictures]
 
 
 def build_parser() -> argparse.ArgumentParser:

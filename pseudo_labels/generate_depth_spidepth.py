@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from cups.errors import UserError, run_main
@@ -124,11 +123,11 @@ class DisparityToDepth:
     def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
         """Return caption and pictures of one frame for the contact sheet."""
         from cups.visualization import depth_to_color
+        from pseudo_labels.pictures import fit
 
         image = read_image(frame.image)
         depth = read_npy(self.output.path(frame), ndim=2).astype(np.float32)
-        depth = cv2.resize(depth, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        return frame.stem, [image, depth_to_color(depth)]
+        return frame.stem, [image, fit(depth_to_color(depth), image)]
 
 
 def build_parser() -> argparse.ArgumentParser:

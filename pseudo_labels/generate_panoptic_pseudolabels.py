@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from cups.errors import UserError, run_main
@@ -136,13 +135,14 @@ class Merge:
 
     def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
         """Return caption and pictures (image, panoptic map) of one frame for the contact sheet."""
-        from pseudo_labels.pictures import panoptic_picture
+        from pseudo_labels.pictures import fit, panoptic_picture
 
         image = read_image(frame.image)
         segments = from_rgb(read_image(self.output.path(frame)))
         category = segments // SEGMENT_FACTOR - 1
+        category[segments == 0] = void_value(self.num_classes)
         picture = panoptic_picture(category, segments % SEGMENT_FACTOR, self.num_classes)
-        return frame.stem, [image, cv2.resize(picture, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)]
+        return frame.stem, [image, fit(picture, image)]
 
 
 def write_json(

@@ -1,8 +1,9 @@
 """Heights above the street and object-like regions, from depth alone.
 
-On a flat street seen by an upright camera at height h, the ground at row v has depth z = f h / (v - v0), where
-v0 is the horizon. A line fitted to 1 / z over v therefore gives the horizon and 1 / (f h), and with them the height
-of every pixel in units of h: no calibration is read, and the unknown scale of a network's depth drops out.
+On a flat street seen by an upright camera at height h, the ground at row v has depth z = f h / (v - v0),
+where v0 is the horizon row. A line fitted to 1 / z over v therefore gives the horizon and 1 / (f h), and with
+them the height of every pixel in units of h: no calibration is read, and the unknown scale of a network's
+depth drops out.
 """
 
 from __future__ import annotations
@@ -103,6 +104,9 @@ def object_regions(depth: np.ndarray, ground: GroundPlane, model: ObjectModel | 
     boxes = cc3d.statistics(components)["bounding_boxes"]
     kept = np.zeros(len(boxes), dtype=components.dtype)
     for index in range(1, len(boxes)):
+        if boxes[index][0].start == 0:
+            # Cut off by the upper border: its height is not known, and road users rarely reach it.
+            continue
         window = tuple(slice(max(0, side.start - 2 * rim), side.stop + 2 * rim) for side in boxes[index])
         mask = components[window] == index
         # The focal length only measures the extent along the view; street cameras have it near the width.

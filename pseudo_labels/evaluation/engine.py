@@ -1,0 +1,226 @@
+"""One engine for all evaluations of pseudo-labels: readers of their formats, one pass, both void rules."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
+from cups.data.pseudo_label_dataset import load_statistics, thing_stuff_split
+from cups.errors import UserError
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.ops.png import read_image
+from cups.ops.resize import resize_ids
+from cups.protocol import Matching, Protocol, VoidRule
+from cups.taxonomy import VOID, ClassSet
+from pseudo_labels.convert_to_cups_format import FORMAT_FILE, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from pseudo_labels.generate_panoptic_pseudolabels import SEGMENT_FACTOR, from_rgb
+from pseudo_labels.labels import check_aspect, read_pair, void_value
+
+log = logging.getLogger(__name__)
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""Semantic and instance map, both (H, W)."""
+
+
+def city_path(folder: Path, frame: GroundTruthFrame, split: str) -> Path:
+    """Return the file of a frame in a Stage-1 folder."""
+    return folder / split / frame.image.parent.name / f"{frame.stem}.png"
+
+
+@dataclass(frozen=True)
+class FolderLabels:
+    """A semantic and an instance folder of Stage 1."""
+
+    semantics: Path
+    instances: Path
+    split: str
+    num_classes: int
+
+    def __call__(self, frame: GroundTruthFrame) -> Pair:
+        """Read one frame."""
+        paths = (city_path(folder, frame, self.split) for folder in (self.semantics, self.instances))
+        return read_pair(*paths, self.num_classes)
+
+
+@dataclass(frozen=True)
+class PanopticLabels:
+    """A folder of COCO panoptic PNG files written by `generate_panoptic_pseudolabels.py`."""
+
+    folder: Path
+    split: str
+    num_classes: int
+
+    def __call__(self, frame: GroundTruthFrame) -> Pair:
+        """Read one frame."""
+        path = city_path(self.folder, frame, self.split)
+        segments = from_rgb(read_image(path))
+        semantic = segments // SEGMENT_FACTOR - 1
+        if semantic.max(initial=0) >= self.num_classes:
+            raise UserError(f"{path}: holds class {semantic.max()}, its JSON lists {self.num_classes}")
+        semantic[segments == 0] = void_value(self.num_classes)
+        return semantic, np.where(segments % SEGMENT_FACTOR > 0, segments, 0)
+
+
+@dataclass(frozen=True)
+class CupsLabels:
+    """A flat folder in the CUPS format."""
+
+    folder: Path
+    num_classes: int
+
+    def __call__(self, frame: GroundTruthFrame) -> Pair:
+        """Read one frame."""
+        paths = (self.folder / f"{frame.stem}{suffix}" for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX))
+        return read_pair(*paths, self.num_classes)
+
+
+Reader = Callable[[GroundTruthFrame], Pair]
+
+
+def read_panoptic_json(path: Path) -> tuple[int, tuple[int, ...]]:
+    """Return number of classes and thing classes of a COCO panoptic JSON.
+
+    Raises:
+        UserError: missing or invalid file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run pseudo_labels/generate_panoptic_pseudolabels.py")
+    try:
+        categories = json.loads(path.read_text())["categories"]
+        return len(categories), tuple(int(c["id"]) for c in categories if c["isthing"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise UserError(f"{path}: not a COCO panoptic JSON with categories; generate it again") from None
+
+
+def read_cups_classes(folder: Path, threshold: float) -> tuple[int, tuple[int, ...]]:
+    """Return number of classes and thing classes of a CUPS folder, as training derives them.
+
+    Raises:
+        UserError: missing folder or statistics.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; run pseudo_labels/convert_to_cups_format.py")
+    if not (folder / FORMAT_FILE).is_file():
+        log.warning("%s: no %s, sizes and classes come from the statistics alone", folder, FORMAT_FILE)
+    all_pixels, inside = load_statistics(folder)
+    return len(all_pixels), thing_stuff_split(all_pixels, inside, threshold).things
+
+
+def to_panoptic(
+    semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int
+) -> np.ndarray:
+    """Return (H, W, 2) int64 of (pseudo-class, instance); void is (`void_value`, 0).
+
+    Stuff has instance 0. A pixel of a thing class outside every instance is void: the labels do not say which
+    object it belongs to, and one segment of all such pixels would be an object that nobody proposed.
+    """
+    void = void_value(num_classes)
+    is_thing = np.zeros(65536, dtype=bool)
+    is_thing[list(things)] = True
+    thing_pixel = is_thing[semantic]
+    category = np.where(thing_pixel & (instance == 0), void, semantic).astype(np.int64)
+    number = np.where(thing_pixel, instance, 0).astype(np.int64)
+    return np.stack((category, number), axis=-1)
+
+
+class EvaluationFrames(Dataset[dict[str, Any]]):
+    """Pseudo-labels beside ground truth, both at the size of the ground truth.
+
+    Items: `{"prediction": (H, W, 2) int64, "target": (H, W, 2) int64, "name": str}`.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[GroundTruthFrame],
+        read: Reader,
+        classes: ClassSet,
+        things: Sequence[int],
+        num_classes: int,
+    ) -> None:
+        self.frames = list(frames)
+        self.read = read
+        self.classes = classes
+        self.things = tuple(things)
+        self.num_classes = num_classes
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        frame = self.frames[index]
+        target = torch.from_numpy(read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes))
+        target[..., 0][target[..., 0] == VOID] = void_value(self.num_classes)
+        pair = self.read(frame)
+        height, width = target.shape[:2]
+        check_aspect(Path(frame.stem), pair[0].shape, (height, width))
+        prediction = torch.from_numpy(to_panoptic(*pair, self.things, self.num_classes))
+        prediction = resize_ids(prediction.permute(2, 0, 1), (height, width)).permute(1, 2, 0)
+        return {"prediction": prediction, "target": target, "name": frame.stem}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one set of pseudo-labels: `scores[void rule][key]`, keys as in the metric's `compute`."""
+
+    protocols: dict[VoidRule, Protocol]
+    scores: dict[VoidRule, dict[str, torch.Tensor]]
+    frames: int
+    things: tuple[int, ...]
+
+
+def evaluate(
+    frames: Sequence[GroundTruthFrame],
+    read: Reader,
+    *,
+    classes: ClassSet,
+    num_clusters: int,
+    things: Sequence[int],
+    matching: Matching = "separate",
+    workers: int = 0,
+) -> Evaluation:
+    """Score pseudo-labels against ground truth, in one pass, under both void rules.
+
+    Args:
+        frames: with ground truth.
+        read: gives semantic and instance map of a frame.
+        num_clusters: pseudo-classes K.
+        things: those that are things.
+        matching: "separate" matches things with things and stuff with stuff only.
+        workers: reading processes.
+    """
+    stuffs = [index for index in range(num_clusters) if index not in set(things)]
+    apart = matching == "separate"
+    metric = PanopticQualitySemanticMatching(
+        classes.things,
+        classes.stuffs,
+        num_clusters,
+        things_prototype=things if apart else None,
+        stuffs_prototype=stuffs if apart else None,
+        void=void_value(num_clusters),
+    )
+    data = EvaluationFrames(frames, read, classes, things, num_clusters)
+    loader = DataLoader(data, batch_size=None, num_workers=workers)
+    for item in tqdm(loader, total=len(data), desc="evaluate", unit="img"):
+        metric.update(item["prediction"][None], item["target"][None])
+    name = f"pseudo-labels-{classes.num_classes}"
+    scores = metric.compute_all()
+    protocols = {
+        rule: Protocol(name, num_classes=classes.num_classes, matching=matching, void_rule=rule)
+        for rule in scores
+    }
+    return Evaluation(protocols, scores, len(data), tuple(things))
+
+
+def ground_truth_frames(root: Path, split: str, max_images: int | None) -> list[GroundTruthFrame]:
+    """Return the frames with ground truth, the first `max_images` of them."""
+    return list_ground_truth_frames(root, split)[:max_images]
