@@ -29,7 +29,7 @@ PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "val", "test", "train_extra")
 _RUN_CONTROL = frozenset(
     ("cityscapes_root", "image_dir", "split", "output_root", "max_images", "num_shards", "shard")
-    + ("overwrite", "skip_bad", "show", "num_workers", "device")
+    + ("overwrite", "skip_bad", "show", "num_workers", "device", "cache_gb")
 )
 """Arguments that choose where, which and how fast, not what is written into a file."""
 
@@ -301,7 +301,7 @@ def _account(
 ) -> None:
     earlier = read_provenance(folder.directory)
     if earlier is not None and summary.skipped:
-        _refuse_other_settings(folder, earlier, args, script)
+        refuse_other_settings(folder.directory, earlier, args, script)
     fact = uses_ground_truth
     if summary.skipped or (earlier is not None and not args.overwrite):
         fact = any_ground_truth([fact, None if earlier is None else earlier.get("uses_ground_truth")])
@@ -315,16 +315,17 @@ def _account(
     )
 
 
-def _refuse_other_settings(
-    folder: Folder, earlier: dict[str, Any], args: argparse.Namespace, script: str
+def refuse_other_settings(
+    folder: Path, earlier: dict[str, Any], args: argparse.Namespace, script: str
 ) -> None:
+    """Raise a `UserError` if files in `folder` were made by another script or with other settings."""
     then, now = earlier.get("arguments", {}), settings_of(args)
-    changed = [key for key in now if key in then and then[key] != now[key]]
     if earlier.get("script") != script:
-        raise UserError(f"{folder.directory}: written by {earlier.get('script')}; use another --output_root")
+        raise UserError(f"{folder}: written by {earlier.get('script')}; use another --output_root")
+    changed = [key for key in now if key in then and then[key] != now[key]]
     if changed:
         was = ", ".join(f"--{key} {then[key]}" for key in changed)
-        raise UserError(f"{folder.directory}: holds files made with {was}; repeat that, or add --overwrite")
+        raise UserError(f"{folder}: holds files made with {was}; repeat that, or add --overwrite")
 
 
 def _serial(
