@@ -43,6 +43,8 @@ class SplitSettings:
         min_area: pixels of the label map; smaller components are dropped.
         dilation: pixels of the label map within which cut pixels go back to a component.
         sigma: smoothing of the depth (see `depth_edges`).
+        merge_things: split the union of the thing classes, for overclustered semantics in which one object
+            is made of several classes; each instance then takes its majority class in the next step.
     """
 
     things: tuple[int, ...]
@@ -50,6 +52,7 @@ class SplitSettings:
     min_area: int = 1000
     dilation: int = 3
     sigma: float = 1.0
+    merge_things: bool = False
 
 
 def depth_guided_instances(
@@ -64,7 +67,7 @@ def depth_guided_instances(
     table = np.zeros(int(np.iinfo(semantic.dtype).max) + 1, dtype=semantic.dtype)
     # Regions are numbered from 1, so that thing class 0 is not taken for "none".
     for region, thing in enumerate((t for t in settings.things if t < len(table)), start=1):
-        table[thing] = region
+        table[thing] = 1 if settings.merge_things else region
     regions = np.take(table, semantic)
     if depth is None:
         return split_components(regions, min_area=settings.min_area)
@@ -125,6 +128,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--dilation", type=int, default=3, help="reach in pixels when cut pixels are given back"
     )
     split.add_argument("--sigma", type=float, default=1.0, help="depth smoothing, pixels of a 512-row image")
+    split.add_argument(
+        "--merge_things", action="store_true", help="split the union of the thing classes (for overclusters)"
+    )
     things = parser.add_mutually_exclusive_group()
     things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing classes")
     things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
@@ -143,7 +149,9 @@ def check_settings(args: argparse.Namespace, things: tuple[int, ...]) -> SplitSe
         raise UserError(f"--min_area {args.min_area}: must be 1 or more, --dilation 0 or more")
     if min(things) < 0 or max(things) >= 65535:
         raise UserError(f"--thing_classes {min(things)} ... {max(things)}: class ids lie in 0-65534")
-    return SplitSettings(things, args.grad_threshold, args.min_area, args.dilation, args.sigma)
+    return SplitSettings(
+        things, args.grad_threshold, args.min_area, args.dilation, args.sigma, args.merge_things
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     semantics = Folder(root, args.semantic_subdir, ".png")
     semantics.require(frames, "generate the semantics first, or check --semantic_subdir")
     things = thing_classes(semantics, args.thing_classes, args.split_json)
+    # Recorded, so that a later run with another split does not take these files for its own.
+    args.thing_classes = list(things)
     depths = None if args.no_depth else Folder(root, args.depth_subdir, ".npy")
     if depths is not None:
         depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first, or give --no_depth")

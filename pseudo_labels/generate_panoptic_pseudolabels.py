@@ -201,6 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     instances = Folder(root, args.instance_subdir, ".png")
     instances.require(frames, "generate the instances first, or check --instance_subdir")
     things = thing_classes(semantics, args.thing_classes, args.split_json)
+    # Recorded, so that a later run with another split does not take these files for its own.
+    args.thing_classes = list(things)
     output = Folder(root, PANOPTIC_PREFIX + args.name, ".png")
     process = Merge(semantics, instances, output, things, num_classes)
     inputs = (semantics.directory, instances.directory)

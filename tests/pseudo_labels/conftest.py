@@ -1,0 +1,69 @@
+"""A tiny Cityscapes root: two frames of a street of boards, with two overlapping cars, and all inputs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cups.ops.png import write_png
+from cups.provenance import write_provenance
+
+HEIGHT, WIDTH, FOCAL, HORIZON, CAMERA, BASELINE = 64, 128, 140.0, 29.0, 1.3, 0.22
+STEMS = ("aachen_000000_000019", "aachen_000001_000019")
+ROAD, BUILDING, CAR = 0, 2, 13
+
+
+def render(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return depth (H, W) metres, trainIds and gtFine instanceIds of a street with two overlapping cars."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
+    ground = FOCAL * CAMERA / np.maximum(rows - HORIZON, 1e-3)
+    depth = np.minimum(ground, 30.0)
+    train_ids = np.where(ground < 30.0, ROAD, BUILDING).astype(np.uint8)
+    instances = np.where(ground < 30.0, 7, 11).astype(np.uint16)
+    # (left edge in metres, distance, width, height); the second car hides part of the first.
+    for number, (x, z, width, height) in enumerate(((-1.5, 9.0, 3.0, 1.5), (0.6, 6.5, 2.2, 1.5))):
+        left = WIDTH / 2 + FOCAL * (x + shift) / z
+        board = (columns >= left) & (columns < left + FOCAL * width / z)
+        board &= (rows >= HORIZON + FOCAL * (CAMERA - height) / z) & (rows < HORIZON + FOCAL * CAMERA / z)
+        depth[board], train_ids[board], instances[board] = z, CAR, 26000 + number
+    return depth, train_ids, instances
+
+
+@dataclass(frozen=True)
+class Root:
+    """The folder and the two stems in it."""
+
+    path: Path
+    stems: tuple[str, ...] = STEMS
+
+    def file(self, folder: str, name: str) -> Path:
+        """Path of a file of the train split."""
+        return self.path / folder / "train" / "aachen" / name
+
+
+@pytest.fixture
+def tiny_root(tmp_path: Path) -> Root:
+    """Images, disparity, camera, gtFine, and perfect trainId semantics as `pseudo_semantic_mapped_k300`."""
+    root = Root(tmp_path / "cityscapes")
+    for number, stem in enumerate(STEMS):
+        depth, train_ids, instances = render(0.2 * number)
+        disparity = np.round(BASELINE * FOCAL / depth * 256 + 1).astype(np.uint16)
+        write_png(
+            root.file("leftImg8bit", f"{stem}_leftImg8bit.png"),
+            np.repeat((train_ids * 12)[..., None], 3, axis=2),
+        )
+        write_png(root.file("disparity", f"{stem}_disparity.png"), disparity)
+        camera = {"intrinsic": {"fx": FOCAL}, "extrinsic": {"baseline": BASELINE}}
+        path = root.file("camera", f"{stem}_camera.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(camera))
+        label_ids = np.minimum(instances, np.where(instances >= 1000, 26, 255)).astype(np.uint8)
+        write_png(root.file("gtFine", f"{stem}_gtFine_labelIds.png"), label_ids)
+        write_png(root.file("gtFine", f"{stem}_gtFine_instanceIds.png"), instances)
+        write_png(root.file("pseudo_semantic_mapped_k300", f"{stem}.png"), train_ids)
+    write_provenance(root.path / "pseudo_semantic_mapped_k300", script="test", arguments={})
+    return root

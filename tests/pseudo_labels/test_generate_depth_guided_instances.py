@@ -1,0 +1,146 @@
+"""Instances split along depth edges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cups.errors import UserError
+from cups.ops.png import read_ids, write_png
+from pseudo_labels.generate_depth_guided_instances import SplitSettings, depth_guided_instances, main
+from pseudo_labels.generate_depth_spidepth import main as make_depth
+
+SETTINGS = SplitSettings(things=(13,), grad_threshold=0.2, min_area=20, dilation=3)
+
+
+def two_cars() -> tuple[np.ndarray, np.ndarray]:
+    """A region of class 13 whose left half is 8 m away and whose right half is 12 m away."""
+    semantic = np.zeros((32, 64), np.uint8)
+    semantic[8:24, 8:56] = 13
+    depth = np.full((32, 64), 30.0, np.float32)
+    depth[8:24, 8:30], depth[8:24, 30:56] = 8.0, 12.0
+    return semantic, depth
+
+
+def test_depth_guided_instances__splits_two_overlapping_cars() -> None:
+    semantic, depth = two_cars()
+    instances = depth_guided_instances(semantic, depth, SETTINGS)
+    assert instances[:, 30:][semantic[:, 30:] == 13].tolist() == [1] * (16 * 26)
+    assert instances[:, :30][semantic[:, :30] == 13].tolist() == [2] * (16 * 22)
+    assert not instances[semantic != 13].any()
+
+
+def test_depth_guided_instances__without_depth_one_component() -> None:
+    semantic, _ = two_cars()
+    assert ((depth_guided_instances(semantic, None, SETTINGS) == 1) == (semantic == 13)).all()
+
+
+def test_depth_guided_instances__a_high_threshold_does_not_split() -> None:
+    semantic, depth = two_cars()
+    settings = SplitSettings(things=(13,), grad_threshold=0.7, min_area=20, dilation=3)
+    inside = depth_guided_instances(semantic, depth, settings)[10:22, 10:54]
+    assert (inside == 1).all()
+
+
+def test_depth_guided_instances__depth_of_another_size() -> None:
+    semantic, depth = two_cars()
+    large = np.repeat(np.repeat(depth, 2, axis=0), 2, axis=1)
+    instances = depth_guided_instances(semantic, large, SETTINGS)
+    assert instances.shape == semantic.shape and instances.max() == 2
+
+
+def test_depth_guided_instances__class_zero_can_be_a_thing() -> None:
+    semantic = np.full((8, 8), 5, np.uint8)
+    semantic[2:6, 2:6] = 0
+    settings = SplitSettings(things=(0,), min_area=4)
+    assert ((depth_guided_instances(semantic, None, settings) == 1) == (semantic == 0)).all()
+
+
+def test_depth_guided_instances__merged_things_keep_a_two_class_car_whole() -> None:
+    # Overclusters: the upper half of a car is class 3 (windows), the lower class 4 (body).
+    semantic = np.zeros((20, 20), np.uint8)
+    semantic[4:10, 4:16], semantic[10:16, 4:16] = 3, 4
+    apart = depth_guided_instances(semantic, None, SplitSettings(things=(3, 4), min_area=4))
+    whole = depth_guided_instances(
+        semantic, None, SplitSettings(things=(3, 4), min_area=4, merge_things=True)
+    )
+    assert apart.max() == 2 and whole.max() == 1
+
+
+def run(root: Path, *more: str) -> int:
+    return main(["--cityscapes_root", str(root), "--min_area", "20", *more])
+
+
+def test_main__finds_both_cars_where_components_find_one(tiny_root: Any) -> None:
+    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    run(tiny_root.path)
+    run(tiny_root.path, "--no_depth")
+    name = f"{tiny_root.stems[0]}.png"
+    assert read_ids(tiny_root.file("pseudo_instance_depth_guided", name)).max() == 2
+    assert read_ids(tiny_root.file("pseudo_instance_cc", name)).max() == 1
+
+
+def test_main__same_bytes_with_workers(tiny_root: Any) -> None:
+    run(tiny_root.path, "--no_depth")
+    run(tiny_root.path, "--no_depth", "--method_name", "twice", "--num_workers", "2")
+    for stem in tiny_root.stems:
+        first = tiny_root.file("pseudo_instance_cc", f"{stem}.png").read_bytes()
+        assert tiny_root.file("pseudo_instance_twice", f"{stem}.png").read_bytes() == first
+
+
+def test_main__split_file_in_the_folder_decides(tiny_root: Any) -> None:
+    path = tiny_root.path / "pseudo_semantic_mapped_k300" / "thing_stuff_split.json"
+    path.write_text(json.dumps({"things": [2], "stuffs": [0, 13]}))
+    run(tiny_root.path, "--no_depth")
+    instances = read_ids(tiny_root.file("pseudo_instance_cc", f"{tiny_root.stems[0]}.png"))
+    assert instances[2, 2] == 1 and instances[40, 90] == 0
+
+
+def test_main__a_resumed_run_refuses_another_split(tiny_root: Any) -> None:
+    # Otherwise old files would stay, made for other things than the new ones.
+    run(tiny_root.path, "--no_depth")
+    path = tiny_root.path / "pseudo_semantic_mapped_k300" / "thing_stuff_split.json"
+    path.write_text(json.dumps({"things": [2], "stuffs": [0, 13]}))
+    with pytest.raises(UserError, match="--overwrite"):
+        run(tiny_root.path, "--no_depth")
+
+
+def test_main__missing_depth_names_the_step(tiny_root: Any) -> None:
+    with pytest.raises(UserError, match=r"depth_spidepth.*generate_depth_spidepth\.py"):
+        run(tiny_root.path)
+
+
+def test_main__unknown_things_of_raw_clusters(tiny_root: Any) -> None:
+    (tiny_root.path / "pseudo_semantic_mapped_k300").rename(tiny_root.path / "pseudo_semantic_raw_k50")
+    with pytest.raises(UserError, match=r"classify_stuff_things\.py"):
+        run(tiny_root.path, "--no_depth", "--semantic_subdir", "pseudo_semantic_raw_k50")
+
+
+def test_main__depth_of_another_shape_is_refused(tiny_root: Any) -> None:
+    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    path = tiny_root.file("pseudo_semantic_mapped_k300", f"{tiny_root.stems[1]}.png")
+    write_png(path, np.zeros((64, 100), np.uint8))
+    with pytest.raises(UserError, match=rf"{tiny_root.stems[1]}.npy: 64x128 .* 64x100"):
+        run(tiny_root.path)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -3.0])
+def test_main__impossible_depth_is_refused(tiny_root: Any, value: float) -> None:
+    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    path = tiny_root.file("depth_spidepth", f"{tiny_root.stems[0]}.npy")
+    depth = np.load(path)
+    depth[3, 4] = value
+    np.save(path, depth)
+    with pytest.raises(UserError, match=f"{tiny_root.stems[0]}.npy: depth must be positive"):
+        run(tiny_root.path)
+
+
+def test_main__truncated_semantics_are_named(tiny_root: Any) -> None:
+    path = tiny_root.file("pseudo_semantic_mapped_k300", f"{tiny_root.stems[0]}.png")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match="truncated"):
+        run(tiny_root.path, "--no_depth")
