@@ -26,7 +26,7 @@ TILE_WIDTHS = (320, 640)
 CORNER = 6
 
 _LIGHTNESS_SPAN = 34.0
-_HUE_SPAN = 0.7
+_HUE_SPAN = 0.45
 # Fractions of the R2 low-discrepancy sequence: neighbouring instance numbers get far-apart shades.
 _SHADE_STEPS = np.array([0.7548776662, 0.5698402910])
 

@@ -27,10 +27,17 @@ log = logging.getLogger(__name__)
 IMAGE_SUFFIX = "_leftImg8bit.png"
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "val", "test", "train_extra")
-_RUN_CONTROL = frozenset(
-    ("cityscapes_root", "image_dir", "split", "output_root", "max_images", "num_shards", "shard")
-    + ("overwrite", "skip_bad", "show", "num_workers", "device", "cache_gb")
+_WHICH_AND_WHERE = (
+    "cityscapes_root",
+    "image_dir",
+    "split",
+    "output_root",
+    "max_images",
+    "num_shards",
+    "shard",
 )
+_HOW = ("overwrite", "skip_bad", "show", "num_workers", "device", "cache_gb")
+_RUN_CONTROL = frozenset((*_WHICH_AND_WHERE, *_HOW))
 """Arguments that choose where, which and how fast, not what is written into a file."""
 
 
@@ -398,5 +405,5 @@ def write_contact_sheet(path: Path, rows: Sequence[tuple[str, list[np.ndarray]]]
     from cups.visualization import figure_sheet
 
     if rows:
-        write_png(path, figure_sheet(rows))
+        write_png(path, figure_sheet((), [images for _, images in rows], [name for name, _ in rows]))
         log.info("contact sheet: %s", path)
