@@ -1,0 +1,121 @@
+"""Scores of pseudo-labels of a street where the right answer is known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cups.errors import UserError
+from cups.ops.png import read_ids, write_png
+from pseudo_labels.convert_to_cups_format import main as convert
+from pseudo_labels.evaluation.engine import to_panoptic
+from pseudo_labels.evaluation.evaluate_pseudolabels import main
+from pseudo_labels.generate_depth_guided_instances import main as make_instances
+from pseudo_labels.generate_depth_spidepth import main as make_depth
+from pseudo_labels.generate_panoptic_pseudolabels import main as make_panoptic
+
+
+@pytest.fixture
+def scored_root(tiny_root: Any) -> Any:
+    """A root with depth-guided and plain instances."""
+    root = ["--cityscapes_root", str(tiny_root.path)]
+    make_depth([*root, "--source", "disparity"])
+    for more in ([], ["--no_depth"]):
+        make_instances([*root, "--min_area", "20", *more])
+    return tiny_root
+
+
+def scores(root: Any, *more: str) -> dict[str, Any]:
+    results = root.path / "results"
+    main(["--cityscapes_root", str(root.path), "--split", "train", "--results", str(results), *more])
+    return json.loads(Path(f"{results}.json").read_text())
+
+
+def test_main__depth_beats_components(scored_root: Any) -> None:
+    split = scores(scored_root)["metrics"]["standard"]
+    plain = scores(scored_root, "--instance_subdir", "pseudo_instance_cc")["metrics"]["standard"]
+    # Perfect semantics; the two cars that overlap are one component without depth.
+    assert split["pq"] > 0.95 and split["miou"] == 1.0
+    assert plain["pq_stuff"] == 1.0 and plain["pq_things"] < 0.5
+
+
+def test_main__all_formats_score_alike(scored_root: Any) -> None:
+    root = ["--cityscapes_root", str(scored_root.path)]
+    make_panoptic(root)
+    convert([*root, "--trainid_input"])
+    folders = scores(scored_root)
+    panoptic = scores(scored_root, "--panoptic_subdir", "pseudo_panoptic_depth_guided")
+    cups = scores(scored_root, "--cups_dir", str(scored_root.path / "cups_pseudo_labels"))
+    assert folders["metrics"] == panoptic["metrics"] == cups["metrics"]
+    assert folders["protocols"]["upstream"].endswith("upstream void rule")
+
+
+def test_main__raw_clusters_are_matched(scored_root: Any) -> None:
+    # Renamed classes (road 0 -> 5, building 2 -> 0, car 13 -> 1) score the same.
+    table = np.zeros(256, np.uint8)
+    table[[0, 2, 13]] = 5, 0, 1
+    for stem in scored_root.stems:
+        semantic = read_ids(scored_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
+        write_png(scored_root.file("pseudo_semantic_raw_k6", f"{stem}.png"), table[semantic])
+    raw = scores(
+        scored_root, "--semantic_subdir", "pseudo_semantic_raw_k6", "--num_semantic_classes", "6",
+        "--thing_classes", "1",
+    )  # fmt: skip
+    assert raw["metrics"] == scores(scored_root)["metrics"]
+    assert raw["assignment"][5] == 0 and raw["assignment"][1] == 13
+
+
+def test_main__labels_of_half_size_are_brought_to_the_ground_truth(scored_root: Any) -> None:
+    for folder in ("pseudo_semantic_mapped_k300", "pseudo_instance_depth_guided"):
+        for stem in scored_root.stems:
+            path = scored_root.file(folder, f"{stem}.png")
+            write_png(path, read_ids(path)[::2, ::2].copy())
+    assert scores(scored_root)["metrics"]["standard"]["pq"] > 0.8
+
+
+def test_main__writes_csv_and_markdown(scored_root: Any, capsys: Any) -> None:
+    scores(scored_root, "--num_classes", "7")
+    with (scored_root.path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows if row["void_rule"] == "standard"][-1] == "vehicle"
+    assert "| vehicle | thing |" in (scored_root.path / "results.md").read_text()
+    assert "7 classes" in capsys.readouterr().out
+
+
+def test_to_panoptic__uncovered_thing_pixels_are_void() -> None:
+    semantic = np.array([[0, 1, 1, 255]], np.uint8)
+    instance = np.array([[3, 0, 2, 0]], np.uint16)
+    panoptic = to_panoptic(semantic, instance, things=(1,), num_classes=2)
+    assert panoptic[0].tolist() == [[0, 0], [255, 0], [1, 2], [255, 0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--instance_subdir", "nowhere"], "nowhere: no such folder"),
+        (["--panoptic_subdir", "nowhere"], r"train\.json: no such file"),
+        (["--cups_dir", "nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_main__missing_labels(scored_root: Any, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        scores(scored_root, *arguments)
+
+
+def test_main__missing_frame_is_named(scored_root: Any) -> None:
+    scored_root.file("pseudo_instance_depth_guided", f"{scored_root.stems[1]}.png").unlink()
+    with pytest.raises(UserError, match=scored_root.stems[1]):
+        scores(scored_root)
+
+
+def test_main__labels_of_another_shape_are_refused(scored_root: Any) -> None:
+    for folder in ("pseudo_semantic_mapped_k300", "pseudo_instance_depth_guided"):
+        path = scored_root.file(folder, f"{scored_root.stems[0]}.png")
+        write_png(path, read_ids(path)[:, :100].copy())
+    with pytest.raises(UserError, match=rf"{scored_root.stems[0]}.*64x100"):
+        scores(scored_root)

@@ -1,0 +1,111 @@
+"""Things and stuff from depth."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cups.errors import UserError
+from cups.ops.png import read_ids, write_png
+from pseudo_labels.classify_stuff_things import choose_things, frame_sums, main, statistics_of
+from pseudo_labels.generate_depth_spidepth import main as make_depth
+from pseudo_labels.labels import read_split
+
+
+@pytest.fixture
+def street_root(tiny_root: Any) -> Any:
+    """A root with depth."""
+    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    return tiny_root
+
+
+def run(root: Any, *more: str) -> int:
+    return main(["--cityscapes_root", str(root.path), *more])
+
+
+def split_file(root: Any) -> Any:
+    return root.path / "pseudo_semantic_mapped_k300" / "thing_stuff_split.json"
+
+
+def test_main__cars_are_things_road_and_building_are_stuff(street_root: Any, capsys: Any) -> None:
+    run(street_root)
+    split = read_split(split_file(street_root))
+    assert split.things == (13,)
+    assert set(split.stuffs) == set(range(14)) - {13}
+    content = json.loads(split_file(street_root).read_text())
+    assert content["uses_ground_truth"] is False
+    assert content["classes"]["13"]["score"] > 0.6 > 0.2 > content["classes"]["0"]["score"]
+    assert "| 13 | thing |" in capsys.readouterr().out
+
+
+def test_main__splitting_the_clusters_does_not_change_the_kind(street_root: Any) -> None:
+    # Overclusters: cars are three classes (13, 14, 15), the building two (2, 3).
+    rng = np.random.default_rng(0)
+    for stem in street_root.stems:
+        path = street_root.file("pseudo_semantic_mapped_k300", f"{stem}.png")
+        semantic = read_ids(path)
+        noise = rng.integers(0, 3, semantic.shape).astype(np.uint8)
+        semantic = np.where(semantic == 13, 13 + noise, np.where(semantic == 2, 2 + noise % 2, semantic))
+        write_png(path, semantic.astype(np.uint8))
+    run(street_root)
+    assert sorted(read_split(split_file(street_root)).things) == [13, 14, 15]
+
+
+def test_main__number_of_things_and_own_file(street_root: Any, tmp_path: Any) -> None:
+    path = tmp_path / "mine.json"
+    run(street_root, "--num_things", "2", "--output_json", str(path), "--num_semantic_classes", "20")
+    split = read_split(path)
+    assert len(split.things) == 2 and split.things[0] == 13 and split.num_pseudo_classes == 20
+    assert not split_file(street_root).exists()
+
+
+def test_main__workers_change_nothing(street_root: Any) -> None:
+    run(street_root)
+    alone = split_file(street_root).read_text()
+    run(street_root, "--num_workers", "1")
+    assert split_file(street_root).read_text() == alone
+
+
+def test_frame_sums__add_up() -> None:
+    rows = np.arange(64, dtype=np.float32)[:, None]
+    depth = np.repeat(np.minimum(180 / np.maximum(rows - 28, 0.1), 60), 128, axis=1)
+    semantic = np.where(rows < 31, 1, 0).astype(np.uint8).repeat(128, axis=1)
+    sums = frame_sums(semantic, depth, 3)
+    assert sums is not None
+    twice = sums + sums
+    assert twice.frames.tolist() == [2, 2, 0]
+    assert twice.pixels.sum() == pytest.approx(2.0)
+    one, two = statistics_of(sums, 1), statistics_of(twice, 2)
+    assert np.allclose(one.region_area, two.region_area) and one.regions_per_image.tolist() == [1, 1, 0]
+    assert one.vertical_extent.tolist() == [33 / 64, 31 / 64, 0]
+
+
+def test_choose_things__absent_classes_are_never_things() -> None:
+    score, occurs = np.array([0.2, 0.9, 0.7, 0.9]), np.array([True, True, True, False])
+    assert choose_things(score, occurs, 0.5, None) == [1, 2]
+    assert choose_things(score, occurs, 0.5, 3) == [1, 2, 0]
+
+
+def test_main__no_street_anywhere_says_so(street_root: Any) -> None:
+    for stem in street_root.stems:
+        np.save(street_root.file("depth_spidepth", f"{stem}.npy"), np.full((64, 128), 5, np.float16))
+    with pytest.raises(UserError, match="no frame shows a street"):
+        run(street_root)
+
+
+@pytest.mark.parametrize("text", ["not json", "{}", '{"things": 3, "stuffs": []}', "[]"])
+def test_read_split__damaged_file(tmp_path: Any, text: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"split\.json: is not a thing/stuff split"):
+        read_split(path)
+
+
+def test_read_split__class_in_both_lists(tmp_path: Any) -> None:
+    path = tmp_path / "split.json"
+    path.write_text('{"things": [1, 2], "stuffs": [0, 2]}')
+    with pytest.raises(UserError, match="class 2 is both"):
+        read_split(path)
