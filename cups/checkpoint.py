@@ -48,8 +48,12 @@ class Checkpoint:
 
 
 def _config_stand_in(module: str) -> type:
-    """Make the class that takes the place of a pickled yacs config: a dict that does nothing."""
-    return type("CfgNode", (dict,), {"__module__": module, "__qualname__": "CfgNode"})
+    """Make the class that takes the place of a pickled yacs config.
+
+    It makes ordered dicts, because torch's safe unpickler fills no other subclass of dict.
+    """
+    members = {"__module__": module, "__qualname__": "CfgNode", "__new__": lambda cls: OrderedDict()}
+    return type("CfgNode", (), members)
 
 
 CONFIG_STAND_INS = [
@@ -113,7 +117,7 @@ def _read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals([*CONFIG_STAND_INS]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        unsafe = re.search(r"(?:GLOBAL|global:?|type) [`'\"]?([\w.]+\.[\w.]+)", str(error))
+        unsafe = re.search(r"\bGLOBAL ([\w.]+)", str(error))
         reason = (
             f"refused, it names {unsafe.group(1)}, which is not data; save the state_dict alone"
             if unsafe
@@ -217,8 +221,8 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     found, wanted = class_counts(checkpoint.state, checkpoint.path), class_counts(own)
     if found != wanted:
         raise UserError(
-            f"{checkpoint.path}: made for {found[0]} thing and {found[1]} stuff pseudo-classes, but the network "
-            f"has {wanted[0]} and {wanted[1]}; use the pseudo-labels it was trained on or another checkpoint"
+            f"{checkpoint.path}: made for {found[0]} thing and {found[1]} stuff pseudo-classes, but the "
+            f"network has {wanted[0]} and {wanted[1]}; use its own pseudo-labels or another checkpoint"
         )
     state = {name: value for name, value in checkpoint.state.items() if name in own or not _is_counter(name)}
     for name, value in own.items():

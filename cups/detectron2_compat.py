@@ -33,8 +33,8 @@ class _MissingExtension(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         raise RuntimeError(
-            f"detectron2._C.{name} needs detectron2's C++ extension, which the default set-up does not build; "
-            "run `bash scripts/setup.sh --official-detectron2`"
+            f"detectron2._C.{name} needs detectron2's C++ extension, which the default set-up does not "
+            "build; run `bash scripts/setup.sh --official-detectron2`"
         )
 
 

@@ -44,7 +44,8 @@ class CustomPanopticFPN(PanopticFPN):
 
         Args:
             batched_inputs: `image` (3, H, W) float RGB 0-1; in training also `sem_seg` (H, W) int64 and
-                `instances` (`gt_boxes`, `gt_classes`, `gt_masks`); else optional `height`, `width` of the output.
+                `instances` (`gt_boxes`, `gt_classes`, `gt_masks`); otherwise optional `height` and `width`
+                of the output.
 
         Returns:
             Losses, or per image `sem_seg` logits (S+1, H, W), `instances` and `panoptic_seg` (map, segments).

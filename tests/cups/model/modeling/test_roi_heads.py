@@ -1,0 +1,132 @@
+"""DropLoss, pooling and the shared masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import BitMasks, Boxes, Instances
+from torch import nn
+
+from cups.model import to_detectron2
+from cups.model.modeling.roi_heads import CustomFastRCNNOutputLayers, drop_weights
+from cups.model.modeling.roi_heads.cascade_rcnn import SharedMasks
+from cups.model.modeling.roi_heads.pooler import SparseROIPooler
+from cups.structures import Sample
+
+A, B, FAR = [0.0, 0, 10, 10], [20.0, 0, 30, 10], [60.0, 60, 70, 70]
+
+
+def test_drop_weights__every_box_of_the_image_counts() -> None:
+    """Upstream compared with the first few sampled proposals only: objects not among them got weight 0."""
+    truth = Boxes(torch.tensor([FAR] * 30 + [A, B]))
+    weights = drop_weights([torch.tensor([A, B, [40.0, 40, 50, 50]])], [truth], 0.4)
+    assert weights.tolist() == [1, 1, 0]
+
+
+def test_drop_weights__at_the_threshold_is_dropped() -> None:
+    # The left half of A: IoU 0.5.
+    boxes = [torch.tensor([[0.0, 0, 5, 10]])]
+    truth = [Boxes(torch.tensor([A]))]
+    assert drop_weights(boxes, truth, 0.5).tolist() == [0]
+    assert drop_weights(boxes, truth, 0.49).tolist() == [1]
+
+
+def test_drop_weights__image_without_boxes_does_not_touch_the_others() -> None:
+    """Upstream: one image without boxes switched DropLoss off for the whole batch at the first stage."""
+    boxes = [torch.tensor([A, FAR]), torch.tensor([A]), torch.zeros((0, 4))]
+    truth = [Boxes(torch.tensor([A])), Boxes(torch.zeros((0, 4))), Boxes(torch.tensor([A]))]
+    assert drop_weights(boxes, truth, 0.4).tolist() == [1, 0, 0]
+
+
+def test_drop_weights__boxes_that_are_not_finite_are_dropped() -> None:
+    boxes = [torch.tensor([[float("nan")] * 4, A])]
+    assert drop_weights(boxes, [Boxes(torch.tensor([A]))], 0.4).tolist() == [0, 1]
+
+
+def _layers() -> CustomFastRCNNOutputLayers:
+    return CustomFastRCNNOutputLayers(
+        ShapeSpec(channels=4),
+        box2box_transform=Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0)),
+        num_classes=3,
+        cls_agnostic_bbox_reg=True,
+    )
+
+
+def _proposals(classes: list[int]) -> Instances:
+    boxes = Boxes(torch.tensor([A] * len(classes)).reshape(-1, 4))
+    return Instances((80, 80), proposal_boxes=boxes, gt_boxes=boxes, gt_classes=torch.tensor(classes).long())
+
+
+def test_losses__mean_is_over_all_proposals_and_boxes_are_untouched() -> None:
+    layers, proposals = _layers(), [_proposals([0, 3, 3, 1])]
+    logits = torch.randn((4, 4), generator=torch.Generator().manual_seed(0))
+    deltas = torch.ones((4, 4))
+    plain = layers.losses((logits, deltas), proposals)
+    dropped = layers.losses((logits, deltas), proposals, torch.tensor([1.0, 0, 0, 1]))
+    single = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 3, 3, 1]), reduction="none")
+    assert float(plain["loss_cls"]) == pytest.approx(float(single.mean()))
+    assert float(dropped["loss_cls"]) == pytest.approx(float(single[[0, 3]].sum()) / 4)
+    assert torch.equal(plain["loss_box_reg"], dropped["loss_box_reg"])
+
+
+def test_losses__no_proposals_is_zero() -> None:
+    losses = _layers().losses((torch.zeros((0, 4)), torch.zeros((0, 4))), [_proposals([])], torch.zeros(0))
+    assert all(float(value) == 0 for value in losses.values())
+
+
+def test_drop_loss__all_stages_ignore_background_of_an_empty_image(
+    build_tiny: Callable[..., nn.Module], build_sample: Callable[..., Sample]
+) -> None:
+    inputs = [to_detectron2(build_sample([]))] * 2
+    dropping, plain = (build_tiny(use_drop_loss=flag)(inputs) for flag in (True, False))
+    for stage in range(3):
+        assert float(dropping[f"loss_cls_stage{stage}"]) == 0
+        assert float(plain[f"loss_cls_stage{stage}"]) > 0
+
+
+def _random_boxes(count: int, generator: torch.Generator) -> Boxes:
+    corners = torch.rand((count, 2, 2), generator=generator) * torch.tensor([140.0, 80.0]) - 10
+    return Boxes(torch.cat((corners.amin(dim=1), corners.amax(dim=1)), dim=1))
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+def test_sparse_pooler__equals_roi_align_in_value_and_gradient(ratio: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn((2, 3, 16 >> k, 32 >> k), generator=generator, requires_grad=True) for k in range(3)]
+    boxes = [_random_boxes(20, generator), _random_boxes(7, generator)]
+    options = {
+        "output_size": 5,
+        "scales": (1 / 4, 1 / 8, 1 / 16),
+        "sampling_ratio": ratio,
+        "pooler_type": "ROIAlignV2",
+        "canonical_box_size": 32,
+    }
+    results = []
+    for pooler in (ROIPooler(**options), SparseROIPooler(**options)):
+        pooled = pooler(maps, boxes)
+        slope = torch.arange(pooled.numel()).view_as(pooled).sin()
+        results.append((pooled, *torch.autograd.grad((pooled * slope).sum(), maps)))
+    for expected, found in zip(*results, strict=True):
+        assert torch.allclose(found, expected, atol=1e-4)
+        assert expected.abs().max() > 0.1
+
+
+def test_sparse_pooler__no_boxes() -> None:
+    pooler = SparseROIPooler(5, (1 / 4,), 2, "ROIAlignV2")
+    assert pooler([torch.zeros((1, 3, 8, 8))], [Boxes(torch.zeros((0, 4)))]).shape == (0, 3, 5, 5)
+
+
+def test_shared_masks__crops_equal_bit_masks_without_copies() -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand((3, 40, 60), generator=generator) < 0.5
+    chosen = torch.tensor([2, 0, 2, 1])
+    boxes = torch.tensor([[0.0, 0, 30, 20], [5, 5, 50, 35], [10, 0, 60, 40], [1, 2, 3, 9]])
+    shared = SharedMasks(masks)[chosen]
+    assert len(shared) == 4
+    assert shared.masks.data_ptr() == masks.data_ptr()
+    assert torch.equal(shared.crop_and_resize(boxes, 14), BitMasks(masks)[chosen].crop_and_resize(boxes, 14))

@@ -1,0 +1,56 @@
+"""Semantic loss: ignored pixels and class weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cups.model.modeling.meta_arch.semantic_seg import semantic_loss
+
+
+def test_semantic_loss__equals_the_plain_mean_over_labelled_pixels() -> None:
+    logits = torch.randn((2, 3, 4, 5), generator=torch.Generator().manual_seed(0))
+    targets = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+    targets[0, :2] = 255
+    weights = torch.tensor([0.2, 1.0, 3.0])
+    for weight in (None, weights):
+        expected = F.cross_entropy(logits, targets, weight=weight, ignore_index=255)
+        assert semantic_loss(logits, targets, weight, 255) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_semantic_loss__nothing_labelled_is_zero_with_gradient() -> None:
+    """Upstream: 0 / 0, so one unlabelled batch made the whole network NaN."""
+    logits = torch.randn((1, 3, 4, 4), requires_grad=True)
+    for weight in (None, torch.ones(3)):
+        loss = semantic_loss(logits, torch.full((1, 4, 4), 255), weight, 255)
+        loss.backward()
+        assert float(loss.detach()) == 0
+        assert logits.grad is not None and logits.grad.eq(0).all()
+
+
+def test_class_weights__first_is_the_generic_thing_class(build_tiny: Callable[..., nn.Module]) -> None:
+    """Upstream put the thing weight last although channel 0 is the thing class: all were shifted by one."""
+    head = build_tiny(class_weights=[0.0, 1.0, 1.0, 1.0, 1.0]).sem_seg_head
+    predictions = torch.randn((1, 5, 4, 4), generator=torch.Generator().manual_seed(0))
+    things = torch.zeros((1, 16, 16), dtype=torch.int64)
+    assert float(head.losses(predictions, things)["loss_sem_seg"]) == 0
+    assert float(head.losses(predictions, things + 4)["loss_sem_seg"]) > 0
+
+
+def test_class_weights__are_not_in_the_state_dict(build_tiny: Callable[..., nn.Module]) -> None:
+    assert not any("class_weights" in name for name in build_tiny(class_weights=[1.0] * 5).state_dict())
+
+
+def test_class_weights__wrong_number_is_refused(build_tiny: Callable[..., nn.Module]) -> None:
+    with pytest.raises(ValueError, match="4 class weights for 5 semantic channels"):
+        build_tiny(class_weights=[1.0] * 4)
+
+
+def test_loss__is_scaled_by_a_half(build_tiny: Callable[..., nn.Module]) -> None:
+    head = build_tiny().sem_seg_head
+    loss = head.losses(torch.zeros((1, 5, 4, 4)), torch.ones((1, 16, 16), dtype=torch.int64))
+    assert float(loss["loss_sem_seg"]) == pytest.approx(0.5 * float(torch.tensor(5.0).log()), rel=1e-5)
