@@ -105,12 +105,15 @@ class PanopticQualitySemanticMatching(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return the scores under `void_rule`: float64 scalars and (C,) vectors in 0-1, and counts.
 
-        Keys: `pq`, `sq`, `rq`, each also with `_things`, `_stuff` (means over classes that occur; nan when
-            none does)
-        and `_per_class` (0 where a class does not occur); `true_positives_per_class`,
-        `false_positives_per_class`, `false_negatives_per_class` (int64); `miou`, `accuracy`, `iou_per_class`
-        (from a matching without thing/stuff separation); `assignment` and `assignment_semantic` (K,) int64,
-        the class id of each cluster, `void` for none.
+        Keys:
+            `pq`, `sq`, `rq`, each also with `_things` and `_stuff`: means over classes that occur, nan when
+            none does. `pq_per_class`, `sq_per_class`, `rq_per_class`: (C,) in rising class id order, 0 where
+            a class does not
+                occur; `true_positives_per_class`, `false_positives_per_class`, `false_negatives_per_class`:
+                int64.
+            `miou`, `accuracy`, `iou_per_class`: from a matching without thing/stuff separation.
+            `assignment`, `assignment_semantic`: (K,) int64, class id of each cluster, `void` for none.
+        torchmetrics makes scalars of vectors with one element.
         """
         return self._scores(self.void_rule)[self.void_rule]
 

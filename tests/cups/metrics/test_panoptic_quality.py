@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -156,7 +159,7 @@ def test_compute__stored_upstream_outputs(parity: Path, case: str) -> None:
 
 
 def grid(*rows: str) -> Tensor:
-    """Return (1, H, W, 2) from a drawing: . void, 0-2 stuff, a b of class 3, A B of class 4, c C their crowds."""
+    """Return (1, H, W, 2) from letters: . void, 012 stuff, ab of class 3, AB of class 4, cC their crowds."""
     codes = {".": (VOID, 0), "c": (3, 0), "a": (3, 1), "b": (3, 2), "C": (4, 0), "A": (4, 1), "B": (4, 2)}
     codes |= {str(stuff): (stuff, 0) for stuff in STUFFS}
     return torch.tensor([[[codes[letter] for letter in row] for row in rows]])
@@ -341,6 +344,39 @@ def test_compute__gathers_processes(shares: tuple[int, int]) -> None:
     whole.update(preds, targets)
     assert_same(ranks[0].compute(), whole.compute())
     assert isinstance(ranks[0].rows, list), "the gathered state must not stay"
+
+
+PROCESS = """
+import sys, torch
+from cups.metrics import PanopticQualitySemanticMatching
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+preds, targets = torch.load(f"{folder}/maps.pt")
+# First both have a share, and image 2 is padding of the second; then one process has nothing.
+for name, shares in {"split": ((0, 1, 2), (3, 4, 2)), "lonely": ((0, 1, 2, 3, 4), ())}.items():
+    metric = PanopticQualitySemanticMatching((3, 4), (0, 1, 2), 5)
+    for image in shares[rank]:
+        metric.update(preds[image][None], targets[image][None], image_ids=[image])
+    both = metric.compute_all()
+    assert torch.equal(both["standard"]["pq_per_class"], metric.compute()["pq_per_class"])
+    torch.save(both, f"{folder}/{name}{rank}.pt")
+"""
+
+
+def test_compute_all__real_processes(tmp_path: Path) -> None:
+    preds, targets = pairs(8, 5)
+    torch.save((preds, targets), tmp_path / "maps.pt")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)], env=environment)
+        for rank in (0, 1)
+    ]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    whole = metric()
+    whole.update(preds, targets)
+    for name in ("split0", "split1", "lonely0", "lonely1"):
+        for rule, scores in torch.load(tmp_path / f"{name}.pt").items():
+            assert_same(scores, whole.compute_all()[rule])
 
 
 def test_compute_all__agrees_with_compute() -> None:
