@@ -1,0 +1,336 @@
+"""Results that say what they are (JSON, CSV, Markdown), and what the steps of a run cost."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cups.errors import UserError
+from cups.ops.png import atomic_write
+
+MAIN_METRICS = ("pq", "pq_things", "pq_stuff", "miou")
+TITLES = {
+    "pq": "PQ", "sq": "SQ", "rq": "RQ",
+    "pq_things": "PQ things", "sq_things": "SQ things", "rq_things": "RQ things",
+    "pq_stuff": "PQ stuff", "sq_stuff": "SQ stuff", "rq_stuff": "RQ stuff",
+    "miou": "mIoU", "accuracy": "Accuracy",
+}  # fmt: skip
+"""Printed names of the metrics; all are shares in 0-1, printed in percent."""
+
+_CLASS_COLUMNS = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "iou": "IoU"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation.
+
+    Attributes:
+        name: what was evaluated.
+        metrics: scalars; shares are in 0-1.
+        protocol: the line of `cups.protocol.Protocol` that says what the numbers mean.
+        per_class: class name -> {"kind": "thing" or "stuff", "pq", "sq", "rq", "iou": 0-1 or nan}.
+        seeds: random seeds that the result depends on.
+        code_version: see `cups.provenance.code_version`.
+        config: the resolved configuration.
+        provenance: where labels and weights came from.
+    """
+
+    name: str
+    metrics: Mapping[str, float]
+    protocol: str
+    per_class: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+    code_version: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def write_json(self, path: Path) -> None:
+        """Write the record atomically; the same result gives the same bytes. nan becomes null."""
+        _write_json(Path(path), asdict(self))
+
+    def write_csv(self, path: Path) -> None:
+        """Write rows (name, class, metric, value), class empty for the averages; values in 0-1."""
+        rows: list[tuple[str, str, str, Any]] = [(self.name, "", *item) for item in self.metrics.items()]
+        for name, values in self.per_class.items():
+            rows += [(self.name, name, key, value) for key, value in values.items() if key != "kind"]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("name", "class", "metric", "value"))
+        writer.writerows((*row[:3], float(row[3])) for row in rows)
+        atomic_write(Path(path), lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def read_result(path: Path) -> Result:
+    """Read what `Result.write_json` wrote; null metrics become nan.
+
+    Raises:
+        UserError: missing file, or one that is no result.
+    """
+    content = _read_json(Path(path), Result, "evaluate again")
+    content["metrics"] = {key: _number(value) for key, value in content["metrics"].items()}
+    for values in content.get("per_class", {}).values():
+        values.update({key: _number(value) for key, value in values.items() if key != "kind"})
+    return Result(**content | {"seeds": tuple(content.get("seeds", ()))})
+
+
+def result_from_scores(
+    name: str, scores: Mapping[str, Any], classes: Any, protocol: str, **rest: Any
+) -> Result:
+    """Make a Result of `PanopticQualitySemanticMatching.compute()`.
+
+    Args:
+        name: what was evaluated.
+        scores: tensors or arrays; scalars become metrics, `*_per_class` of length C rows of the class table.
+        classes: `cups.taxonomy.ClassSet` of C classes.
+        protocol: the protocol in one line.
+        rest: further fields of `Result`.
+    """
+    arrays = {key: np.asarray(value) for key, value in scores.items()}
+    columns = {key: arrays[f"{key}_per_class"] for key in _CLASS_COLUMNS if f"{key}_per_class" in arrays}
+    per_class = {
+        class_name: {"kind": "thing" if index in classes.things else "stuff"}
+        | {key: float(column[index]) for key, column in columns.items()}
+        for index, class_name in enumerate(classes.names)
+    }
+    metrics = {key: float(value) for key, value in arrays.items() if value.ndim == 0}
+    return Result(name, metrics, protocol, per_class, **rest)
+
+
+def percent(value: float) -> str:
+    """Return a share in 0-1 as percent with one decimal, a dash for nan."""
+    return "–" if value != value else f"{100 * value:.1f}"  # noqa: RUF001 - the dash is meant
+
+
+def format_metrics(metrics: Mapping[str, float], keys: Iterable[str] = MAIN_METRICS) -> str:
+    """Return one line, "PQ 27.8, PQ things 17.7, ...", of those `keys` that `metrics` has."""
+    return ", ".join(f"{TITLES.get(key, key)} {percent(metrics[key])}" for key in keys if key in metrics)
+
+
+def markdown_table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> str:
+    """Return a Markdown table; the first column is set left, the others right. No final line break."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    for row in cells:
+        if len(row) != len(columns):
+            raise ValueError(f"row {row} has {len(row)} cells for {len(columns)} columns")
+    table = [list(columns), *cells]
+    widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(columns))]
+    lines = [
+        " | ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    ]
+    rule = " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths))
+    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def results_table(results: Sequence[Result], keys: Sequence[str] = MAIN_METRICS) -> str:
+    """Return a Markdown table of results, one a row, and the protocol (or protocols) under it."""
+    rows = [
+        (result.name, *(percent(result.metrics.get(key, float("nan"))) for key in keys)) for result in results
+    ]
+    table = markdown_table(rows, ("", *(TITLES.get(key, key) for key in keys)))
+    protocols = dict.fromkeys(result.protocol for result in results)
+    if len(protocols) == 1:
+        return f"{table}\n\nProtocol: {next(iter(protocols))}."
+    return table + "\n\n" + "\n".join(f"- {result.name}: {result.protocol}." for result in results)
+
+
+def class_table(result: Result) -> str:
+    """Return the Markdown table class | kind | PQ | SQ | RQ | IoU of those columns that the result has."""
+    keys = [key for key in _CLASS_COLUMNS if any(key in values for values in result.per_class.values())]
+    rows = [
+        (name, values["kind"], *(percent(float(values.get(key, float("nan")))) for key in keys))
+        for name, values in result.per_class.items()
+    ]
+    return markdown_table(rows, ("class", "kind", *(_CLASS_COLUMNS[key] for key in keys)))
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step of a run cost.
+
+    Attributes:
+        name: the step.
+        seconds: wall time.
+        peak_memory_mb: largest resident memory of a single process (MiB) among the step's process and those
+            of its children that it waited for; not their sum.
+        command: the arguments it was started with.
+    """
+
+    name: str
+    seconds: float
+    peak_memory_mb: float
+    command: tuple[str, ...] = ()
+
+    def write_json(self, path: Path) -> None:
+        """Write the record atomically."""
+        _write_json(Path(path), asdict(self))
+
+
+def read_step(path: Path) -> StepRecord:
+    """Read what `StepRecord.write_json` wrote.
+
+    Raises:
+        UserError: missing file, or one that is no step record.
+    """
+    content = _read_json(Path(path), StepRecord, "run the step again")
+    return StepRecord(**content | {"command": tuple(content.get("command", ()))})
+
+
+def steps_table(steps: Sequence[StepRecord]) -> str:
+    """Return a Markdown table step | time | peak memory, with the sum of times and the highest peak."""
+    rows = [(step.name, duration(step.seconds), f"{step.peak_memory_mb:.0f} MB") for step in steps]
+    if len(steps) > 1:
+        peak = max(step.peak_memory_mb for step in steps)
+        rows.append(("total", duration(sum(step.seconds for step in steps)), f"{peak:.0f} MB"))
+    return markdown_table(rows, ("step", "time", "peak memory"))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as "4.2 s", "3 min 05 s" or "2 h 03 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def run_measured(
+    argv: Sequence[str], name: str | None = None, env: Mapping[str, str] | None = None
+) -> StepRecord:
+    """Run a command, its output passing through, and measure it.
+
+    Args:
+        argv: program and arguments.
+        name: name of the record; by default the program's.
+        env: environment; by default this process's.
+
+    Returns:
+        Wall time and peak memory; `StepRecord` says what the peak counts.
+
+    Raises:
+        UserError: the program is missing, or ends with another code than 0.
+    """
+    name = name or Path(argv[0]).name
+    reader, writer = os.pipe()
+    launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("measured_child.py")), str(writer)]
+    start = time.perf_counter()
+    with os.fdopen(reader) as pipe:
+        try:
+            environment = None if env is None else dict(env)
+            process = subprocess.Popen([*launcher, *argv], env=environment, pass_fds=(writer,))
+        finally:
+            os.close(writer)
+        try:
+            process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        seconds = time.perf_counter() - start
+        code, _, value = pipe.read().partition(" ")
+    if code == "start":
+        raise UserError(f"{argv[0]}: cannot be started ({os.strerror(int(value))}); check the installation")
+    if code != "0":
+        raise UserError(f"{name}: failed with exit code {code or process.returncode}; see its output above")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return StepRecord(name, seconds, int(value) / unit, tuple(argv))
+
+
+def describe_machine() -> dict[str, str]:
+    """Return processor, cores, memory, GPU (if any), system and versions, for reports."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    machine = {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "memory": f"{memory:.0f} GB",
+        "gpu": ", ".join(gpus) or "none",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    for package in ("torch", "torchvision", "pytorch-lightning", "numpy", "detectron2"):
+        try:
+            machine[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return machine
+
+
+def machine_line() -> str:
+    """Return the machine in one line: what stands under a table of times."""
+    machine = describe_machine()
+    gpu = "" if machine["gpu"] == "none" else f", {machine['gpu']}"
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}{gpu}, "
+        f"Python {machine['python']}, torch {machine.get('torch', 'none')}"
+    )
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine()
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON-ready data: nan and infinity as None, arrays and tensors as lists, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, bool, int)) else str(value)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _read_json(path: Path, kind: type[Result] | type[StepRecord], fix: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {fix}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"{path}: not valid JSON; {fix}") from None
+    known = {item.name for item in fields(kind)}
+    needed = {
+        item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING
+    }
+    if not isinstance(content, dict) or not needed <= content.keys() <= known:
+        raise UserError(f"{path}: is no {kind.__name__} record; {fix}")
+    return content
