@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.modeling import build_model
 from torch import nn
 
 from cups.errors import UserError
@@ -159,6 +160,15 @@ def test_load_config__five_configs_are_shipped() -> None:
         "Panoptic-Cascade-Mask-R-CNN.yaml",
         "Panoptic-Cascade-Mask-R-CNN-Small.yaml",
     }
+
+
+def test_cascade_config__builds_a_class_agnostic_detector_with_drop_loss() -> None:
+    narrow = [
+        *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64),
+        *("MODEL.RESNETS.NORM", "BN", "MODEL.FPN.NORM", "BN", "MODEL.ROI_BOX_HEAD.FC_DIM", 16),
+    ]
+    heads = build_model(load_config("Cascade-Mask-R-CNN.yaml", narrow)).roi_heads
+    assert (heads.num_classes, heads.use_drop_loss, heads.drop_loss_iou) == (1, True, 0.01)
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,8 @@ def test_drop_loss__all_stages_ignore_background_of_an_empty_image(
     inputs = [to_detectron2(build_sample([]))] * 2
     dropping, plain = (build_tiny(use_drop_loss=flag)(inputs) for flag in (True, False))
     for stage in range(3):
-        assert float(dropping[f"loss_cls_stage{stage}"]) == 0
-        assert float(plain[f"loss_cls_stage{stage}"]) > 0
+        assert dropping[f"loss_cls_stage{stage}"].item() == 0
+        assert plain[f"loss_cls_stage{stage}"].item() > 0
 
 
 def _random_boxes(count: int, generator: torch.Generator) -> Boxes:
