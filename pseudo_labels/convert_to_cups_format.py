@@ -187,9 +187,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     instances = Folder(root, args.instance_subdir, ".png")
     instances.require(frames, "generate the instances first, or check --instance_subdir")
     target = args.output_dir or root / "cups_pseudo_labels"
-    outputs = [FlatFolder(target.parent, target.name, s) for s in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)]
-    process = Convert(semantics, instances, *outputs, num_classes)
+    semantic_output = FlatFolder(target.parent, target.name, SEMANTIC_SUFFIX)
+    instance_output = FlatFolder(target.parent, target.name, INSTANCE_SUFFIX)
+    process = Convert(semantics, instances, semantic_output, instance_output, num_classes)
     inputs = (semantics.directory, instances.directory)
+    outputs = (semantic_output, instance_output)
     run_stage(frames, process, outputs, args, script=SCRIPT, inputs=inputs, show=process.show)
     write_statistics(target / STATISTICS_FILE, statistics_on_disk(target, num_classes, args.num_workers))
     write_format(target, args, num_classes)
