@@ -10,9 +10,11 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cups.errors import UserError
 from cups.ops.png import atomic_write
@@ -137,3 +139,13 @@ def write_provenance(
 
 def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(mapping), default=str))
+
+
+def known_weights(name: str) -> dict[str, Any]:
+    """Return the entry of a checkpoint in `refs/weights.yaml`, with its `name`; unknown ones stay unknown.
+
+    An entry that is not listed has `uses_ground_truth` None.
+    """
+    table = yaml.safe_load((resources.files("refs") / "weights.yaml").read_text())
+    entry = table.get(name, {"uses_ground_truth": None, "supervised_by": "unknown"})
+    return {"name": name, **entry}

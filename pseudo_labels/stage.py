@@ -250,6 +250,7 @@ def run_stage(
     uses_ground_truth: bool | None = False,
     workers: int | None = None,
     show: Callable[[Frame], tuple[str, list[np.ndarray]]] | None = None,
+    newer_than: Path | None = None,
 ) -> Summary:
     """Run `process(frame)`, which writes the frame's file in each output folder, over all frames.
 
@@ -260,13 +261,15 @@ def run_stage(
     Args:
         inputs: folders read, for provenance; the images' folder is always added.
         workers: processes (default `--num_workers`); `process` must then be picklable.
+        newer_than: a file that the outputs depend on (centroids); outputs older than it are redone.
         show: returns (caption, [(H, W, 3) uint8, ...]) of a frame, for `--show N`.
 
     Raises:
         UserError: an unreadable frame (without `--skip_bad`), or files of a run with other settings.
     """
     started = time.monotonic()
-    todo = [f for f in frames if args.overwrite or not all(folder.exists(f) for folder in outputs)]
+    oldest = newer_than.stat().st_mtime_ns if newer_than is not None and newer_than.is_file() else 0
+    todo = [f for f in frames if args.overwrite or not all(_is_done(o, f, oldest) for o in outputs)]
     summary = Summary(skipped=len(frames) - len(todo))
     for folder in outputs:
         _account(folder, args, script, (image_folder(args), *inputs), weights, uses_ground_truth, summary)
@@ -289,6 +292,10 @@ def run_stage(
         "%s: %d done, %d skipped, %d failed", script, summary.done, summary.skipped, len(summary.failures)
     )
     return summary
+
+
+def _is_done(folder: Folder, frame: Frame, oldest: int) -> bool:
+    return folder.exists(frame) and folder.path(frame).stat().st_mtime_ns >= oldest
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:

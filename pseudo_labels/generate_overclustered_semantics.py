@@ -1,0 +1,291 @@
+"""Overclustering: k-means on codes (or backbone features) of the train split, k pseudo-classes per image."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from cups.errors import UserError, run_main
+from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids, smooth_labels, unit_rows
+from cups.ops.png import atomic_write, read_ids, read_image, write_png
+from cups.ops.resize import nearest_indices
+from cups.taxonomy import VOID, class27_to_train_id
+from pseudo_labels.cause_heads import add_model_arguments, load_cause
+from pseudo_labels.dense_crf import dense_crf
+from pseudo_labels.generate_semantic_pseudolabels_cause import CODES_FOLDER, SEMANTIC_FOLDER
+from pseudo_labels.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
+from pseudo_labels.pictures import label_pictures
+from pseudo_labels.stage import (
+    Folder,
+    Frame,
+    list_frames,
+    make_parser,
+    output_root,
+    pick_device,
+    read_npy,
+    run_stage,
+)
+
+log = logging.getLogger(__name__)
+SCRIPT = "generate_overclustered_semantics"
+CENTROIDS = "centroids.npz"
+FRAMES_PER_BATCH = 16
+CRF_SHARPNESS = 10.0
+"""Factor on the centroid scores before the softmax that the CRF starts from."""
+
+Reader = Callable[[Frame], np.ndarray]
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__ or "")
+    add_model_arguments(parser)
+    group = parser.add_argument_group("clusters")
+    group.add_argument("--k", type=int, default=300, help="number of clusters")
+    group.add_argument(
+        "--features",
+        choices=["codes", "backbone", "both"],
+        default="codes",
+        help="what is clustered: CAUSE codes, backbone features, or both side by side",
+    )
+    group.add_argument("--fit_split", default="train", help="split that the clusters are fitted on")
+    group.add_argument("--epochs", type=int, default=5, help="passes of k-means over the images")
+    group.add_argument(
+        "--tokens_per_image", type=int, default=1024, help="random tokens of an image per pass"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--raw", action="store_true", help="write cluster ids as they are")
+    output.add_argument(
+        "--merge_to", type=int, metavar="N", help="merge clusters to N pseudo-classes, no labels"
+    )
+    output.add_argument(
+        "--mapping",
+        choices=["cause", "oracle"],
+        default="cause",
+        help="without --raw or --merge_to, write 19 trainIds: by the CAUSE class that a cluster overlaps "
+        "most, or by ground truth (uses labels; the usual evaluation protocol)",
+    )
+    output.add_argument("--crf", action="store_true", help="refine along edges by a dense CRF (slow)")
+    args = parser.parse_args(argv)
+    if not 1 <= args.k <= 65534:
+        parser.error("--k must be in 1..65534")
+    if args.raw and args.merge_to is not None:
+        parser.error("give either --raw or --merge_to")
+    return args
+
+
+def output_folder(args: argparse.Namespace) -> Folder:
+    """Return the folder of the chosen kind of labels."""
+    kind = "raw" if args.raw or args.merge_to is not None else "mapped"
+    merged = f"_merged{args.merge_to}" if args.merge_to is not None else ""
+    return Folder(output_root(args), f"pseudo_semantic_{kind}_k{args.k}{merged}", ".png")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the vectors come from: a reader frame -> (Hc, Wc, D), and what provenance has to know."""
+
+    read: Reader
+    inputs: list[Path]
+    weights: list[dict[str, Any]]
+
+
+def vector_source(args: argparse.Namespace) -> Source:
+    """Return the source that `--features` chooses.
+
+    Raises:
+        UserError: missing codes or heads.
+    """
+    codes = Folder(output_root(args), CODES_FOLDER, ".npy")
+    if args.features != "backbone" and not codes.directory.is_dir():
+        raise UserError(
+            f"{codes.directory}: no such folder; run generate_semantic_pseudolabels_cause.py first"
+        )
+
+    def read_codes(frame: Frame) -> np.ndarray:
+        return unit_rows(read_npy(codes.path(frame), ndim=3))
+
+    if args.features == "codes":
+        return Source(read_codes, [codes.directory], [])
+    model = load_cause(args, pick_device(args))
+    extractor = model.extractor
+    if not extractor.backbone.local:
+        raise UserError(f"--features {args.features}: only for the texton backbone; use --features codes")
+
+    def read_features(frame: Frame) -> np.ndarray:
+        features = extractor.features(extractor.image(frame.image))[0]
+        return unit_rows(features.permute(1, 2, 0).cpu().numpy())
+
+    if args.features == "backbone":
+        return Source(read_features, [], model.weights)
+
+    def read_both(frame: Frame) -> np.ndarray:
+        first, second = read_codes(frame), read_features(frame)
+        if first.shape[:2] != second.shape[:2]:
+            raise UserError(
+                f"{codes.path(frame)}: grid differs from the backbone's; generate the codes again"
+            )
+        return np.concatenate((first, second), axis=2)
+
+    return Source(read_both, [codes.directory], model.weights)
+
+
+def token_batches(
+    frames: Sequence[Frame], read: Reader, epochs: int, per_image: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yield (N, D) random tokens of a few random frames at a time, over `epochs` passes."""
+    generator = np.random.default_rng(seed)
+    waiting: list[np.ndarray] = []
+    with tqdm(total=epochs * len(frames), desc="k-means", unit="img") as bar:
+        for _ in range(epochs):
+            for index in generator.permutation(len(frames)):
+                vectors = read(frames[index])
+                vectors = vectors.reshape(-1, vectors.shape[-1])
+                if waiting and waiting[0].shape[1] != vectors.shape[1]:
+                    raise UserError(
+                        f"{frames[index].stem}: codes of {vectors.shape[1]} channels, others of "
+                        f"{waiting[0].shape[1]}; generate the codes again"
+                    )
+                waiting.append(generator.permutation(vectors)[:per_image])
+                bar.update()
+                if len(waiting) == FRAMES_PER_BATCH:
+                    yield np.concatenate(waiting)
+                    waiting.clear()
+            if waiting:
+                yield np.concatenate(waiting)
+                waiting.clear()
+
+
+def fit_frames(args: argparse.Namespace) -> list[Frame]:
+    """Return all frames of the fitting split, whatever shard or split this run labels."""
+    chosen = copy.copy(args)
+    chosen.num_shards, chosen.shard = 1, 0
+    if args.image_dir is None:
+        chosen.split = args.fit_split
+    return list_frames(chosen)
+
+
+def centroids_for(args: argparse.Namespace, path: Path, read: Reader) -> np.ndarray:
+    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
+
+    Raises:
+        UserError: the file was made with another k, seed or features.
+    """
+    wanted = {"k": args.k, "seed": args.seed, "features": args.features, "fit_split": args.fit_split}
+    if path.is_file() and not args.overwrite:
+        with np.load(path, allow_pickle=False) as stored:
+            found = {key: stored[key].item() for key in wanted if key in stored}
+            centroids = stored["centroids"]
+        if found != wanted:
+            raise UserError(f"{path}: made with {found}, not {wanted}; add --overwrite, or remove the folder")
+        return centroids
+    batches = token_batches(fit_frames(args), read, args.epochs, args.tokens_per_image, args.seed)
+    centroids = fit_kmeans(batches, args.k, args.seed)
+    atomic_write(path, lambda temporary: np.savez(temporary, centroids=centroids, **wanted))
+    return centroids
+
+
+def cluster_map(read: Reader, centroids: np.ndarray, crf: bool) -> Reader:
+    """Return the function frame -> (H, W) int64 cluster ids at image size."""
+
+    def labels_of(frame: Frame) -> np.ndarray:
+        vectors = read(frame)
+        if vectors.shape[2] != centroids.shape[1]:
+            raise UserError(
+                f"{frame.stem}: codes of {vectors.shape[2]} channels, clusters of {centroids.shape[1]}; "
+                "add --overwrite to fit again"
+            )
+        image = read_image(frame.image)
+        size = (image.shape[0], image.shape[1])
+        scores = torch.from_numpy(centroid_scores(vectors, centroids))
+        if not crf:
+            return smooth_labels(scores, size).numpy()
+        full = F.interpolate(scores.permute(2, 0, 1)[None], size=size, mode="bilinear")[0]
+        return dense_crf(image, F.log_softmax(CRF_SHARPNESS * full, dim=0).numpy())
+
+    return labels_of
+
+
+def cause_table(frames: Sequence[Frame], read: Reader, centroids: np.ndarray, semantic: Folder) -> np.ndarray:
+    """Return the trainId of the CAUSE class that each cluster overlaps most: (K,) uint8, label-free.
+
+    Only heads whose probe rows stand in the order of the 27 classes give meaningful names here.
+    """
+    semantic.require(frames, "run generate_semantic_pseudolabels_cause.py for this split first")
+    votes = np.zeros((len(centroids), 27), dtype=np.int64)
+    for frame in tqdm(frames, desc="mapping by CAUSE", unit="img"):
+        clusters, classes = assign(read(frame), centroids), read_ids(semantic.path(frame))
+        rows, columns = (
+            nearest_indices(side, cells).numpy()
+            for side, cells in zip(classes.shape, clusters.shape, strict=True)
+        )
+        classes = classes[rows[:, None], columns].astype(np.int64)
+        known = classes < 27
+        np.add.at(votes, (clusters[known], classes[known]), 1)
+    return np.where(votes.any(axis=1), class27_to_train_id()[votes.argmax(axis=1)], VOID).astype(np.uint8)
+
+
+def label_table(
+    args: argparse.Namespace, source: Source, centroids: np.ndarray, labels_of: Reader
+) -> np.ndarray:
+    """Return what is written for each cluster: (K,) uint8, or uint16 above 255 classes."""
+    if args.raw or args.merge_to is not None:
+        groups = np.arange(args.k) if args.raw else merge_centroids(centroids, args.merge_to)
+        return groups.astype(np.uint8 if groups.max() < VOID else np.uint16)
+    frames = fit_frames(args)
+    if args.mapping == "cause":
+        return cause_table(frames, source.read, centroids, Folder(output_root(args), SEMANTIC_FOLDER, ".png"))
+    if args.cityscapes_root is None:
+        raise UserError("--mapping oracle: needs --cityscapes_root with ground truth; use --raw")
+    return oracle_table(frames, labels_of, args.k, args.cityscapes_root)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = parse_arguments(argv)
+    frames, folder = list_frames(args), output_folder(args)
+    source = vector_source(args)
+    centroids = centroids_for(args, folder.directory / CENTROIDS, source.read)
+    labels_of = cluster_map(source.read, centroids, args.crf)
+    table = label_table(args, source, centroids, labels_of)
+    mapped = not args.raw and args.merge_to is None
+    oracle = mapped and args.mapping == "oracle"
+    inputs = [*source.inputs, *([Path(args.cityscapes_root) / GROUND_TRUTH_FOLDER] if oracle else [])]
+    num_classes = 19 if mapped else int(table.max()) + 1
+
+    def process(frame: Frame) -> None:
+        write_png(folder.path(frame), table[labels_of(frame)])
+
+    def show(frame: Frame) -> tuple[str, list[np.ndarray]]:
+        labels = read_ids(folder.path(frame))
+        return frame.stem, label_pictures(read_image(frame.image), labels, None, num_classes)
+
+    run_stage(
+        frames,
+        process,
+        [folder],
+        args,
+        script=SCRIPT,
+        inputs=inputs,
+        weights=source.weights,
+        uses_ground_truth=oracle,
+        workers=0,
+        show=show,
+        newer_than=folder.directory / CENTROIDS,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

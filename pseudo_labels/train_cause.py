@@ -1,0 +1,347 @@
+"""Train the CAUSE heads on a backbone, without labels: codebook, decoder, cluster probe."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from cups.backbones import load_tensors
+from cups.errors import UserError, run_main
+from cups.ops.png import atomic_write
+from cups.provenance import known_weights, read_provenance, write_provenance
+from pseudo_labels.cause_heads import (
+    SEGMENT,
+    FeatureExtractor,
+    Standardizer,
+    add_model_arguments,
+    build_extractor,
+    checkpoint_folder,
+    save_heads,
+)
+from pseudo_labels.stage import (
+    Frame,
+    image_folder,
+    list_frames,
+    make_parser,
+    pick_device,
+    refuse_other_settings,
+    settings_of,
+)
+from refs.cause import (
+    Cluster,
+    MemoryBank,
+    SegmentTR,
+    contrastive_loss,
+    ema_update,
+    modularity_loss,
+    sample_tokens,
+)
+from refs.cause.modules.segment import nearest_code
+
+log = logging.getLogger(__name__)
+SCRIPT = "train_cause"
+PHASES = ("codebook", "head", "probe")
+EMA_DECAY = 0.99
+BANK_PER_CODE = 100
+BANK_SAMPLE = 4096
+"""Bank features compared with per step; all of a full bank (2048 x 100) would not fit."""
+STATISTICS_FRAMES = 100
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__ or "")
+    add_model_arguments(parser)
+    train = parser.add_argument_group("training")
+    train.add_argument("--codebook_steps", type=int, help="steps of phase 1 (default: one epoch)")
+    train.add_argument("--head_steps", type=int, help="steps of phase 2 (default: two epochs)")
+    train.add_argument("--probe_steps", type=int, help="steps of phase 3 (default: five epochs)")
+    train.add_argument("--codebook_size", type=int, default=2048, help="rows of the modularity codebook")
+    train.add_argument("--reduced_dim", type=int, default=90, help="channels of the codes")
+    train.add_argument("--projection_dim", type=int, default=2048, help="channels of the contrastive space")
+    train.add_argument("--hidden_dim", type=int, default=2048, help="hidden width of the decoder's MLP")
+    train.add_argument("--num_classes", type=int, default=27, help="clusters of the probe")
+    train.add_argument("--batch_size", type=int, default=16, help="windows per step")
+    train.add_argument("--lr", type=float, default=1e-3, help="Adam learning rate of all phases")
+    train.add_argument("--clip", type=float, default=1.0, help="gradient norm limit of phase 2")
+    train.add_argument(
+        "--cache_gb", type=float, default=2.0, help="memory for features of the local backbone"
+    )
+    train.add_argument(
+        "--standardize",
+        choices=["auto", "on", "off"],
+        default="auto",
+        help="centre features by statistics of the images (auto: for texton)",
+    )
+    args = parser.parse_args(argv)
+    for name in ("batch_size", "codebook_size", "reduced_dim", "projection_dim", "hidden_dim", "num_classes"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    return args
+
+
+class WindowSource:
+    """Random feature windows of random frames, the same for the same seed.
+
+    Args:
+        cache_bytes: memory for whole-image features; only a local backbone can cut windows out of them.
+    """
+
+    def __init__(self, frames: Sequence[Frame], extractor: FeatureExtractor, cache_bytes: int) -> None:
+        self.frames = frames
+        self.extractor = extractor
+        self.cache_bytes = cache_bytes
+        self._cache: dict[int, Tensor] = {}
+
+    def batch(self, size: int, generator: torch.Generator) -> Tensor:
+        """Return (size, D, w, w) standardised features."""
+        picks = torch.randint(len(self.frames), (size,), generator=generator).tolist()
+        places = torch.rand(size, 2, generator=generator).tolist()
+        cut = self._cut_features if self.extractor.backbone.local else self._cut_image
+        parts = [cut(index, place) for index, place in zip(picks, places, strict=True)]
+        if self.extractor.backbone.local:
+            return torch.stack(parts)
+        return self.extractor.features(torch.cat(parts))
+
+    def _cut_features(self, index: int, place: Sequence[float]) -> Tensor:
+        whole = self._cache.get(index)
+        if whole is None:
+            whole = self.extractor.features(self.extractor.image(self.frames[index].image))[0]
+            if (len(self._cache) + 1) * whole.numel() * 4 < self.cache_bytes:
+                self._cache[index] = whole
+        return _random_window(whole, self.extractor.window, place)
+
+    def _cut_image(self, index: int, place: Sequence[float]) -> Tensor:
+        image = self.extractor.image(self.frames[index].image)
+        return _random_window(image, self.extractor.tiling.window, place)
+
+
+def _random_window(maps: Tensor, side: int, place: Sequence[float]) -> Tensor:
+    top, left = (int(at * (length - side + 1)) for at, length in zip(place, maps.shape[-2:], strict=True))
+    return maps[..., top : top + side, left : left + side]
+
+
+def fit_standardizer(frames: Sequence[Frame], extractor: FeatureExtractor) -> Standardizer:
+    """Return per-channel mean and standard deviation over evenly chosen frames."""
+    total = square = torch.zeros(1, dtype=torch.float64)
+    count = 0
+    step = -(-len(frames) // STATISTICS_FRAMES)
+    for frame in tqdm(frames[::step], desc="feature statistics", unit="img"):
+        tokens = extractor.features(extractor.image(frame.image)).double().transpose(0, 1).flatten(1)
+        total, square = total + tokens.sum(1).cpu(), square + (tokens**2).sum(1).cpu()
+        count += tokens.shape[1]
+    mean = total / count
+    spread = (square / count - mean**2).clamp_min(1e-8).sqrt()
+    return Standardizer(mean.float(), spread.float()).to(extractor.device)
+
+
+class Trainer:
+    """The three phases; each has its own seed, so that a resumed run equals an uninterrupted one."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        source: WindowSource,
+        segment: SegmentTR,
+        cluster: Cluster,
+    ) -> None:
+        self.args = args
+        self.source = source
+        self.segment = segment
+        self.cluster = cluster
+        self.device = source.extractor.device
+        side = source.extractor.window
+        self.grid = (side, side)
+
+    def steps(self, phase: str) -> int:
+        """Return the number of steps of a phase: as asked for, or one / two / five epochs (CAUSE)."""
+        given = getattr(self.args, f"{phase}_steps")
+        epoch = -(-len(self.source.frames) // self.args.batch_size)
+        return {"codebook": 1, "head": 2, "probe": 5}[phase] * epoch if given is None else given
+
+    def run(self, phase: str) -> None:
+        """Run one phase over its own random stream."""
+        seed = self.args.seed * len(PHASES) + PHASES.index(phase)
+        torch.manual_seed(seed)  # dropout has no generator argument
+        generator = torch.Generator().manual_seed(seed)
+        {"codebook": self._codebook, "head": self._head, "probe": self._probe}[phase](generator)
+
+    def _tokens(self, generator: torch.Generator) -> Tensor:
+        features = self.source.batch(self.args.batch_size, generator)
+        return features.flatten(2).transpose(1, 2)
+
+    def _loop(
+        self,
+        phase: str,
+        parameters: Sequence[nn.Parameter],
+        loss_of: Callable[[], Tensor],
+        clip: float | None = None,
+        halve_every: int | None = None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        optimizer = torch.optim.Adam(parameters, lr=self.args.lr)
+        mean = None
+        bar = tqdm(range(self.steps(phase)), desc=phase, unit="step")
+        for step in bar:
+            if halve_every and step and step % halve_every == 0:
+                for group in optimizer.param_groups:
+                    group["lr"] *= 0.5
+            loss = loss_of()
+            if not torch.isfinite(loss):
+                raise UserError(
+                    f"--lr {self.args.lr}: the {phase} loss became {loss.item()}; use a lower rate"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            if clip is not None:
+                clip_grad_norm_(parameters, clip)
+            optimizer.step()
+            after()
+            mean = loss.item() if mean is None else 0.95 * mean + 0.05 * loss.item()
+            bar.set_postfix(loss=f"{mean:.4f}")
+
+    def _codebook(self, generator: torch.Generator) -> None:
+        def loss_of() -> Tensor:
+            tokens = self._tokens(generator)
+            kept = sample_tokens(tokens, self.grid, generator)
+            return modularity_loss(tokens[:, kept], self.cluster.codebook)
+
+        self._loop("codebook", [self.cluster.codebook], loss_of)
+
+    def _head(self, generator: torch.Generator) -> None:
+        segment, codebook = self.segment, self.cluster.codebook.detach()
+        unit_codebook = F.normalize(codebook, dim=1)
+        bank = MemoryBank(
+            len(codebook), BANK_PER_CODE, segment.projection_head.f.out_channels, device=self.device
+        )
+
+        def loss_of() -> Tensor:
+            tokens = self._tokens(generator)
+            kept = sample_tokens(tokens, self.grid, generator)
+            student = segment.projection_head(segment.head(tokens, codebook, self.grid)[:, kept]).flatten(
+                0, 1
+            )
+            with torch.no_grad():
+                codes = segment.head_ema(tokens, codebook, self.grid)[:, kept]
+                teacher = segment.projection_head_ema(codes).flatten(0, 1)
+                rows = nearest_code(tokens[:, kept], codebook).flatten()
+                relation = unit_codebook[rows] @ unit_codebook[rows].T
+                relation.fill_diagonal_(torch.nan)
+            loss = contrastive_loss(student, teacher, relation)
+            stored, stored_rows = bank.sample(BANK_SAMPLE, generator)
+            if len(stored):
+                relation = unit_codebook[rows] @ unit_codebook[stored_rows].T
+                loss = (loss + contrastive_loss(student, stored, relation)) / 2
+            bank.add(teacher, rows, generator)
+            return loss
+
+        segment.train()
+        segment.head_ema.eval()
+        parameters = [*segment.head.parameters(), *segment.projection_head.parameters()]
+        self._loop("head", parameters, loss_of, self.args.clip, after=lambda: ema_update(segment, EMA_DECAY))
+        segment.eval()
+
+    def _probe(self, generator: torch.Generator) -> None:
+        def loss_of() -> Tensor:
+            tokens = self._tokens(generator)
+            kept = sample_tokens(tokens, self.grid, generator)
+            with torch.no_grad():
+                codes = self.segment.head_ema(tokens, self.cluster.codebook, self.grid)
+            return modularity_loss(codes[:, kept], self.cluster.cluster_probe)
+
+        # Half the rate every two of five epochs (CAUSE), in steps.
+        halve_every = max(1, self.steps("probe") * 2 // 5)
+        self._loop("probe", [self.cluster.cluster_probe], loss_of, halve_every=halve_every)
+
+
+def build_heads(args: argparse.Namespace, extractor: FeatureExtractor) -> tuple[SegmentTR, Cluster]:
+    """Return untrained heads for the backbone, seeded."""
+    torch.manual_seed(args.seed)
+    dim = int(extractor.backbone.embed_dim)  # type: ignore[arg-type]
+    segment = SegmentTR(
+        dim, args.reduced_dim, args.projection_dim, args.num_classes, extractor.window**2, args.hidden_dim
+    )
+    cluster = Cluster(dim, args.reduced_dim, args.codebook_size, args.num_classes)
+    return segment.to(extractor.device), cluster.to(extractor.device)
+
+
+def train(args: argparse.Namespace, frames: Sequence[Frame], folder: Path) -> None:
+    """Run the phases that `folder` does not hold yet and write the heads.
+
+    Raises:
+        UserError: the folder holds phases of a run with other settings.
+    """
+    extractor = build_extractor(args, folder, {}, pick_device(args))
+    if args.standardize == "on" or (args.standardize == "auto" and extractor.name == "texton"):
+        extractor = replace(extractor, standardizer=fit_standardizer(frames, extractor))
+    settings = describe(args, extractor, len(frames))
+    segment, cluster = build_heads(args, extractor)
+    source = WindowSource(frames, extractor, int(args.cache_gb * 2**30))
+    trainer = Trainer(args, source, segment, cluster)
+    both = nn.ModuleDict({"segment": segment, "cluster": cluster})
+    for phase in PHASES:
+        state = folder / f"after_{phase}.pth"
+        if state.is_file() and not args.overwrite:
+            both.load_state_dict(load_tensors(state))
+            log.info("%s: done before, loaded %s", phase, state)
+            continue
+        trainer.run(phase)
+        atomic_write(state, lambda path: torch.save(both.state_dict(), path))
+    save_heads(folder, segment, cluster, settings)
+
+
+def describe(args: argparse.Namespace, extractor: FeatureExtractor, num_frames: int) -> dict[str, Any]:
+    """Return what `settings.json` holds: what inference needs, and what the heads were trained with."""
+    settings: dict[str, Any] = {"backbone": extractor.name, "tiling": asdict(extractor.tiling)}
+    if extractor.standardizer is not None:
+        settings["mean"] = np.round(extractor.standardizer.mean.tolist(), 6).tolist()
+        settings["std"] = np.round(extractor.standardizer.std.tolist(), 6).tolist()
+    return {**settings, "training": settings_of(args), "frames": num_frames}
+
+
+def check_folder(folder: Path, args: argparse.Namespace) -> None:
+    """Refuse to overwrite published heads, or to continue a run that had other settings.
+
+    Raises:
+        UserError: either of the two, without `--overwrite`.
+    """
+    if args.overwrite:
+        return
+    earlier = read_provenance(folder)
+    if earlier is None and (folder / SEGMENT).is_file():
+        raise UserError(f"{folder / SEGMENT}: heads not trained here; give another --checkpoint_dir")
+    if earlier is not None:
+        refuse_other_settings(folder, earlier, args, SCRIPT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = parse_arguments(argv)
+    args.backbone = args.backbone or "dinov2_vitb14"
+    frames = list_frames(args)
+    folder = checkpoint_folder(args)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder, args)
+    weights = [] if args.backbone == "texton" else [known_weights(args.backbone)]
+    write_provenance(
+        folder, script=SCRIPT, arguments=vars(args), inputs=[image_folder(args)], weights=weights
+    )
+    train(args, frames, folder)
+    log.info("heads: %s", folder)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
