@@ -18,6 +18,7 @@ from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, rea
 from cups.data.pseudo_label_dataset import load_statistics, thing_stuff_split
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
+from cups.ops.components import unify_semantics
 from cups.ops.png import read_image
 from cups.ops.resize import resize_ids
 from cups.protocol import Matching, Protocol, VoidRule
@@ -68,7 +69,9 @@ class PanopticLabels:
         if semantic.max(initial=0) >= self.num_classes:
             raise UserError(f"{path}: holds class {semantic.max()}, its JSON lists {self.num_classes}")
         semantic[segments == 0] = void_value(self.num_classes)
-        return semantic, np.where(segments % SEGMENT_FACTOR > 0, segments, 0)
+        ids, inverse = np.unique(segments, return_inverse=True)
+        numbers = np.where(ids % SEGMENT_FACTOR > 0, np.arange(1, len(ids) + 1), 0)
+        return semantic, numbers[inverse.reshape(segments.shape)]
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,12 @@ def to_panoptic(
 ) -> np.ndarray:
     """Return (H, W, 2) int64 of (pseudo-class, instance); void is (`void_value`, 0).
 
-    Stuff has instance 0. A pixel of a thing class outside every instance is void: the labels do not say which
-    object it belongs to, and one segment of all such pixels would be an object that nobody proposed.
+    Each instance takes its majority class; stuff has instance 0. A pixel of a thing class outside every
+    instance is void: the labels do not say which object it belongs to, and one segment of all such pixels
+    would be an object that nobody proposed.
     """
     void = void_value(num_classes)
+    semantic, instance = unify_semantics(semantic, instance, num_classes, void)
     is_thing = np.zeros(65536, dtype=bool)
     is_thing[list(things)] = True
     thing_pixel = is_thing[semantic]
@@ -172,10 +177,8 @@ class EvaluationFrames(Dataset[dict[str, Any]]):
 class Evaluation:
     """Scores of one set of pseudo-labels: `scores[void rule][key]`, keys as in the metric's `compute`."""
 
-    protocols: dict[VoidRule, Protocol]
+    protocol: Protocol
     scores: dict[VoidRule, dict[str, torch.Tensor]]
-    frames: int
-    things: tuple[int, ...]
 
 
 def evaluate(
@@ -213,12 +216,8 @@ def evaluate(
     for item in tqdm(loader, total=len(data), desc="evaluate", unit="img"):
         metric.update(item["prediction"][None], item["target"][None])
     name = f"pseudo-labels-{classes.num_classes}"
-    scores = metric.compute_all()
-    protocols = {
-        rule: Protocol(name, num_classes=classes.num_classes, matching=matching, void_rule=rule)
-        for rule in scores
-    }
-    return Evaluation(protocols, scores, len(data), tuple(things))
+    protocol = Protocol(name, num_classes=classes.num_classes, matching=matching)
+    return Evaluation(protocol, metric.compute_all())
 
 
 def ground_truth_frames(root: Path, split: str, max_images: int | None) -> list[GroundTruthFrame]:

@@ -7,23 +7,16 @@ format (`--cups_dir`). It looks at ground truth, so nothing it writes may be tra
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cups.errors import UserError, run_main
-from cups.ops.png import atomic_write
 from cups.provenance import code_version, describe_input
-from cups.taxonomy import ClassSet, class_set
+from cups.reporting import results_from_scores, results_report, write_results
+from cups.taxonomy import class_set
 from pseudo_labels.evaluation.engine import (
     CupsLabels,
-    Evaluation,
     FolderLabels,
     PanopticLabels,
     Reader,
@@ -36,80 +29,6 @@ from pseudo_labels.labels import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTI
 from pseudo_labels.stage import Folder
 
 SCRIPT = "evaluate_pseudolabels"
-SUMMARY_KEYS = ("pq", "sq", "rq", "pq_things", "pq_stuff", "miou", "accuracy")
-SUMMARY_NAMES = ("PQ", "SQ", "RQ", "PQ things", "PQ stuff", "mIoU", "accuracy")
-CLASS_KEYS = ("pq_per_class", "sq_per_class", "rq_per_class", "iou_per_class")
-
-
-def summary_table(evaluation: Evaluation) -> str:
-    """Return the markdown table of averages in per cent, a row per void rule."""
-    lines = ["| void rule | " + " | ".join(SUMMARY_NAMES) + " |", "|---|" + "---:|" * len(SUMMARY_NAMES)]
-    for rule, scores in evaluation.scores.items():
-        values = " | ".join(f"{100 * float(scores[key]):.1f}" for key in SUMMARY_KEYS)
-        lines.append(f"| {rule} | {values} |")
-    return "\n".join(lines)
-
-
-def class_rows(evaluation: Evaluation, classes: ClassSet) -> list[dict[str, Any]]:
-    """Return one row per void rule and class: name, kind, PQ, SQ, RQ, IoU in 0-1 and the counts."""
-    rows = []
-    for rule, scores in evaluation.scores.items():
-        for index, name in enumerate(classes.names):
-            row: dict[str, Any] = {"void_rule": rule, "class": name}
-            row["kind"] = "thing" if index in classes.things else "stuff"
-            row |= {key.split("_")[0]: round(float(scores[key][index]), 6) for key in CLASS_KEYS}
-            for count in ("true_positives", "false_positives", "false_negatives"):
-                row[count] = int(scores[f"{count}_per_class"][index])
-            rows.append(row)
-    return rows
-
-
-def class_table(rows: Sequence[dict[str, Any]], rule: str) -> str:
-    """Return the markdown table of the classes under one void rule, in per cent."""
-    lines = ["| class | kind | PQ | SQ | RQ | IoU | TP | FP | FN |", "|---|---|" + "---:|" * 7]
-    for row in rows:
-        if row["void_rule"] == rule:
-            values = " | ".join(f"{100 * row[key]:.1f}" for key in ("pq", "sq", "rq", "iou"))
-            counts = " | ".join(str(row[k]) for k in ("true_positives", "false_positives", "false_negatives"))
-            lines.append(f"| {row['class']} | {row['kind']} | {values} | {counts} |")
-    return "\n".join(lines)
-
-
-def write_results(
-    path: Path, evaluation: Evaluation, classes: ClassSet, inputs: Sequence[Path], args: argparse.Namespace
-) -> None:
-    """Write `path` .json (everything), .csv (classes) and .md (tables), each atomically."""
-    rows = class_rows(evaluation, classes)
-    content = {
-        "script": SCRIPT,
-        "code_version": code_version(),
-        "protocols": {rule: str(protocol) for rule, protocol in evaluation.protocols.items()},
-        "frames": evaluation.frames,
-        "thing_pseudo_classes": list(evaluation.things),
-        "metrics": {
-            rule: {key: None if np.isnan(float(scores[key])) else float(scores[key]) for key in SUMMARY_KEYS}
-            for rule, scores in evaluation.scores.items()
-        },
-        "assignment": next(iter(evaluation.scores.values()))["assignment"].tolist(),
-        "classes": rows,
-        "arguments": {key: str(value) for key, value in vars(args).items()},
-        "provenance": [describe_input(folder) for folder in inputs],
-    }
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    protocols = "\n".join(f"- {protocol}" for protocol in evaluation.protocols.values())
-    markdown = f"{protocols}\n\n{summary_table(evaluation)}\n\n" + "\n\n".join(
-        f"{rule} void rule\n\n{class_table(rows, rule)}" for rule in evaluation.scores
-    )
-    texts = {".json": json.dumps(content, indent=2), ".csv": table.getvalue(), ".md": markdown}
-    for suffix, text in texts.items():
-        _write_text(path.with_name(path.name + suffix), text)
-
-
-def _write_text(path: Path, text: str) -> None:
-    atomic_write(path, lambda temporary: temporary.write_text(text.rstrip("\n") + "\n"))
 
 
 def choose_labels(
@@ -192,12 +111,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         matching=args.matching,
         workers=args.num_workers,
     )
-    path = args.results or root / "evaluation" / f"{name}_{args.split}"
-    write_results(path, evaluation, classes, inputs, args)
-    print("\n".join(str(protocol) for protocol in evaluation.protocols.values()))
-    print(summary_table(evaluation))
-    print(class_table(class_rows(evaluation, classes), "standard"))
-    print(f"results: {path}.json, .csv, .md")
+    stem = args.results or root / "evaluation" / f"{name}_{args.split}"
+    results = results_from_scores(
+        name,
+        evaluation.scores,
+        classes,
+        evaluation.protocol,
+        code_version=code_version(),
+        config={key: str(value) for key, value in vars(args).items()} | {"things": list(things)},
+        provenance={folder.name: describe_input(folder) for folder in inputs},
+    )
+    write_results(stem, results)
+    print(results_report(results))
+    print(f"results: {stem}.json, .csv, .md")
     return 0
 
 
