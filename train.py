@@ -13,7 +13,14 @@ import torch
 from cups.builder import build_module, build_training_data, build_validation_data
 from cups.config import add_config_arguments, parse_args
 from cups.errors import run_main
-from cups.trainer import PseudoLabelData, build_trainer, run_directory, save_last_step, start_run
+from cups.trainer import (
+    PseudoLabelData,
+    build_trainer,
+    last_checkpoint,
+    run_directory,
+    save_last_step,
+    start_run,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--resume",
         action="store_true",
         help="go on from last.ckpt of the run named by --log_path and --run_name",
+    )
+    parser.add_argument(
+        "--resume_if_possible",
+        action="store_true",
+        help="the same, but start afresh where there is no last.ckpt",
     )
     args, config = parse_args(parser, argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -36,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     module = build_module(config, train)
     directory = run_directory(config)
-    checkpoint = start_run(config, directory, args.resume)
+    resume = args.resume or (args.resume_if_possible and last_checkpoint(directory).exists())
+    checkpoint = start_run(config, directory, resume)
     trainer = build_trainer(config, directory)
     trainer.fit(module, PseudoLabelData(train, validation, config), ckpt_path=checkpoint, weights_only=True)
     save_last_step(trainer, directory)

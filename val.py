@@ -8,11 +8,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from cups.builder import build_metric, build_validation_data, load_for_evaluation, protocol_of
+import numpy as np
+
+from cups.builder import build_metric, build_validation_data, load_for_evaluation, results_of
 from cups.config import add_config_arguments, parse_args
 from cups.data import ImageFolder
 from cups.errors import run_main
-from cups.evaluation import predict, report, save_to, score_with, write_overlays
+from cups.evaluation import predict, save_to, score_with, write_overlays
+from cups.reporting import results_report, write_results
 from cups.trainer import run_directory, validation_loader
 
 
@@ -31,20 +34,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset = ImageFolder(args.image_dir) if args.image_dir else build_validation_data(config)
     metric = None if args.image_dir else build_metric(config, num_things, num_stuffs)
 
-    visitors = [save_to(predictions)] if args.image_dir or args.visualize_results else []
+    visitors = []
+    if args.image_dir or args.visualize_results:
+        visitors.append(save_to(predictions))
     if metric is not None:
         visitors.append(score_with(metric))
     loader = validation_loader(dataset, config)
     predict(model, loader, num_stuffs, visitors, len(loader))
 
-    classes, assignment = None, None
+    results = []
     if metric is not None:
-        scores = report(metric, config, protocol_of(config), output)
-        classes, assignment = dataset.classes, scores["assignment"].numpy()
-    if visitors[0] is not None and predictions.is_dir():
+        results = results_of(metric, config)
+        write_results(output / "results", results)
+        print(results_report(results))
+    if args.image_dir or args.visualize_results:
+        classes = None if args.image_dir else dataset.classes
+        assignment = np.array(results[0].assignment) if results else None
         write_overlays(
             dataset, predictions, output / "overlays", num_things + num_stuffs, classes, assignment
         )
+    logging.info("results: %s", output)
     return 0
 
 

@@ -10,6 +10,7 @@ import torch
 from yacs.config import CfgNode
 
 from cups.augmentation import CopyPaste, Photometric, ResolutionJitter, flip_and_resized_crop
+from cups.checkpoint import load_checkpoint
 from cups.config import plain
 from cups.data import CityscapesPanopticValidation, PseudoLabelDataset
 from cups.errors import UserError
@@ -18,6 +19,7 @@ from cups.model import panoptic_cascade_mask_r_cnn, panoptic_cascade_mask_r_cnn_
 from cups.pl_model_pseudo import BatchAugmentation, OptimizerSettings, PseudoLabelModule
 from cups.protocol import Protocol
 from cups.provenance import code_version, read_provenance
+from cups.reporting import Result, results_from_scores
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import class_set
 
@@ -216,4 +218,21 @@ def protocol_of(config: CfgNode) -> Protocol:
         num_classes=data.NUM_CLASSES,
         matching="separate" if validation.ADHERE_THING_STUFF else "joint",
         void_rule=validation.VOID_RULE,
+    )
+
+
+def results_of(metric: PanopticQualitySemanticMatching, config: CfgNode) -> list[Result]:
+    """Return the metric's results under both void rules, `VALIDATION.VOID_RULE` first."""
+    scores = metric.compute_all()
+    first = config.VALIDATION.VOID_RULE
+    checkpoint = Path(config.MODEL.CHECKPOINT)
+    return results_from_scores(
+        checkpoint.resolve().stem,
+        {first: scores[first], **scores},
+        class_set(config.DATA.NUM_CLASSES),
+        protocol_of(config),
+        seeds=[config.SYSTEM.SEED],
+        code_version=code_version(),
+        config=plain(config),
+        provenance=load_checkpoint(checkpoint).hyper_parameters.get("provenance", {}),
     )

@@ -97,7 +97,6 @@ def default_config() -> CfgNode:
                 "ADHERE_THING_STUFF": True,
                 "BATCH_SIZE": 4,
                 "VOID_RULE": "standard",
-                "SEMSEG_CENTER_CROP_SIZE": None,
             },
         }
     )

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ import numpy as np
 
 from cups.errors import UserError
 from cups.ops.png import atomic_write
+from cups.protocol import Protocol, VoidRule
+from cups.taxonomy import ClassSet
 
 MAIN_METRICS = ("pq", "pq_things", "pq_stuff", "miou")
+ALL_METRICS = ("pq", "sq", "rq", "pq_things", "pq_stuff", "miou", "accuracy")
 TITLES = {
     "pq": "PQ", "sq": "SQ", "rq": "RQ",
     "pq_things": "PQ things", "sq_things": "SQ things", "rq_things": "RQ things",
@@ -41,6 +44,8 @@ class Result:
         name: what was evaluated.
         metrics: scalars; shares are in 0-1.
         protocol: the line of `cups.protocol.Protocol` that says what the numbers mean.
+        void_rule: "standard" or "upstream", see `cups.protocol.VOID_RULES`.
+        assignment: class id of each pseudo-class, 255 for none.
         per_class: class name -> {"kind": "thing" or "stuff", "pq", "sq", "rq", "iou": 0-1 or nan}.
         seeds: random seeds that the result depends on.
         code_version: see `cups.provenance.code_version`.
@@ -51,62 +56,87 @@ class Result:
     name: str
     metrics: Mapping[str, float]
     protocol: str
+    void_rule: str = "standard"
+    assignment: Sequence[int] = ()
     per_class: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: Sequence[int] = ()
     code_version: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def write_json(self, path: Path) -> None:
-        """Write the record atomically; the same result gives the same bytes. nan becomes null."""
-        _write_json(Path(path), asdict(self))
 
-    def write_csv(self, path: Path) -> None:
-        """Write rows (name, class, metric, value), class empty for the averages; values in 0-1."""
-        rows: list[tuple[str, str, str, Any]] = [(self.name, "", *item) for item in self.metrics.items()]
-        for name, values in self.per_class.items():
-            rows += [(self.name, name, key, value) for key, value in values.items() if key != "kind"]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("name", "class", "metric", "value"))
-        writer.writerows((*row[:3], float(row[3])) for row in rows)
-        atomic_write(Path(path), lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
-
-
-def read_result(path: Path) -> Result:
-    """Read what `Result.write_json` wrote; null metrics become nan.
-
-    Raises:
-        UserError: missing file, or one that is no result.
-    """
-    content = _read_json(Path(path), Result, "evaluate again")
-    content["metrics"] = {key: _number(value) for key, value in content["metrics"].items()}
-    for values in content.get("per_class", {}).values():
-        values.update({key: _number(value) for key, value in values.items() if key != "kind"})
-    return Result(**content | {"seeds": tuple(content.get("seeds", ()))})
-
-
-def result_from_scores(
-    name: str, scores: Mapping[str, Any], classes: Any, protocol: str, **rest: Any
-) -> Result:
-    """Make a Result of `PanopticQualitySemanticMatching.compute()`.
+def results_from_scores(
+    name: str,
+    scores: Mapping[VoidRule, Mapping[str, Any]],
+    classes: ClassSet,
+    protocol: Protocol,
+    **rest: Any,
+) -> list[Result]:
+    """Make one Result per void rule of `PanopticQualitySemanticMatching.compute_all()`.
 
     Args:
         name: what was evaluated.
-        scores: tensors or arrays; scalars become metrics, `*_per_class` of length C rows of the class table.
-        classes: `cups.taxonomy.ClassSet` of C classes.
-        protocol: the protocol in one line.
+        scores: per rule tensors or arrays; scalars become metrics, `*_per_class` of length C the class table.
+        classes: the C classes.
+        protocol: what was evaluated how; its own void rule is replaced by that of the scores.
         rest: further fields of `Result`.
     """
-    arrays = {key: np.asarray(value) for key, value in scores.items()}
-    columns = {key: arrays[f"{key}_per_class"] for key in _CLASS_COLUMNS if f"{key}_per_class" in arrays}
-    per_class = {
-        class_name: {"kind": "thing" if index in classes.things else "stuff"}
-        | {key: float(column[index]) for key, column in columns.items()}
-        for index, class_name in enumerate(classes.names)
-    }
-    metrics = {key: float(value) for key, value in arrays.items() if value.ndim == 0}
-    return Result(name, metrics, protocol, per_class, **rest)
+    results = []
+    for rule, values in scores.items():
+        arrays = {key: np.asarray(value) for key, value in values.items()}
+        per_class = {
+            class_name: {"kind": "thing" if index in classes.things else "stuff"}
+            | {key: float(arrays[f"{key}_per_class"][index]) for key in _CLASS_COLUMNS}
+            for index, class_name in enumerate(classes.names)
+        }
+        metrics = {key: float(value) for key, value in arrays.items() if value.ndim == 0}
+        line = str(replace(protocol, void_rule=rule))
+        results.append(
+            Result(name, metrics, line, rule, arrays["assignment"].tolist(), per_class=per_class, **rest)
+        )
+    return results
+
+
+def write_results(stem: Path, results: Sequence[Result]) -> None:
+    """Write `{stem}.json` (everything), `.csv` (a row per value) and `.md` (tables), each atomically."""
+    _write_json(Path(f"{stem}.json"), {"results": [asdict(result) for result in results]})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("name", "void_rule", "class", "metric", "value"))
+    for result in results:
+        writer.writerows((result.name, result.void_rule, "", *item) for item in result.metrics.items())
+        for name, values in result.per_class.items():
+            numbers = ((key, value) for key, value in values.items() if key != "kind")
+            writer.writerows((result.name, result.void_rule, name, *item) for item in numbers)
+    for suffix, content in ((".csv", text.getvalue()), (".md", results_report(results) + "\n")):
+        _write_text(Path(f"{stem}{suffix}"), content)
+
+
+def read_results(path: Path) -> list[Result]:
+    """Read the JSON of `write_results`; null metrics become nan.
+
+    Raises:
+        UserError: missing file, or one that holds no results.
+    """
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))["results"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; evaluate first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise UserError(f"{path}: holds no results; evaluate again") from None
+    results = []
+    for content in contents:
+        _check_fields(content, Result, path, "evaluate again")
+        content["metrics"] = {key: _number(value) for key, value in content["metrics"].items()}
+        for values in content.get("per_class", {}).values():
+            values.update({key: _number(value) for key, value in values.items() if key != "kind"})
+        results.append(Result(**content))
+    return results
+
+
+def results_report(results: Sequence[Result]) -> str:
+    """Return the Markdown tables of one evaluation: averages under each rule, classes under the first."""
+    return f"{results_table(results, ALL_METRICS)}\n\n{class_table(results[0])}"
 
 
 def percent(value: float) -> str:
@@ -139,15 +169,14 @@ def markdown_table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> str
 
 
 def results_table(results: Sequence[Result], keys: Sequence[str] = MAIN_METRICS) -> str:
-    """Return a Markdown table of results, one a row, and the protocol (or protocols) under it."""
+    """Return a Markdown table of results, one a row, and under it the protocols they were made under."""
     rows = [
-        (result.name, *(percent(result.metrics.get(key, float("nan"))) for key in keys)) for result in results
+        (result.name, result.void_rule, *(percent(result.metrics.get(key, float("nan"))) for key in keys))
+        for result in results
     ]
-    table = markdown_table(rows, ("", *(TITLES.get(key, key) for key in keys)))
+    table = markdown_table(rows, ("", "void rule", *(TITLES.get(key, key) for key in keys)))
     protocols = dict.fromkeys(result.protocol for result in results)
-    if len(protocols) == 1:
-        return f"{table}\n\nProtocol: {next(iter(protocols))}."
-    return table + "\n\n" + "\n".join(f"- {result.name}: {result.protocol}." for result in results)
+    return table + "\n\n" + "\n".join(f"- {protocol}." for protocol in protocols)
 
 
 def class_table(result: Result) -> str:
@@ -188,7 +217,14 @@ def read_step(path: Path) -> StepRecord:
     Raises:
         UserError: missing file, or one that is no step record.
     """
-    content = _read_json(Path(path), StepRecord, "run the step again")
+    fix = "run the step again"
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {fix}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"{path}: not valid JSON; {fix}") from None
+    _check_fields(content, StepRecord, path, fix)
     return StepRecord(**content | {"command": tuple(content.get("command", ()))})
 
 
@@ -315,22 +351,18 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, bool, int)) else str(value)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def _write_text(path: Path, text: str) -> None:
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _read_json(path: Path, kind: type[Result] | type[StepRecord], fix: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {fix}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise UserError(f"{path}: not valid JSON; {fix}") from None
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    _write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _check_fields(content: Any, kind: type[Result] | type[StepRecord], path: Path, fix: str) -> None:
     known = {item.name for item in fields(kind)}
     needed = {
         item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING
     }
     if not isinstance(content, dict) or not needed <= content.keys() <= known:
         raise UserError(f"{path}: is no {kind.__name__} record; {fix}")
-    return content

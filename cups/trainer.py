@@ -110,17 +110,8 @@ def build_callbacks(config: CfgNode, directory: Path) -> list[Callback]:
 
 
 def last_checkpoint(directory: Path) -> Path:
-    """Return the newest checkpoint of a run.
-
-    Raises:
-        UserError: when the run has none.
-    """
-    path = directory / "checkpoints" / "last.ckpt"
-    if not path.exists():
-        raise UserError(
-            f"{path}: no such file; --resume needs the --log_path and --run_name of an earlier run"
-        )
-    return path
+    """Return where a run keeps its newest checkpoint."""
+    return directory / "checkpoints" / "last.ckpt"
 
 
 def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
@@ -146,6 +137,7 @@ def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
         num_sanity_val_steps=0,
         log_every_n_steps=training.LOG_EVERY_N_STEPS,
         use_distributed_sampler=False,
+        sync_batchnorm=system.NUM_GPUS * system.NUM_NODES > 1 and torch.cuda.is_available(),
         logger=build_loggers(config, directory),
         callbacks=build_callbacks(config, directory),
         default_root_dir=directory,
@@ -153,7 +145,7 @@ def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
 
 
 def precision_of(name: str) -> str:
-    """Return Lightning's name of a precision; "auto" is bf16 where the hardware computes in it, else 32 bits."""
+    """Return Lightning's name of a precision; "auto" is bf16 where the hardware has it, else 32 bits."""
     if name == "auto":
         fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
         name = "bf16" if fast else "32"
@@ -178,11 +170,13 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
     Raises:
         UserError: `resume` without a checkpoint, or a folder that already holds another run.
     """
-    checkpoint = last_checkpoint(directory) if resume else None
-    if not resume and (directory / "checkpoints").is_dir():
+    checkpoint = last_checkpoint(directory)
+    if resume and not checkpoint.exists():
+        raise UserError(f"{checkpoint}: no such file; --resume needs the --log_path and --run_name of a run")
+    if not resume and checkpoint.exists():
         raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
     save_config(config, directory / "config.yaml")
-    return checkpoint
+    return checkpoint if resume else None
 
 
 def save_last_step(trainer: pl.Trainer, directory: Path) -> None:

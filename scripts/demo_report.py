@@ -1,0 +1,128 @@
+"""The demo's report: results, costs and pictures, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
+from cups.evaluation import read_prediction, to_classes
+from cups.ops.png import atomic_write, read_image, write_png
+from cups.provenance import code_version, read_provenance
+from cups.reporting import (
+    Result,
+    StepRecord,
+    class_table,
+    machine_line,
+    percent,
+    read_results,
+    results_table,
+    steps_table,
+)
+from cups.taxonomy import VOID, class_set
+from cups.visualization import depth_to_color, figure_sheet, overlay
+from pseudo_labels.labels import DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE, read_depth, read_pair, read_split
+
+COLUMNS = ("image", "depth", "pseudo-label", "Stage 2", "ground truth")
+
+
+@dataclass(frozen=True)
+class DemoFiles:
+    """Where the demo keeps what the report shows."""
+
+    output: Path
+    semantics: str
+    instances: str = INSTANCE_PREFIX + "depth_guided"
+
+    @property
+    def data(self) -> Path:
+        """The toy data set."""
+        return self.output / "toy_streets"
+
+    @property
+    def labels(self) -> Path:
+        """The training labels."""
+        return self.output / "cups_pseudo_labels"
+
+    def results(self, name: str) -> list[Result]:
+        """Results of one evaluation, the standard rule first."""
+        return read_results(self.output / f"{name}.json")
+
+
+def pseudo_label_classes(files: DemoFiles, frame: GroundTruthFrame, assignment: np.ndarray) -> np.ndarray:
+    """Return (H, W, 2) classes and instances of a frame's pseudo-label, as the evaluation sees it."""
+    relative = Path(frame.image.parent.parent.name) / frame.image.parent.name / f"{frame.stem}.png"
+    semantic, instance = read_pair(
+        files.data / files.semantics / relative, files.data / files.instances / relative
+    )
+    things = read_split(files.data / files.semantics / SPLIT_FILE).things
+    is_thing = np.isin(semantic, things)
+    category = np.where(is_thing & (instance == 0), VOID, semantic).astype(np.int64)
+    return to_classes(np.stack((category, np.where(is_thing, instance, 0)), axis=-1), assignment)
+
+
+def figure(files: DemoFiles, pseudo: Result, stage2: Result, count: int = 4) -> np.ndarray:
+    """Draw image, depth, pseudo-label, prediction and ground truth of frames spread over the val split."""
+    classes = class_set(19)
+    frames = list_ground_truth_frames(files.data, "val")
+    frames = frames[:: max(1, len(frames) // count)][:count]
+    rows = []
+    for frame in frames:
+        image = read_image(frame.image)
+        depth = files.data / DEPTH_FOLDER / "val" / frame.image.parent.name / f"{frame.stem}.npy"
+        prediction = read_prediction(files.output / "stage2_val" / "predictions" / f"{frame.stem}.png")
+        maps = (
+            pseudo_label_classes(files, frame, np.array(pseudo.assignment)),
+            to_classes(prediction, np.array(stage2.assignment)),
+            read_panoptic_target(frame.label_ids, frame.instance_ids, classes),
+        )
+        overlays = [overlay(image, panoptic, classes.colors) for panoptic in maps]
+        rows.append([image, depth_to_color(read_depth(depth)), *overlays])
+    legend = list(zip(classes.names, classes.colors.tolist(), strict=True))
+    return figure_sheet(COLUMNS, rows, [frame.stem for frame in frames], legend=legend)
+
+
+def verdict(pseudo: Result, stage2: Result) -> str:
+    """Say in a sentence whether training improved on its labels."""
+    before, after = pseudo.metrics["pq"], stage2.metrics["pq"]
+    compare = "beats" if after > before else "does not beat"
+    return (
+        f"Stage 2 {compare} its own pseudo-labels: {percent(after)} against {percent(before)} PQ "
+        "(standard void rule)."
+    )
+
+
+def write_report(output: Path, semantics: str, records: Sequence[StepRecord]) -> Path:
+    """Write `report.md` and `figure.png` into the demo's folder; return the report's path."""
+    files = DemoFiles(output, semantics)
+    pseudo, stage2 = files.results("pseudo_labels_val"), files.results("stage2_val/results")
+    write_png(output / "figure.png", figure(files, pseudo[0], stage2[0]))
+    provenance = read_provenance(files.labels) or {}
+    uses = provenance.get("uses_ground_truth")
+    text = f"""# Demo on toy streets
+
+Validation split, {code_version()}, seed {stage2[0].seeds[0]}.
+Training labels used ground truth: **{uses}** (`{files.labels.name}/provenance.json`).
+
+{results_table([pseudo[0], stage2[0], pseudo[1], stage2[1]])}
+
+{verdict(pseudo[0], stage2[0])}
+
+![image, depth, pseudo-label, prediction, ground truth](figure.png)
+
+## Stage 2 by class
+
+{class_table(stage2[0])}
+
+## Time and memory
+
+{steps_table(records)}
+
+{machine_line()}. Peak memory is that of a step's largest process.
+"""
+    path = output / "report.md"
+    atomic_write(path, lambda temporary: temporary.write_text(text))
+    return path
