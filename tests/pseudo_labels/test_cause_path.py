@@ -1,0 +1,163 @@
+"""Images -> CAUSE heads -> codes and clusters -> overclusters, tiny but for real, and without labels."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cups.errors import UserError
+from cups.ops.png import read_ids, write_png
+from cups.provenance import read_provenance
+from pseudo_labels import generate_overclustered_semantics as overcluster
+from pseudo_labels import generate_semantic_pseudolabels_cause as semantics
+from pseudo_labels import train_cause
+from pseudo_labels.cause_heads import _mirror_order, _sampling, _starts
+from pseudo_labels.stage import write_npy
+
+SIZES = {"codebook_steps": 8, "head_steps": 8, "probe_steps": 8, "codebook_size": 16, "reduced_dim": 12}
+SIZES |= {"projection_dim": 16, "hidden_dim": 16, "batch_size": 4, "window": 32, "stride": 16}
+SMALL = [part for name, value in SIZES.items() for part in (f"--{name}", str(value))]
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three textures of the same mean colour: smooth, upright and lying stripes. (48, 96)."""
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(np.arange(96), np.arange(48))
+    labels = np.where(x < 32, 0, np.where(x < 64, 1, 2))
+    wave = np.where(labels == 1, np.sin(1.2 * x), np.where(labels == 2, np.sin(1.2 * y), 0))
+    gray = 110 + 50 * wave + rng.normal(0, 3, wave.shape)
+    return np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2), labels
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with images, trained heads and codes."""
+    root = tmp_path_factory.mktemp("textures")
+    label_id = np.array([7, 11, 21], dtype=np.uint8)  # road, building, vegetation
+    for index in range(4):
+        image, labels = scene(index)
+        stem = f"aaa_{index:06}_000000"
+        write_png(root / "leftImg8bit" / "train" / "aaa" / f"{stem}_leftImg8bit.png", image)
+        write_png(root / "gtFine" / "train" / "aaa" / f"{stem}_gtFine_labelIds.png", label_id[labels])
+    common = ["--cityscapes_root", str(root), "--backbone", "texton"]
+    train_cause.main([*common, *SMALL])
+    semantics.main(common)
+    return root
+
+
+def flags(root: Path, *more: object) -> list[str]:
+    return ["--cityscapes_root", str(root), *map(str, more)]
+
+
+def first(root: Path, folder: str, suffix: str = ".png") -> Path:
+    return root / folder / "train" / "aaa" / f"aaa_000000_000000{suffix}"
+
+
+def test_train_cause__writes_the_published_layout(done: Path) -> None:
+    folder = done / "cause_texton"
+    heads = torch.load(folder / "segment_tr.pth", weights_only=True)
+    assert heads["head.query_pos"].shape == (64, 39)
+    clusters = torch.load(folder / "cluster_tr.pth", weights_only=True)
+    np.testing.assert_array_equal(np.load(folder / "modular.npy"), clusters["codebook"])
+    assert (read_provenance(folder) or {})["uses_ground_truth"] is False
+
+
+def test_train_cause__resumes_to_the_same_weights(done: Path, tmp_path: Path) -> None:
+    """A run killed after phase 1 and continued equals one that ran through."""
+    folder = tmp_path / "heads"
+    shutil.copytree(done / "cause_texton", folder)
+    expected = torch.load(folder / "segment_tr.pth", weights_only=True)
+    for name in ("after_head.pth", "after_probe.pth", "segment_tr.pth", "cluster_tr.pth", "provenance.json"):
+        (folder / name).unlink()
+    train_cause.main(flags(done, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder))
+    again = torch.load(folder / "segment_tr.pth", weights_only=True)
+    assert all(torch.equal(again[name], value) for name, value in expected.items())
+
+
+def test_train_cause__other_settings_are_refused(done: Path) -> None:
+    with pytest.raises(UserError, match="--seed 0"):
+        train_cause.main(flags(done, "--backbone", "texton", *SMALL, "--seed", 5))
+
+
+def test_generate_semantics__files(done: Path) -> None:
+    codes = np.load(first(done, "codes_cause_tr", ".npy"))
+    assert codes.shape == (12, 24, 12) and codes.dtype == np.float16 and np.isfinite(codes).all()
+    labels = read_ids(first(done, "pseudo_semantic_cause27"))
+    assert labels.shape == (48, 96) and labels.dtype == np.uint8 and labels.max() < 27
+
+
+def test_generate_semantics__missing_heads(done: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder; train heads"):
+        semantics.main(flags(done, "--backbone", "texton", "--checkpoint_dir", tmp_path / "none"))
+    with pytest.raises(UserError, match="heads of backbone texton"):
+        args = ("--backbone", "dinov2_vitb14", "--checkpoint_dir", done / "cause_texton")
+        semantics.main(flags(done, *args))
+
+
+@pytest.mark.parametrize("features", ["codes", "backbone", "both"])
+def test_overcluster__finds_the_textures(done: Path, tmp_path: Path, features: str) -> None:
+    shutil.copytree(done / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    more = ("--features", features, "--backbone", "texton", "--checkpoint_dir", done / "cause_texton")
+    overcluster.main(flags(done, "--k", 8, "--raw", "--output_root", tmp_path, *more))
+    labels = read_ids(first(tmp_path, "pseudo_semantic_raw_k8"))
+    truth = scene(0)[1]
+    confusion = np.zeros((8, 3), dtype=int)
+    np.add.at(confusion, (labels, truth), 1)
+    assert confusion.max(axis=1).sum() / labels.size > 0.85
+    assert (read_provenance(tmp_path / "pseudo_semantic_raw_k8") or {})["uses_ground_truth"] is False
+
+
+def test_overcluster__oracle_is_recorded_and_right(done: Path, tmp_path: Path) -> None:
+    for name in ("codes_cause_tr", "pseudo_semantic_cause27"):
+        shutil.copytree(done / name, tmp_path / name)
+    args = flags(done, "--k", 8, "--output_root", tmp_path)
+    overcluster.main([*args, "--mapping", "oracle"])
+    folder = tmp_path / "pseudo_semantic_mapped_k8"
+    labels = read_ids(first(tmp_path, folder.name))
+    train_ids = np.array([0, 2, 8])[scene(0)[1]]
+    assert (labels == train_ids).mean() > 0.85
+    assert (read_provenance(folder) or {})["uses_ground_truth"] is True
+    with pytest.raises(UserError, match="--mapping oracle"):
+        overcluster.main([*args, "--mapping", "cause"])
+
+
+def test_overcluster__cause_mapping_and_merging(done: Path, tmp_path: Path) -> None:
+    for name in ("codes_cause_tr", "pseudo_semantic_cause27"):
+        shutil.copytree(done / name, tmp_path / name)
+    args = flags(done, "--k", 8, "--output_root", tmp_path)
+    overcluster.main(args)
+    assert set(np.unique(read_ids(first(tmp_path, "pseudo_semantic_mapped_k8")))) <= {*range(19), 255}
+    overcluster.main([*args, "--merge_to", "3"])
+    assert read_ids(first(tmp_path, "pseudo_semantic_raw_k8_merged3")).max() < 3
+
+
+def test_overcluster__bad_input(done: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="codes_cause_tr: no such folder"):
+        overcluster.main(flags(done, "--output_root", tmp_path, "--raw"))
+    shutil.copytree(done / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    with pytest.raises(UserError, match="--k 5000: larger than the"):
+        overcluster.main(flags(done, "--output_root", tmp_path, "--raw", "--k", 5000, "--epochs", 1))
+    write_npy(first(tmp_path, "codes_cause_tr", ".npy"), np.zeros((3, 4), dtype=np.float16))
+    with pytest.raises(UserError, match=r"aaa_000000_000000\.npy: array of shape \(3, 4\)"):
+        overcluster.main(flags(done, "--output_root", tmp_path, "--raw", "--k", 4))
+
+
+def test_starts__cover_the_side() -> None:
+    assert _starts(644, 322, 161) == [0, 161, 322]
+    assert _starts(100, 32, 32) == [0, 32, 64, 68]
+    assert _starts(32, 32, 16) == [0]
+
+
+def test_sampling__half_token_offset_takes_the_mean_of_two() -> None:
+    weights = _sampling(0.5, side=2, length=3)
+    # tokens of the image at -0.5, 0.5 and 1.5 of the window: its border, the middle, its border
+    assert weights.tolist() == [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    assert _sampling(1.0, 2, 4).tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
+
+
+def test_mirror_order__pairs_windows_of_the_same_pixels() -> None:
+    assert _mirror_order([(0, 0), (0, 16), (0, 32)], width=64, window=32) == [2, 1, 0]
