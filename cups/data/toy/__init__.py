@@ -1,0 +1,1 @@
+"""A little renderer of street scenes: textures, models, layout, camera."""

@@ -1,0 +1,267 @@
+"""A z-buffer for textured parallelograms: exact label, instance and depth maps, and an antialiased image.
+
+World axes: x right, y up, z along the street, metres; the street is y = 0. A pixel's centre has integer
+coordinates, so the ray of pixel (column, row) is ((column - u0) / fx, (row - v0) / fy, 1) in camera axes (right,
+down, forward), and depth means the distance along the forward axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+NEAR = 0.3
+"""Metres; what is nearer is cut away."""
+
+
+@dataclass(frozen=True, eq=False)
+class Texture:
+    """A mip pyramid in one picture.
+
+    Attributes:
+        atlas: (A, B, 4) float32, colour 0-1 premultiplied by alpha, all levels stacked, each with a rim of one.
+        size: (height, width) of level 0 in pixels.
+        offsets: (levels,) row of each level's first pixel.
+        extent: metres that one period covers (width, height), or None for a sprite that fills its quad.
+        opaque: no alpha below 1.
+    """
+
+    atlas: np.ndarray
+    size: tuple[int, int]
+    offsets: np.ndarray
+    extent: tuple[float, float] | None
+    opaque: bool
+
+
+def make_texture(pixels: np.ndarray, extent: tuple[float, float] | None = None) -> Texture:
+    """Build the pyramid of (H, W, 3 or 4) float pixels 0-1; row 0 is the top; sides divisible by powers of two."""
+    if pixels.shape[2] == 3:
+        pixels = np.dstack((pixels, np.ones(pixels.shape[:2])))
+    level = pixels.astype(np.float32)
+    opaque = bool((level[..., 3] > 0.99).all())
+    level[..., :3] = np.clip(level[..., :3], 0, 1) * level[..., 3:]
+    size, width = level.shape[:2], level.shape[1] + 2
+    bands, offsets, row = [], [], 0
+    mode = "edge" if extent is None else "wrap"
+    while True:
+        band = np.pad(level, ((1, 1), (1, 1), (0, 0)), mode=mode)
+        bands.append(np.pad(band, ((0, 0), (0, width - band.shape[1]), (0, 0))))
+        offsets.append(row + 1)
+        row += len(band)
+        if min(level.shape[:2]) < 4 or level.shape[0] % 2 or level.shape[1] % 2:
+            break
+        level = level.reshape(level.shape[0] // 2, 2, level.shape[1] // 2, 2, 4).mean(axis=(1, 3))
+    return Texture(np.vstack(bands), (size[0], size[1]), np.array(offsets, np.float32), extent, opaque)
+
+
+def _sample_level(texture: Texture, u: np.ndarray, v: np.ndarray, level: np.ndarray) -> np.ndarray:
+    scale = np.exp2(-level)
+    columns = u * (texture.size[1] * scale) + 0.5
+    rows = v * (texture.size[0] * scale) - 0.5 + texture.offsets[level.astype(np.intp)]
+    return cv2.remap(texture.atlas, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def sample_texture(texture: Texture, u: np.ndarray, v: np.ndarray, lod: np.ndarray) -> np.ndarray:
+    """Trilinear lookup: (h, w) float32 coordinates 0-1 (v from the top) and level -> (h, w, 4) premultiplied."""
+    last = len(texture.offsets) - 1
+    lod = np.clip(lod, 0, last)
+    low = np.floor(lod)
+    out = _sample_level(texture, u, v, low)
+    weight = (lod - low)[..., None]
+    if last == 0 or not weight.any():
+        return out
+    out += weight * (_sample_level(texture, u, v, np.minimum(low + 1, last)) - out)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Quad:
+    """A textured parallelogram.
+
+    Attributes:
+        origin: (3,) its lower left corner as seen from the front.
+        across, up: (3,) edges from there, metres.
+        texture: with an extent, repeated from `shift` (metres) on; without, stretched over the quad.
+        label, instance: Cityscapes id; number of the object, or -1 for stuff.
+        tint: (3,) factors on the colour, the light included.
+        decal: only blends its colour over the surface it lies on; keeps labels and depth.
+    """
+
+    origin: np.ndarray
+    across: np.ndarray
+    up: np.ndarray
+    texture: Texture
+    label: int = 0
+    instance: int = -1
+    tint: np.ndarray | tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shift: tuple[float, float] = (0.0, 0.0)
+    decal: bool = False
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera; `pitch` is positive when it looks down, `yaw` when it looks to the right (radians)."""
+
+    height: int
+    width: int
+    fx: float
+    fy: float
+    u0: float
+    v0: float
+    position: tuple[float, float, float]
+    pitch: float = 0.0
+    yaw: float = 0.0
+
+    def axes(self) -> np.ndarray:
+        """Return (3, 3) rows right, down, forward in the world."""
+        sin_p, cos_p, sin_y, cos_y = (
+            np.sin(self.pitch),
+            np.cos(self.pitch),
+            np.sin(self.yaw),
+            np.cos(self.yaw),
+        )
+        forward = np.array((sin_y * cos_p, -sin_p, cos_y * cos_p))
+        right = np.array((cos_y, 0.0, -sin_y))
+        return np.stack((right, np.cross(right, forward), forward))
+
+    def scaled(self, factor: int) -> Camera:
+        """Return the camera with `factor` times the pixels; subpixel centres divide each pixel evenly."""
+        return Camera(
+            self.height * factor,
+            self.width * factor,
+            self.fx * factor,
+            self.fy * factor,
+            (self.u0 + 0.5) * factor - 0.5,
+            (self.v0 + 0.5) * factor - 0.5,
+            self.position,
+            self.pitch,
+            self.yaw,
+        )
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) world -> (N, 3) column, row, depth."""
+        local = (points - np.asarray(self.position)) @ self.axes().T
+        depth = local[:, 2]
+        return np.stack(
+            (self.fx * local[:, 0] / depth + self.u0, self.fy * local[:, 1] / depth + self.v0, depth), axis=1
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What the camera sees: `color` (H, W, 3) float32 0-1, `label` and `instance` (H, W) int32, `depth` (H, W) float32."""
+
+    color: np.ndarray
+    label: np.ndarray
+    instance: np.ndarray
+    depth: np.ndarray
+
+
+def _window(quad: Quad, camera: Camera, axes: np.ndarray) -> tuple[slice, slice] | None:
+    """Rows and columns that the quad can touch, after cutting what lies before the near plane."""
+    o, a, b = quad.origin, quad.across, quad.up
+    corners = (np.stack((o, o + a, o + a + b, o + b)) - np.asarray(camera.position)) @ axes.T
+    depth = corners[:, 2]
+    if (depth <= NEAR).all():
+        return None
+    after = np.roll(corners, -1, axis=0)
+    crosses = (depth > NEAR) != (after[:, 2] > NEAR)
+    share = (NEAR - depth[crosses]) / (after[crosses, 2] - depth[crosses])
+    cuts = corners[crosses] + share[:, None] * (after[crosses] - corners[crosses])
+    points = np.concatenate((corners[depth > NEAR], cuts))
+    columns = points[:, 0] / points[:, 2] * camera.fx + camera.u0
+    rows = points[:, 1] / points[:, 2] * camera.fy + camera.v0
+    left, right = max(0, int(np.floor(columns.min()))), min(camera.width, int(np.ceil(columns.max())) + 1)
+    top, bottom = max(0, int(np.floor(rows.min()))), min(camera.height, int(np.ceil(rows.max())) + 1)
+    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Hit:
+    """Where the rays of a window meet a quad: depth, coordinates 0-1 from its lower left corner, pixel footprint."""
+
+    depth: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    inside: np.ndarray
+    footprint: np.ndarray
+
+
+def _intersect(quad: Quad, camera: Camera, axes: np.ndarray, window: tuple[slice, slice]) -> _Hit:
+    normal = np.cross(quad.across, quad.up)
+    square = float(normal @ normal)
+    dual_u = np.cross(quad.up, normal) / square
+    dual_v = np.cross(normal, quad.across) / square
+    offset = np.asarray(camera.position) - quad.origin
+    x = ((np.arange(window[1].start, window[1].stop) - camera.u0) / camera.fx)[None]
+    y = ((np.arange(window[0].start, window[0].stop) - camera.v0) / camera.fy)[:, None]
+
+    def along(vector: np.ndarray) -> np.ndarray:
+        right, down, forward = axes @ vector
+        return (forward + right * x + down * y).astype(np.float32)
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        slope = along(normal)
+        depth = np.float32(-(normal @ offset)) / slope
+        u = np.float32(dual_u @ offset) + depth * along(dual_u)
+        v = np.float32(dual_v @ offset) + depth * along(dual_v)
+        inside = (depth > NEAR) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+        cosine = np.abs(slope) / np.float32(np.sqrt(square))
+        footprint = depth / np.float32(camera.fx) / np.sqrt(np.maximum(cosine, 1e-3))
+    return _Hit(depth, u, v, inside, footprint)
+
+
+def _colors(quad: Quad, hit: _Hit) -> np.ndarray:
+    texture, width, height = quad.texture, np.linalg.norm(quad.across), np.linalg.norm(quad.up)
+    extent = texture.extent or (float(width), float(height))
+    u, v = hit.u * np.float32(width / extent[0]), hit.v * np.float32(height / extent[1])
+    if texture.extent is not None:
+        u, v = u + np.float32(quad.shift[0] / extent[0]), v + np.float32(quad.shift[1] / extent[1])
+        u, v = u - np.floor(u), v - np.floor(v)
+    u, v, footprint = (np.where(hit.inside, a, np.float32(0.5)) for a in (u, 1 - v, hit.footprint))
+    texels = np.float32(np.sqrt(texture.size[0] * texture.size[1] / (extent[0] * extent[1])))
+    return sample_texture(texture, u, v, np.log2(np.maximum(footprint * texels, 1e-6)))
+
+
+def render(quads: Sequence[Quad], camera: Camera, background: np.ndarray, label: int) -> Frame:
+    """Render quads over a background.
+
+    Args:
+        quads: ground first, then decals, then the rest (a decal covers only what is already there).
+        background: (H, W, 3) float, colour at infinity; its depth is infinite.
+        label: of the background.
+    """
+    axes = camera.axes()
+    color = background.astype(np.float32).copy()
+    labels = np.full(color.shape[:2], label, np.int32)
+    instances = np.full(color.shape[:2], -1, np.int32)
+    depths = np.full(color.shape[:2], np.inf, np.float32)
+    for quad in quads:
+        window = _window(quad, camera, axes)
+        if window is None:
+            continue
+        hit = _intersect(quad, camera, axes, window)
+        if quad.decal:
+            mask = hit.inside & (np.abs(hit.depth - depths[window]) < 0.02 * hit.depth)
+        else:
+            mask = hit.inside & (hit.depth < depths[window])
+        if not mask.any():
+            continue
+        rgba = _colors(quad, hit)
+        if quad.decal:
+            alpha = rgba[..., 3:] * mask[..., None]
+            color[window] += (
+                rgba[..., :3] * mask[..., None] * np.asarray(quad.tint, np.float32) - alpha * color[window]
+            )
+            continue
+        if not quad.texture.opaque:
+            mask &= rgba[..., 3] > 0.5
+            rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-3)
+        color[window][mask] = (rgba[..., :3] * np.asarray(quad.tint, np.float32))[mask]
+        labels[window][mask] = quad.label
+        instances[window][mask] = quad.instance
+        depths[window][mask] = hit.depth[mask]
+    return Frame(color, labels, instances, depths)
