@@ -29,6 +29,9 @@ SCRIPT = "generate_depth_spidepth"
 DISPARITY_SCALE = 256.0
 """Cityscapes stores disparity d as round(256 d) + 1, and 0 where it is unknown (its README, "disparity")."""
 
+SKY_ROWS = 0.6
+"""Share of the image height that sky can reach down; longer unknown columns are the blind side."""
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -76,10 +79,14 @@ def read_disparity(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def fill_unknown(disparity: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Fill unknown disparities: (H, W) float32, (H, W) bool -> (H, W) float32.
 
-    From the farther of the two known neighbours in the row, because the holes of a stereo map are mostly
-    background that the other camera cannot see; rows without any known pixel copy the nearest known row.
+    What is unknown from the top of a column down to a known pixel above `SKY_ROWS` is sky: 0. Other holes
+    take the farther of the two known neighbours in their row, because they are mostly background that the
+    other camera cannot see; rows without any known pixel copy the nearest known row.
     """
-    width = disparity.shape[1]
+    height, width = disparity.shape
+    run = np.where(known.any(axis=0), known.argmax(axis=0), height)
+    sky = np.arange(height)[:, None] < np.where(run < SKY_ROWS * height, run, 0)
+    disparity, known = np.where(sky, 0, disparity), known | sky
     columns = np.arange(width)
     left = np.maximum.accumulate(np.where(known, columns, -1), axis=1)
     right = np.minimum.accumulate(np.where(known, columns, width)[:, ::-1], axis=1)[:, ::-1]

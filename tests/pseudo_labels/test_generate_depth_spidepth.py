@@ -24,9 +24,19 @@ def test_depth_from_disparity__baseline_times_focal_over_disparity() -> None:
 
 def test_fill_unknown__takes_the_farther_neighbour_of_the_row() -> None:
     # 0 = unknown. The hole between a near (40) and a far (8) surface is background; the empty row copies.
-    disparity = np.array([[40, 0, 0, 8], [0, 0, 0, 0], [0, 5, 0, 0]], np.float32)
+    disparity = np.array([[40, 9, 9, 8], [40, 0, 0, 8], [0, 0, 0, 0], [0, 5, 0, 0]], np.float32)
     filled = fill_unknown(disparity, disparity > 0)
-    assert filled.tolist() == [[40, 8, 8, 8], [40, 8, 8, 8], [5, 5, 5, 5]]
+    assert filled.tolist() == [[40, 9, 9, 8], [40, 8, 8, 8], [40, 8, 8, 8], [5, 5, 5, 5]]
+
+
+def test_fill_unknown__sky_is_far_the_blind_side_is_not() -> None:
+    # Column 0 is unknown all the way down: the side that only one camera sees. Column 1 begins with sky above
+    # a roof (6); the gap below the roof belongs to the wall behind (7) again.
+    known = [[0, 0, 7], [0, 0, 7], [0, 6, 7], [0, 6, 7], [0, 0, 7], [0, 0, 3]]
+    disparity = np.array(known, np.float32)
+    filled = fill_unknown(disparity, disparity > 0)
+    assert filled[:, 1].tolist() == [0, 0, 6, 6, 7, 3]
+    assert filled[2:4, 0].tolist() == [6, 6] and filled[4:, 0].tolist() == [7, 3]
 
 
 def run(root: Path, *more: str) -> int:
