@@ -22,6 +22,8 @@ WAVELENGTH = 4.0
 """Pixels, on every octave level: 4, 8, 16 and 32 pixels of the image."""
 COLOR_SIGMAS = (5.0, 14.0)
 SPREAD_SIGMAS = (2.0, 6.0)
+ENERGY_WEIGHT = 0.5
+"""Of each filter energy against each colour and spread channel: there are 24 of them, and they overlap."""
 ENERGY_FLOOR = 0.3
 """In units of lightness (0-100): below it, differences of energy are camera noise."""
 
@@ -94,11 +96,15 @@ class Texton(nn.Module):
     bank: Tensor
     mean: Tensor
     std: Tensor
+    channel_weights: Tensor
 
     def __init__(self, patch_size: int = 4) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.embed_dim = OCTAVES * ORIENTATIONS + 3 * (1 + len(COLOR_SIGMAS)) + 3 * len(SPREAD_SIGMAS)
+        weights = torch.ones(self.embed_dim)
+        weights[: OCTAVES * ORIENTATIONS] = ENERGY_WEIGHT
+        self.register_buffer("channel_weights", weights, persistent=False)
         self.register_buffer("bank", gabor_bank(), persistent=False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)

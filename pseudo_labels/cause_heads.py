@@ -57,7 +57,7 @@ class Standardizer:
     std: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(B, D, H, W) -> (B, D, H, W), zero mean and unit variance over the fitting images."""
+        """(B, D, H, W) -> (B, D, H, W), zero mean and unit (or weighted) variance over the fitting images."""
         return (features - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
 
     def to(self, device: torch.device) -> Standardizer:

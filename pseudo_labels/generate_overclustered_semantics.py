@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +14,23 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from cups.errors import UserError, run_main
-from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids, smooth_labels, unit_rows
-from cups.ops.png import atomic_write, read_ids, read_image, write_png
+from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids, smooth_labels
+from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.resize import nearest_indices
 from cups.taxonomy import VOID, class27_to_train_id
-from pseudo_labels.cause_heads import add_model_arguments, load_cause
+from pseudo_labels.cause_heads import add_model_arguments
+from pseudo_labels.cluster_features import (
+    FEATURES,
+    Reader,
+    load_or_fit,
+    pooled_reader,
+    regions_of,
+    sample_vectors,
+    shuffled_batches,
+    vector_source,
+)
 from pseudo_labels.dense_crf import dense_crf
-from pseudo_labels.generate_semantic_pseudolabels_cause import CODES_FOLDER, SEMANTIC_FOLDER
+from pseudo_labels.generate_semantic_pseudolabels_cause import SEMANTIC_FOLDER
 from pseudo_labels.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.pictures import label_pictures
 from pseudo_labels.stage import (
@@ -31,19 +39,14 @@ from pseudo_labels.stage import (
     list_frames,
     make_parser,
     output_root,
-    pick_device,
-    read_npy,
     run_stage,
 )
 
 log = logging.getLogger(__name__)
 SCRIPT = "generate_overclustered_semantics"
 CENTROIDS = "centroids.npz"
-FRAMES_PER_BATCH = 16
 CRF_SHARPNESS = 10.0
 """Factor on the centroid scores before the softmax that the CRF starts from."""
-
-Reader = Callable[[Frame], np.ndarray]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -54,15 +57,18 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     group.add_argument("--k", type=int, default=300, help="number of clusters")
     group.add_argument(
         "--features",
-        choices=["codes", "backbone", "both"],
+        choices=FEATURES,
         default="codes",
-        help="what is clustered: CAUSE codes, backbone features, or both side by side",
+        help="what is clustered: CAUSE codes, backbone features, or features with the texture around them",
+    )
+    group.add_argument(
+        "--regions",
+        action="store_true",
+        help="average over regions of even colour (mean shift) before clustering, and label whole regions",
     )
     group.add_argument("--fit_split", default="train", help="split that the clusters are fitted on")
-    group.add_argument("--epochs", type=int, default=5, help="passes of k-means over the images")
-    group.add_argument(
-        "--tokens_per_image", type=int, default=1024, help="random tokens of an image per pass"
-    )
+    group.add_argument("--epochs", type=int, default=5, help="passes of k-means over the sampled tokens")
+    group.add_argument("--tokens_per_image", type=int, default=1024, help="random tokens taken of each image")
     output = parser.add_argument_group("output")
     output.add_argument("--raw", action="store_true", help="write cluster ids as they are")
     output.add_argument(
@@ -81,6 +87,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--k must be in 1..65534")
     if args.raw and args.merge_to is not None:
         parser.error("give either --raw or --merge_to")
+    if args.regions and args.crf:
+        parser.error("give either --regions or --crf")
     return args
 
 
@@ -89,81 +97,6 @@ def output_folder(args: argparse.Namespace) -> Folder:
     kind = "raw" if args.raw or args.merge_to is not None else "mapped"
     merged = f"_merged{args.merge_to}" if args.merge_to is not None else ""
     return Folder(output_root(args), f"pseudo_semantic_{kind}_k{args.k}{merged}", ".png")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the vectors come from: a reader frame -> (Hc, Wc, D), and what provenance has to know."""
-
-    read: Reader
-    inputs: list[Path]
-    weights: list[dict[str, Any]]
-
-
-def vector_source(args: argparse.Namespace) -> Source:
-    """Return the source that `--features` chooses.
-
-    Raises:
-        UserError: missing codes or heads.
-    """
-    codes = Folder(output_root(args), CODES_FOLDER, ".npy")
-    if args.features != "backbone" and not codes.directory.is_dir():
-        raise UserError(
-            f"{codes.directory}: no such folder; run generate_semantic_pseudolabels_cause.py first"
-        )
-
-    def read_codes(frame: Frame) -> np.ndarray:
-        return unit_rows(read_npy(codes.path(frame), ndim=3))
-
-    if args.features == "codes":
-        return Source(read_codes, [codes.directory], [])
-    model = load_cause(args, pick_device(args))
-    extractor = model.extractor
-    if not extractor.backbone.local:
-        raise UserError(f"--features {args.features}: only for the texton backbone; use --features codes")
-
-    def read_features(frame: Frame) -> np.ndarray:
-        features = extractor.features(extractor.image(frame.image))[0]
-        return unit_rows(features.permute(1, 2, 0).cpu().numpy())
-
-    if args.features == "backbone":
-        return Source(read_features, [], model.weights)
-
-    def read_both(frame: Frame) -> np.ndarray:
-        first, second = read_codes(frame), read_features(frame)
-        if first.shape[:2] != second.shape[:2]:
-            raise UserError(
-                f"{codes.path(frame)}: grid differs from the backbone's; generate the codes again"
-            )
-        return np.concatenate((first, second), axis=2)
-
-    return Source(read_both, [codes.directory], model.weights)
-
-
-def token_batches(
-    frames: Sequence[Frame], read: Reader, epochs: int, per_image: int, seed: int
-) -> Iterator[np.ndarray]:
-    """Yield (N, D) random tokens of a few random frames at a time, over `epochs` passes."""
-    generator = np.random.default_rng(seed)
-    waiting: list[np.ndarray] = []
-    with tqdm(total=epochs * len(frames), desc="k-means", unit="img") as bar:
-        for _ in range(epochs):
-            for index in generator.permutation(len(frames)):
-                vectors = read(frames[index])
-                vectors = vectors.reshape(-1, vectors.shape[-1])
-                if waiting and waiting[0].shape[1] != vectors.shape[1]:
-                    raise UserError(
-                        f"{frames[index].stem}: codes of {vectors.shape[1]} channels, others of "
-                        f"{waiting[0].shape[1]}; generate the codes again"
-                    )
-                waiting.append(generator.permutation(vectors)[:per_image])
-                bar.update()
-                if len(waiting) == FRAMES_PER_BATCH:
-                    yield np.concatenate(waiting)
-                    waiting.clear()
-            if waiting:
-                yield np.concatenate(waiting)
-                waiting.clear()
 
 
 def fit_frames(args: argparse.Namespace) -> list[Frame]:
@@ -175,27 +108,18 @@ def fit_frames(args: argparse.Namespace) -> list[Frame]:
     return list_frames(chosen)
 
 
-def centroids_for(args: argparse.Namespace, path: Path, read: Reader) -> np.ndarray:
-    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
+def centroids_for(args: argparse.Namespace, path: Path, read: Reader, frames: Sequence[Frame]) -> np.ndarray:
+    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32."""
 
-    Raises:
-        UserError: the file was made with another k, seed or features.
-    """
-    wanted = {"k": args.k, "seed": args.seed, "features": args.features, "fit_split": args.fit_split}
-    if path.is_file() and not args.overwrite:
-        with np.load(path, allow_pickle=False) as stored:
-            found = {key: stored[key].item() for key in wanted if key in stored}
-            centroids = stored["centroids"]
-        if found != wanted:
-            raise UserError(f"{path}: made with {found}, not {wanted}; add --overwrite, or remove the folder")
-        return centroids
-    batches = token_batches(fit_frames(args), read, args.epochs, args.tokens_per_image, args.seed)
-    centroids = fit_kmeans(batches, args.k, args.seed)
-    atomic_write(path, lambda temporary: np.savez(temporary, centroids=centroids, **wanted))
-    return centroids
+    def fit() -> np.ndarray:
+        samples = sample_vectors(frames, read, args.tokens_per_image, args.seed, "vectors")
+        return fit_kmeans(shuffled_batches(samples, args.epochs, args.seed), args.k, args.seed)
+
+    names = ("k", "seed", "features", "regions", "fit_split", "epochs", "tokens_per_image")
+    return load_or_fit(path, fit, {name: getattr(args, name) for name in names}, args.overwrite)
 
 
-def cluster_map(read: Reader, centroids: np.ndarray, crf: bool) -> Reader:
+def cluster_map(read: Reader, centroids: np.ndarray, regions: bool, crf: bool) -> Reader:
     """Return the function frame -> (H, W) int64 cluster ids at image size."""
 
     def labels_of(frame: Frame) -> np.ndarray:
@@ -205,6 +129,9 @@ def cluster_map(read: Reader, centroids: np.ndarray, crf: bool) -> Reader:
                 f"{frame.stem}: codes of {vectors.shape[2]} channels, clusters of {centroids.shape[1]}; "
                 "add --overwrite to fit again"
             )
+        if regions:
+            parts = regions_of(frame)
+            return parts.spread(assign(parts.mean(vectors), centroids))
         image = read_image(frame.image)
         size = (image.shape[0], image.shape[1])
         scores = torch.from_numpy(centroid_scores(vectors, centroids))
@@ -236,15 +163,18 @@ def cause_table(frames: Sequence[Frame], read: Reader, centroids: np.ndarray, se
 
 
 def label_table(
-    args: argparse.Namespace, source: Source, centroids: np.ndarray, labels_of: Reader
+    args: argparse.Namespace,
+    frames: Sequence[Frame],
+    read: Reader,
+    centroids: np.ndarray,
+    labels_of: Reader,
 ) -> np.ndarray:
     """Return what is written for each cluster: (K,) uint8, or uint16 above 255 classes."""
     if args.raw or args.merge_to is not None:
         groups = np.arange(args.k) if args.raw else merge_centroids(centroids, args.merge_to)
         return groups.astype(np.uint8 if groups.max() < VOID else np.uint16)
-    frames = fit_frames(args)
     if args.mapping == "cause":
-        return cause_table(frames, source.read, centroids, Folder(output_root(args), SEMANTIC_FOLDER, ".png"))
+        return cause_table(frames, read, centroids, Folder(output_root(args), SEMANTIC_FOLDER, ".png"))
     if args.cityscapes_root is None:
         raise UserError("--mapping oracle: needs --cityscapes_root with ground truth; use --raw")
     return oracle_table(frames, labels_of, args.k, args.cityscapes_root)
@@ -255,10 +185,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse_arguments(argv)
     frames, folder = list_frames(args), output_folder(args)
-    source = vector_source(args)
-    centroids = centroids_for(args, folder.directory / CENTROIDS, source.read)
-    labels_of = cluster_map(source.read, centroids, args.crf)
-    table = label_table(args, source, centroids, labels_of)
+    fitting = fit_frames(args)
+    source = vector_source(args, fitting, folder.directory)
+    read = pooled_reader(source.read) if args.regions else source.read
+    centroids = centroids_for(args, folder.directory / CENTROIDS, read, fitting)
+    labels_of = cluster_map(source.read, centroids, args.regions, args.crf)
+    table = label_table(args, fitting, read, centroids, labels_of)
     mapped = not args.raw and args.merge_to is None
     oracle = mapped and args.mapping == "oracle"
     inputs = [*source.inputs, *([Path(args.cityscapes_root) / GROUND_TRUTH_FOLDER] if oracle else [])]

@@ -133,7 +133,7 @@ def _random_window(maps: Tensor, side: int, place: Sequence[float]) -> Tensor:
 
 
 def fit_standardizer(frames: Sequence[Frame], extractor: FeatureExtractor) -> Standardizer:
-    """Return per-channel mean and standard deviation over evenly chosen frames."""
+    """Return per-channel mean and deviation (over the backbone's weight) over evenly chosen frames."""
     total = square = torch.zeros(1, dtype=torch.float64)
     count = 0
     step = -(-len(frames) // STATISTICS_FRAMES)
@@ -143,7 +143,8 @@ def fit_standardizer(frames: Sequence[Frame], extractor: FeatureExtractor) -> St
         count += tokens.shape[1]
     mean = total / count
     spread = (square / count - mean**2).clamp_min(1e-8).sqrt()
-    return Standardizer(mean.float(), spread.float()).to(extractor.device)
+    weights = getattr(extractor.backbone, "channel_weights", torch.ones_like(spread)).cpu()
+    return Standardizer(mean.float(), (spread / weights).float()).to(extractor.device)
 
 
 class Trainer:

@@ -98,7 +98,7 @@ def test_generate_semantics__missing_heads(done: Path, tmp_path: Path) -> None:
         semantics.main(flags(done, *args))
 
 
-@pytest.mark.parametrize("features", ["codes", "backbone", "both"])
+@pytest.mark.parametrize("features", ["codes", "backbone", "context"])
 def test_overcluster__finds_the_textures(done: Path, tmp_path: Path, features: str) -> None:
     shutil.copytree(done / "codes_cause_tr", tmp_path / "codes_cause_tr")
     more = ("--features", features, "--backbone", "texton", "--checkpoint_dir", done / "cause_texton")
@@ -109,6 +109,19 @@ def test_overcluster__finds_the_textures(done: Path, tmp_path: Path, features: s
     np.add.at(confusion, (labels, truth), 1)
     assert confusion.max(axis=1).sum() / labels.size > 0.85
     assert (read_provenance(tmp_path / "pseudo_semantic_raw_k8") or {})["uses_ground_truth"] is False
+
+
+def test_overcluster__regions_end_at_the_edge_of_colour(done: Path, tmp_path: Path) -> None:
+    """A disc on a plain ground, tokens of 8 pixels: with --regions no pixel of the border is wrong."""
+    rows, columns = np.mgrid[:48, :96]
+    disc = (rows - 24) ** 2 + (columns - 41) ** 2 < 15**2
+    image = np.where(disc[..., None], (200, 60, 40), (70, 110, 160)).astype(np.uint8)
+    write_png(tmp_path / "leftImg8bit" / "train" / "aaa" / "aaa_000000_000000_leftImg8bit.png", image)
+    codes = np.where(disc[4::8, 4::8, None], (1.0, 0.0), (0.0, 1.0)).astype(np.float16)
+    write_npy(first(tmp_path, "codes_cause_tr", ".npy"), codes)
+    overcluster.main(flags(tmp_path, "--k", 2, "--raw", "--regions"))
+    labels = read_ids(first(tmp_path, "pseudo_semantic_raw_k2"))
+    assert (labels == labels[24, 41]).tolist() == disc.tolist()
 
 
 def test_overcluster__oracle_is_recorded_and_right(done: Path, tmp_path: Path) -> None:
