@@ -1,7 +1,7 @@
 """Toy streets: a small rendered city in the Cityscapes layout, for demos, tests and ablations.
 
-Road scenes in short driving sequences, with exact labels, instances, depth and camera. The same arguments give
-the same bytes, whatever the number of workers. The renderer is in `cups/data/toy/`.
+Road scenes in short driving sequences, with exact labels, instances, depth and camera. The same arguments
+give the same bytes, whatever the number of workers. The renderer is in `cups/data/toy/`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Drive:
 
 
 def _plan(train_frames: int, val_frames: int) -> list[Drive]:
-    """Split the frames into sequences of 3-5 (fewer only when fewer are wanted), the cities taking turns."""
+    """Split the frames into sequences of 3-5 (fewer only when fewer are asked for), cities in turn."""
     drives = []
     for total, cities in ((train_frames, (0, 1)), (val_frames, (2,))):
         count = max(1, round(total / FRAMES_PER_SEQUENCE))
@@ -81,14 +81,14 @@ def _plan(train_frames: int, val_frames: int) -> list[Drive]:
 
 
 def encode_disparity(depth: np.ndarray, fx: float) -> np.ndarray:
-    """Return (H, W) uint16 Cityscapes disparity of (H, W) depth in metres: 256 d + 1, 0 where depth is infinite."""
+    """Return (H, W) uint16 Cityscapes disparity of (H, W) depth in metres: 256 d + 1, 0 at infinity."""
     disparity = BASELINE * fx / depth
     stored = np.clip(np.round(disparity * 256) + 1, 1, 65535)
     return np.where(np.isinf(depth), 0, stored).astype(np.uint16)
 
 
 def encode_instances(frame: Frame) -> np.ndarray:
-    """Return (H, W) uint16 Cityscapes instance ids: label id * 1000 + number for things, label id for stuff."""
+    """Return (H, W) uint16 Cityscapes instance ids: id * 1000 + number for things, id for stuff."""
     number = frame.label * 1000 + frame.instance
     return np.where(frame.instance >= 0, number, frame.label).astype(np.uint16)
 
@@ -109,7 +109,7 @@ def _camera_file(camera: Camera) -> str:
 
 def _write_drive(drive: Drive, root: Path, seed: int, height: int, width: int) -> int:
     """Render one sequence and return its number of frames."""
-    # The palette belongs to the city, the scene to the sequence: neither depends on how many others there are.
+    # The palette belongs to the city, the scene to the sequence: neither knows how many others there are.
     palette = np.random.default_rng((seed, drive.city)).permutation(7)[:5]
     scene = build_scene(np.random.default_rng((seed, drive.city, drive.number)), drive.number, palette)
     for frame, stem in enumerate(drive.stems()):
@@ -185,7 +185,8 @@ def write_dataset(
     """Write toy streets below `root` in the Cityscapes layout, and return `root`.
 
     Files: `leftImg8bit/`, `gtFine/` (labelIds, instanceIds), `disparity/` (uint16, 256 d + 1, 0 for the sky;
-    depth in metres = baseline * fx / d) and `camera/`, two train cities and a val city, sequences of 3-5 frames.
+    depth in metres = baseline * fx / d) and `camera/`; two train cities and a val city, in sequences of 3-5
+    frames.
     A finished data set with the same arguments is left alone, a broken-off one is completed.
 
     Args:
@@ -206,6 +207,8 @@ def write_dataset(
         "seed": seed,
     }
     _check(parameters)
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: must be at least 1")
     stamp = _read_stamp(root)
     if stamp is not None and overwrite:
         for name in FOLDERS:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.random import Generator
 
 from cups.data.toy import sprites, textures
-from cups.data.toy.render import Quad, Texture
+from cups.data.toy.render import Quad, Texture, cross
 from cups.data.toy.vehicles import Body
 from cups.taxonomy import BY_NAME
 
 ID = {name: label.id for name, label in BY_NAME.items()}
 Point3 = tuple[float, float, float]
+Place = Point3 | np.ndarray
 UP = np.array((0.0, 1.0, 0.0))
 KERB = 0.12
 """Metres from the street up to the sidewalk."""
@@ -56,7 +57,7 @@ def lit(
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> Quad:
     """Return a quad shaded by its orientation (its front is where `across` runs to the right)."""
-    shade = light.on(-np.cross(across, up)) * tint
+    shade = light.on(-cross(across, up)) * tint
     return Quad(origin, across, up, texture, ID[label], instance, shade, shift)
 
 
@@ -84,30 +85,23 @@ def decal(
 
 def upright(
     light: Light,
-    x: float,
-    y: float,
-    z: float,
+    foot: Place,
     size: tuple[float, float],
     texture: Texture,
     label: str,
-    **more: object,
+    instance: int = -1,
+    tint: float = 1.0,
 ) -> Quad:
-    """Return a billboard that faces the driver; (x, y, z) is the middle of its foot, `size` width and height."""
-    origin = vec(x - size[0] / 2, y, z)
+    """Return a billboard that faces the driver; `foot`: middle of its lower edge; `size`: width, height."""
+    origin = vec(foot[0] - size[0] / 2, foot[1], foot[2])
     facing = np.array((0.35 * light.side, 0.45, -1.0))
-    return Quad(
-        origin,
-        vec(size[0], 0, 0),
-        vec(0, size[1], 0),
-        texture,
-        ID[label],
-        int(more.get("instance", -1)),  # type: ignore[call-overload]
-        light.on(facing) * more.get("tint", 1.0),
-    )
+    across, up = vec(size[0], 0, 0), vec(0, size[1], 0)
+    return Quad(origin, across, up, texture, ID[label], instance, light.on(facing) * tint)
 
 
-def cast_shadow(light: Light, x: float, y: float, z: float, width: float, height: float) -> list[Quad]:
+def cast_shadow(light: Light, foot: Place, width: float, height: float) -> list[Quad]:
     """Return a contact shadow and the stretched one that the sun throws."""
+    x, y, z = foot
     away = -light.direction * np.array((1, 0, 1)) / max(0.3, float(light.direction[1])) * height * 0.7
     reach = float(np.hypot(away[0], away[2]))
     across = np.array((away[2], 0, -away[0])) / max(reach, 1e-6) * width * 0.8
@@ -142,7 +136,7 @@ class Thing:
 def vehicle(
     light: Light, body: Body, heading: float, label: str, instance: int
 ) -> Callable[[np.ndarray, int], Pose]:
-    """Return the pose function of a body; `heading` in radians, 0 = along the street, away from the driver."""
+    """Return the pose function of a body; `heading` in radians, 0 = away from the driver."""
     ahead = vec(np.sin(heading), 0, np.cos(heading))
     right = vec(np.cos(heading), 0, -np.sin(heading))
     turn = np.stack((right, UP, ahead))
@@ -179,8 +173,8 @@ def walker(light: Light, rng: Generator, instance: int) -> Callable[[np.ndarray,
     def pose(place: np.ndarray, frame: int) -> Pose:
         texture = sprites.pedestrian(clothes, start + 0.7 * frame, light.side)
         size = (height * 0.5, height)
-        body = upright(light, *place, size, texture, "person", instance=instance)
-        return cast_shadow(light, *place, 0.55, height), [body]
+        body = upright(light, place, size, texture, "person", instance=instance)
+        return cast_shadow(light, place, 0.55, height), [body]
 
     return pose
 
@@ -194,7 +188,7 @@ def _frame_color(rng: Generator) -> textures.Color:
 def cyclist(
     light: Light, rng: Generator, sideways: bool, numbers: tuple[int, int]
 ) -> Callable[[np.ndarray, int], Pose]:
-    """Return the pose function of a rider (first number) on a bicycle (second), from the side or from behind."""
+    """Return the pose function of a rider (first number) on a bicycle (second), seen aside or from behind."""
     clothes, color, start = sprites.dress(rng), _frame_color(rng), float(rng.uniform(0, 6.28))
     size = sprites.BICYCLE_SIZE if sideways else (0.95, 1.9)
 
@@ -203,10 +197,10 @@ def cyclist(
         bike = sprites.bicycle_side(color, light.side) if sideways else sprites.bicycle_rear(color)
         x, y, z = place
         quads = [
-            upright(light, x, y, z - 0.1, size, person, "rider", instance=numbers[0]),
-            upright(light, x, y, z, size, bike, "bicycle", instance=numbers[1]),
+            upright(light, (x, y, z - 0.1), size, person, "rider", instance=numbers[0]),
+            upright(light, (x, y, z), size, bike, "bicycle", instance=numbers[1]),
         ]
-        return cast_shadow(light, x, y, z, size[0] * 0.7, 1.5), quads
+        return cast_shadow(light, (x, y, z), size[0] * 0.7, 1.5), quads
 
     return pose
 
@@ -216,8 +210,8 @@ def parked_bicycle(light: Light, rng: Generator, instance: int) -> Callable[[np.
     texture, size = sprites.bicycle_side(_frame_color(rng), light.side), sprites.BICYCLE_SIZE
 
     def pose(place: np.ndarray, _: int) -> Pose:
-        bike = upright(light, *place, size, texture, "bicycle", instance=instance)
-        return cast_shadow(light, *place, 1.5, 0.7), [bike]
+        bike = upright(light, place, size, texture, "bicycle", instance=instance)
+        return cast_shadow(light, place, 1.5, 0.7), [bike]
 
     return pose
 
@@ -240,7 +234,7 @@ class Foliage:
 def tree(light: Light, rng: Generator, foliage: Foliage, foot: Point3, height: float) -> Pose:
     """Return a tree: a trunk and overlapping balls of leaves, all vegetation."""
     (x, y, z), trunk = foot, height * float(rng.uniform(0.32, 0.42))
-    quads = [upright(light, x, y, z, (0.07 * height, trunk + 0.6), foliage.bark, "vegetation")]
+    quads = [upright(light, (x, y, z), (0.07 * height, trunk + 0.6), foliage.bark, "vegetation")]
     looks = foliage.crowns[rng.integers(len(foliage.crowns))]
     reach = height - trunk
     for index in range(6):
@@ -248,8 +242,8 @@ def tree(light: Light, rng: Generator, foliage: Foliage, foot: Point3, height: f
         offset = rng.uniform((-0.32, 0.0, -0.3), (0.32, 0.42, 0.3)) * reach
         middle = (x + offset[0], y + trunk * 0.85 + offset[1], z + offset[2])
         tint = float(rng.uniform(0.85, 1.12)) + 0.1 * light.side * offset[0] / reach
-        quads.append(upright(light, *middle, (size * 1.15, size), looks[index % 2], "vegetation", tint=tint))
-    return cast_shadow(light, x, y, z, 0.5 * height, 0.8 * height), quads
+        quads.append(upright(light, middle, (size * 1.15, size), looks[index % 2], "vegetation", tint=tint))
+    return cast_shadow(light, (x, y, z), 0.5 * height, 0.8 * height), quads
 
 
 def bush(light: Light, rng: Generator, foliage: Foliage, foot: Point3, size: float) -> Pose:
@@ -261,9 +255,9 @@ def bush(light: Light, rng: Generator, foliage: Foliage, foot: Point3, size: flo
         wide = size * float(rng.uniform(0.9, 1.3))
         middle = (x + offset[0], y + offset[1], z + offset[2])
         quads.append(
-            upright(light, *middle, (wide, size), look, "vegetation", tint=float(rng.uniform(0.85, 1.1)))
+            upright(light, middle, (wide, size), look, "vegetation", tint=float(rng.uniform(0.85, 1.1)))
         )
-    return cast_shadow(light, x, y, z, size * 1.4, size * 0.7), quads
+    return cast_shadow(light, (x, y, z), size * 1.4, size * 0.7), quads
 
 
 def lamp_post(light: Light, rng: Generator, x: float, y: float, z: float, towards: float) -> Pose:
@@ -271,21 +265,21 @@ def lamp_post(light: Light, rng: Generator, x: float, y: float, z: float, toward
     metal, height = textures.metal_post(rng), float(rng.uniform(5.5, 7.5))
     arm = 1.6
     quads = [
-        upright(light, x, y, z, (0.26, height), metal, "pole"),
-        upright(light, x, y, z, (0.36, 0.9), metal, "pole", tint=0.85),
-        upright(light, x + towards * arm / 2, y + height - 0.2, z, (arm, 0.16), metal, "pole"),
-        upright(light, x + towards * arm, y + height - 0.32, z, (0.7, 0.2), metal, "pole", tint=1.3),
+        upright(light, (x, y, z), (0.26, height), metal, "pole"),
+        upright(light, (x, y, z), (0.36, 0.9), metal, "pole", tint=0.85),
+        upright(light, (x + towards * arm / 2, y + height - 0.2, z), (arm, 0.16), metal, "pole"),
+        upright(light, (x + towards * arm, y + height - 0.32, z), (0.7, 0.2), metal, "pole", tint=1.3),
     ]
-    return cast_shadow(light, x, y, z, 0.4, height * 0.8), quads
+    return cast_shadow(light, (x, y, z), 0.4, height * 0.8), quads
 
 
 def light_post(light: Light, rng: Generator, x: float, y: float, z: float) -> Pose:
     """Return a post with one or two traffic lights."""
     metal, state = textures.metal_post(rng), int(rng.integers(3))
-    quads = [upright(light, x, y, z, (0.22, 3.9), metal, "pole")]
+    quads = [upright(light, (x, y, z), (0.22, 3.9), metal, "pole")]
     look = sprites.traffic_light(state)
-    quads.append(upright(light, x, y + 2.5, z - 0.12, (0.72, 1.5), look, "traffic light"))
-    return cast_shadow(light, x, y, z, 0.4, 3.0), quads
+    quads.append(upright(light, (x, y + 2.5, z - 0.12), (0.62, 1.35), look, "traffic light"))
+    return cast_shadow(light, (x, y, z), 0.4, 3.0), quads
 
 
 def sign_post(light: Light, rng: Generator, x: float, y: float, z: float, kind: int) -> Pose:
@@ -293,15 +287,15 @@ def sign_post(light: Light, rng: Generator, x: float, y: float, z: float, kind: 
     metal = textures.metal_post(rng)
     look, facing = sprites.traffic_sign(kind), z - 0.1
     if kind == 5:
-        quads = [upright(light, x + dx, y, z, (0.18, 3.2), metal, "pole") for dx in (-0.75, 0.75)]
-        quads.append(upright(light, x, y + 2.0, facing, (2.3, 1.15), look, "traffic sign"))
-        return cast_shadow(light, x, y, z, 1.6, 2.0), quads
-    quads = [upright(light, x, y, z, (0.16, 3.3), metal, "pole")]
-    quads.append(upright(light, x, y + 2.3, facing, (1.05, 1.05), look, "traffic sign"))
+        quads = [upright(light, (x + dx, y, z), (0.18, 3.2), metal, "pole") for dx in (-0.75, 0.75)]
+        quads.append(upright(light, (x, y + 2.0, facing), (2.3, 1.15), look, "traffic sign"))
+        return cast_shadow(light, (x, y, z), 1.6, 2.0), quads
+    quads = [upright(light, (x, y, z), (0.16, 3.3), metal, "pole")]
+    quads.append(upright(light, (x, y + 2.3, facing), (1.05, 1.05), look, "traffic sign"))
     if rng.random() < 0.3:
         other = sprites.traffic_sign((kind + 1) % 5)
-        quads.append(upright(light, x, y + 1.35, facing, (0.85, 0.85), other, "traffic sign"))
-    return cast_shadow(light, x, y, z, 0.4, 2.5), quads
+        quads.append(upright(light, (x, y + 1.35, facing), (0.85, 0.85), other, "traffic sign"))
+    return cast_shadow(light, (x, y, z), 0.4, 2.5), quads
 
 
 def waste_bin(light: Light, x: float, y: float, z: float) -> Pose:
@@ -315,4 +309,4 @@ def waste_bin(light: Light, x: float, y: float, z: float) -> Pose:
         lit(light, corner + front, side, high, plain, "static", tint=color),
         lit(light, corner + high, front, side, plain, "static", tint=1.2 * color),
     ]
-    return cast_shadow(light, x, y, z + 0.27, 0.7, 0.9), quads
+    return cast_shadow(light, (x, y, z + 0.27), 0.7, 0.9), quads

@@ -1,14 +1,15 @@
 """A z-buffer for textured parallelograms: exact label, instance and depth maps, and an antialiased image.
 
 World axes: x right, y up, z along the street, metres; the street is y = 0. A pixel's centre has integer
-coordinates, so the ray of pixel (column, row) is ((column - u0) / fx, (row - v0) / fy, 1) in camera axes (right,
-down, forward), and depth means the distance along the forward axis.
+coordinates, so the ray of pixel (column, row) is ((column - u0) / fx, (row - v0) / fy, 1) in camera axes
+(right, down, forward), and depth means the distance along the forward axis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ class Texture:
     """A mip pyramid in one picture.
 
     Attributes:
-        atlas: (A, B, 4) float32, colour 0-1 premultiplied by alpha, all levels stacked, each with a rim of one.
+        atlas: (A, B, 4) float32, colour 0-1 premultiplied by alpha, all levels stacked, each with a rim.
         size: (height, width) of level 0 in pixels.
         offsets: (levels,) row of each level's first pixel.
         extent: metres that one period covers (width, height), or None for a sprite that fills its quad.
@@ -36,8 +37,14 @@ class Texture:
     opaque: bool
 
 
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cross product of two (3,) vectors; `np.cross` spends its time on shapes."""
+    (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
+    return np.array((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx))
+
+
 def make_texture(pixels: np.ndarray, extent: tuple[float, float] | None = None) -> Texture:
-    """Build the pyramid of (H, W, 3 or 4) float pixels 0-1; row 0 is the top; sides divisible by powers of two."""
+    """Build the pyramid of (H, W, 3 or 4) float pixels 0-1; row 0 is the top; sides best powers of 2."""
     if pixels.shape[2] == 3:
         pixels = np.dstack((pixels, np.ones(pixels.shape[:2])))
     level = pixels.astype(np.float32)
@@ -45,7 +52,7 @@ def make_texture(pixels: np.ndarray, extent: tuple[float, float] | None = None) 
     level[..., :3] = np.clip(level[..., :3], 0, 1) * level[..., 3:]
     size, width = level.shape[:2], level.shape[1] + 2
     bands, offsets, row = [], [], 0
-    mode = "edge" if extent is None else "wrap"
+    mode: Literal["edge", "wrap"] = "edge" if extent is None else "wrap"
     while True:
         band = np.pad(level, ((1, 1), (1, 1), (0, 0)), mode=mode)
         bands.append(np.pad(band, ((0, 0), (0, width - band.shape[1]), (0, 0))))
@@ -65,7 +72,7 @@ def _sample_level(texture: Texture, u: np.ndarray, v: np.ndarray, level: np.ndar
 
 
 def sample_texture(texture: Texture, u: np.ndarray, v: np.ndarray, lod: np.ndarray) -> np.ndarray:
-    """Trilinear lookup: (h, w) float32 coordinates 0-1 (v from the top) and level -> (h, w, 4) premultiplied."""
+    """Trilinear lookup: (h, w) float32 coordinates 0-1, v from the top -> (h, w, 4) premultiplied."""
     last = len(texture.offsets) - 1
     lod = np.clip(lod, 0, last)
     low = np.floor(lod)
@@ -103,7 +110,7 @@ class Quad:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera; `pitch` is positive when it looks down, `yaw` when it looks to the right (radians)."""
+    """A pinhole camera; `pitch` is positive when it looks down, `yaw` to the right (radians)."""
 
     height: int
     width: int
@@ -152,7 +159,13 @@ class Camera:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What the camera sees: `color` (H, W, 3) float32 0-1, `label` and `instance` (H, W) int32, `depth` (H, W) float32."""
+    """What the camera sees.
+
+    Attributes:
+        color: (H, W, 3) float32.
+        label, instance: (H, W) int32, instance -1 for stuff.
+        depth: (H, W) float32 metres, infinite in the sky.
+    """
 
     color: np.ndarray
     label: np.ndarray
@@ -181,7 +194,7 @@ def _window(quad: Quad, camera: Camera, axes: np.ndarray) -> tuple[slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class _Hit:
-    """Where the rays of a window meet a quad: depth, coordinates 0-1 from its lower left corner, pixel footprint."""
+    """Where rays meet a quad: depth, coordinates 0-1 from its lower left corner, metres a pixel covers."""
 
     depth: np.ndarray
     u: np.ndarray
@@ -191,10 +204,10 @@ class _Hit:
 
 
 def _intersect(quad: Quad, camera: Camera, axes: np.ndarray, window: tuple[slice, slice]) -> _Hit:
-    normal = np.cross(quad.across, quad.up)
+    normal = cross(quad.across, quad.up)
     square = float(normal @ normal)
-    dual_u = np.cross(quad.up, normal) / square
-    dual_v = np.cross(normal, quad.across) / square
+    dual_u = cross(quad.up, normal) / square
+    dual_v = cross(normal, quad.across) / square
     offset = np.asarray(camera.position) - quad.origin
     x = ((np.arange(window[1].start, window[1].stop) - camera.u0) / camera.fx)[None]
     y = ((np.arange(window[0].start, window[0].stop) - camera.v0) / camera.fy)[:, None]
@@ -226,42 +239,50 @@ def _colors(quad: Quad, hit: _Hit) -> np.ndarray:
     return sample_texture(texture, u, v, np.log2(np.maximum(footprint * texels, 1e-6)))
 
 
-def render(quads: Sequence[Quad], camera: Camera, background: np.ndarray, label: int) -> Frame:
+def render(quads: Sequence[Quad], camera: Camera, background: np.ndarray | None, label: int) -> Frame:
     """Render quads over a background.
 
     Args:
         quads: ground first, then decals, then the rest (a decal covers only what is already there).
-        background: (H, W, 3) float, colour at infinity; its depth is infinite.
+        background: (H, W, 3) float, colour at infinity; its depth is infinite. None: no colours.
         label: of the background.
     """
-    axes = camera.axes()
-    color = background.astype(np.float32).copy()
-    labels = np.full(color.shape[:2], label, np.int32)
-    instances = np.full(color.shape[:2], -1, np.int32)
-    depths = np.full(color.shape[:2], np.inf, np.float32)
+    axes, size = camera.axes(), (camera.height, camera.width)
+    color = np.zeros((*size, 3), np.float32) if background is None else background.astype(np.float32)
+    frame = Frame(
+        color,
+        label=np.full(size, label, np.int32),
+        instance=np.full(size, -1, np.int32),
+        depth=np.full(size, np.inf, np.float32),
+    )
     for quad in quads:
-        window = _window(quad, camera, axes)
-        if window is None:
-            continue
-        hit = _intersect(quad, camera, axes, window)
-        if quad.decal:
-            mask = hit.inside & (np.abs(hit.depth - depths[window]) < 0.02 * hit.depth)
-        else:
-            mask = hit.inside & (hit.depth < depths[window])
-        if not mask.any():
-            continue
+        window = None if quad.decal and background is None else _window(quad, camera, axes)
+        if window is not None:
+            hit = _intersect(quad, camera, axes, window)
+            (_blend if quad.decal else _draw)(quad, hit, window, frame, background is not None)
+    return frame
+
+
+def _blend(quad: Quad, hit: _Hit, window: tuple[slice, slice], frame: Frame, _: bool) -> None:
+    mask = hit.inside & (np.abs(hit.depth - frame.depth[window]) < 0.02 * hit.depth)
+    if mask.any():
+        rgba = _colors(quad, hit) * mask[..., None]
+        below = frame.color[window]
+        below += rgba[..., :3] * np.asarray(quad.tint, np.float32) - rgba[..., 3:] * below
+
+
+def _draw(quad: Quad, hit: _Hit, window: tuple[slice, slice], frame: Frame, shaded: bool) -> None:
+    mask = hit.inside & (hit.depth < frame.depth[window])
+    if not mask.any():
+        return
+    if shaded or not quad.texture.opaque:
         rgba = _colors(quad, hit)
-        if quad.decal:
-            alpha = rgba[..., 3:] * mask[..., None]
-            color[window] += (
-                rgba[..., :3] * mask[..., None] * np.asarray(quad.tint, np.float32) - alpha * color[window]
-            )
-            continue
         if not quad.texture.opaque:
             mask &= rgba[..., 3] > 0.5
             rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-3)
-        color[window][mask] = (rgba[..., :3] * np.asarray(quad.tint, np.float32))[mask]
-        labels[window][mask] = quad.label
-        instances[window][mask] = quad.instance
-        depths[window][mask] = hit.depth[mask]
-    return Frame(color, labels, instances, depths)
+        np.copyto(
+            frame.color[window], rgba[..., :3] * np.asarray(quad.tint, np.float32), where=mask[..., None]
+        )
+    np.copyto(frame.label[window], quad.label, where=mask)
+    np.copyto(frame.instance[window], quad.instance, where=mask)
+    np.copyto(frame.depth[window], hit.depth, where=mask)

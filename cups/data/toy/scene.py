@@ -120,9 +120,9 @@ class _Traffic:
 
 
 def _place_large(traffic: _Traffic, index: int) -> None:
-    """Truck or bus in every sequence, both in every fourth; ahead, oncoming or at the kerb."""
+    """Truck or bus in most sequences, both in every fifth; ahead, oncoming or at the kerb."""
     rng, right = traffic.rng, traffic.sides[1]
-    kinds = (("truck", "bus"), ("bus",), ("truck",), ("bus",))[index % 4]
+    kinds = (("truck", "bus"), ("bus",), ("truck",), (), ("truck",))[index % 5]
     spots = ["oncoming", "ahead", "kerb"]
     first = int(rng.integers(3))
     for offset, kind in enumerate(kinds):
@@ -140,8 +140,8 @@ def _place_cars(traffic: _Traffic) -> None:
     rng = traffic.rng
     for side in traffic.sides:
         z = rng.uniform(8, 12)
-        while side.parking and z < 48:
-            if rng.random() < 0.62:
+        while side.parking and z < 38:
+            if rng.random() < 0.55:
                 turned = np.pi if side.sign < 0 else 0.0
                 traffic.drive("car", side.x(side.kerb - 1.05), z, turned + rng.uniform(-0.03, 0.03), 0.0)
             z += rng.uniform(5.4, 7.5)
@@ -179,8 +179,8 @@ def _place_people(traffic: _Traffic) -> None:
     spots: list[tuple[float, float, float]] = []
     for side in traffic.sides:
         near = 9.0 if side.sign > 0 else 14.0
-        for _ in range(int(rng.integers(2, 5))):
-            x, z = side.x(rng.uniform(side.kerb + 0.5, side.back - 0.4)), near + rng.gamma(1.6, 4.0)
+        for _ in range(int(rng.integers(1, 4))):
+            x, z = side.x(rng.uniform(side.front + 0.5, side.back - 0.4)), near + rng.gamma(1.6, 3.2)
             spots.append((x, KERB, z))
             if rng.random() < 0.35:
                 spots.append((x + rng.choice((-0.65, 0.65)), KERB, z + rng.uniform(0.1, 0.4)))
@@ -282,7 +282,7 @@ def render_frame(
         (H, W, 3) uint8 photograph; `Frame` with labels, instances and depth at the pixels' centres; camera.
     """
     camera, quads = scene.camera(frame, height, width), scene.quads(frame)
-    exact = render(quads, camera, np.zeros((height, width, 3), np.float32), ID["sky"])
+    exact = render(quads, camera, None, ID["sky"])
     fine = camera.scaled(SUPERSAMPLING)
     picture = render(quads, fine, _background(scene, fine), ID["sky"])
     air = np.where(np.isinf(picture.depth), 0, 1 - np.exp(-picture.depth / HAZE))[..., None]

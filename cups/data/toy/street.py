@@ -32,10 +32,14 @@ class Quads:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the street: sign (-1 left, 1 right), kerb and back of the sidewalk as distances from x = 0."""
+    """One side of the street: sign (-1 left, 1 right); distances of kerb and sidewalk from x = 0.
+
+    Between kerb and `front` lies a grass verge (none where they are equal).
+    """
 
     sign: int
     kerb: float
+    front: float
     back: float
     parking: bool
 
@@ -58,7 +62,8 @@ class Side:
 def make_side(rng: Generator, sign: int, parking: bool) -> Side:
     """Draw the cross-section of one side."""
     kerb = LANE + (2.2 if parking else float(rng.uniform(0.2, 0.8)))
-    return Side(sign, kerb, kerb + float(rng.uniform(2.2, 3.2)), parking)
+    front = kerb if parking else kerb + float(rng.uniform(1.5, 2.4))
+    return Side(sign, kerb, front, front + float(rng.uniform(2.0, 2.8)), parking)
 
 
 class Builder:
@@ -94,7 +99,9 @@ class Builder:
 
     def _sidewalk(self, side: Side, z: tuple[float, float]) -> None:
         light, floor = self.light, self.quads.floor
-        floor.append(ground(light, side.span(side.kerb, side.back), z, KERB, self.slabs, "sidewalk"))
+        floor.append(ground(light, side.span(side.front, side.back), z, KERB, self.slabs, "sidewalk"))
+        if side.front > side.kerb:
+            floor.append(ground(light, side.span(side.kerb, side.front), z, KERB, self.grass, "terrain"))
         origin, across = side.row(side.kerb, z)
         plain, tone = textures.plain(), 0.62
         floor.append(lit(light, origin, across, vec(0, KERB, 0), plain, "sidewalk", tint=tone))
@@ -246,9 +253,7 @@ class Builder:
                 x, size = sign * float(rng.uniform(24, 38)), float(rng.uniform(7, 11))
                 foot = (x, -0.12 * size, float(z))
                 crown = self.foliage.crowns[rng.integers(3)][1]
-                self.quads.solid.append(
-                    objects.upright(light, *foot, (size * 1.2, size), crown, "vegetation")
-                )
+                self.quads.solid.append(objects.upright(light, foot, (size * 1.2, size), crown, "vegetation"))
 
 
 def _between(whole: tuple[float, float], gaps: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -271,7 +276,7 @@ def build_street(
 ) -> tuple[Builder, tuple[Side, Side]]:
     """Build street, plots and closing for sequence `index`."""
     builder = Builder(rng, light, palette)
-    parking = ((True, True), (True, False), (False, True))[index % 3]
+    parking = ((True, False), (False, True), (True, True), (False, False))[index % 4]
     sides = (make_side(rng, -1, parking[0]), make_side(rng, 1, parking[1]))
     gaps = []
     for side in sides:

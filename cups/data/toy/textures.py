@@ -41,7 +41,7 @@ def asphalt(rng: Generator) -> Texture:
     """Fine speckle without direction, with large faint patches."""
     light = 1 + 0.09 * grain(rng, 256, 20, 60) + 0.05 * grain(rng, 256, 1, 4)
     light += 0.05 * grain(rng, 256, 2, 30, 6.0)
-    return make_texture(_tone(jitter(rng, (0.37, 0.37, 0.39), 0.03), light), (8.0, 8.0))
+    return make_texture(_tone(jitter(rng, (0.42, 0.42, 0.44), 0.012), light), (8.0, 8.0))
 
 
 def slabs(rng: Generator) -> Texture:
@@ -130,7 +130,7 @@ def crown(rng: Generator, hue: float) -> Texture:
     pixels = _foliage(rng, hue)
     y, x = (np.mgrid[:256, :256] + 0.5) / 128 - 1
     rim = 0.84 + 0.075 * grain(rng, 256, 2, 9) + 0.045 * grain(rng, 256, 10, 26)
-    alpha = (np.hypot(x, y) < rim).astype(np.float32)
+    alpha = (np.hypot(x, y) < np.minimum(rim, 0.98)).astype(np.float32)
     shade = 1.12 - 0.42 * np.clip(y + 0.3 * x + 0.2, 0, 1)
     return make_texture(np.dstack((pixels * shade[..., None], alpha)))
 
@@ -231,11 +231,8 @@ def facade(rng: Generator, color: Color) -> Texture:
 
 def ground_floor(rng: Generator, color: Color) -> Texture:
     """Two shop windows with awnings and a door; one floor high."""
-    dark = tuple(0.7 * c for c in color)
-    pixels = np.ascontiguousarray(np.broadcast_to(np.float32(dark), (128, 256, 3))).copy()
-    pixels *= (1 + 0.04 * np.kron(rng.standard_normal((32, 64)), np.ones((4, 4))))[..., None].astype(
-        np.float32
-    )
+    light = 0.7 + 0.03 * np.kron(rng.standard_normal((32, 64)), np.ones((4, 4)))
+    pixels = _tone(color, light)
     awning = jitter(
         rng, ((0.6, 0.2, 0.18), (0.2, 0.36, 0.3), (0.25, 0.3, 0.48), (0.7, 0.6, 0.4))[rng.integers(4)]
     )
@@ -258,7 +255,7 @@ def gable(color: Color) -> Texture:
 
 
 def sky(rng: Generator) -> np.ndarray:
-    """Return (256, 1024, 3) float32 of blue to haze with clouds; rows go from 45 degrees up to the horizon."""
+    """Return (256, 1024, 3) float32 from blue to haze, with clouds; from high up (row 0) to the horizon."""
     wide = np.hstack([grain(rng, 256, 1, 5, 0.3)] * 4)
     wisps = np.hstack([grain(rng, 256, 3, 20, 0.45)] * 4)
     cover = rng.uniform(-0.9, 0.9)

@@ -32,7 +32,7 @@ class Face:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A vehicle: its faces, and width and length in metres."""
+    """A vehicle; sizes in metres."""
 
     faces: tuple[Face, ...]
     width: float
@@ -44,7 +44,7 @@ def _mix(a: Color, b: Color, share: float) -> Color:
 
 
 def _shade(color: Color, factor: float) -> Color:
-    return _mix((0.0, 0.0, 0.0), color, factor)
+    return color[0] * factor, color[1] * factor, color[2] * factor
 
 
 class _Panel(Canvas):
@@ -60,11 +60,9 @@ class _Panel(Canvas):
         return [(float(x), float(y)) for x, y in np.asarray(points) * self._scale + self._shift]
 
     def area(self, points: Sequence[Point], color: Color) -> None:
-        """Fill a polygon given in metres."""
         self.polygon(self._at(points), color)
 
     def box(self, left: float, bottom: float, right: float, top: float, color: Color) -> None:
-        """Fill a rectangle given in metres."""
         self.area([(left, bottom), (right, bottom), (right, top), (left, top)], color)
 
     def wheel(self, center: float, radius: float) -> None:
@@ -239,7 +237,7 @@ def car(rng: Generator) -> Body:
 
 
 def _box_faces(size: Vector, floor: float, center: float, textures: Sequence[Texture]) -> tuple[Face, ...]:
-    """A box of (width, height, length) around z = `center`, from `floor` up; textures: right, left, rear, front, top."""
+    """A box of (width, height, length) at z = `center`; textures: right, left, rear, front, top."""
     width, height, length = size
     half, low, high = width / 2, center - length / 2, center + length / 2
     right, left, rear, front, top = textures
@@ -259,7 +257,6 @@ def _cargo(rng: Generator, width: float, height: float, color: Color, badge: Col
     for rib in np.arange(0.1, width, 0.3):
         panel.box(float(rib), 0.1, float(rib) + 0.13, height - 0.1, _shade(color, 0.76))
     panel.box(0, 0, width, 0.12, _shade(color, 0.5))
-    panel.box(0, height - 0.1, width, height, _shade(color, 1.1))
     if doors:
         panel.box(width / 2 - 0.03, 0, width / 2 + 0.03, height, _shade(color, 0.4))
         for x in (width * 0.4, width * 0.6):
@@ -291,7 +288,7 @@ def _truck_end(width: float, rear: bool) -> Texture:
     return panel.texture()
 
 
-def _cab(width: float, height: float, color: Color, kind: str) -> Texture:
+def _cab(width: float, height: float, color: Color, kind: str, mirrored: bool = False) -> Texture:
     panel = _Panel(width, height, (128, 128))
     panel.box(0, 0, width, height, color)
     panel.box(0, 0, width, 0.25, _shade(color, 0.6))
@@ -304,7 +301,7 @@ def _cab(width: float, height: float, color: Color, kind: str) -> Texture:
         panel.box(width * 0.38, height * 0.5, width - 0.12, height - 0.3, _GLASS)
         panel.box(width * 0.38, height * 0.7, width - 0.12, height - 0.3, _mix(_GLASS, _SHEEN, 0.7))
         panel.box(width * 0.3, 0.1, width * 0.3 + 0.05, height - 0.1, _shade(color, 0.55))
-    return panel.texture()
+    return _flipped(panel) if mirrored else panel.texture()
 
 
 def truck(rng: Generator) -> Body:
@@ -329,23 +326,13 @@ def truck(rng: Generator) -> Body:
     )
     cab_right, cab_end = _cab(2.0, 2.0, cab_color, "side"), _cab(2.3, 2.0, cab_color, "front")
     back = _cab(2.3, 2.0, cab_color, "back")
-    cab_left = _mirrored_cab(cab_color)
+    cab_left = _cab(2.0, 2.0, cab_color, "side", mirrored=True)
     cab = _box_faces((2.3, 2.0, 2.0), 0.75, length / 2 - 1.0, (cab_right, cab_left, back, cab_end, back))
     wheels = (1.2, 2.3, length - 1.0)
     right, left = _chassis(length, wheels, False), _chassis(length, wheels, True)
     ends = (_truck_end(width, True), _truck_end(width, False))
     chassis = _box_faces((2.35, 1.0, length), 0.0, 0.0, (right, left, *ends, _paint((0.16, 0.16, 0.17))))
     return Body((*cargo, *cab, *chassis), width, length)
-
-
-def _mirrored_cab(color: Color) -> Texture:
-    panel = _Panel(2.0, 2.0, (128, 128))
-    panel.box(0, 0, 2.0, 2.0, color)
-    panel.box(0, 0, 2.0, 0.25, _shade(color, 0.6))
-    panel.box(0.12, 1.0, 1.24, 1.7, _GLASS)
-    panel.box(0.12, 1.4, 1.24, 1.7, _mix(_GLASS, _SHEEN, 0.7))
-    panel.box(1.35, 0.1, 1.4, 1.9, _shade(color, 0.55))
-    return panel.texture()
 
 
 def _bus_side(length: float, height: float, color: Color, stripe: Color, mirrored: bool) -> Texture:
