@@ -48,7 +48,7 @@ class SplitSettings:
     """
 
     things: tuple[int, ...]
-    grad_threshold: float = 0.2
+    grad_threshold: float = 0.15
     min_area: int = 1000
     dilation: int = 3
     sigma: float = 1.0
@@ -71,10 +71,10 @@ def depth_guided_instances(
     regions = np.take(table, semantic)
     if depth is None:
         return split_components(regions, min_area=settings.min_area)
-    strength = depth_edges(depth, settings.sigma)
-    if strength.shape != semantic.shape:
-        strength = cv2.resize(strength, semantic.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    cut = strength > settings.grad_threshold
+    if depth.shape != semantic.shape:
+        # Nearest: a mean of two depths is a surface that does not exist.
+        depth = cv2.resize(depth, semantic.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    cut = depth_edges(depth, settings.sigma, inside=regions > 0) > settings.grad_threshold
     return split_components(regions, cut, min_area=settings.min_area, dilation=settings.dilation)
 
 
@@ -120,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     split.add_argument(
         "--grad_threshold",
         type=float,
-        default=0.2,
+        default=0.15,
         help="log-depth step of a cut: 0.1 = 10 %%, 0.7 = doubling",
     )
     split.add_argument("--min_area", type=int, default=1000, help="pixels at the size of the label files")

@@ -9,7 +9,7 @@ REFERENCE_HEIGHT = 512
 """Image height at which `sigma` is given, and the largest height at which gradients are computed."""
 
 
-def depth_edges(depth: np.ndarray, sigma: float = 1.0) -> np.ndarray:
+def depth_edges(depth: np.ndarray, sigma: float = 1.0, inside: np.ndarray | None = None) -> np.ndarray:
     """Return the strength of depth edges: the step of log depth across each pixel.
 
     The depth is normalised by its own local value: the gradient is taken on log depth, so that neither the
@@ -24,12 +24,17 @@ def depth_edges(depth: np.ndarray, sigma: float = 1.0) -> np.ndarray:
     Args:
         depth: (H, W) float, positive and finite, any unit.
         sigma: smoothing in pixels of an image `REFERENCE_HEIGHT` high.
+        inside: (H, W) bool; only steps between these pixels count. Everything else takes the depth of the
+            nearest of them first, so that an outline against the background is no edge: it would eat the rim
+            of every object, and small objects whole.
 
     Returns:
         (H, W) float32 >= 0, natural-log units.
     """
     height, width = depth.shape
     log_depth = cv2.log(depth.astype(np.float32))
+    if inside is not None:
+        log_depth = _extend(log_depth, inside)
     working_height = min(height, REFERENCE_HEIGHT)
     if working_height < height:
         size = (max(1, round(width * working_height / height)), working_height)
@@ -44,6 +49,17 @@ def depth_edges(depth: np.ndarray, sigma: float = 1.0) -> np.ndarray:
     if working_height < height:
         strength = cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
     return strength
+
+
+def _extend(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Give every pixel the value of the nearest `inside` pixel; all zeros where there is none."""
+    outside = (~inside).astype(np.uint8)
+    _, nearest = cv2.distanceTransformWithLabels(
+        outside, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    table = np.zeros(int(nearest.max(initial=0)) + 1, dtype=values.dtype)
+    table[nearest[inside]] = values[inside]
+    return np.take(table, np.asarray(nearest, dtype=np.int32))
 
 
 def _gaussian_kernel(sigma: float) -> np.ndarray:

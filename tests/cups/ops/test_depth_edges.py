@@ -46,3 +46,24 @@ def test_depth_edges__wider_smoothing_ignores_a_thin_wire() -> None:
     depth = np.full((512, 1024), 20.0, np.float32)
     depth[:, 500] = 10.0
     assert depth_edges(depth, sigma=4.0).max() < 0.5 * depth_edges(depth, sigma=0.5).max()
+
+
+@pytest.mark.parametrize("height", [64, 1024])
+def test_depth_edges__inside_a_mask_the_background_makes_no_edge(height: int) -> None:
+    # A thin person 8 m away before a wall at 30 m: without the mask its rim, all of it, is an edge.
+    depth = np.full((height, 2 * height), 30.0, np.float32)
+    person = np.zeros(depth.shape, bool)
+    person[height // 4 : -height // 4, height : height + height // 16] = True
+    depth[person] = 8.0
+    assert depth_edges(depth)[person].max() > 1.0
+    assert depth_edges(depth, inside=person)[person].max() < 0.01
+
+
+def test_depth_edges__inside_a_mask_steps_between_objects_remain() -> None:
+    depth, inside = step(64, 8.0, 12.0), np.zeros((64, 128), bool)
+    inside[20:40, 30:100] = True
+    assert depth_edges(depth, inside=inside)[20:40, 64].min() == pytest.approx(np.log(1.5), rel=0.03)
+
+
+def test_depth_edges__empty_mask_has_none() -> None:
+    assert not depth_edges(step(16, 5.0, 9.0), inside=np.zeros((16, 32), bool)).any()
