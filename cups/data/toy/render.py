@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -47,20 +46,23 @@ def make_texture(pixels: np.ndarray, extent: tuple[float, float] | None = None) 
     """Build the pyramid of (H, W, 3 or 4) float pixels 0-1; row 0 is the top; sides best powers of 2."""
     if pixels.shape[2] == 3:
         pixels = np.dstack((pixels, np.ones(pixels.shape[:2])))
-    level = pixels.astype(np.float32)
+    level: np.ndarray = pixels.astype(np.float32)
     opaque = bool((level[..., 3] > 0.99).all())
     level[..., :3] = np.clip(level[..., :3], 0, 1) * level[..., 3:]
     size, width = level.shape[:2], level.shape[1] + 2
     bands, offsets, row = [], [], 0
-    mode: Literal["edge", "wrap"] = "edge" if extent is None else "wrap"
+    border = cv2.BORDER_REPLICATE if extent is None else cv2.BORDER_WRAP
     while True:
-        band = np.pad(level, ((1, 1), (1, 1), (0, 0)), mode=mode)
-        bands.append(np.pad(band, ((0, 0), (0, width - band.shape[1]), (0, 0))))
+        band = cv2.copyMakeBorder(level, 1, 1, 1, 1, border)
+        bands.append(
+            cv2.copyMakeBorder(band, 0, 0, 0, width - band.shape[1], cv2.BORDER_CONSTANT, value=(0.0,))
+        )
         offsets.append(row + 1)
         row += len(band)
         if min(level.shape[:2]) < 4 or level.shape[0] % 2 or level.shape[1] % 2:
             break
-        level = level.reshape(level.shape[0] // 2, 2, level.shape[1] // 2, 2, 4).mean(axis=(1, 3))
+        half = (level.shape[1] // 2, level.shape[0] // 2)
+        level = cv2.resize(level, half, interpolation=cv2.INTER_AREA)
     return Texture(np.vstack(bands), (size[0], size[1]), np.array(offsets, np.float32), extent, opaque)
 
 

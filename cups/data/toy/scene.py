@@ -132,8 +132,8 @@ def _place_large(traffic: _Traffic, index: int) -> None:
         elif spot == "oncoming":
             traffic.drive(kind, -CAMERA_X - 0.1, rng.uniform(13, 20), np.pi, 0.25)
         else:
-            x = right.kerb - 1.35 if right.parking else CAMERA_X + 0.6
-            traffic.drive(kind, x, rng.uniform(12, 17), 0.0, 0.0)
+            x, speed = (right.kerb - 1.35, 0.0) if right.parking else (CAMERA_X, traffic.step)
+            traffic.drive(kind, x, rng.uniform(12, 17), 0.0, speed)
 
 
 def _place_cars(traffic: _Traffic) -> None:
@@ -159,7 +159,11 @@ def _place_cyclists(traffic: _Traffic, index: int) -> None:
         sideways = index % 2 == 0
         x = float(rng.uniform(-1.5, 1.0)) if sideways else LANE - 0.4
         z = float(rng.uniform(8, 11.5))
-        if traffic.claim(x, z, 2.4 if sideways else 0.8, 1.0 if sideways else 3.5):
+        # Room for five frames: across the street, or along it.
+        ahead = 0.0 if sideways else 2.5
+        if traffic.claim(
+            x + (0.5 if sideways else 0.0), z + ahead, 2.8 if sideways else 0.8, 1.0 if sideways else 6.0
+        ):
             pose = objects.cyclist(light, rng, sideways, (traffic.number("rider"), traffic.number("bicycle")))
             velocity = vec(0.2, 0, 0) if sideways else vec(0, 0, traffic.step * 0.9)
             traffic.add(vec(x, 0, z), velocity, pose)

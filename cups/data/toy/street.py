@@ -282,12 +282,14 @@ def build_street(
     for side in sides:
         # Both sides start at different kinds: a wall or a fence stands near the camera in every sequence.
         order = _ORDERS[(index + (2 if side.sign > 0 else 0)) % len(_ORDERS)]
-        z, gap_after = START, int(rng.integers(1, 5))
+        # The first house ends where the side comes into view, so what follows is what one sees.
+        z, gap_after = 11.0 if side.sign > 0 else 14.0, int(rng.integers(1, 5))
+        builder.house(side, (START, z), side.back, int(rng.integers(1, 4)), bool(rng.random() < 0.65))
         for step in range(12):
             if z > END - 8:
                 break
             kind = order[step % len(order)]
-            length = float(rng.uniform(9, 15)) + (4 if step == 0 else 0)
+            length = float(rng.uniform(9, 15))
             plot = (z, min(z + length, END - 1))
             if kind == "house":
                 builder.house(side, plot, side.back, int(rng.integers(1, 4)), bool(rng.random() < 0.65))

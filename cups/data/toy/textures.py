@@ -18,11 +18,11 @@ def grain(rng: Generator, size: int, low: float, high: float, stretch: float = 1
 
     `stretch` above 1 makes it streaky: longer along the rows' axis (upright streaks).
     """
-    frequency = np.fft.fftfreq(size, 1 / size)
-    radius = np.hypot(frequency[:, None] * stretch, frequency[None])
+    rows, columns = np.fft.fftfreq(size, 1 / size), np.fft.rfftfreq(size, 1 / size)
+    radius = np.hypot(rows[:, None] * stretch, columns[None])
     band = np.exp(-((radius / high) ** 2)) - np.exp(-((radius / max(low, 1e-6)) ** 2))
-    spectrum = np.fft.fft2(rng.standard_normal((size, size))) * np.maximum(band, 0)
-    noise = np.fft.ifft2(spectrum).real
+    spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * np.maximum(band, 0)
+    noise = np.fft.irfft2(spectrum, s=(size, size))
     return noise / noise.std()
 
 
