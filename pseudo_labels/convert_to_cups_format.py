@@ -25,6 +25,7 @@ from pseudo_labels.labels import (
     DEFAULT_METHOD,
     INSTANCE_PREFIX,
     MAPPED_SEMANTICS,
+    find_things,
     read_pair,
     void_value,
 )
@@ -114,13 +115,15 @@ class Convert:
     semantic_output: FlatFolder
     instance_output: FlatFolder
     num_classes: int
+    things: tuple[int, ...] | None
 
     def __call__(self, frame: Frame) -> None:
         """Write both files of one frame."""
         semantic, instance = read_pair(
             self.semantics.path(frame), self.instances.path(frame), self.num_classes
         )
-        unified, kept = unify_semantics(semantic, instance, self.num_classes, void_value(self.num_classes))
+        void = void_value(self.num_classes)
+        unified, kept = unify_semantics(semantic, instance, self.num_classes, void, self.things)
         dtype = np.uint8 if self.num_classes <= LARGEST_UINT8_COUNT else np.uint16
         write_png(self.instance_output.path(frame), kept)
         write_png(self.semantic_output.path(frame), unified.astype(dtype))
@@ -167,6 +170,9 @@ def build_parser() -> argparse.ArgumentParser:
     classes.add_argument(
         "--num_semantic_classes", type=int, metavar="N", help="semantics hold N pseudo-classes"
     )
+    things = parser.add_mutually_exclusive_group()
+    things.add_argument("--thing_classes", type=int, nargs="+", help="classes that instances may take")
+    things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
     return parser
 
 
@@ -189,7 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = args.output_dir or root / "cups_pseudo_labels"
     semantic_output = FlatFolder(target.parent, target.name, SEMANTIC_SUFFIX)
     instance_output = FlatFolder(target.parent, target.name, INSTANCE_SUFFIX)
-    process = Convert(semantics, instances, semantic_output, instance_output, num_classes)
+    things = find_things(semantics, args.thing_classes, args.split_json)
+    args.thing_classes = None if things is None else list(things)
+    process = Convert(semantics, instances, semantic_output, instance_output, num_classes, things)
     inputs = (semantics.directory, instances.directory)
     outputs = (semantic_output, instance_output)
     run_stage(frames, process, outputs, args, script=SCRIPT, inputs=inputs, show=process.show)

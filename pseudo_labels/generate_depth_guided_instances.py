@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from cups.errors import UserError, run_main
-from cups.ops.components import split_components
-from cups.ops.depth_edges import depth_edges
+from cups.ops.components import relabel_by_area, split_components
+from cups.ops.depth_edges import REFERENCE_HEIGHT, depth_edges
+from cups.ops.ground import ObjectModel, fit_ground, object_regions
 from cups.ops.png import read_ids, read_image, write_png
 from pseudo_labels.labels import (
     DEFAULT_METHOD,
@@ -43,8 +44,12 @@ class SplitSettings:
         min_area: pixels of the label map; smaller components are dropped.
         dilation: pixels of the label map within which cut pixels go back to a component.
         sigma: smoothing of the depth (see `depth_edges`).
-        merge_things: split the union of the thing classes, for overclustered semantics in which one object
-            is made of several classes; each instance then takes its majority class in the next step.
+        proposals: what is split. "classes": the regions of each thing class. "things": the union of the thing
+            classes, for overclustered semantics in which one object is made of several classes. "objects":
+            nothing; depth alone proposes the masks (`cups.ops.ground.object_regions`), and those with thing
+            pixels on at least `min_thing_share` of their area are kept. In the last two each instance takes
+            its majority class in the next step.
+        min_thing_share: see `proposals`.
     """
 
     things: tuple[int, ...]
@@ -52,7 +57,8 @@ class SplitSettings:
     min_area: int = 1000
     dilation: int = 3
     sigma: float = 1.0
-    merge_things: bool = False
+    proposals: str = "classes"
+    min_thing_share: float = 0.3
 
 
 def depth_guided_instances(
@@ -67,15 +73,40 @@ def depth_guided_instances(
     table = np.zeros(int(np.iinfo(semantic.dtype).max) + 1, dtype=semantic.dtype)
     # Regions are numbered from 1, so that thing class 0 is not taken for "none".
     for region, thing in enumerate((t for t in settings.things if t < len(table)), start=1):
-        table[thing] = 1 if settings.merge_things else region
+        table[thing] = region if settings.proposals == "classes" else 1
     regions = np.take(table, semantic)
     if depth is None:
         return split_components(regions, min_area=settings.min_area)
     if depth.shape != semantic.shape:
         # Nearest: a mean of two depths is a surface that does not exist.
         depth = cv2.resize(depth, semantic.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    if settings.proposals == "objects":
+        return object_instances(regions > 0, depth, settings)
     cut = depth_edges(depth, settings.sigma, inside=regions > 0) > settings.grad_threshold
     return split_components(regions, cut, min_area=settings.min_area, dilation=settings.dilation)
+
+
+def object_instances(is_thing: np.ndarray, depth: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    """Return the object-like regions of the depth map that hold enough thing pixels: (H, W) uint16 ids.
+
+    Args:
+        is_thing: (H, W) bool.
+        depth: (H, W) float, positive, any unit. Without a street in it there are no objects.
+    """
+    # At full size the outlines would not be better, and the street is found as well in fewer pixels.
+    height = min(depth.shape[0], REFERENCE_HEIGHT)
+    size = (max(1, round(depth.shape[1] * height / depth.shape[0])), height)
+    small = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    ground = fit_ground(small)
+    if ground is None:
+        return np.zeros(is_thing.shape, dtype=np.uint16)
+    objects = object_regions(small, ground, ObjectModel(edge=settings.grad_threshold))
+    if objects.shape != is_thing.shape:
+        objects = cv2.resize(objects, is_thing.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    areas = np.maximum(1, np.bincount(objects.ravel()))
+    share = np.bincount(objects.ravel(), is_thing.ravel()) / areas
+    kept = np.where(share >= settings.min_thing_share, np.arange(len(share)), 0)
+    return relabel_by_area(kept[objects], settings.min_area)
 
 
 @dataclass(frozen=True)
@@ -129,7 +160,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     split.add_argument("--sigma", type=float, default=1.0, help="depth smoothing, pixels of a 512-row image")
     split.add_argument(
-        "--merge_things", action="store_true", help="split the union of the thing classes (for overclusters)"
+        "--proposals",
+        choices=("classes", "things", "objects"),
+        default="classes",
+        help="split each thing class, or their union (overclusters), or let depth alone propose objects",
+    )
+    split.add_argument(
+        "--min_thing_share", type=float, default=0.3, help="with objects: least share of thing pixels in one"
     )
     things = parser.add_mutually_exclusive_group()
     things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing classes")
@@ -149,8 +186,16 @@ def check_settings(args: argparse.Namespace, things: tuple[int, ...]) -> SplitSe
         raise UserError(f"--min_area {args.min_area}: must be 1 or more, --dilation 0 or more")
     if min(things) < 0 or max(things) >= 65535:
         raise UserError(f"--thing_classes {min(things)} ... {max(things)}: class ids lie in 0-65534")
+    if args.no_depth and args.proposals == "objects":
+        raise UserError("--proposals objects: comes from depth; leave out --no_depth")
     return SplitSettings(
-        things, args.grad_threshold, args.min_area, args.dilation, args.sigma, args.merge_things
+        things,
+        args.grad_threshold,
+        args.min_area,
+        args.dilation,
+        args.sigma,
+        args.proposals,
+        args.min_thing_share,
     )
 
 

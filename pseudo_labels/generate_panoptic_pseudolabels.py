@@ -36,8 +36,9 @@ therefore tells its classes by itself, and the JSON can be rebuilt from the file
 def merge(semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int) -> np.ndarray:
     """Merge a semantic and an instance map: (H, W) int64 segment ids, see `SEGMENT_FACTOR`.
 
-    Each instance takes the majority class of its pixels; one whose majority is stuff joins that stuff. Pixels
-    of a thing class outside every instance are void: what they belong to is not known.
+    Each instance takes the majority class of its pixels, of its thing pixels where it has any; one of stuff
+    alone joins that stuff. Pixels of a thing class outside every instance are void: what they belong to is
+    not known.
 
     Args:
         semantic: (H, W) classes 0..num_classes-1, void elsewhere.
@@ -47,7 +48,7 @@ def merge(semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num
         ValueError: 1000 or more objects of one class.
     """
     void = void_value(num_classes)
-    semantic, instance = unify_semantics(semantic, instance, num_classes, void)
+    semantic, instance = unify_semantics(semantic, instance, num_classes, void, things)
     is_thing = np.zeros(65536, dtype=bool)
     is_thing[list(things)] = True
     thing_pixel = is_thing[semantic]

@@ -114,30 +114,38 @@ def read_split(path: Path) -> ThingStuffSplit:
     return ThingStuffSplit(things, stuffs)
 
 
-def thing_classes(
+def find_things(
     semantics: Folder, given: Sequence[int] | None = None, split_json: Path | None = None
-) -> tuple[int, ...]:
-    """Return the thing classes of a semantic folder.
+) -> tuple[int, ...] | None:
+    """Return the thing classes of a semantic folder, None where nothing tells.
 
     In this order: the classes `given`; the split file named; the split file in the folder; the things of
     Cityscapes where the folder's name says that its classes are trainIds (`..._mapped_...`) or CAUSE's 27.
-
-    Raises:
-        UserError: none of these tells, or there are no things.
     """
     beside = semantics.directory / SPLIT_FILE
     if given:
-        things = tuple(given)
-    elif split_json is not None or beside.is_file():
-        things = read_split(split_json or beside).things
-    elif semantics.name.startswith("pseudo_semantic_mapped_"):
-        things = class_set(19).things
-    elif semantics.name == "pseudo_semantic_cause27":
-        things = class_set(27).things
-    else:
+        return tuple(given)
+    if split_json is not None or beside.is_file():
+        return read_split(split_json or beside).things
+    if semantics.name.startswith("pseudo_semantic_mapped_"):
+        return class_set(19).things
+    return class_set(27).things if semantics.name == "pseudo_semantic_cause27" else None
+
+
+def thing_classes(
+    semantics: Folder, given: Sequence[int] | None = None, split_json: Path | None = None
+) -> tuple[int, ...]:
+    """Return the thing classes of a semantic folder, see `find_things`.
+
+    Raises:
+        UserError: nothing tells, or there are no things.
+    """
+    things = find_things(semantics, given, split_json)
+    split_file = split_json or semantics.directory / SPLIT_FILE
+    if things is None:
         raise UserError(
-            f"{beside}: no such file; run pseudo_labels/classify_stuff_things.py or give --thing_classes"
+            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py or give --thing_classes"
         )
     if not things:
-        raise UserError(f"{split_json or beside}: names no thing; lower --threshold or set --num_things")
+        raise UserError(f"{split_file}: names no thing; lower --threshold or set --num_things")
     return things

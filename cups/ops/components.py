@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import cc3d
 import numpy as np
@@ -98,7 +99,13 @@ def _disc_offsets(radius: int) -> list[tuple[int, int]]:
     return sorted(offsets, key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset))
 
 
-def majority_classes(semantic: np.ndarray, instance: np.ndarray, num_classes: int, void: int) -> np.ndarray:
+def majority_classes(
+    semantic: np.ndarray,
+    instance: np.ndarray,
+    num_classes: int,
+    void: int,
+    things: Sequence[int] | None = None,
+) -> np.ndarray:
     """Return the most frequent class of every instance id.
 
     Args:
@@ -106,6 +113,8 @@ def majority_classes(semantic: np.ndarray, instance: np.ndarray, num_classes: in
         instance: (H, W) ids, 0 = none.
         num_classes: K.
         void: value of an instance without any pixel of a class, and of id 0.
+        things: where an instance has a pixel of these classes, only they vote: its mask may come from depth
+            and reach over the border of a blurred semantic map.
 
     Returns:
         (max id + 1,) int64; the lowest class wins a tie.
@@ -115,22 +124,30 @@ def majority_classes(semantic: np.ndarray, instance: np.ndarray, num_classes: in
     votes = np.bincount(
         instance[inside].astype(np.int64) * num_classes + semantic[inside], minlength=count * num_classes
     ).reshape(count, num_classes)
+    if things is not None:
+        others = np.setdiff1d(np.arange(num_classes), things)
+        votes[np.ix_(votes[:, list(things)].any(axis=1), others)] = 0
     return np.where(votes.any(axis=1), votes.argmax(axis=1), void)
 
 
 def unify_semantics(
-    semantic: np.ndarray, instance: np.ndarray, num_classes: int, void: int
+    semantic: np.ndarray,
+    instance: np.ndarray,
+    num_classes: int,
+    void: int,
+    things: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make the semantic map uniform inside each instance by majority vote; drop instances of void only.
 
     Args:
         semantic: (H, W) unsigned classes, `void` where unknown.
         instance: (H, W) ids, 0 = none.
+        things: see `majority_classes`.
 
     Returns:
         (semantic, instance): dtype of the input and uint16 numbered 1, 2, ... in falling area.
     """
-    classes = majority_classes(semantic, instance, num_classes, void)
+    classes = majority_classes(semantic, instance, num_classes, void, things)
     known = classes != void
     voted = np.take(classes.astype(semantic.dtype), instance)
     unified = np.where(np.take(known, instance), voted, semantic)

@@ -14,7 +14,7 @@ import cc3d
 import cv2
 import numpy as np
 
-from cups.ops.components import relabel_by_area, split_components
+from cups.ops.components import give_back, relabel_by_area, split_components
 from cups.ops.depth_edges import depth_edges
 
 GROUND_ROWS = (0.55, 0.8)
@@ -62,7 +62,8 @@ class ObjectModel:
     """What a road user looks like in the world; lengths in camera heights (about 1.2-1.6 m on a car).
 
     Attributes:
-        ground_margin: lower than this counts as street (kerbs, slopes, noise of the depth).
+        ground_margin: lower than this counts as street (kerbs, slopes, noise of the depth) ...
+        foot_margin: ... but an object, once found, reaches down to here: its wheels and feet.
         edge: natural-log depth step that separates two surfaces.
         top: lowest and highest top of an object: a child or a crouching person; a lorry.
         max_base: an object starts below this; signs and crowns of trees hang higher.
@@ -73,6 +74,7 @@ class ObjectModel:
     """
 
     ground_margin: float = 0.2
+    foot_margin: float = 0.08
     edge: float = 0.1
     top: tuple[float, float] = (0.5, 3.2)
     max_base: float = 0.7
@@ -114,7 +116,19 @@ def object_regions(depth: np.ndarray, ground: GroundPlane, model: ObjectModel | 
         focal = float(depth.shape[1])
         if _looks_like_object(mask, depth[window], height[window], ground, model, rim, focal):
             kept[index] = index
-    return relabel_by_area(kept[components])
+    return relabel_by_area(_add_feet(kept[components], depth, height, model))
+
+
+def _add_feet(objects: np.ndarray, depth: np.ndarray, height: np.ndarray, model: ObjectModel) -> np.ndarray:
+    """Give objects the nearby pixels just above the street that are as far away as they are."""
+    low = (objects == 0) & (height > model.foot_margin) & (height <= model.ground_margin)
+    reach = max(2, depth.shape[0] // 32)
+    grown = give_back(objects, ((objects > 0) | low).astype(np.uint8), reach)
+    log_depth = np.log(depth)
+    areas = np.maximum(1, np.bincount(objects.ravel()))
+    mean = np.bincount(objects.ravel(), log_depth.ravel()) / areas
+    fits = (np.abs(log_depth - mean[grown]) < model.edge) | (objects > 0)
+    return np.where(fits, grown, 0)
 
 
 def _looks_like_object(

@@ -129,7 +129,7 @@ def to_panoptic(
     would be an object that nobody proposed.
     """
     void = void_value(num_classes)
-    semantic, instance = unify_semantics(semantic, instance, num_classes, void)
+    semantic, instance = unify_semantics(semantic, instance, num_classes, void, things)
     is_thing = np.zeros(65536, dtype=bool)
     is_thing[list(things)] = True
     thing_pixel = is_thing[semantic]

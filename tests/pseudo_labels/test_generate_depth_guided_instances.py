@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -66,9 +67,42 @@ def test_depth_guided_instances__merged_things_keep_a_two_class_car_whole() -> N
     semantic[4:10, 4:16], semantic[10:16, 4:16] = 3, 4
     apart = depth_guided_instances(semantic, None, SplitSettings(things=(3, 4), min_area=4))
     whole = depth_guided_instances(
-        semantic, None, SplitSettings(things=(3, 4), min_area=4, merge_things=True)
+        semantic, None, SplitSettings(things=(3, 4), min_area=4, proposals="things")
     )
     assert apart.max() == 2 and whole.max() == 1
+
+
+def test_object_instances__masks_come_from_depth(tiny_root: Any) -> None:
+    # The semantics are blurred: things spill 3 pixels around the cars. The masks do not follow.
+    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    for stem in tiny_root.stems:
+        path = tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png")
+        cars = cv2.dilate((read_ids(path) == 13).astype(np.uint8), np.ones((7, 7), np.uint8))
+        write_png(path, cars * 13)
+    run(tiny_root.path, "--proposals", "objects")
+    truth = read_ids(tiny_root.file("gtFine", f"{tiny_root.stems[0]}_gtFine_instanceIds.png"))
+    found = read_ids(tiny_root.file("pseudo_instance_depth_guided", f"{tiny_root.stems[0]}.png"))
+    assert found.max() == 2
+    for number in (26000, 26001):
+        mask = truth == number
+        best = found == np.bincount(found[mask]).argmax()
+        assert (best & mask).sum() / (best | mask).sum() > 0.9
+
+
+def test_object_instances__without_thing_pixels_nothing_is_kept() -> None:
+    rows = np.arange(64, dtype=np.float32)[:, None]
+    depth = np.repeat(np.minimum(180 / np.maximum(rows - 28, 0.1), 60), 128, axis=1)
+    depth[20:44, 50:70] = 11.5
+    settings = SplitSettings(things=(1,), min_area=20, proposals="objects")
+    semantic = np.zeros((64, 128), np.uint8)
+    assert not depth_guided_instances(semantic, depth, settings).any()
+    semantic[20:44, 50:60] = 1
+    assert depth_guided_instances(semantic, depth, settings)[25, 68] == 1
+
+
+def test_main__objects_without_depth_are_refused(tiny_root: Any) -> None:
+    with pytest.raises(UserError, match="--proposals objects"):
+        run(tiny_root.path, "--proposals", "objects", "--no_depth")
 
 
 def run(root: Path, *more: str) -> int:

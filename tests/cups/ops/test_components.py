@@ -116,6 +116,13 @@ def test_majority_classes__void_and_ties() -> None:
     assert majority_classes(semantic, instance, 3, 9).tolist() == [9, 1, 2, 2]
 
 
+def test_majority_classes__things_outvote_stuff() -> None:
+    # Instance 1 is mostly stuff 0 (a blurred border), instance 2 is stuff alone.
+    semantic, instance = draw("0001", "2200"), draw("1111", "1122")
+    assert majority_classes(semantic, instance, 3, 9).tolist() == [9, 0, 0]
+    assert majority_classes(semantic, instance, 3, 9, things=(1, 2)).tolist() == [9, 2, 0]
+
+
 def test_unify_semantics__uniform_inside_and_void_instances_dropped() -> None:
     semantic = np.array([[0, 1, 1, 255], [255, 255, 2, 255]], dtype=np.uint8)
     instance = np.array([[4, 4, 4, 7], [7, 7, 0, 0]], dtype=np.uint16)
