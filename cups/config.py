@@ -240,8 +240,10 @@ def _merge(config: CfgNode, key: str, value: Any, where: str) -> None:
         value = _literal(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    # yacs reads text as a literal: quoted, "32" stays the name of a precision.
+    text = isinstance(default, str) and value is not None
     try:
-        config.merge_from_list([key, value])
+        config.merge_from_list([key, repr(str(value)) if text else value])
     except (ValueError, AssertionError):
         kind = type(default).__name__
         raise UserError(f"{where}: {key} takes a value of type {kind}, not {value!r}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": 
 def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
     """Return the folder of this run: `LOG_PATH/RUN_NAME`, by default named after the time."""
     name = config.SYSTEM.RUN_NAME or datetime.now().strftime(f"{prefix}_%Y_%m_%d_%H_%M_%S")
-    return Path(config.SYSTEM.LOG_PATH) / name
+    return Path(config.SYSTEM.LOG_PATH) / str(name)
 
 
 class PseudoLabelData(pl.LightningDataModule):
@@ -81,7 +82,7 @@ def validation_loader(dataset: Any, config: CfgNode) -> DataLoader[Any]:
 def build_loggers(config: CfgNode, directory: Path) -> list[Logger]:
     """Return CSV and TensorBoard loggers in the run folder, and W&B unless it is disabled."""
     loggers: list[Logger] = [
-        CSVLogger(directory, name="", version="csv", flush_logs_every_n_steps=10),
+        CSVLogger(directory, name="csv", flush_logs_every_n_steps=10),
         TensorBoardLogger(directory, name="", version="tensorboard"),
     ]
     if config.SYSTEM.WANDB:
@@ -102,6 +103,8 @@ def build_callbacks(config: CfgNode, directory: Path) -> list[Callback]:
             every_n_train_steps=config.TRAINING.VAL_EVERY_N_STEPS,
             save_top_k=-1,
             save_last="link",
+            # Otherwise a resumed run would write last-v1.ckpt beside a stale last.ckpt.
+            enable_version_counter=False,
         ),
         LearningRateMonitor("step"),
         MediaLogger(directory / "media", config.TRAINING.LOG_MEDIA_N_STEPS),
@@ -122,6 +125,8 @@ def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
     """
     training, system = config.TRAINING, config.SYSTEM
     raise_open_file_limit()
+    # `StepSampler` continues where the checkpoint ended; Lightning cannot know.
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
     return pl.Trainer(
         accelerator=system.ACCELERATOR,
         devices=system.NUM_GPUS,

@@ -20,9 +20,15 @@ from cups.reporting import StepRecord, read_step, run_measured
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "demo_toy.yaml"
-CLUSTERS = 40
+CLUSTERS = 120
 SEMANTICS = f"pseudo_semantic_raw_k{CLUSTERS}"
+CLASSES = ("--num_semantic_classes", str(CLUSTERS))
 LABELS = "cups_pseudo_labels"
+SMALL_HEADS = (
+    *("--codebook_steps", "150", "--head_steps", "200", "--probe_steps", "150", "--batch_size", "8"),
+    *("--codebook_size", "256", "--projection_dim", "128", "--hidden_dim", "128"),
+)
+"""Heads that train in a minute on two cores."""
 
 
 @dataclass(frozen=True)
@@ -39,64 +45,61 @@ class Step:
         return [sys.executable, *start, *self.arguments]
 
 
+def training_step(
+    name: str, data: Path, labels: Path, output: Path, run_name: str, pairs: Sequence[str]
+) -> Step:
+    """Return the step that trains Stage 2 into `output/run_name`; killed, it resumes."""
+    arguments = ("--experiment_config_file", str(CONFIG), "--disable_wandb", "--resume_if_possible")
+    arguments += ("--data_root", str(data), "--pseudo_root", str(labels))
+    arguments += ("--log_path", str(output), "--run_name", run_name)
+    return Step(name, "train.py", (*arguments, *pairs))
+
+
+def validation_step(name: str, data: Path, output: Path, run_name: str, pairs: Sequence[str]) -> Step:
+    """Return the step that evaluates `output/run_name` into `output/{run_name}_val`."""
+    checkpoint = output / run_name / "checkpoints" / "last.ckpt"
+    arguments = ("--experiment_config_file", str(CONFIG), "--disable_wandb", "--visualize_results")
+    arguments += ("--data_root", str(data), "--checkpoint", str(checkpoint), "--run_name", run_name)
+    return Step(name, "val.py", (*arguments, "--output_dir", str(output / f"{run_name}_val"), *pairs))
+
+
 def demo_steps(output: Path, workers: int, seed: int, extra: Sequence[str] = ()) -> list[Step]:
     """Return the steps of the demo, in order. `extra`: `KEY VALUE` pairs for training."""
-    data = output / "toy_streets"
-    common = ("--cityscapes_root", str(data), "--split", "all", "--num_workers", str(workers))
-    heads = str(output / "cause_heads")
-    cause = ("--backbone", "texton", "--checkpoint_dir", heads)
+    data, labels = output / "toy_streets", output / LABELS
+    root = ("--cityscapes_root", str(data), "--num_workers", str(workers))
+    everything, train, val = ((*root, "--split", split) for split in ("all", "train", "val"))
+    heads = ("--backbone", "texton", "--checkpoint_dir", str(output / "cause_heads"), "--seed", str(seed))
     semantics = ("--semantic_subdir", SEMANTICS)
-    run = ("--experiment_config_file", str(CONFIG), "--disable_wandb", "--data_root", str(data))
+    stage1 = "pseudo_labels"
     pairs = ("SYSTEM.SEED", str(seed), *extra)
-    stage2 = output / "stage2"
     return [
-        Step("toy streets", "cups.data.toy_streets", ("--output", str(data))),
-        Step("depth", "pseudo_labels/generate_depth_spidepth.py", (*common, "--source", "disparity")),
+        Step("toy streets", "cups.data.toy_streets", ("--output", str(data), "--show", "6")),
+        Step("depth", f"{stage1}/generate_depth_spidepth.py", (*everything, "--source", "disparity")),
+        Step("CAUSE heads", f"{stage1}/train_cause.py", (*train, *heads, *SMALL_HEADS)),
+        Step("CAUSE semantics", f"{stage1}/generate_semantic_pseudolabels_cause.py", (*everything, *heads)),
         Step(
-            "CAUSE heads",
-            "pseudo_labels/train_cause.py",
-            ("--cityscapes_root", str(data), "--split", "train", *cause, "--seed", str(seed)),
+            "overclusters",
+            f"{stage1}/generate_overclustered_semantics.py",
+            (*everything, *heads, "--k", str(CLUSTERS), "--raw", "--features", "context", "--regions"),
         ),
-        Step("CAUSE semantics", "pseudo_labels/generate_semantic_pseudolabels_cause.py", (*common, *cause)),
-        Step(
-            "overclustering",
-            "pseudo_labels/generate_overclustered_semantics.py",
-            (*common, "--k", str(CLUSTERS), "--raw", "--seed", str(seed)),
-        ),
-        Step(
-            "things and stuff",
-            "pseudo_labels/classify_stuff_things.py",
-            ("--cityscapes_root", str(data), "--split", "train", *semantics),
-        ),
+        Step("things and stuff", f"{stage1}/classify_stuff_things.py", (*train, *semantics)),
         Step(
             "instances",
-            "pseudo_labels/generate_depth_guided_instances.py",
-            (*common, *semantics, "--min_area", "60", "--show", "6"),
+            f"{stage1}/generate_depth_guided_instances.py",
+            (*everything, *semantics, "--proposals", "objects", "--min_area", "60", "--show", "6"),
         ),
         Step(
             "CUPS format",
-            "pseudo_labels/convert_to_cups_format.py",
-            ("--cityscapes_root", str(data), "--split", "train", *semantics)
-            + ("--num_semantic_classes", str(CLUSTERS), "--output_dir", str(output / LABELS), "--show", "6"),
+            f"{stage1}/convert_to_cups_format.py",
+            (*train, *semantics, *CLASSES, "--output_dir", str(labels), "--show", "6"),
         ),
         Step(
             "pseudo-labels evaluated",
-            "pseudo_labels/evaluation/evaluate_pseudolabels.py",
-            ("--cityscapes_root", str(data), "--split", "val", *semantics)
-            + ("--num_semantic_classes", str(CLUSTERS), "--results", str(output / "pseudo_labels_val")),
+            f"{stage1}/evaluation/evaluate_pseudolabels.py",
+            (*val, *semantics, *CLASSES, "--results", str(output / "pseudo_labels_val")),
         ),
-        Step(
-            "Stage 2",
-            "train.py",
-            (*run, "--pseudo_root", str(output / LABELS), "--log_path", str(output), "--run_name", "stage2")
-            + ("--resume_if_possible", *pairs),
-        ),
-        Step(
-            "Stage 2 evaluated",
-            "val.py",
-            (*run, "--checkpoint", str(stage2 / "checkpoints" / "last.ckpt"), "--visualize_results")
-            + ("--output_dir", str(output / "stage2_val"), *pairs),
-        ),
+        training_step("Stage 2", data, labels, output, "stage2", pairs),
+        validation_step("Stage 2 evaluated", data, output, "stage2", pairs),
     ]
 
 

@@ -98,10 +98,12 @@ def test_build_config__numbers_written_loosely(tmp_path: Path) -> None:
     yaml_file = _write(
         tmp_path / "a.yaml", "TRAINING: {GRADIENT_CLIP_VAL: 2, ADAMW: {LEARNING_RATE: 1e-3}}\n"
     )
-    config = build_config(yaml_file, ["DATA.SCALE", "1", "DATA.CROP_RESOLUTION", "[64, 128]"])
+    pairs = ["DATA.SCALE", "1", "TRAINING.PRECISION", "32", "DATA.CROP_RESOLUTION", "[64, 128]"]
+    config = build_config(yaml_file, pairs)
     assert config.TRAINING.GRADIENT_CLIP_VAL == 2.0
     assert config.TRAINING.ADAMW.LEARNING_RATE == 1e-3
     assert config.DATA.SCALE == 1.0
+    assert config.TRAINING.PRECISION == "32"
     assert tuple(config.DATA.CROP_RESOLUTION) == (64, 128)
 
 
