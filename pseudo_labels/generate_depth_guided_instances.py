@@ -163,7 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--proposals",
         choices=("classes", "things", "objects"),
         default="classes",
-        help="split each thing class (sharp semantics), their union, or let depth propose (blurred overclusters)",
+        help="split each thing class (sharp semantics), their union, or let depth propose (blurred ones)",
     )
     split.add_argument(
         "--min_thing_share", type=float, default=0.3, help="with objects: least share of thing pixels in one"

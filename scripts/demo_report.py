@@ -22,8 +22,9 @@ from cups.reporting import (
     results_table,
     steps_table,
 )
-from cups.taxonomy import VOID, class_set
+from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
+from pseudo_labels.evaluation.engine import to_panoptic
 from pseudo_labels.labels import DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE, read_depth, read_pair, read_split
 
 COLUMNS = ("image", "depth", "pseudo-label", "Stage 2", "ground truth")
@@ -58,10 +59,9 @@ def pseudo_label_classes(files: DemoFiles, frame: GroundTruthFrame, assignment: 
     semantic, instance = read_pair(
         files.data / files.semantics / relative, files.data / files.instances / relative
     )
-    things = read_split(files.data / files.semantics / SPLIT_FILE).things
-    is_thing = np.isin(semantic, things)
-    category = np.where(is_thing & (instance == 0), VOID, semantic).astype(np.int64)
-    return to_classes(np.stack((category, np.where(is_thing, instance, 0)), axis=-1), assignment)
+    split = read_split(files.data / files.semantics / SPLIT_FILE)
+    panoptic = to_panoptic(semantic, instance, split.things, split.num_pseudo_classes)
+    return to_classes(panoptic, assignment)
 
 
 def figure(files: DemoFiles, pseudo: Result, stage2: Result, count: int = 4) -> np.ndarray:
