@@ -227,7 +227,7 @@ def results_of(metric: PanopticQualitySemanticMatching, config: CfgNode) -> list
     first = config.VALIDATION.VOID_RULE
     checkpoint = Path(config.MODEL.CHECKPOINT)
     return results_from_scores(
-        checkpoint.resolve().stem,
+        str(config.SYSTEM.RUN_NAME or checkpoint.resolve().stem),
         {first: scores[first], **scores},
         class_set(config.DATA.NUM_CLASSES),
         protocol_of(config),

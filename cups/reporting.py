@@ -119,7 +119,7 @@ def read_results(path: Path) -> list[Result]:
         UserError: missing file, or one that holds no results.
     """
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))["results"]
+        contents = list(json.loads(path.read_text(encoding="utf-8"))["results"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; evaluate first") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):

@@ -86,6 +86,7 @@ def test_write_results__csv_has_averages_and_classes(tmp_path: Path) -> None:
         "[]",
         "{}",
         '{"results": [{"name": "x"}]}',
+        '{"results": 3}',
         '{"results": [{"name": "x", "metrics": {}, "protocol": "", "k": 1}]}',
     ],
 )

@@ -1,0 +1,66 @@
+"""Run folders, resuming, precision, class weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cups.builder import class_weights, find_dino_checkpoint
+from cups.config import build_config
+from cups.errors import UserError
+from cups.structures import ThingStuffSplit
+from cups.trainer import last_checkpoint, precision_of, run_directory, start_run
+
+
+def test_run_directory__name_or_time(tmp_path: Path) -> None:
+    config = build_config(None, (), {"log_path": str(tmp_path), "run_name": "2026"})
+    assert run_directory(config) == tmp_path / "2026"
+    unnamed = run_directory(build_config(None, (), {"log_path": str(tmp_path)}))
+    assert unnamed.parent == tmp_path and unnamed.name.startswith("pseudo_")
+
+
+def test_start_run__resume_needs_a_checkpoint_and_a_run_is_kept(tmp_path: Path) -> None:
+    config = build_config()
+    with pytest.raises(UserError, match=r"last\.ckpt: no such file; --resume needs"):
+        start_run(config, tmp_path, resume=True)
+    assert start_run(config, tmp_path, resume=False) is None
+    assert (tmp_path / "config.yaml").is_file()
+    last = last_checkpoint(tmp_path)
+    last.parent.mkdir()
+    last.write_bytes(b"weights")
+    with pytest.raises(UserError, match="holds a run already; add --resume"):
+        start_run(config, tmp_path, resume=False)
+    assert start_run(config, tmp_path, resume=True) == last
+
+
+@pytest.mark.parametrize(
+    ("name", "lightning"),
+    [("bf16", "bf16-mixed"), ("32", "32-true"), ("16", "16-mixed"), ("64-true", "64-true")],
+)
+def test_precision_of__common_names(name: str, lightning: str) -> None:
+    assert precision_of(name) == lightning
+    assert precision_of("auto") in ("bf16-mixed", "32-true")
+
+
+def test_class_weights__generic_thing_first_and_inverse_to_frequency() -> None:
+    """Upstream puts the thing weight last, though label 0 is the thing class: every weight is off by one."""
+    data = SimpleNamespace(
+        all_pixels=torch.tensor([100.0, 50.0, 25.0]), split=ThingStuffSplit(things=(2,), stuffs=(0, 1))
+    )
+    weights = class_weights(data)  # type: ignore[arg-type]
+    assert weights.mean() == pytest.approx(1.0)
+    torch.testing.assert_close(weights / weights[1], torch.tensor([4.0, 1.0, 2.0]))
+
+
+def test_find_dino_checkpoint__missing_weights_name_the_way_out(tmp_path: Path) -> None:
+    missing = str(tmp_path / "dino.pkl")
+    with pytest.raises(UserError, match=r"MODEL\.USE_DINO False"):
+        find_dino_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
+    assert find_dino_checkpoint(build_config(None, ["MODEL.USE_DINO", "False"])) is None
+    assert find_dino_checkpoint(build_config(None, ["MODEL.CHECKPOINT", "run.ckpt"])) is None
+    (tmp_path / "dino.pkl").write_bytes(b"")
+    found = find_dino_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
+    assert found == tmp_path / "dino.pkl"
