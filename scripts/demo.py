@@ -46,19 +46,27 @@ class Step:
 
 
 def training_step(
-    name: str, data: Path, labels: Path, output: Path, run_name: str, pairs: Sequence[str]
+    name: str,
+    data: Path,
+    labels: Path,
+    output: Path,
+    run_name: str,
+    pairs: Sequence[str],
+    config: Path = CONFIG,
 ) -> Step:
     """Return the step that trains Stage 2 into `output/run_name`; killed, it resumes."""
-    arguments = ("--experiment_config_file", str(CONFIG), "--disable_wandb", "--resume_if_possible")
+    arguments = ("--experiment_config_file", str(config), "--disable_wandb", "--resume_if_possible")
     arguments += ("--data_root", str(data), "--pseudo_root", str(labels))
     arguments += ("--log_path", str(output), "--run_name", run_name)
     return Step(name, "train.py", (*arguments, *pairs))
 
 
-def validation_step(name: str, data: Path, output: Path, run_name: str, pairs: Sequence[str]) -> Step:
+def validation_step(
+    name: str, data: Path, output: Path, run_name: str, pairs: Sequence[str], config: Path = CONFIG
+) -> Step:
     """Return the step that evaluates `output/run_name` into `output/{run_name}_val`."""
     checkpoint = output / run_name / "checkpoints" / "last.ckpt"
-    arguments = ("--experiment_config_file", str(CONFIG), "--disable_wandb", "--visualize_results")
+    arguments = ("--experiment_config_file", str(config), "--disable_wandb", "--visualize_results")
     arguments += ("--data_root", str(data), "--checkpoint", str(checkpoint), "--run_name", run_name)
     return Step(name, "val.py", (*arguments, "--output_dir", str(output / f"{run_name}_val"), *pairs))
 
