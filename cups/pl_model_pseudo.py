@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -137,13 +138,15 @@ class PseudoLabelModule(pl.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.settings.factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def step_seed(self, micro_batch: int) -> int:
+        """Return a seed of step, micro-batch and rank: a resumed run repeats what the first would do."""
+        key = (self.seed, self.global_step, micro_batch, self.global_rank)
+        return int(np.random.SeedSequence(key).generate_state(1)[0])
+
     def augment(self, batch: Sequence[Sample], micro_batch: int) -> list[Sample]:
         """Apply copy-paste, resolution jitter and photometric changes; the input stays untouched."""
         steps = self.batch_augmentation
-        # One stream per step, micro-batch and rank: a resumed run repeats what the first would have done.
-        mixed = torch.tensor([self.seed, self.global_step, micro_batch, self.global_rank, 7919])
-        weights = torch.tensor([1, 1_000_003, 10_007, 101, 13])
-        generator = torch.Generator().manual_seed(int((mixed * weights).sum()))
+        generator = torch.Generator().manual_seed(self.step_seed(micro_batch))
         samples = list(batch)
         if steps.copy_paste is not None:
             own = self.global_step >= steps.self_paste_after
@@ -157,7 +160,10 @@ class PseudoLabelModule(pl.LightningModule):
         return samples
 
     def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:
-        samples = self.augment(batch, batch_idx % max(1, self.trainer.accumulate_grad_batches))
+        micro_batch = batch_idx % max(1, self.trainer.accumulate_grad_batches)
+        samples = self.augment(batch, micro_batch)
+        # Detectron2 draws the anchors and regions it learns from with the global generator.
+        torch.manual_seed(self.step_seed(micro_batch))
         losses: dict[str, Tensor] = self.model([to_detectron2(sample) for sample in samples])
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
@@ -201,7 +207,9 @@ class PseudoLabelModule(pl.LightningModule):
         outputs = self.predict_panoptic([item["image"] for item in batch])
         for item, output in zip(batch, outputs, strict=True):
             prediction = panoptic_from_output(output, len(self.split.stuffs))
-            self.metric.update(prediction[None], item["target"][None].to(prediction.device))
+            # A distributed sampler pads the last batch with frames that came before: they count once.
+            target = item["target"][None].to(prediction.device)
+            self.metric.update(prediction[None], target, image_ids=[item["index"]])
         if batch_idx == 0:
             self.media |= {"validation": batch[0], "output": outputs[0]}
 

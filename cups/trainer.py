@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from yacs.config import CfgNode
 
 from cups.config import save_config
@@ -66,13 +66,19 @@ class PseudoLabelData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         if self.validation is None:
             return []
-        return validation_loader(self.validation, self.config)
+        sampler: Sampler[int] | None = None
+        if self.trainer is not None and self.trainer.world_size > 1:
+            sampler = DistributedSampler(
+                self.validation, self.trainer.world_size, self.trainer.global_rank, shuffle=False
+            )
+        return validation_loader(self.validation, self.config, sampler)
 
 
-def validation_loader(dataset: Any, config: CfgNode) -> DataLoader[Any]:
-    """Return a loader that keeps frames as a list, in order."""
+def validation_loader(dataset: Any, config: CfgNode, sampler: Sampler[int] | None = None) -> DataLoader[Any]:
+    """Return a loader that keeps frames as a list, in order (each rank its share, with a sampler)."""
     return DataLoader(
         dataset,
+        sampler=sampler,
         batch_size=config.VALIDATION.BATCH_SIZE,
         num_workers=min(config.SYSTEM.NUM_WORKERS, len(dataset)),
         collate_fn=identity_collate,

@@ -91,7 +91,7 @@ class CityscapesPanopticValidation(Dataset[dict[str, object]]):
         scale: resize factor of image and labels.
         crop: centre crop (H, W) after resizing, or None; smaller frames are padded with 0 and void.
 
-    Items: `{"image": (3, H, W) float32 RGB 0-1, "target": (H, W, 2) int64, "name": str}`.
+    Items: `{"image": (3, H, W) float32 RGB 0-1, "target": (H, W, 2) int64, "name": str, "index": int}`.
     """
 
     def __init__(
@@ -118,7 +118,8 @@ class CityscapesPanopticValidation(Dataset[dict[str, object]]):
         if image.shape[-2:] != target.shape[:2]:
             raise UserError(f"{frame.label_ids}: size differs from {frame.image.name}; unpack gtFine again")
         image, target = self._geometry(image, target.permute(2, 0, 1))
-        return {"image": image, "target": target.permute(1, 2, 0).contiguous(), "name": frame.stem}
+        target = target.permute(1, 2, 0).contiguous()
+        return {"image": image, "target": target, "name": frame.stem, "index": index}
 
     def _geometry(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         size = scaled_size((image.shape[-2], image.shape[-1]), self.scale)
