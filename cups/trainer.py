@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import warnings
 from datetime import datetime
@@ -27,8 +28,12 @@ PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": 
 
 
 def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
-    """Return the folder of this run: `LOG_PATH/RUN_NAME`, by default named after the time."""
-    name = config.SYSTEM.RUN_NAME or datetime.now().strftime(f"{prefix}_%Y_%m_%d_%H_%M_%S")
+    """Return the folder of this run: `LOG_PATH/RUN_NAME`, by default named after the time of its start.
+
+    The name goes through the environment: the processes that DDP starts later must not name their own.
+    """
+    now = datetime.now().strftime(f"{prefix}_%Y_%m_%d_%H_%M_%S")
+    name = config.SYSTEM.RUN_NAME or os.environ.setdefault("CUPS_RUN_NAME", now)
     return Path(config.SYSTEM.LOG_PATH) / str(name)
 
 

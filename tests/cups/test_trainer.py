@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,14 @@ from cups.structures import ThingStuffSplit
 from cups.trainer import last_checkpoint, precision_of, run_directory, start_run
 
 
-def test_run_directory__name_or_time(tmp_path: Path) -> None:
+def test_run_directory__name_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUPS_RUN_NAME", "")
+    monkeypatch.delenv("CUPS_RUN_NAME")
     config = build_config(None, (), {"log_path": str(tmp_path), "run_name": "2026"})
     assert run_directory(config) == tmp_path / "2026"
     unnamed = run_directory(build_config(None, (), {"log_path": str(tmp_path)}))
     assert unnamed.parent == tmp_path and unnamed.name.startswith("pseudo_")
+    assert os.environ["CUPS_RUN_NAME"] == unnamed.name, "later processes of the run find it there"
 
 
 def test_start_run__resume_needs_a_checkpoint_and_a_run_is_kept(tmp_path: Path) -> None:
