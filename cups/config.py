@@ -325,14 +325,13 @@ def parse_args(
 
 def plain(config: CfgNode) -> dict[str, Any]:
     """Return the tree as plain dicts, lists and scalars (for YAML, JSON and checkpoints)."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(_untuple(config)))
-    return result
+    return {key: _plain_value(value) for key, value in config.items()}
 
 
-def _untuple(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _untuple(item) for key, item in value.items()}
-    return [_untuple(item) for item in value] if isinstance(value, (list, tuple)) else value
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, CfgNode):
+        return plain(value)
+    return [_plain_value(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def save_config(config: CfgNode, path: Path) -> None:

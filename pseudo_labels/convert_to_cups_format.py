@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from cups.errors import UserError, run_main
+from cups.layout import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.components import majority_classes, unify_semantics
 from cups.ops.png import atomic_write, read_ids, read_image, write_png
 from cups.provenance import code_version
@@ -32,8 +33,6 @@ from pseudo_labels.labels import (
 from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root, run_stage
 
 SCRIPT = "convert_to_cups_format"
-SEMANTIC_SUFFIX = "_leftImg8bit_semantic.png"
-INSTANCE_SUFFIX = "_leftImg8bit_instance.png"
 STATISTICS_FILE = "pseudo_classes_split_1.pt"
 FORMAT_FILE = "format.json"
 FORMAT_VERSION = 1
@@ -99,8 +98,8 @@ def statistics_on_disk(folder: Path, num_classes: int, workers: int = 1) -> Stat
 def write_statistics(path: Path, statistics: Statistics) -> None:
     """Write the `.pt` file under upstream's keys, atomically."""
     content = {
-        "distribution all pixels": torch.from_numpy(statistics.all_pixels).float(),
-        "distribution inside object proposals": torch.from_numpy(statistics.inside).float(),
+        ALL_PIXELS: torch.from_numpy(statistics.all_pixels).float(),
+        INSIDE_INSTANCES: torch.from_numpy(statistics.inside).float(),
         "distribution per object proposal": torch.from_numpy(statistics.instances).float(),
     }
     atomic_write(path, lambda temporary: torch.save(content, temporary))

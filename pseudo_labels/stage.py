@@ -19,13 +19,12 @@ import torch
 from tqdm import tqdm
 
 from cups.errors import UserError
+from cups.layout import IMAGE_SUFFIX, IMAGE_SUFFIXES
 from cups.ops.png import atomic_write, is_complete_png, write_png
 from cups.provenance import any_ground_truth, read_provenance, write_provenance
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIX = "_leftImg8bit.png"
-PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "val", "test", "train_extra")
 _WHICH_AND_WHERE = (
     "cityscapes_root",
@@ -187,7 +186,7 @@ def _cityscapes_frames(args: argparse.Namespace) -> Iterator[Frame]:
 def _plain_frames(folder: Path) -> Iterator[Frame]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a folder of images with --image_dir")
-    for image in sorted(path for path in folder.rglob("*") if path.suffix.lower() in PLAIN_SUFFIXES):
+    for image in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
         yield Frame(image.stem, image.parent.relative_to(folder), image)
 
 

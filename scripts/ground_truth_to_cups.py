@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
-from cups.data.pseudo_label_dataset import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.errors import run_main
+from cups.layout import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.png import write_png
 from cups.provenance import write_provenance
 from cups.taxonomy import class_set

@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 
 from cups.data.utils import image_tensor
 from cups.errors import UserError
+from cups.layout import IMAGE_SUFFIX
 from cups.ops.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
 from cups.taxonomy import VOID, ClassSet, class_set
 
-IMAGE_SUFFIX = "_leftImg8bit.png"
 FIRST_NUMBERED_ID = 1000
 """In gtFine instanceIds, values from here on are `label id * 1000 + number`; below it, bare label ids."""
 

@@ -18,17 +18,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.data.sampling import Draw
-from cups.data.utils import IMAGE_SUFFIXES, image_tensor
+from cups.data.utils import image_tensor
 from cups.errors import UserError
+from cups.layout import (
+    ALL_PIXELS,
+    IMAGE_SUFFIX,
+    IMAGE_SUFFIXES,
+    INSIDE_INSTANCES,
+    INSTANCE_SUFFIX,
+    SEMANTIC_SUFFIX,
+)
 from cups.ops.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
 from cups.structures import Sample, ThingStuffSplit
 from cups.taxonomy import VOID
 
-SEMANTIC_SUFFIX = "_leftImg8bit_semantic.png"
-INSTANCE_SUFFIX = "_leftImg8bit_instance.png"
-ALL_PIXELS = "distribution all pixels"
-INSIDE_INSTANCES = "distribution inside object proposals"
 IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
 SPLITS = ("train", "train_extra", "val", "test")
@@ -225,7 +229,7 @@ class PseudoLabelDataset(Dataset[Sample]):
         city = stem.split("_")[0]
         for folder in IMAGE_FOLDERS:
             for split in SPLITS:
-                path = self.root / folder / split / city / f"{stem}_leftImg8bit.png"
+                path = self.root / folder / split / city / f"{stem}{IMAGE_SUFFIX}"
                 if path.is_file():
                     return path
         raise UserError(

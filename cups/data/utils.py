@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.errors import UserError
+from cups.layout import IMAGE_SUFFIXES
 from cups.ops.png import read_image
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def image_tensor(image: np.ndarray) -> Tensor:

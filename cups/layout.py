@@ -1,0 +1,14 @@
+"""Names on disk that writers and readers must agree on: Cityscapes images, and the CUPS training format."""
+
+from __future__ import annotations
+
+IMAGE_SUFFIX = "_leftImg8bit.png"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Endings of images in plain folders."""
+
+SEMANTIC_SUFFIX = "_leftImg8bit_semantic.png"
+INSTANCE_SUFFIX = "_leftImg8bit_instance.png"
+
+ALL_PIXELS = "distribution all pixels"
+INSIDE_INSTANCES = "distribution inside object proposals"
+"""Keys of the `.pt` statistics, as CUPS (Hahn et al., CVPR 2025) writes them."""
