@@ -13,14 +13,8 @@ import torch
 from cups.builder import build_module, build_training_data, build_validation_data
 from cups.config import add_config_arguments, parse_args
 from cups.errors import run_main
-from cups.trainer import (
-    PseudoLabelData,
-    build_trainer,
-    last_checkpoint,
-    run_directory,
-    save_last_step,
-    start_run,
-)
+from cups.lightning import last_checkpoint, save_last_step
+from cups.trainer import PseudoLabelData, build_trainer, run_directory, start_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -15,6 +14,7 @@ from torchvision.ops import box_iou
 
 from cups.augmentation import CopyPaste, Photometric, ResolutionJitter
 from cups.errors import UserError
+from cups.lightning import step_seed
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import panoptic_from_output, to_detectron2
 from cups.structures import Sample, ThingStuffSplit, boxes_from_masks
@@ -140,8 +140,7 @@ class PseudoLabelModule(pl.LightningModule):
 
     def step_seed(self, micro_batch: int) -> int:
         """Return a seed of step, micro-batch and rank: a resumed run repeats what the first would do."""
-        key = (self.seed, self.global_step, micro_batch, self.global_rank)
-        return int(np.random.SeedSequence(key).generate_state(1)[0])
+        return step_seed(self.seed, self.global_step, micro_batch, self.global_rank)
 
     def augment(self, batch: Sequence[Sample], micro_batch: int) -> list[Sample]:
         """Apply copy-paste, resolution jitter and photometric changes; the input stays untouched."""

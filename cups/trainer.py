@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
-import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgressBar
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from yacs.config import CfgNode
 
 from cups.config import save_config
-from cups.data import CityscapesPanopticValidation, PseudoLabelDataset, StepSampler
+from cups.data import CityscapesPanopticValidation, PseudoLabelDataset
 from cups.data.utils import identity_collate
 from cups.errors import UserError
+from cups.lightning import (
+    build_loggers,
+    checkpoint_every,
+    last_checkpoint,
+    precision_of,
+    raise_open_file_limit,
+)
 from cups.media import MediaLogger
+from cups.sampling import StepSampler
 
 log = logging.getLogger(__name__)
-PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": "32-true", "fp32": "32-true"}
 
 
 def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
@@ -90,42 +94,14 @@ def validation_loader(dataset: Any, config: CfgNode, sampler: Sampler[int] | Non
     )
 
 
-def build_loggers(config: CfgNode, directory: Path) -> list[Logger]:
-    """Return CSV and TensorBoard loggers in the run folder, and W&B unless it is disabled."""
-    loggers: list[Logger] = [
-        CSVLogger(directory, name="csv", flush_logs_every_n_steps=10),
-        TensorBoardLogger(directory, name="", version="tensorboard"),
-    ]
-    if config.SYSTEM.WANDB:
-        loggers.append(
-            WandbLogger(
-                project=config.SYSTEM.WANDB_PROJECT, name=directory.name, save_dir=directory, log_model=False
-            )
-        )
-    return loggers
-
-
 def build_callbacks(config: CfgNode, directory: Path) -> list[Callback]:
     """Return checkpointing (every validation, all kept, plus `last.ckpt`), learning rate and pictures."""
     return [
-        ModelCheckpoint(
-            directory / "checkpoints",
-            filename="ups_checkpoint_{step:06d}",
-            every_n_train_steps=config.TRAINING.VAL_EVERY_N_STEPS,
-            save_top_k=-1,
-            save_last="link",
-            # Otherwise a resumed run would write last-v1.ckpt beside a stale last.ckpt.
-            enable_version_counter=False,
-        ),
+        checkpoint_every(directory, config.TRAINING.VAL_EVERY_N_STEPS, keep_all=True),
         LearningRateMonitor("step"),
         MediaLogger(directory / "media", config.TRAINING.LOG_MEDIA_N_STEPS),
         TQDMProgressBar(refresh_rate=5),
     ]
-
-
-def last_checkpoint(directory: Path) -> Path:
-    """Return where a run keeps its newest checkpoint."""
-    return directory / "checkpoints" / "last.ckpt"
 
 
 def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
@@ -136,8 +112,6 @@ def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
     """
     training, system = config.TRAINING, config.SYSTEM
     raise_open_file_limit()
-    # `StepSampler` continues where the checkpoint ended; Lightning cannot know.
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
     return pl.Trainer(
         accelerator=system.ACCELERATOR,
         devices=system.NUM_GPUS,
@@ -154,30 +128,10 @@ def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
         log_every_n_steps=training.LOG_EVERY_N_STEPS,
         use_distributed_sampler=False,
         sync_batchnorm=system.NUM_GPUS * system.NUM_NODES > 1 and torch.cuda.is_available(),
-        logger=build_loggers(config, directory),
+        logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
         callbacks=build_callbacks(config, directory),
         default_root_dir=directory,
     )
-
-
-def precision_of(name: str) -> str:
-    """Return Lightning's name of a precision; "auto" is bf16 where the hardware has it, else 32 bits."""
-    if name == "auto":
-        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
-        name = "bf16" if fast else "32"
-    return PRECISIONS.get(name, name)
-
-
-def _cpu_has_bf16() -> bool:
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
-
-
-def raise_open_file_limit(limit: int = 16384) -> None:
-    """Let many loader workers share tensors: the usual soft limit of 1024 files is too low."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
@@ -193,16 +147,3 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
         raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
     save_config(config, directory / "config.yaml")
     return checkpoint if resume else None
-
-
-def save_last_step(trainer: pl.Trainer, directory: Path) -> None:
-    """Save the end of a run whose number of steps is no multiple of the checkpoint period."""
-    folder = directory / "checkpoints"
-    path = folder / f"ups_checkpoint_step={trainer.global_step:06d}.ckpt"
-    if path.exists():
-        return
-    trainer.save_checkpoint(path)
-    if trainer.is_global_zero:
-        last = folder / "last.ckpt"
-        last.unlink(missing_ok=True)
-        last.symlink_to(path.name)

@@ -2,7 +2,6 @@
 
 from cups.data.cityscapes import CityscapesPanopticValidation
 from cups.data.pseudo_label_dataset import PseudoLabelDataset
-from cups.data.sampling import Draw, StepSampler
 from cups.data.utils import ImageFolder
 
-__all__ = ["CityscapesPanopticValidation", "Draw", "ImageFolder", "PseudoLabelDataset", "StepSampler"]
+__all__ = ["CityscapesPanopticValidation", "ImageFolder", "PseudoLabelDataset"]

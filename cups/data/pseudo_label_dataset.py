@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cups.data.sampling import Draw
 from cups.data.utils import image_tensor
 from cups.errors import UserError
 from cups.layout import (
@@ -30,6 +29,7 @@ from cups.layout import (
 )
 from cups.ops.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
+from cups.sampling import Draw
 from cups.structures import Sample, ThingStuffSplit
 from cups.taxonomy import VOID
 

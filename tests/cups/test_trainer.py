@@ -12,8 +12,9 @@ import torch
 from cups.builder import class_weights, find_dino_checkpoint
 from cups.config import build_config
 from cups.errors import UserError
+from cups.lightning import last_checkpoint, precision_of
 from cups.structures import ThingStuffSplit
-from cups.trainer import last_checkpoint, precision_of, run_directory, start_run
+from cups.trainer import run_directory, start_run
 
 
 def test_run_directory__name_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

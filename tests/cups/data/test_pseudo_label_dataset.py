@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cups.data import Draw, PseudoLabelDataset
+from cups.data import PseudoLabelDataset
+from cups.sampling import Draw
 from cups.data.pseudo_label_dataset import (
     ALL_PIXELS,
     INSIDE_INSTANCES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cups.data import StepSampler
+from cups.sampling import StepSampler
 
 sizes = st.integers(1, 7)
 

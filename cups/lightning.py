@@ -1,0 +1,86 @@
+"""Pieces of a Lightning run that every training shares: precision, seeds, loggers, checkpoints."""
+
+from __future__ import annotations
+
+import resource
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": "32-true", "fp32": "32-true"}
+
+
+def step_seed(*key: int) -> int:
+    """Return a seed of (seed, step, rank, ...): a resumed run repeats what the first would have drawn."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def build_loggers(directory: Path, wandb_project: str | None) -> list[Logger]:
+    """Return CSV and TensorBoard loggers in the run folder, and W&B if there is a project for it."""
+    loggers: list[Logger] = [
+        CSVLogger(directory, name="csv", flush_logs_every_n_steps=10),
+        TensorBoardLogger(directory, name="", version="tensorboard"),
+    ]
+    if wandb_project:
+        loggers.append(
+            WandbLogger(project=wandb_project, name=directory.name, save_dir=directory, log_model=False)
+        )
+    return loggers
+
+
+def checkpoint_every(directory: Path, steps: int, keep_all: bool) -> ModelCheckpoint:
+    """Return the callback that saves every `steps` steps, all kept or the newest, and links `last.ckpt`."""
+    # `StepSampler` continues where the checkpoint ended; Lightning cannot know.
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+    return ModelCheckpoint(
+        directory / "checkpoints",
+        filename="ups_checkpoint_{step:06d}",
+        every_n_train_steps=steps,
+        save_top_k=-1 if keep_all else 1,
+        save_last="link",
+        # Otherwise a resumed run would write last-v1.ckpt beside a stale last.ckpt.
+        enable_version_counter=False,
+    )
+
+
+def precision_of(name: str) -> str:
+    """Return Lightning's name of a precision; "auto" is bf16 where the hardware has it, else 32 bits."""
+    if name == "auto":
+        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+        name = "bf16" if fast else "32"
+    return PRECISIONS.get(name, name)
+
+
+def _cpu_has_bf16() -> bool:
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def raise_open_file_limit(limit: int = 16384) -> None:
+    """Let many loader workers share tensors: the usual soft limit of 1024 files is too low."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def save_last_step(trainer: pl.Trainer, directory: Path) -> None:
+    """Save the end of a run whose number of steps is no multiple of the checkpoint period."""
+    folder = directory / "checkpoints"
+    path = folder / f"ups_checkpoint_step={trainer.global_step:06d}.ckpt"
+    if path.exists():
+        return
+    trainer.save_checkpoint(path)
+    if trainer.is_global_zero:
+        last = folder / "last.ckpt"
+        last.unlink(missing_ok=True)
+        last.symlink_to(path.name)
+
+
+def last_checkpoint(directory: Path) -> Path:
+    """Return where a run keeps its newest checkpoint."""
+    return directory / "checkpoints" / "last.ckpt"
