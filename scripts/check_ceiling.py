@@ -10,7 +10,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from demo import CONFIG, ROOT, Step, run_steps, training_step, validation_step
+from demo import CONFIG, training_step, validation_step
+from steps import ROOT, Step, run_steps
 
 from cups.config import build_config
 from cups.errors import run_main
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pairs = ("TRAINING.STEPS", str(budget), "SYSTEM.SEED", str(args.seed))
         steps.append(training_step(f"train, {budget} steps", data, labels, output, name, pairs, CEILING))
         steps.append(validation_step(f"evaluate, {budget} steps", data, output, name, pairs, CEILING))
-    records = run_steps(steps, output / "steps")
+    records = run_steps(steps, output / "steps", "check")
 
     results = [read_results(output / f"steps_{budget}_val" / "results.json") for budget in args.budgets]
     rows = [result for pair in zip(*results, strict=True) for result in pair]

@@ -8,41 +8,19 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from demo_report import write_report
+from steps import ROOT, SMALL_HEADS, Step, run_steps
 
 from cups.errors import UserError, run_main
-from cups.reporting import StepRecord, read_step, run_measured
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "demo_toy.yaml"
 CLUSTERS = 120
 SEMANTICS = f"pseudo_semantic_raw_k{CLUSTERS}"
 CLASSES = ("--num_semantic_classes", str(CLUSTERS))
 LABELS = "cups_pseudo_labels"
-SMALL_HEADS = (
-    *("--codebook_steps", "150", "--head_steps", "200", "--probe_steps", "150", "--batch_size", "8"),
-    *("--codebook_size", "256", "--projection_dim", "128", "--hidden_dim", "128"),
-)
-"""Heads that train in a minute on two cores."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command of the demo: the name in the report, the script (or `-m module`), its arguments."""
-
-    name: str
-    script: str
-    arguments: tuple[str, ...]
-
-    def command(self) -> list[str]:
-        """Return the command line."""
-        start = ["-m", self.script] if not self.script.endswith(".py") else [str(ROOT / self.script)]
-        return [sys.executable, *start, *self.arguments]
 
 
 def training_step(
@@ -109,22 +87,6 @@ def demo_steps(output: Path, workers: int, seed: int, extra: Sequence[str] = ())
         training_step("Stage 2", data, labels, output, "stage2", pairs),
         validation_step("Stage 2 evaluated", data, output, "stage2", pairs),
     ]
-
-
-def run_steps(steps: Sequence[Step], folder: Path) -> list[StepRecord]:
-    """Run the steps whose record is not in `folder` yet; each is recorded as soon as it is done."""
-    records = []
-    for number, step in enumerate(steps, start=1):
-        path = folder / f"{number:02d}.json"
-        title = f"[demo {number}/{len(steps)}] {step.name}"
-        if path.is_file() and (record := read_step(path)).command == tuple(step.command()):
-            print(f"{title}: done before", flush=True)
-        else:
-            print(title, flush=True)
-            record = run_measured(step.command(), step.name)
-            record.write_json(path)
-        records.append(record)
-    return records
 
 
 def main(argv: Sequence[str] | None = None) -> int:
