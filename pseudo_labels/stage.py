@@ -1,43 +1,36 @@
-"""What every Stage-1 step shares: arguments, walking the images, resume, workers, failures, provenance."""
+"""What every Stage-1 step shares: walking the images, resume, failures, provenance."""
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.layout import IMAGE_SUFFIX, IMAGE_SUFFIXES
 from cups.ops.png import atomic_write, is_complete_png, write_png
+from cups.provenance import FILE_NAME as PROVENANCE
 from cups.provenance import any_ground_truth, read_provenance, write_provenance
+from pseudo_labels.arguments import SCHEDULING, SPLITS, image_folder, settings_of
+from pseudo_labels.arguments import add_batch_argument as add_batch_argument
+from pseudo_labels.arguments import add_common_arguments as add_common_arguments
+from pseudo_labels.arguments import make_parser as make_parser
+from pseudo_labels.arguments import output_root as output_root
+from pseudo_labels.arguments import pick_device as pick_device
+from pseudo_labels.locking import exclusive
+from pseudo_labels.workers import Batched, Outcome, run_batched, run_pool, run_serial
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "val", "test", "train_extra")
-_WHICH_AND_WHERE = (
-    "cityscapes_root",
-    "image_dir",
-    "split",
-    "output_root",
-    "max_images",
-    "num_shards",
-    "shard",
-)
-_HOW = ("overwrite", "skip_bad", "show", "num_workers", "device", "cache_gb")
-_RUN_CONTROL = frozenset((*_WHICH_AND_WHERE, *_HOW))
-"""Arguments that choose where, which and how fast, not what is written into a file."""
+FAILURES = "failures.json"
 
 
 @dataclass(frozen=True)
@@ -87,68 +80,6 @@ class Summary:
     skipped: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that all Stage-1 steps share."""
-    data = parser.add_argument_group("data")
-    data.add_argument("--cityscapes_root", type=Path, help="folder that holds leftImg8bit/")
-    data.add_argument("--image_dir", type=Path, help="plain folder of images instead (needs --output_root)")
-    data.add_argument("--split", choices=[*SPLITS, "all"], default="train", help="split of leftImg8bit/")
-    data.add_argument("--output_root", type=Path, help="where folders are written (else: --cityscapes_root)")
-    data.add_argument("--max_images", type=int, help="use only the first N images")
-    run = parser.add_argument_group("run")
-    run.add_argument("--num_shards", type=int, default=1, help="split the images into N parts ...")
-    run.add_argument("--shard", type=int, default=0, help="... and do this part (0 to N-1)")
-    run.add_argument("--overwrite", action="store_true", help="redo files that exist")
-    run.add_argument("--skip_bad", action="store_true", help="log unreadable images and go on")
-    run.add_argument("--show", type=int, default=0, metavar="N", help="write a contact sheet of N images")
-    run.add_argument("--num_workers", type=int, default=0, help="worker processes (0: none)")
-    run.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (auto: cuda if there is one)")
-
-
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the common arguments whose help shows defaults."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add_common_arguments(parser)
-    return parser
-
-
-def pick_device(args: argparse.Namespace) -> torch.device:
-    """Return the device of `--device`.
-
-    Raises:
-        UserError: unknown name, or CUDA asked for where there is none.
-    """
-    if args.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(args.device)
-    except RuntimeError:
-        raise UserError(f"--device {args.device}: unknown device; use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {args.device}: this machine has no CUDA device; use --device cpu")
-    return device
-
-
-def output_root(args: argparse.Namespace) -> Path:
-    """Return the folder under which steps write: `--output_root`, else `--cityscapes_root`.
-
-    Raises:
-        UserError: neither is given (a plain image folder must not fill up with label files).
-    """
-    root = args.output_root or args.cityscapes_root
-    if root is None:
-        raise UserError("--output_root: missing; it is needed with --image_dir")
-    return Path(root)
-
-
-def image_folder(args: argparse.Namespace) -> Path:
-    """Return the folder that holds the images (for provenance)."""
-    return Path(args.image_dir) if args.image_dir else Path(args.cityscapes_root) / "leftImg8bit"
 
 
 def list_frames(args: argparse.Namespace) -> list[Frame]:
@@ -239,7 +170,7 @@ def read_npy(path: Path, ndim: int | None = None) -> np.ndarray:
 
 def run_stage(
     frames: Sequence[Frame],
-    process: Callable[[Frame], Any],
+    process: Callable[[Frame], Any] | Batched[Frame],
     outputs: Sequence[Folder],
     args: argparse.Namespace,
     *,
@@ -255,11 +186,12 @@ def run_stage(
 
     Frames whose outputs exist and are readable are skipped unless `--overwrite`. `provenance.json` is written
     into each output folder before the first frame, so that even an interrupted run is accounted for; what an
-    earlier run recorded there about ground truth stays while its files stay.
+    earlier run recorded there about ground truth stays while its files stay. Shards may run at the same time.
 
     Args:
+        process: a function of a frame, or `Batched` for a network; its files are handled in threads.
         inputs: folders read, for provenance; the images' folder is always added.
-        workers: processes (default `--num_workers`); `process` must then be picklable.
+        workers: processes (default `--num_workers`); a function must then be picklable.
         newer_than: a file that the outputs depend on (centroids); outputs older than it are redone.
         show: returns (caption, [(H, W, 3) uint8, ...]) of a frame, for `--show N`.
 
@@ -271,20 +203,21 @@ def run_stage(
     todo = [f for f in frames if args.overwrite or not all(_is_done(o, f, oldest) for o in outputs)]
     summary = Summary(skipped=len(frames) - len(todo))
     for folder in outputs:
-        _account(folder, args, script, (image_folder(args), *inputs), weights, uses_ground_truth, summary)
-    workers = args.num_workers if workers is None else workers
-    results = _serial(todo, process) if workers < 1 or len(todo) < 2 else _pool(todo, process, workers)
+        with exclusive(folder.directory / PROVENANCE):
+            _account(folder, args, script, (image_folder(args), *inputs), weights, uses_ground_truth, summary)
+    results = _run(todo, process, args.num_workers if workers is None else workers)
     for frame, error in tqdm(results, total=len(todo), desc=script, unit="img", disable=not todo):
         if error is None:
             summary.done += 1
         elif args.skip_bad:
             log.warning("skipped %s: %s", frame.stem, error)
-            summary.failures[str(frame.relative / frame.stem)] = str(error)
+            summary.failures[_name(frame)] = str(error)
         else:
             raise error
-    _write_failures(outputs, args, summary)
-    if args.show and show is not None:
-        good = [frame for frame in frames if all(folder.exists(frame) for folder in outputs)]
+    for folder in outputs:
+        _write_failures(folder, frames, summary)
+    if args.show and show is not None and is_complete(args, outputs):
+        good = [frame for frame in all_frames(args) if all(folder.exists(frame) for folder in outputs)]
         write_contact_sheet(outputs[0].directory / "contact_sheet.png", [show(f) for f in good[: args.show]])
     summary.seconds = time.monotonic() - started
     log.info(
@@ -293,14 +226,42 @@ def run_stage(
     return summary
 
 
+def _run(
+    todo: Sequence[Frame], process: Callable[[Frame], Any] | Batched[Frame], workers: int
+) -> Iterator[Outcome[Frame]]:
+    if isinstance(process, Batched):
+        return run_batched(todo, process, workers)
+    return run_serial(todo, process) if workers < 1 or len(todo) < 2 else run_pool(todo, process, workers)
+
+
 def _is_done(folder: Folder, frame: Frame, oldest: int) -> bool:
     return folder.exists(frame) and folder.path(frame).stat().st_mtime_ns >= oldest
 
 
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments that decide what is written into the files, as JSON holds them."""
-    chosen = {key: value for key, value in vars(args).items() if key not in _RUN_CONTROL}
-    return json.loads(json.dumps(chosen, default=str))
+def _name(frame: Frame) -> str:
+    return str(frame.relative / frame.stem)
+
+
+def all_frames(args: argparse.Namespace) -> list[Frame]:
+    """Return the frames of all shards."""
+    everything = copy.copy(args)
+    everything.num_shards, everything.shard = 1, 0
+    return list_frames(everything)
+
+
+def is_complete(args: argparse.Namespace, outputs: Sequence[Folder]) -> bool:
+    """Return whether all shards are through, so that what sums up all files may be written.
+
+    A frame counts once it has its files, or has failed. The shard that finishes last sees this; several that
+    finish together all do, and then write the same.
+    """
+    if args.num_shards == 1:
+        return True
+    failed = set(_read_failures(outputs[0].directory / FAILURES))
+    return all(
+        _name(frame) in failed or all(folder.exists(frame) for folder in outputs)
+        for frame in all_frames(args)
+    )
 
 
 def _account(
@@ -314,14 +275,14 @@ def _account(
 ) -> None:
     earlier = read_provenance(folder.directory)
     if earlier is not None and summary.skipped:
-        refuse_other_settings(folder.directory, earlier, args, script)
+        refuse_other_settings(folder.directory, earlier, args, script, ignore=("batch_size",))
     fact = uses_ground_truth
     if summary.skipped or (earlier is not None and not args.overwrite):
         fact = any_ground_truth([fact, None if earlier is None else earlier.get("uses_ground_truth")])
     write_provenance(
         folder.directory,
         script=script,
-        arguments=vars(args),
+        arguments={key: value for key, value in vars(args).items() if key not in SCHEDULING},
         inputs=inputs,
         weights=weights,
         uses_ground_truth=fact,
@@ -329,10 +290,13 @@ def _account(
 
 
 def refuse_other_settings(
-    folder: Path, earlier: dict[str, Any], args: argparse.Namespace, script: str
+    folder: Path, earlier: dict[str, Any], args: argparse.Namespace, script: str, ignore: Sequence[str] = ()
 ) -> None:
-    """Raise a `UserError` if files in `folder` were made by another script or with other settings."""
-    then, now = earlier.get("arguments", {}), settings_of(args)
+    """Raise a `UserError` if files in `folder` were made by another script or with other settings.
+
+    ignore: further arguments that do not matter (the batch size of a network that only predicts).
+    """
+    then, now = earlier.get("arguments", {}), settings_of(args, ignore)
     if earlier.get("script") != script:
         raise UserError(f"{folder}: written by {earlier.get('script')}; use another --output_root")
     changed = [key for key in now if key in then and then[key] != now[key]]
@@ -341,66 +305,21 @@ def refuse_other_settings(
         raise UserError(f"{folder}: holds files made with {was}; repeat that, or add --overwrite")
 
 
-def _serial(
-    frames: Sequence[Frame], process: Callable[[Frame], Any]
-) -> Iterator[tuple[Frame, UserError | None]]:
-    for frame in frames:
-        try:
-            process(frame)
-        except UserError as error:
-            yield frame, error
-        else:
-            yield frame, None
+def _read_failures(path: Path) -> dict[str, str]:
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
-_process: Callable[[Frame], Any] | None = None
-
-
-def _start_worker(process: Callable[[Frame], Any]) -> None:
-    global _process
-    torch.set_num_threads(1)
-    _process = process
-
-
-def _work(frame: Frame) -> UserError | None:
-    assert _process is not None
-    try:
-        _process(frame)
-    except UserError as error:
-        return error
-    return None
-
-
-def _pool(
-    frames: Sequence[Frame], process: Callable[[Frame], Any], workers: int
-) -> Iterator[tuple[Frame, UserError | None]]:
-    # A fork server starts clean processes: a plain fork would copy the thread pools of torch and OpenCV.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cups.structures", "cv2"])
-    with ProcessPoolExecutor(workers, context, _start_worker, (process,)) as pool:
-        todo = iter(frames)
-        running: dict[Future[UserError | None], Frame] = {}
-        try:
-            while True:
-                while len(running) < 2 * workers and (frame := next(todo, None)) is not None:
-                    running[pool.submit(_work, frame)] = frame
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool:
-            raise UserError("--num_workers: a worker process died, likely out of memory; use fewer") from None
-        finally:
-            for future in running:
-                future.cancel()
-
-
-def _write_failures(outputs: Sequence[Folder], args: argparse.Namespace, summary: Summary) -> None:
-    name = "failures.json" if args.num_shards == 1 else f"failures_{args.shard}.json"
-    text = json.dumps(summary.failures, indent=2) + "\n"
-    for folder in outputs:
-        path = folder.directory / name
-        if summary.failures:
+def _write_failures(folder: Folder, frames: Sequence[Frame], summary: Summary) -> None:
+    """Bring `failures.json` up to date for `frames`; what it says of other shards' frames stays."""
+    path = folder.directory / FAILURES
+    if not summary.failures and not path.is_file():
+        return
+    with exclusive(path):
+        mine = {_name(frame) for frame in frames}
+        others = {name: error for name, error in _read_failures(path).items() if name not in mine}
+        failures = dict(sorted({**others, **summary.failures}.items()))
+        if failures:
+            text = json.dumps(failures, indent=2) + "\n"
             atomic_write(path, lambda temporary: temporary.write_text(text))
         else:
             path.unlink(missing_ok=True)

@@ -1,0 +1,170 @@
+"""Patch features of a frozen network on disk: writing them for all frames, reading them back."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cups.backbones import build_backbone, normalize
+from cups.errors import UserError
+from cups.ops.png import read_image
+from cups.ops.resize import resize_image
+from cups.provenance import known_weights
+from pseudo_labels.arguments import add_batch_argument, make_parser, output_root, pick_device
+from pseudo_labels.pictures import fit
+from pseudo_labels.stage import Folder, Frame, list_frames, read_npy, run_stage, write_npy
+from pseudo_labels.workers import Batched
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def feature_folder(root: Path, backbone: str) -> Folder:
+    """Return the folder that holds the features of a backbone, one (Hp, Wp, D) float16 array per frame."""
+    return Folder(root, f"features_{backbone}", ".npy")
+
+
+def read_features(folder: Folder, frame: Frame) -> np.ndarray:
+    """Read the features of a frame: (Hp, Wp, D) float32.
+
+    Raises:
+        UserError: missing or unreadable file, or not a non-empty float array of three dimensions.
+    """
+    features = read_npy(folder.path(frame), ndim=3)
+    if not features.size or not np.issubdtype(features.dtype, np.floating):
+        raise UserError(
+            f"{folder.path(frame)}: {features.dtype} array of shape {features.shape}, expected float "
+            "(rows, columns, channels); extract the features again"
+        )
+    return features.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Extraction:
+    """A network and how images are brought to it; its methods are the parts of a `Batched` step.
+
+    Args:
+        height: image height for the network (0: as it is); both sides are rounded to whole patches.
+        precision: number format inside the network.
+        flip: average with the mirrored image's features.
+    """
+
+    backbone: nn.Module
+    output: Folder
+    device: torch.device
+    height: int = 0
+    precision: torch.dtype = torch.float32
+    flip: bool = False
+
+    def load(self, frame: Frame) -> tuple[Tensor, None]:
+        """Return the normalised image (3, H, W) of the network's size."""
+        pixels = normalize(read_image(frame.image))
+        height, width = pixels.shape[-2:]
+        patch = int(self.backbone.patch_size)  # type: ignore[arg-type]
+        scale = (self.height or height) / height
+        size = tuple(max(1, round(side * scale / patch)) * patch for side in (height, width))
+        return resize_image(pixels, (size[0], size[1]), antialias=scale < 1)[0], None
+
+    @torch.inference_mode()
+    def compute(self, images: Tensor, _: Sequence[Any] = ()) -> list[np.ndarray]:
+        """(B, 3, H, W) -> B arrays (H/p, W/p, D) float16.
+
+        Raises:
+            UserError: values beyond float16.
+        """
+        images = images.to(self.device, non_blocking=True)
+        lower = self.precision != torch.float32
+        with torch.autocast(self.device.type, self.precision) if lower else nullcontext():
+            features = self.backbone(images).float()
+            if self.flip:
+                features = (features + self.backbone(images.flip(3)).float().flip(3)) / 2
+        features = features.permute(0, 2, 3, 1).half()
+        if not torch.isfinite(features).all():
+            raise UserError("--precision: features beyond the range of numbers; use --precision fp32 or bf16")
+        return list(features.cpu().numpy())
+
+    def save(self, frame: Frame, features: np.ndarray) -> None:
+        """Write the features of one frame."""
+        write_npy(self.output.path(frame), features)
+
+    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
+        """Return caption and pictures (image, first three principal components) of one frame."""
+        image = read_image(frame.image)
+        return frame.stem, [image, fit(principal_picture(read_features(self.output, frame)), image)]
+
+
+def principal_picture(features: np.ndarray) -> np.ndarray:
+    """Show the three strongest principal components as colours: (h, w, D) -> (h, w, 3) uint8."""
+    flat = torch.from_numpy(features).flatten(0, 1).double()
+    flat = flat - flat.mean(dim=0)
+    _, vectors = torch.linalg.eigh(flat.T @ flat)
+    scores = (flat @ vectors[:, -3:].flip(1)).numpy()
+    low, high = np.percentile(scores, (1, 99), axis=0)
+    colors = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1) * 255
+    return colors.round().astype(np.uint8).reshape(*features.shape[:2], 3)
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the number format of `--precision`; auto: bf16 (or fp16) on a GPU, fp32 elsewhere."""
+    if name != "auto":
+        return PRECISIONS[name]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def parse_arguments(
+    argv: Sequence[str] | None, description: str, backbones: Sequence[str], default: str
+) -> argparse.Namespace:
+    """Parse the command line of an extraction script."""
+    parser = make_parser(description)
+    add_batch_argument(parser, batch_size=8)
+    model = parser.add_argument_group("model")
+    model.add_argument("--backbone", choices=backbones, default=default, help="network")
+    model.add_argument(
+        "--backbone_checkpoint",
+        type=Path,
+        help="its weights (default: where download_checkpoints.sh puts it)",
+    )
+    model.add_argument(
+        "--height", type=int, help="image height for the network, 0: native (default: 644, texton native)"
+    )
+    model.add_argument("--flip", action="store_true", help="average with the features of the mirrored image")
+    model.add_argument(
+        "--precision",
+        choices=["auto", *PRECISIONS],
+        default="auto",
+        help="of the network (auto: bf16 or fp16 on a GPU, fp32 on a CPU)",
+    )
+    args = parser.parse_args(argv)
+    if args.batch_size < 1 or (args.height is not None and args.height < 0):
+        parser.error("--batch_size must be at least 1, --height at least 0")
+    if args.height is None:
+        args.height = 0 if args.backbone == "texton" else 644
+    return args
+
+
+def extract(args: argparse.Namespace, script: str) -> None:
+    """Write the features of all frames."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    frames, device = list_frames(args), pick_device(args)
+    backbone = build_backbone(args.backbone, args.backbone_checkpoint).to(device)
+    extraction = Extraction(
+        backbone,
+        feature_folder(output_root(args), args.backbone),
+        device,
+        args.height,
+        pick_precision(args.precision, device),
+        args.flip,
+    )
+    step = Batched(extraction.load, extraction.compute, extraction.save, args.batch_size)
+    weights = [] if args.backbone == "texton" else [known_weights(args.backbone)]
+    run_stage(frames, step, [extraction.output], args, script=script, weights=weights, show=extraction.show)

@@ -1,0 +1,166 @@
+"""Running a step over its frames: one by one, in worker processes, or in batches through a network."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from cups.errors import UserError
+
+Item = TypeVar("Item")
+Outcome = tuple[Item, UserError | None]
+"""An item that was worked on, and what was wrong with it."""
+
+
+@dataclass(frozen=True)
+class Batched(Generic[Item]):
+    """A step with a network in its middle: files are read and written in threads while it runs.
+
+    Args:
+        load: item -> (tensor, anything that `compute` needs besides); in a thread.
+        compute: (B, ...) of tensors of one shape, and the B others -> B outputs; in the main thread.
+        save: (item, output) -> None; in a thread.
+        batch_size: largest B; consecutive items of one shape share a batch.
+    """
+
+    load: Callable[[Item], tuple[Tensor, Any]]
+    compute: Callable[[Tensor, Sequence[Any]], Sequence[Any]]
+    save: Callable[[Item, Any], None]
+    batch_size: int = 1
+
+
+def run_serial(items: Sequence[Item], process: Callable[[Item], Any]) -> Iterator[Outcome[Item]]:
+    """Yield each item after `process(item)`, with the `UserError` that it raised."""
+    for item in items:
+        try:
+            process(item)
+        except UserError as error:
+            yield item, error
+        else:
+            yield item, None
+
+
+_process: Callable[[Any], Any] | None = None
+
+
+def _start_worker(process: Callable[[Any], Any]) -> None:
+    global _process
+    torch.set_num_threads(1)
+    _process = process
+
+
+def _work(item: Any) -> UserError | None:
+    assert _process is not None
+    try:
+        _process(item)
+    except UserError as error:
+        return error
+    return None
+
+
+def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int) -> Iterator[Outcome[Item]]:
+    """Yield items as `workers` processes finish them, with the `UserError` that each raised.
+
+    Raises:
+        UserError: a worker died.
+    """
+    # A fork server starts clean processes: a plain fork would copy the thread pools of torch and OpenCV.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cups.structures", "cv2"])
+    with ProcessPoolExecutor(workers, context, _start_worker, (process,)) as pool:
+        todo = iter(items)
+        running: dict[Future[UserError | None], Item] = {}
+        try:
+            while True:
+                while len(running) < 2 * workers and (item := next(todo, None)) is not None:
+                    running[pool.submit(_work, item)] = item
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BrokenProcessPool:
+            raise UserError("--num_workers: a worker process died, likely out of memory; use fewer") from None
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def run_batched(items: Sequence[Item], step: Batched[Item], threads: int) -> Iterator[Outcome[Item]]:
+    """Yield items as they are written, with the `UserError` that each raised."""
+    saving: deque[tuple[Item, Future[None]]] = deque()
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        try:
+            for batch, bad in _batches(items, step, pool):
+                yield from bad
+                yield from _compute(batch, step, pool, saving)
+                while saving and (saving[0][1].done() or len(saving) > 2 * step.batch_size):
+                    yield _outcome(*saving.popleft())
+            while saving:
+                yield _outcome(*saving.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+Loaded = list[tuple[Item, Tensor, Any]]
+
+
+def _batches(
+    items: Sequence[Item], step: Batched[Item], pool: ThreadPoolExecutor
+) -> Iterator[tuple[Loaded[Item], list[Outcome[Item]]]]:
+    """Yield batches of loaded items of one shape, each with the items that could not be loaded till then."""
+    loading: deque[tuple[Item, Future[tuple[Tensor, Any]]]] = deque()
+    batch: Loaded[Item] = []
+    bad: list[Outcome[Item]] = []
+    todo = iter(items)
+    while True:
+        # One batch is read ahead while another is computed.
+        while len(loading) < 2 * step.batch_size and (item := next(todo, None)) is not None:
+            loading.append((item, pool.submit(step.load, item)))
+        if not loading:
+            break
+        item, future = loading.popleft()
+        try:
+            tensor, other = future.result()
+        except UserError as error:
+            bad.append((item, error))
+            continue
+        if batch and (len(batch) == step.batch_size or batch[0][1].shape != tensor.shape):
+            yield batch, bad
+            batch, bad = [], []
+        batch.append((item, tensor, other))
+    yield batch, bad
+
+
+def _compute(
+    batch: Loaded[Item],
+    step: Batched[Item],
+    pool: ThreadPoolExecutor,
+    saving: deque[tuple[Item, Future[None]]],
+) -> Iterator[Outcome[Item]]:
+    if not batch:
+        return
+    items, tensors, others = zip(*batch, strict=True)
+    try:
+        outputs = step.compute(torch.stack(tensors), others)
+    except UserError as error:
+        yield from ((item, error) for item in items)
+        return
+    saving.extend(
+        (item, pool.submit(step.save, item, output)) for item, output in zip(items, outputs, strict=True)
+    )
+
+
+def _outcome(item: Item, future: Future[None]) -> Outcome[Item]:
+    try:
+        future.result()
+    except UserError as error:
+        return item, error
+    return item, None
