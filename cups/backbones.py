@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from cups.errors import UserError
 from cups.texton import IMAGENET_MEAN, IMAGENET_STD, Texton
+from cups.weights import how_to_get, weight_files
 from refs.cause.models.dinov2 import PATCH, dinov2_vit
 
 
@@ -37,14 +39,79 @@ class DinoV2(nn.Module):
         return tokens.transpose(1, 2).unflatten(2, (height // PATCH, width // PATCH))
 
 
-def _dinov2(architecture: str) -> Callable[[Path | None], nn.Module]:
+DINOV3 = {"vits16": "vit_small_patch16_dinov3", "vitb16": "vit_base_patch16_dinov3"}
+"""Architecture -> name of the model in timm."""
+
+
+class DinoV3(nn.Module):
+    """DINOv3 patch tokens as a map (Siméoni et al., 2025).
+
+    `network` is timm's model with its parameter names; files in the official naming are translated on loading
+    (`official_to_timm`). The query and value biases, which the published models have at zero, are kept, so
+    that a fine-tuned checkpoint with other values gives its own features.
+    """
+
+    local = False
+    patch_size = 16
+    network: Any
+
+    def __init__(self, architecture: str, checkpoint: Path | None) -> None:
+        import timm  # seconds, which the other backbones need not wait for
+
+        super().__init__()
+        self.network = timm.create_model(DINOV3[architecture], pretrained=False, num_classes=0, qkv_bias=True)
+        self.embed_dim: int = self.network.embed_dim
+        if checkpoint is not None:
+            load_strict(self.network, checkpoint, translate=self._named_as_here)
+        self.requires_grad_(False).eval()
+
+    def _named_as_here(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        state = official_to_timm(state) if "storage_tokens" in state else state
+        # timm's own files leave the zero biases out.
+        zeros = torch.zeros(self.embed_dim)
+        names = (name for name in self.network.state_dict() if name.endswith((".q_bias", ".v_bias")))
+        return {**dict.fromkeys(names, zeros), **state}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W), sides multiples of 16 -> (B, embed_dim, H/16, W/16)."""
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"image sides must be multiples of {self.patch_size}, not {height} x {width}")
+        tokens = self.network.forward_features(images)[:, self.network.num_prefix_tokens :]
+        grid = (height // self.patch_size, width // self.patch_size)
+        return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+def official_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of an official DINOv3 state dict as timm names them.
+
+    The key bias is dropped: the official model masks it, and attention does not change with it. The rotary
+    periods follow from the architecture; the mask token serves training alone.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.endswith("attn.qkv.bias"):
+            query, _, value = tensor.chunk(3)
+            renamed[name.replace("qkv.bias", "q_bias")] = query
+            renamed[name.replace("qkv.bias", "v_bias")] = value
+        elif name not in ("mask_token", "rope_embed.periods") and not name.endswith("qkv.bias_mask"):
+            name = name.replace("storage_tokens", "reg_token")
+            renamed[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = tensor
+    return renamed
+
+
+Builder = Callable[[Path | None], nn.Module]
+
+
+def _dino(name: str, network: type[DinoV2] | type[DinoV3]) -> Builder:
     def build(checkpoint: Path | None) -> nn.Module:
-        if checkpoint is None:
+        path = checkpoint or weight_files(name)[0].path
+        if checkpoint is None and not path.is_file():
             raise UserError(
-                f"--backbone dinov2_{architecture}: needs its published weights, dinov2_{architecture}"
-                "_pretrain.pth (refs/weights.yaml says where from); give the file with --backbone_checkpoint"
+                f"{path}: no such file, the weights of --backbone {name}; get it ({how_to_get(name)}) "
+                "or give --backbone_checkpoint"
             )
-        return DinoV2(architecture, checkpoint)
+        return network(name.partition("_")[2], path)
 
     return build
 
@@ -55,20 +122,10 @@ def _texton(checkpoint: Path | None) -> nn.Module:
     return Texton().eval()
 
 
-def _not_yet(name: str) -> Callable[[Path | None], nn.Module]:
-    def build(checkpoint: Path | None) -> nn.Module:
-        raise UserError(f"--backbone {name}: not available yet; use texton or dinov2_vitb14")
-
-    return build
-
-
-REGISTRY: Mapping[str, Callable[[Path | None], nn.Module]] = {
+REGISTRY: Mapping[str, Builder] = {
     "texton": _texton,
-    "dinov2_vits14": _dinov2("vits14"),
-    "dinov2_vitb14": _dinov2("vitb14"),
-    "dinov2_vitl14": _dinov2("vitl14"),
-    "dinov3_vits16": _not_yet("dinov3_vits16"),
-    "dinov3_vitb16": _not_yet("dinov3_vitb16"),
+    **{name: _dino(name, DinoV2) for name in ("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14")},
+    **{name: _dino(name, DinoV3) for name in ("dinov3_vits16", "dinov3_vitb16")},
 }
 NAMES = tuple(REGISTRY)
 
@@ -77,6 +134,8 @@ def build_backbone(name: str, checkpoint: Path | str | None = None) -> nn.Module
     """Return a frozen backbone with `.patch_size`, `.embed_dim` and `.local`.
 
     Its forward takes normalised images (B, 3, H, W) (see `normalize`) and returns (B, embed_dim, H/p, W/p).
+    Without `checkpoint` the weights are read from where `refs/weights.yaml` places them; nothing is
+    downloaded.
     `.local` says that features depend on the neighbourhood alone (no attention over the window).
 
     Raises:
@@ -119,14 +178,19 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def load_strict(module: nn.Module, path: Path) -> None:
-    """Load a state dict whose names and shapes must all fit.
+def load_strict(
+    module: nn.Module,
+    path: Path,
+    translate: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
+    """Load a state dict whose names (after `translate`) and shapes must all fit.
 
     Raises:
         UserError: any missing, unexpected or differently shaped entry.
     """
+    tensors = load_tensors(path)
     try:
-        module.load_state_dict(load_tensors(path), strict=True)
+        module.load_state_dict(tensors if translate is None else translate(tensors), strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: weights of another model ({detail}); check --backbone") from None

@@ -10,14 +10,13 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cups.errors import UserError
 from cups.ops.png import atomic_write
+from cups.weights import weight_table
 
 FILE_NAME = "provenance.json"
 SCHEMA = 1
@@ -146,6 +145,5 @@ def known_weights(name: str) -> dict[str, Any]:
 
     An entry that is not listed has `uses_ground_truth` None.
     """
-    table = yaml.safe_load((resources.files("refs") / "weights.yaml").read_text())
-    entry = table.get(name, {"uses_ground_truth": None, "supervised_by": "unknown"})
+    entry = weight_table().get(name, {"uses_ground_truth": None, "supervised_by": "unknown"})
     return {"name": name, **entry}
