@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+
+class Parsed(Exception):
+    """Raised in place of a script's work once its arguments are understood."""
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Sequence[str]], None]:
+    """Return a function that fails unless a module's own command line understands the arguments."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(self: argparse.ArgumentParser, *arguments: Any) -> None:
+        parse(self, *arguments)
+        raise Parsed
+
+    def check(module: str, arguments: Sequence[str]) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            with pytest.raises(Parsed):
+                importlib.import_module(module).main(list(arguments))
+
+    return check

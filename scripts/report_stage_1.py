@@ -1,0 +1,136 @@
+"""Report: the whole Stage 1 on toy streets, step by step, and what each part of it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from report_pictures import label_sheet, picture_link
+from report_text import (
+    fact,
+    header,
+    judge,
+    metrics_table,
+    protocols,
+    published_table,
+    steps_summary,
+    table,
+    verdict_list,
+)
+from steps import Step
+from toy_runs import ToyRuns
+from toy_steps import CAUSE, CLUSTERS, OVERCLUSTERS, ToyStage1, toy_streets
+
+NAME = "stage_1_report"
+VARIANTS = (
+    ("CAUSE, 27 clusters + connected components", "cause_cc"),
+    (f"overclusters, k = {CLUSTERS} + connected components", "overclusters_cc"),
+    ("overclusters + depth edges inside each class", "overclusters_depth_classes"),
+    ("overclusters + objects proposed by depth", "overclusters_depth"),
+)
+"""Printed name and result file of each set of labels."""
+
+COLUMNS = (
+    ("CAUSE + components", "cause_cc"),
+    ("overclusters + components", "overclusters_cc"),
+    ("overclusters + depth", "overclusters_depth"),
+)
+FOLDERS = ("cause_heads", CAUSE, OVERCLUSTERS, "depth_spidepth", "pseudo_instance_depth_guided")
+
+PUBLISHED = (
+    (
+        "overclusters (k = 300) + connected components",
+        "PQ 25.6, PQ things 15.2, PQ stuff 33.1, mIoU 60.7",
+        "19 classes, clusters named with ground truth before evaluation",
+        "project description of the pipeline that this repository rebuilds",
+        "C",
+    ),
+    (
+        "connected components / + depth edges (SPIdepth)",
+        "PQ 23.1 / 26.7, PQ things 14.9 / 19.4, PQ stuff 28.2 / 32.1",
+        "19 classes, clusters named with ground truth, one seed",
+        "public research repository of the same pipeline, no paper",
+        "C",
+    ),
+    (
+        "CUPS, trained network (for scale)",
+        "PQ 27.8, PQ things 17.7, PQ stuff 35.1",
+        "19 classes, 27 pseudo-classes, Hungarian matching, upstream void rule, stereo video",
+        "Hahn et al., CVPR 2025",
+        "A",
+    ),
+)
+
+
+def steps(runs: ToyRuns) -> list[Step]:
+    """Return the experiments."""
+    result = [toy_streets(runs)]
+    for seed in runs.seeds:
+        run = ToyStage1(runs, seed)
+        result += run.semantics()
+        result += [
+            run.instances(CAUSE, "cause_cc", "--no_depth"),
+            run.instances(OVERCLUSTERS, "cc", "--no_depth"),
+            run.instances(OVERCLUSTERS, "depth_classes"),
+            run.instances(OVERCLUSTERS, "depth_guided", "--proposals", "objects"),
+            run.panoptic_scores("cause_cc", CAUSE, 27, "cause_cc"),
+            run.panoptic_scores("overclusters_cc", OVERCLUSTERS, CLUSTERS, "cc"),
+            run.panoptic_scores("overclusters_depth_classes", OVERCLUSTERS, CLUSTERS, "depth_classes"),
+            run.panoptic_scores("overclusters_depth", OVERCLUSTERS, CLUSTERS, "depth_guided"),
+        ]
+    return result
+
+
+def pictures(runs: ToyRuns) -> Mapping[str, np.ndarray]:
+    """Return the sheet of labels of the first seed, if they were made."""
+    sheet = label_sheet(runs, runs.seeds[0], COLUMNS)
+    return {} if sheet is None else {NAME: sheet}
+
+
+def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
+    """Return the report as Markdown."""
+    files = [file for _, file in VARIANTS]
+    question = "What does each step of Stage 1 cost, what is it worth, and did any of them see ground truth?"
+    verdicts = [
+        judge(
+            "depth splitting beats connected components on PQ things",
+            ("depth", runs.values("overclusters_depth", "pq_things")),
+            ("components", runs.values("overclusters_cc", "pq_things")),
+            "PQ things",
+        ),
+    ]
+    provenance = [(f"`{folder}`", fact(runs.uses_ground_truth(folder))) for folder in FOLDERS]
+    return f"""{header("Stage 1 on toy streets", question, runs, NAME)}
+
+## Verdict
+
+{verdict_list(verdicts)}
+
+## Labels
+
+{metrics_table(NAME, runs, VARIANTS)}
+
+Void rule: standard (a predicted void pixel is an error). The same under the rule of the published figures:
+
+{metrics_table(NAME, runs, VARIANTS, void_rule="upstream")}
+
+{protocols(runs, files)}
+
+{picture_link(NAME, "labels of validation frames, seed " + str(runs.seeds[0]), drawn)}
+
+## Ground truth used
+
+{table(NAME, provenance, ("folder", "used ground truth"))}
+
+As each folder's `provenance.json` says, over all seeds and everything upstream.
+
+## Time and memory
+
+{steps_summary(NAME, runs.done(steps(runs)))}
+
+Peak memory is that of a step's largest process.
+
+## Published figures
+
+{published_table(NAME, PUBLISHED)}
+"""

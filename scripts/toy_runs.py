@@ -1,0 +1,99 @@
+"""Where the runs on toy streets that the reports are made of lie, and what their result files say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steps import Step, recorded
+
+from cups.ops.png import atomic_write
+from cups.provenance import read_provenance
+from cups.reporting import Result, StepRecord, machine_line, read_results
+
+
+@dataclass(frozen=True)
+class ToyRuns:
+    """The folder of all runs: `toy_streets/` and `machine.json` for all seeds, `seed_{n}/` for one.
+
+    Attributes:
+        folder: holds everything.
+        seeds: of clustering and training; the data are the same for all.
+        workers: processes of each step.
+    """
+
+    folder: Path
+    seeds: tuple[int, ...] = (0, 1, 2)
+    workers: int = 2
+
+    @property
+    def data(self) -> Path:
+        """The toy data set."""
+        return self.folder / "toy_streets"
+
+    @property
+    def records(self) -> Path:
+        """Time and memory of the steps that are done."""
+        return self.folder / "steps"
+
+    def root(self, seed: int) -> Path:
+        """Labels, heads and networks of a seed."""
+        return self.folder / f"seed_{seed}"
+
+    def stem(self, seed: int, name: str) -> Path:
+        """Path of a result file, without its suffix."""
+        return self.root(seed) / "results" / name
+
+    def results(self, name: str) -> dict[int, list[Result]]:
+        """Return the results of an evaluation by seed; seeds that were not run are missing."""
+        files = {seed: Path(f"{self.stem(seed, name)}.json") for seed in self.seeds}
+        return {seed: read_results(file) for seed, file in files.items() if file.is_file()}
+
+    def values(self, name: str, metric: str, void_rule: str = "standard") -> dict[int, float]:
+        """Return a metric (share, 0-1) of an evaluation by seed, of the seeds that have it."""
+        return {
+            seed: result.metrics[metric]
+            for seed, results in self.results(name).items()
+            for result in results
+            if result.void_rule == void_rule and metric in result.metrics
+        }
+
+    def content(self, name: str) -> dict[int, Any]:
+        """Return the JSON of another result file by seed; seeds that were not run are missing."""
+        files = {seed: Path(f"{self.stem(seed, name)}.json") for seed in self.seeds}
+        return {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
+
+    def done(self, steps: Iterable[Step]) -> list[StepRecord]:
+        """Return the records of those steps that are done."""
+        records = (recorded(step, self.records) for step in steps)
+        return [record for record in records if record is not None]
+
+    def uses_ground_truth(self, folder: str) -> dict[int, bool | None]:
+        """Return what `provenance.json` of a folder says, by seed; seeds without the folder are missing."""
+        found = {seed: read_provenance(self.root(seed) / folder) for seed in self.seeds}
+        return {seed: entry.get("uses_ground_truth") for seed, entry in found.items() if entry is not None}
+
+    def code_versions(self) -> list[str]:
+        """Return the versions of the code that made the result files, each once."""
+        files = sorted(file for seed in self.seeds for file in (self.root(seed) / "results").glob("*.json"))
+        contents = (json.loads(file.read_text()) for file in files)
+        found = (
+            result.get("code_version", "")
+            for content in contents
+            if isinstance(content, dict)
+            for result in content.get("results", ())
+        )
+        return sorted(set(filter(None, found)))
+
+    def note_machine(self) -> None:
+        """Keep with the runs which machine made them."""
+        content = json.dumps({"machine": machine_line()}, indent=2) + "\n"
+        atomic_write(self.folder / "machine.json", lambda temporary: temporary.write_text(content))
+
+    def machine(self) -> str:
+        """Return the machine of the runs as noted."""
+        path = self.folder / "machine.json"
+        return json.loads(path.read_text())["machine"] if path.is_file() else "not noted"

@@ -1,0 +1,97 @@
+"""The experiments behind the reports, as steps: Stage 1 on toy streets, in all its variants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from steps import SMALL_HEADS, Step
+from toy_runs import ToyRuns
+
+DATA_SEED = 1
+CLUSTERS = 120
+CAUSE = "pseudo_semantic_cause27"
+OVERCLUSTERS = f"pseudo_semantic_raw_k{CLUSTERS}"
+MIN_AREA = ("--min_area", "60")
+"""Smallest instance on frames of 192x384: 60 pixels there are 1700 of a Cityscapes frame."""
+
+
+def toy_streets(runs: ToyRuns) -> Step:
+    """Return the step that renders the data: a city that the demo's settings were not developed on."""
+    arguments = ("--output", str(runs.data), "--seed", str(DATA_SEED))
+    return Step("toy streets", "cups.data.toy_streets", arguments)
+
+
+@dataclass(frozen=True)
+class ToyStage1:
+    """Steps of one seed; each method returns one step, except where it says more."""
+
+    runs: ToyRuns
+    seed: int
+
+    def step(self, name: str, script: str, split: str, *arguments: str | Path) -> Step:
+        """Return a step of `pseudo_labels/` that writes into the folder of this seed."""
+        places = ("--cityscapes_root", self.runs.data, "--output_root", self.root, "--split", split)
+        workers = ("--num_workers", self.runs.workers)
+        return Step(
+            f"seed {self.seed}: {name}",
+            f"pseudo_labels/{script}.py",
+            tuple(map(str, (*places, *workers, *arguments))),
+        )
+
+    @property
+    def root(self) -> Path:
+        """Where this seed's labels and networks are."""
+        return self.runs.root(self.seed)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Flags of backbone and CAUSE heads."""
+        folder = str(self.root / "cause_heads")
+        return ("--backbone", "texton", "--checkpoint_dir", folder, "--seed", str(self.seed))
+
+    def cause_heads(self) -> Step:
+        """Train codebook, decoder and probe without labels."""
+        return self.step("CAUSE heads", "train_cause", "train", *self.heads, *SMALL_HEADS)
+
+    def cause_semantics(self) -> Step:
+        """Write the 27 clusters of CAUSE and its codes."""
+        return self.step("CAUSE semantics", "generate_semantic_pseudolabels_cause", "all", *self.heads)
+
+    def overclusters(self) -> Step:
+        """Cluster features with their surroundings, region by region, as the demo does."""
+        flags = ("--k", str(CLUSTERS), "--raw", "--features", "context", "--regions")
+        return self.step("overclusters", "generate_overclustered_semantics", "all", *self.heads, *flags)
+
+    def disparity_depth(self) -> Step:
+        """Write depth from rendered stereo disparity."""
+        flags = ("--source", "disparity")
+        return self.step("depth from disparity", "generate_depth_spidepth", "all", *flags)
+
+    def thing_split(self, semantics: str) -> Step:
+        """Decide without labels which pseudo-classes are things."""
+        name = f"things and stuff of {semantics}"
+        return self.step(name, "classify_stuff_things", "train", "--semantic_subdir", semantics)
+
+    def instances(self, semantics: str, method: str, *flags: str) -> Step:
+        """Split the things of `semantics` into `pseudo_instance_{method}`."""
+        where = ("--semantic_subdir", semantics, "--method_name", method)
+        script = "generate_depth_guided_instances"
+        return self.step(f"instances {method}", script, "all", *where, *MIN_AREA, *flags)
+
+    def panoptic_scores(self, name: str, semantics: str, classes: int, method: str) -> Step:
+        """Score semantics with instances on the validation split into the result file `name`."""
+        where = ("--semantic_subdir", semantics, "--instance_subdir", f"pseudo_instance_{method}")
+        flags = ("--num_semantic_classes", str(classes), "--results", self.runs.stem(self.seed, name))
+        return self.step(f"scores {name}", "evaluation/evaluate_pseudolabels", "val", *where, *flags)
+
+    def semantics(self) -> list[Step]:
+        """Return the steps up to both kinds of semantics, with depth and thing/stuff splits."""
+        return [
+            self.cause_heads(),
+            self.cause_semantics(),
+            self.overclusters(),
+            self.disparity_depth(),
+            self.thing_split(CAUSE),
+            self.thing_split(OVERCLUSTERS),
+        ]

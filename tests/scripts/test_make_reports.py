@@ -1,0 +1,160 @@
+"""Reports: experiments that exist, numbers only from result files, steps that are not run twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import make_reports
+import numpy as np
+import pytest
+import report_stage_1
+from make_reports import REPORTS, Report, main, write_report
+from report_pictures import label_classes, label_sheet, write_jpeg
+from steps import Step, record_path
+from toy_runs import ToyRuns
+
+from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
+from cups.data.toy_streets import write_dataset
+from cups.errors import UserError
+from cups.ops.png import write_png
+from cups.provenance import write_provenance
+from cups.reporting import Result, write_results
+from cups.taxonomy import VOID, class_set
+
+by_name = pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.NAME)
+
+
+@by_name
+def test_steps__are_commands_that_parse(
+    parses: Callable[[str, Sequence[str]], None], tmp_path: Path, report: Report
+) -> None:
+    for step in report.steps(ToyRuns(tmp_path, (0,))):
+        parses(step.script.removesuffix(".py").replace("/", "."), step.arguments)
+
+
+def test_steps__one_record_each(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path)
+    steps = list(dict.fromkeys(step for report in REPORTS for step in report.steps(runs)))
+    assert len({record_path(step, runs.records) for step in steps}) == len(steps)
+
+
+@by_name
+def test_render__without_runs_no_number_is_made_up(tmp_path: Path, report: Report) -> None:
+    runs = ToyRuns(tmp_path / "runs")
+    assert dict(report.pictures(runs)) == {}
+    ours = report.render(runs, ()).split("## Published")[0]
+    assert "**Not run**" in ours and "not run" in ours
+    assert not re.search(r"\d\.\d|±|\*\*Holds|\*\*Does not hold", ours.split("## Verdict")[1])
+
+
+@by_name
+def test_render__published_figures_stand_apart_with_source_and_protocol(
+    tmp_path: Path, report: Report
+) -> None:
+    published = report.render(ToyRuns(tmp_path), ()).split("## Published figures")[1]
+    assert "| source | confidence |" in re.sub(r" +", " ", published)
+    rows = [line for line in published.splitlines() if line.startswith("|")][2:]
+    assert rows and all(re.fullmatch(r"[ABC]", row.split("|")[-2].strip()) for row in rows)
+
+
+@by_name
+def test_write_report__is_named_after_the_report(tmp_path: Path, report: Report) -> None:
+    path = write_report(report, ToyRuns(tmp_path / "runs"), tmp_path / "reports")
+    assert path == tmp_path / "reports" / f"{report.NAME}.md"
+    assert path.read_text().startswith("# ")
+
+
+def _write_scores(runs: ToyRuns, name: str, pq_things: Mapping[int, float]) -> None:
+    for seed, value in pq_things.items():
+        results = [
+            Result(name, {"pq_things": value}, "protocol", rule, code_version="1.2.3 abc")
+            for rule in ("standard", "upstream")
+        ]
+        write_results(runs.stem(seed, name), results)
+
+
+@pytest.mark.parametrize(("depth", "head"), [(0.3, "**Holds**"), (0.1, "**Does not hold**")])
+def test_stage_1__verdict_follows_the_numbers(tmp_path: Path, depth: float, head: str) -> None:
+    runs = ToyRuns(tmp_path, (0, 1))
+    _write_scores(runs, "overclusters_cc", {0: 0.2, 1: 0.2})
+    _write_scores(runs, "overclusters_depth", {0: depth, 1: depth})
+    text = report_stage_1.render(runs, ())
+    assert f"{head}: depth splitting beats connected components" in text
+    assert f"depth {100 * depth:.1f} ± 0.0, components 20.0 ± 0.0" in text
+    assert "- code: 1.2.3 abc\n" in text
+
+
+def test_stage_1__tells_what_used_ground_truth(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path, (0, 1))
+    write_provenance(runs.root(0) / "cause_heads", script="x", arguments={})
+    write_provenance(runs.root(1) / "cause_heads", script="x", arguments={}, uses_ground_truth=True)
+    assert re.search(r"`cause_heads` +\| +yes \|", report_stage_1.render(runs, ()))
+
+
+class _Counting:
+    """A report with one step, which leaves a trace of each run."""
+
+    NAME = "counting"
+
+    def __init__(self, counter: Path) -> None:
+        self.counter = counter
+
+    def steps(self, runs: ToyRuns) -> list[Step]:
+        code = f"open({str(self.counter)!r}, 'a').write('x')"
+        return [Step("count", "timeit", ("-n", "1", "-r", "1", code))]
+
+    def pictures(self, runs: ToyRuns) -> dict[str, np.ndarray]:
+        return {self.NAME: np.zeros((4, 4, 3), np.uint8)}
+
+    def render(self, runs: ToyRuns, drawn: Sequence[str]) -> str:
+        return f"# {runs.machine()} {drawn}"
+
+
+def test_main__runs_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = tmp_path / "counter"
+    monkeypatch.setattr(make_reports, "REPORTS", (_Counting(counter),))
+    flags = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "reports")]
+    for _ in range(2):
+        assert main(flags) == 0
+    assert counter.read_text() == "x"
+    assert main([*flags, "--render_only"]) == 0
+    assert counter.read_text() == "x"
+    text = (tmp_path / "reports" / "counting.md").read_text()
+    assert "cores" in text and "('counting',)" in text
+    assert (tmp_path / "reports" / "figures" / "counting.jpg").is_file()
+
+
+def test_main__render_only_needs_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="leave out --render_only"):
+        main(["--runs", str(tmp_path / "none"), "--render_only"])
+
+
+def test_write_jpeg__stays_under_the_limit(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    write_jpeg(tmp_path / "a.jpg", noise, 25_000)
+    assert (tmp_path / "a.jpg").stat().st_size <= 25_000
+    with pytest.raises(ValueError, match="draw fewer tiles"):
+        write_jpeg(tmp_path / "b.jpg", noise, 1000)
+    assert not (tmp_path / "b.jpg").exists()
+
+
+def test_label_sheet__colours_are_those_of_the_matched_classes(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path, (0,))
+    write_dataset(runs.data, train_frames=2, val_frames=1, height=96, width=192, workers=1, progress=False)
+    assert label_sheet(runs, 0, [("perfect", "perfect")]) is None
+
+    # Labels that are the ground truth under other ids (class c is cluster 18 - c), matched back.
+    frame = list_ground_truth_frames(runs.data, "val")[0]
+    target = read_panoptic_target(frame.label_ids, frame.instance_ids, class_set(19))
+    clusters = np.where(target[..., 0] == VOID, VOID, 18 - target[..., 0].astype(int)).astype(np.uint8)
+    folder = runs.root(0) / "pseudo_semantic_x" / "val" / frame.image.parent.name
+    write_png(folder / f"{frame.stem}.png", clusters)
+    config = {"split": "val", "semantic_subdir": "pseudo_semantic_x", "num_semantic_classes": "19"}
+    result = Result("perfect", {}, "protocol", assignment=list(range(18, -1, -1)), config=config)
+    write_results(runs.stem(0, "perfect"), [result])
+
+    assert np.array_equal(label_classes(runs.root(0), result, frame)[..., 0], target[..., 0])
+    sheet = label_sheet(runs, 0, [("perfect", "perfect"), ("missing", "missing")])
+    assert sheet is not None and 3 * 300 < sheet.shape[1] < 4 * 300  # image, perfect, ground truth
