@@ -18,8 +18,9 @@ from cups.errors import UserError
 from cups.ops.png import read_image
 from cups.ops.resize import resize_ids, resize_image
 from cups.sampling import Draw
+from pseudo_labels.features import read_features
 from pseudo_labels.labels import check_aspect, read_depth, read_semantic, void_value
-from pseudo_labels.stage import Folder, Frame, read_npy
+from pseudo_labels.stage import Folder, Frame
 
 STATISTICS_FRAMES = 100
 GUIDE_CHANNELS = 16
@@ -72,7 +73,7 @@ class RefineFolders:
         labels[labels == void_value(num_classes)] = -1
         log_depth = torch.from_numpy(np.log(depth))
         return RefineInput(
-            torch.from_numpy(read_npy(self.features.path(frame), ndim=3)).permute(2, 0, 1).float(),
+            torch.from_numpy(read_features(self.features, frame)).permute(2, 0, 1),
             resize_ids(log_depth - log_depth.median(), size)[None],
             resize_image(image, size, antialias=True),
             resize_ids(labels, size),
@@ -181,7 +182,7 @@ def feature_statistics(frames: Sequence[Frame], features: Folder) -> FeatureStat
     total: np.ndarray | None = None
     square, count = np.zeros((0, 0)), 0
     for frame in tqdm(frames[:: -(-len(frames) // STATISTICS_FRAMES)], desc="feature statistics", unit="img"):
-        tokens = read_npy(features.path(frame), ndim=3).astype(np.float64)
+        tokens = read_features(features, frame).astype(np.float64)
         tokens = tokens.reshape(-1, tokens.shape[2])
         if total is None:
             total, square = np.zeros(tokens.shape[1]), np.zeros((tokens.shape[1],) * 2)

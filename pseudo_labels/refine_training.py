@@ -18,7 +18,12 @@ from cups.errors import UserError
 from pseudo_labels.classify_stuff_things import count_classes
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.labels import DEPTH_FOLDER
-from pseudo_labels.losses.pairwise_smoothness import local_agreement, pairwise_guide, pairwise_smoothness
+from pseudo_labels.losses.pairwise_smoothness import (
+    DILATIONS,
+    local_agreement,
+    pairwise_guide,
+    pairwise_smoothness,
+)
 from pseudo_labels.refine_inputs import RefineFolders, RefinementFrames, feature_statistics
 from pseudo_labels.refine_net import CSCMRefineNet, one_hot
 from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root
@@ -95,7 +100,9 @@ class RefineFit(Fit):
         logits = logits.float()
         cross_entropy = F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")
         weighted = (confidence * cross_entropy).sum() / (labels >= 0).sum().clamp_min(1)
-        smooth = pairwise_smoothness(logits.softmax(dim=1), guide)
+        # One distance per step: all of them would cost more than the network, and the mean is the same.
+        dilation = DILATIONS[int(torch.randint(len(DILATIONS), ()))]
+        smooth = pairwise_smoothness(logits.softmax(dim=1), guide, (dilation,))
         return {"cross_entropy": weighted, "smoothness": self.args.smoothness_weight * smooth}
 
     @torch.no_grad()

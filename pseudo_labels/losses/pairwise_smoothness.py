@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -43,9 +43,11 @@ def pairwise_guide(image: Tensor, log_depth: Tensor, features: Tensor) -> Tensor
     return torch.cat(parts, dim=1)
 
 
-def _pairs(height: int, width: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+def _pairs(
+    height: int, width: int, dilations: Sequence[int] = DILATIONS
+) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
     """Yield (rows, columns) of the first and the second pixels of the neighbour pairs, per offset."""
-    for dilation in DILATIONS:
+    for dilation in dilations:
         for down, right in DIRECTIONS:
             rows, columns = down * dilation, right * dilation
             if rows >= height or abs(columns) >= width:
@@ -84,7 +86,7 @@ def local_agreement(labels: Tensor, guide: Tensor) -> Tensor:
     return equal / total * known
 
 
-def pairwise_smoothness(probabilities: Tensor, guide: Tensor) -> Tensor:
+def pairwise_smoothness(probabilities: Tensor, guide: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
     """Return the mean over neighbour pairs of affinity * P(their labels differ), times two: scalar.
 
     The Potts energy of a gated CRF (Obukhov et al., "Gated CRF Loss for Weakly Supervised Semantic Image
@@ -93,9 +95,10 @@ def pairwise_smoothness(probabilities: Tensor, guide: Tensor) -> Tensor:
     Args:
         probabilities: (B, K, H, W), sum 1 over classes.
         guide: (B, G, H, W), see `pairwise_guide`.
+        dilations: distances in pixels, along rows and columns, at which neighbours are taken.
     """
     total, pairs = probabilities.new_zeros(()), 0
-    for first, second in _pairs(*probabilities.shape[2:]):
+    for first, second in _pairs(*probabilities.shape[2:], dilations):
         equal = (probabilities[(..., *first)] * probabilities[(..., *second)]).sum(dim=1)
         weight = _affinity(guide, first, second)
         total = total + (weight * (1 - equal)).sum()
