@@ -15,7 +15,16 @@ from cups.errors import UserError
 SPLITS = ("train", "val", "test", "train_extra")
 _WHICH_AND_WHERE = ("cityscapes_root", "image_dir", "split", "output_root", "max_images")
 _HOW = ("overwrite", "skip_bad", "show", "num_workers", "device", "cache_gb")
-SCHEDULING = frozenset({"num_shards", "shard"})
+SCHEDULING = frozenset(
+    {
+        "num_shards",
+        "shard",
+        "run_id",
+        "executor",
+        "executor_folder",
+        *(f"slurm_{name}" for name in ("partition", "account", "time", "gpus", "cpus", "mem")),
+    }
+)
 """Arguments that say on which machine a frame is worked on: no trace of them is left in the outputs."""
 _RUN_CONTROL = frozenset((*_WHICH_AND_WHERE, *_HOW)) | SCHEDULING
 """Arguments that choose where, which and how fast, not what is written into a file."""
@@ -30,8 +39,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--output_root", type=Path, help="where folders are written (else: --cityscapes_root)")
     data.add_argument("--max_images", type=int, help="use only the first N images")
     run = parser.add_argument_group("run")
-    run.add_argument("--num_shards", type=int, default=1, help="split the images into N parts ...")
-    run.add_argument("--shard", type=int, default=0, help="... and do this part (0 to N-1)")
     run.add_argument("--overwrite", action="store_true", help="redo files that exist")
     run.add_argument("--skip_bad", action="store_true", help="log unreadable images and go on")
     run.add_argument("--show", type=int, default=0, metavar="N", help="write a contact sheet of N images")
@@ -43,20 +50,60 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--seed", type=int, default=0, help="seed of everything random")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (auto: cuda if there is one)")
+    _add_executor_arguments(parser)
+
+
+def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("shards")
+    group.add_argument("--num_shards", type=int, default=1, help="split the images into N parts")
+    group.add_argument("--shard", type=int, default=0, help="without --executor: do this part (0 to N-1)")
+    group.add_argument(
+        "--executor",
+        choices=("none", "local", "slurm"),
+        default="none",
+        help="run all parts: as processes of this machine, or as jobs of a SLURM cluster",
+    )
+    group.add_argument(
+        "--executor_folder", type=Path, help="jobs and logs (default: submitit/ under the output root)"
+    )
+    group.add_argument("--run_id", help=argparse.SUPPRESS)
+    group.add_argument("--slurm_partition", help="partition of the jobs (default: the cluster's)")
+    group.add_argument("--slurm_account", help="account of the jobs (default: the user's)")
+    group.add_argument("--slurm_time", type=int, default=240, help="minutes per job; then it is queued again")
+    group.add_argument("--slurm_gpus", type=int, default=0, help="GPUs per job")
+    group.add_argument("--slurm_cpus", type=int, default=4, help="processor cores per job")
+    group.add_argument("--slurm_mem", type=int, default=32, help="GB of memory per job")
+
+
+class Submission(UserError):
+    """Raised by a parser that read `--executor`; `executor.run_script` then starts the shards.
+
+    So every flag of a step is checked before anything is submitted, and steps need not know of executors.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        super().__init__(f"--executor {arguments.executor}: this step runs as one process; leave it out")
+        self.arguments = arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        parsed = super().parse_args(args, namespace)
+        if parsed.executor != "none":
+            raise Submission(parsed)
+        return parsed
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the common arguments whose help shows defaults."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = _Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add_common_arguments(parser)
     return parser
 
 
 def add_batch_argument(parser: argparse.ArgumentParser, batch_size: int) -> None:
     """Add `--batch_size`, for steps that run a network (`workers.Batched`)."""
-    parser.set_defaults(num_workers=4)
+    parser.set_defaults(num_workers=4, slurm_gpus=1)
     parser.add_argument(
         "--batch_size", type=int, default=batch_size, help="images of one size that the network takes at once"
     )
@@ -67,6 +114,11 @@ def settings_of(args: argparse.Namespace, ignore: Sequence[str] = ()) -> dict[st
     skipped = _RUN_CONTROL | set(ignore)
     chosen = {key: value for key, value in vars(args).items() if key not in skipped}
     return json.loads(json.dumps(chosen, default=str))
+
+
+def recorded(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments that `provenance.json` keeps: the same from one process and from many."""
+    return {key: value for key, value in vars(args).items() if key not in SCHEDULING}
 
 
 def pick_device(args: argparse.Namespace) -> torch.device:

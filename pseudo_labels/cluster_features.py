@@ -18,6 +18,7 @@ from cups.ops.png import atomic_write, read_image
 from cups.ops.regions import Regions, mean_shift_regions
 from pseudo_labels.cause_heads import load_cause
 from pseudo_labels.generate_semantic_pseudolabels_cause import CODES_FOLDER
+from pseudo_labels.locking import made_once
 from pseudo_labels.stage import Folder, Frame, output_root, pick_device, read_npy
 
 FEATURES = ("codes", "backbone", "context")
@@ -68,7 +69,7 @@ def vector_source(args: argparse.Namespace, frames: Sequence[Frame], directory: 
         tokens = sample_vectors(frames, read_features, args.tokens_per_image, args.seed, "textons")
         return fit_kmeans(shuffled_batches(tokens, args.epochs, args.seed), TEXTONS, args.seed)
 
-    textons = load_or_fit(directory / "textons.npz", fit, {"seed": args.seed}, args.overwrite)
+    textons = load_or_fit(directory / "textons.npz", fit, {"seed": args.seed}, args)
     return Source(lambda frame: with_context(read_features(frame), textons), [], model.weights)
 
 
@@ -135,22 +136,21 @@ def shuffled_batches(samples: Sequence[np.ndarray], epochs: int, seed: int) -> I
 
 
 def load_or_fit(
-    path: Path, fit: Callable[[], np.ndarray], settings: dict[str, Any], overwrite: bool
+    path: Path, fit: Callable[[], np.ndarray], settings: dict[str, Any], args: argparse.Namespace
 ) -> np.ndarray:
-    """Load centroids made with the same settings, or fit and save them.
+    """Load centroids made with the same settings, or fit and save them; of several shards one does.
 
     Raises:
         UserError: the file was made with other settings.
     """
-    if path.is_file() and not overwrite:
-        with np.load(path, allow_pickle=False) as stored:
-            found = {key: stored[key].item() for key in settings if key in stored}
-            centroids = stored["centroids"]
-        if found != settings:
-            raise UserError(
-                f"{path}: made with {found}, not {settings}; add --overwrite, or remove the folder"
-            )
-        return centroids
-    centroids = fit()
-    atomic_write(path, lambda temporary: np.savez(temporary, centroids=centroids, **settings))
+    with made_once(path, args.run_id, keep=not args.overwrite) as needed:
+        if needed:
+            centroids = fit()
+            atomic_write(path, lambda temporary: np.savez(temporary, centroids=centroids, **settings))
+            return centroids
+    with np.load(path, allow_pickle=False) as stored:
+        found = {key: stored[key].item() for key in settings if key in stored}
+        centroids = stored["centroids"]
+    if found != settings:
+        raise UserError(f"{path}: made with {found}, not {settings}; add --overwrite, or remove the folder")
     return centroids

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cups.errors import UserError, run_main
+from cups.errors import UserError
 from cups.layout import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.components import majority_classes, unify_semantics
 from cups.ops.png import atomic_write, read_ids, read_image, write_png
 from cups.provenance import code_version
+from pseudo_labels.executor import run_script
 from pseudo_labels.labels import (
     DEFAULT_METHOD,
     INSTANCE_PREFIX,
@@ -30,7 +31,7 @@ from pseudo_labels.labels import (
     read_pair,
     void_value,
 )
-from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root, run_stage
+from pseudo_labels.stage import Folder, Frame, is_complete, list_frames, make_parser, output_root, run_stage
 
 SCRIPT = "convert_to_cups_format"
 STATISTICS_FILE = "pseudo_classes_split_1.pt"
@@ -200,10 +201,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs = (semantics.directory, instances.directory)
     outputs = (semantic_output, instance_output)
     run_stage(frames, process, outputs, args, script=SCRIPT, inputs=inputs, show=process.show)
-    write_statistics(target / STATISTICS_FILE, statistics_on_disk(target, num_classes, args.num_workers))
-    write_format(target, args, num_classes)
+    if is_complete(args, outputs):
+        write_statistics(target / STATISTICS_FILE, statistics_on_disk(target, num_classes, args.num_workers))
+        write_format(target, args, num_classes)
     return 0
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cups.errors import run_main
+from pseudo_labels.executor import run_script
 from pseudo_labels.features import extract, parse_arguments
 
 SCRIPT = "extract_dinov3_features"
@@ -18,4 +18,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

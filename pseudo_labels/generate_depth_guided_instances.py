@@ -14,11 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cups.errors import UserError, run_main
+from cups.errors import UserError
 from cups.ops.components import relabel_by_area, split_components
 from cups.ops.depth_edges import REFERENCE_HEIGHT, depth_edges
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
 from cups.ops.png import read_ids, read_image, write_png
+from pseudo_labels.executor import run_script
 from pseudo_labels.labels import (
     DEFAULT_METHOD,
     DEPTH_FOLDER,
@@ -222,4 +223,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.errors import UserError, run_main
+from cups.errors import UserError
 from cups.ops.png import read_ids, read_image
+from pseudo_labels.executor import run_script
 from pseudo_labels.labels import DEPTH_FOLDER
 from pseudo_labels.stage import (
     Folder,
@@ -170,4 +171,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

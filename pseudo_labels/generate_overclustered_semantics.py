@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from cups.errors import UserError, run_main
+from cups.errors import UserError
 from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids, smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.resize import nearest_indices
@@ -30,7 +30,9 @@ from pseudo_labels.cluster_features import (
     vector_source,
 )
 from pseudo_labels.dense_crf import dense_crf
+from pseudo_labels.executor import run_script
 from pseudo_labels.generate_semantic_pseudolabels_cause import SEMANTIC_FOLDER
+from pseudo_labels.locking import made_once
 from pseudo_labels.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.pictures import label_pictures
 from pseudo_labels.stage import (
@@ -39,7 +41,9 @@ from pseudo_labels.stage import (
     list_frames,
     make_parser,
     output_root,
+    read_npy,
     run_stage,
+    write_npy,
 )
 
 log = logging.getLogger(__name__)
@@ -116,7 +120,7 @@ def centroids_for(args: argparse.Namespace, path: Path, read: Reader, frames: Se
         return fit_kmeans(shuffled_batches(samples, args.epochs, args.seed), args.k, args.seed)
 
     names = ("k", "seed", "features", "regions", "fit_split", "epochs", "tokens_per_image")
-    return load_or_fit(path, fit, {name: getattr(args, name) for name in names}, args.overwrite)
+    return load_or_fit(path, fit, {name: getattr(args, name) for name in names}, args)
 
 
 def cluster_map(read: Reader, centroids: np.ndarray, regions: bool, crf: bool) -> Reader:
@@ -173,6 +177,23 @@ def label_table(
     if args.raw or args.merge_to is not None:
         groups = np.arange(args.k) if args.raw else merge_centroids(centroids, args.merge_to)
         return groups.astype(np.uint8 if groups.max() < VOID else np.uint16)
+    path = output_folder(args).directory / f"label_table_{args.mapping}.npy"
+    with made_once(path, args.run_id, keep=False) as needed:
+        if needed:
+            table = mapping_table(args, frames, read, centroids, labels_of)
+            write_npy(path, table)
+            return table
+    return read_npy(path, ndim=1)
+
+
+def mapping_table(
+    args: argparse.Namespace,
+    frames: Sequence[Frame],
+    read: Reader,
+    centroids: np.ndarray,
+    labels_of: Reader,
+) -> np.ndarray:
+    """Return the trainId that `--mapping` gives each cluster: (K,) uint8."""
     if args.mapping == "cause":
         return cause_table(frames, read, centroids, Folder(output_root(args), SEMANTIC_FOLDER, ".png"))
     if args.cityscapes_root is None:
@@ -220,4 +241,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from cups.errors import UserError, run_main
+from cups.errors import UserError
 from cups.ops.components import unify_semantics
 from cups.ops.png import atomic_write, read_image, write_png
 from cups.taxonomy import class_set
+from pseudo_labels.executor import run_script
 from pseudo_labels.labels import (
     DEFAULT_METHOD,
     INSTANCE_PREFIX,
@@ -24,7 +25,16 @@ from pseudo_labels.labels import (
     thing_classes,
     void_value,
 )
-from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root, run_stage
+from pseudo_labels.stage import (
+    Folder,
+    Frame,
+    all_frames,
+    is_complete,
+    list_frames,
+    make_parser,
+    output_root,
+    run_stage,
+)
 
 SCRIPT = "generate_panoptic_pseudolabels"
 PANOPTIC_PREFIX = "pseudo_panoptic_"
@@ -208,12 +218,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     process = Merge(semantics, instances, output, things, num_classes)
     inputs = (semantics.directory, instances.directory)
     run_stage(frames, process, [output], args, script=SCRIPT, inputs=inputs, show=process.show)
-    # The JSON covers the frames of all shards that are there.
-    everything = list_frames(argparse.Namespace(**{**vars(args), "shard": 0, "num_shards": 1}))
+    everything = all_frames(args) if is_complete(args, [output]) else []
     for split in sorted({split_of(frame) for frame in everything}):
         write_json(output, [f for f in everything if split_of(f) == split], split, things, num_classes)
     return 0
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

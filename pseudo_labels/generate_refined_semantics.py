@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cups.errors import UserError, run_main
+from cups.errors import UserError
 from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
+from pseudo_labels.executor import run_script
 from pseudo_labels.labels import SPLIT_FILE, find_things, void_value, write_split
 from pseudo_labels.pictures import label_pictures
 from pseudo_labels.refine_inputs import RefineFolders, RefineInput
@@ -155,4 +156,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

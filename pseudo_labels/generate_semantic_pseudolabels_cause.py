@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cups.errors import run_main
 from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
 from pseudo_labels.cause_heads import CauseModel, add_model_arguments, checkpoint_folder, load_cause
 from pseudo_labels.dense_crf import dense_crf
+from pseudo_labels.executor import run_script
 from pseudo_labels.pictures import label_pictures
 from pseudo_labels.stage import (
     Folder,
@@ -96,4 +96,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cups.errors import run_main
 from cups.ops.png import read_ids, read_image, write_png
 from cups.taxonomy import class27_to_train_id
+from pseudo_labels.executor import run_script
 from pseudo_labels.labels import read_semantic
 from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root, run_stage
 
@@ -61,4 +61,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -20,7 +20,7 @@ from cups.layout import IMAGE_SUFFIX, IMAGE_SUFFIXES
 from cups.ops.png import atomic_write, is_complete_png, write_png
 from cups.provenance import FILE_NAME as PROVENANCE
 from cups.provenance import any_ground_truth, read_provenance, write_provenance
-from pseudo_labels.arguments import SCHEDULING, SPLITS, image_folder, settings_of
+from pseudo_labels.arguments import SPLITS, image_folder, recorded, settings_of
 from pseudo_labels.arguments import add_batch_argument as add_batch_argument
 from pseudo_labels.arguments import add_common_arguments as add_common_arguments
 from pseudo_labels.arguments import make_parser as make_parser
@@ -277,12 +277,14 @@ def _account(
     if earlier is not None and summary.skipped:
         refuse_other_settings(folder.directory, earlier, args, script, ignore=("batch_size",))
     fact = uses_ground_truth
-    if summary.skipped or (earlier is not None and not args.overwrite):
+    # One shard alone overwrites its part; the others' files keep what was recorded of them.
+    overwrites_all = args.overwrite and (args.num_shards == 1 or args.run_id is not None)
+    if summary.skipped or (earlier is not None and not overwrites_all):
         fact = any_ground_truth([fact, None if earlier is None else earlier.get("uses_ground_truth")])
     write_provenance(
         folder.directory,
         script=script,
-        arguments={key: value for key, value in vars(args).items() if key not in SCHEDULING},
+        arguments=recorded(args),
         inputs=inputs,
         weights=weights,
         uses_ground_truth=fact,
