@@ -21,9 +21,10 @@ instances, CUPS format. Every step resumes, so a killed run is simply started ag
                           clusters named by CAUSE's classes
   --refine                train RefineNet on the semantics and go on with the refined ones
   --dinosaur              instances by DINOSAUR slot attention on DINOv3 features instead of by depth
+  --depth NAME            spidepth, or disparity: from the stereo disparity/ of Cityscapes (spidepth)
   --train                 train the CAUSE heads and the depth network first, without labels, instead of
                           loading published checkpoints (with --k50: their clusters have no names)
-  --flags SCRIPT "..."    flags for one script only, e.g. --flags generate_depth_spidepth "--source disparity"
+  --flags SCRIPT "..."    flags for one script only, e.g. --flags train_cause "--batch_size 32"
   --dry_run               print the commands, run nothing
   -h, --help              this text
 
@@ -34,7 +35,7 @@ TEXT
 
 fail() { echo "run_stage1.sh: $1" >&2; exit 2; }
 
-root=${CITYSCAPES_ROOT:-} output= split=train backbone=dinov2_vitb14 num_workers=2
+root=${CITYSCAPES_ROOT:-} output= split=train backbone=dinov2_vitb14 num_workers=2 depth=spidepth
 k50=false refine=false dinosaur=false train=false dry_run=false
 declare -A only=()
 further=() shards=()
@@ -49,6 +50,7 @@ while [[ $# -gt 0 ]]; do
     --backbone) value "$@"; backbone=$2; shift 2 ;;
     --num_workers) value "$@"; num_workers=$2; shift 2 ;;
     --executor | --num_shards) value "$@"; shards+=("$1" "$2"); shift 2 ;;
+    --depth) value "$@"; depth=$2; shift 2 ;;
     --k50) k50=true; shift ;;
     --refine) refine=true; shift ;;
     --dinosaur) dinosaur=true; shift ;;
@@ -95,17 +97,15 @@ if $k50; then
 fi
 
 step extract_dinov2_features --split "$split" --backbone "$backbone"
-if $train; then
-  step train_cause --split train --backbone "$backbone"
-  step train_spidepth --split train
-fi
+if $train; then step train_cause --split train --backbone "$backbone"; fi
 step generate_semantic_pseudolabels_cause --split "$split" --backbone "$backbone"
 if $k50; then
   step generate_overclustered_semantics --split "$split" --backbone "$backbone" --k 50 --raw
 else
   step generate_overclustered_semantics --split "$split" --backbone "$backbone" --k 300
 fi
-step generate_depth_spidepth --split "$split"
+if $train && [[ $depth == spidepth ]]; then step train_spidepth --split train; fi
+step generate_depth_spidepth --split "$split" --source "$depth"
 if $k50; then step classify_stuff_things --split train --semantic_subdir "$semantics"; fi
 if $refine; then
   step train_refine_net --split train --semantic_subdir "$semantics" --features_subdir "features_$backbone"

@@ -44,7 +44,7 @@ def recorded(step: Step, folder: Path) -> StepRecord | None:
     """
     path = record_path(step, folder)
     record = read_step(path) if path.is_file() else None
-    if record is None or record.command[-len(step.arguments) :] != step.arguments:
+    if record is None or record.command[len(record.command) - len(step.arguments) :] != step.arguments:
         return None
     return record
 

@@ -1,0 +1,140 @@
+"""run_stage1.sh: every command it prints is one that its script understands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from cups.data.toy_streets import write_dataset
+from cups.provenance import read_provenance
+
+Parses = Callable[[str, Sequence[str]], None]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*flags: str | Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the script; return what it printed."""
+    clean = {key: value for key, value in os.environ.items() if key != "CITYSCAPES_ROOT"}
+    command = ["bash", str(ROOT / "scripts" / "run_stage1.sh"), *map(str, flags)]
+    result = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=False)
+    assert result.returncode == expect, result.stdout + result.stderr
+    return result
+
+
+def printed(*flags: str | Path) -> dict[str, list[str]]:
+    """Return {script: arguments} of a dry run, in order."""
+    output = run("--cityscapes_root", "/data/cityscapes", *flags, "--dry_run").stdout
+    commands = [shlex.split(line[2:]) for line in output.splitlines() if line.startswith("+ ")]
+    return {Path(script).stem: arguments for _, script, *arguments in commands}
+
+
+VARIANTS = {
+    "default": (),
+    "k50": ("--k50",),
+    "refine": ("--refine",),
+}
+
+
+@pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS)
+def test_run_stage1__each_printed_command_parses(parses: Parses, flags: tuple[str, ...]) -> None:
+    further = ("--executor", "local", "--num_shards", "2", "--max_images", "8", "--device", "cpu")
+    commands = printed(*flags, *further)
+    for script, arguments in commands.items():
+        assert (ROOT / "pseudo_labels" / f"{script}.py").is_file()
+        parses(f"pseudo_labels.{script}", arguments)
+
+
+def test_run_stage1__the_six_steps() -> None:
+    commands = printed()
+    assert list(commands) == [
+        "extract_dinov2_features",
+        "generate_semantic_pseudolabels_cause",
+        "generate_overclustered_semantics",
+        "generate_depth_spidepth",
+        "generate_depth_guided_instances",
+        "convert_to_cups_format",
+    ]
+    assert "--trainid_input" in commands["convert_to_cups_format"]
+
+
+def test_run_stage1__k50_names_no_classes() -> None:
+    commands = printed("--k50")
+    assert "--raw" in commands["generate_overclustered_semantics"]
+    assert "--trainid_input" not in commands["convert_to_cups_format"]
+    assert list(commands).index("classify_stuff_things") < list(commands).index(
+        "generate_depth_guided_instances"
+    )
+
+
+def test_run_stage1__dinosaur_takes_the_place_of_depth_splitting() -> None:
+    commands = printed("--dinosaur")
+    assert "generate_depth_guided_instances" not in commands
+    assert "pseudo_instance_dinosaur" in commands["convert_to_cups_format"]
+
+
+def test_run_stage1__trainings_see_all_images() -> None:
+    commands = printed("--k50", "--train", "--num_shards", "4")
+    assert "--num_shards" in commands["generate_semantic_pseudolabels_cause"]
+    assert "--num_shards" not in commands["train_cause"] + commands["classify_stuff_things"]
+
+
+def test_run_stage1__flags_for_one_script() -> None:
+    commands = printed("--flags", "generate_depth_spidepth.py", "--max_depth 60")
+    with_flag = [script for script, arguments in commands.items() if "--max_depth" in arguments]
+    assert with_flag == ["generate_depth_spidepth"]
+
+
+def test_run_stage1__root_from_the_environment() -> None:
+    result = run("--dry_run", CITYSCAPES_ROOT="/data/city scapes")
+    first = shlex.split(result.stdout.splitlines()[0])
+    assert first[first.index("--cityscapes_root") + 1] == "/data/city scapes"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "--cityscapes_root: missing"),
+        (("--cityscapes_root", "/nowhere"), "/nowhere: holds no leftImg8bit/"),
+        (("--cityscapes_root",), "--cityscapes_root: needs a value"),
+        (("--split", "--k50"), "--split: needs a value"),
+        (("--flags", "train_cause"), "--flags: needs"),
+        (("--cityscapes_root", "/nowhere", "--train", "--dry_run"), "--train:"),
+    ],
+)
+def test_run_stage1__bad_input_is_one_line_and_exit_2(flags: tuple[str, ...], message: str) -> None:
+    result = run(*flags, expect=2)
+    assert result.stderr.startswith(f"run_stage1.sh: {message}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_run_stage1__help() -> None:
+    assert "--dry_run" in run("--help").stdout
+
+
+@pytest.mark.slow
+def test_run_stage1__from_images_to_labels(tmp_path: Path) -> None:
+    """Run everything on four tiny frames, twice: the second run has nothing left to do."""
+    root = write_dataset(
+        tmp_path / "toy", train_frames=4, val_frames=2, height=64, width=128, workers=1, progress=False
+    )
+    heads = "--codebook_steps 2 --head_steps 2 --probe_steps 2 --codebook_size 16 --batch_size 2"
+    sizes = "--reduced_dim 8 --projection_dim 8 --hidden_dim 8"
+    flags = ["--cityscapes_root", root, "--output_root", tmp_path / "out", "--k50", "--train"]
+    flags += ["--backbone", "texton", "--depth", "disparity", "--num_workers", "0"]
+    flags += ["--flags", "train_cause", f"{heads} {sizes}"]
+    flags += ["--flags", "generate_depth_guided_instances", "--min_area 10"]
+    flags += ["--flags", "classify_stuff_things", "--num_things 5"]
+    run(*flags)
+    labels = tmp_path / "out" / "cups_pseudo_labels_k50"
+    written = {path: path.stat().st_mtime_ns for path in labels.glob("*.png")}
+    frames = len(list(root.glob("leftImg8bit/train/*/*.png")))
+    assert len(written) == 2 * frames and len(list(labels.glob("*.pt"))) >= 1
+    assert read_provenance(labels)["uses_ground_truth"] is False
+
+    run(*flags)
+    assert {path: path.stat().st_mtime_ns for path in labels.glob("*.png")} == written
