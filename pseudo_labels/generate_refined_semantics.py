@@ -15,6 +15,7 @@ from torch import Tensor
 from cups.errors import UserError
 from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
+from cups.taxonomy import VOID
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import SPLIT_FILE, find_things, void_value, write_split
 from pseudo_labels.pictures import label_pictures
@@ -99,10 +100,10 @@ class Refine:
 
     def compute(self, images: Tensor, inputs: Sequence[RefineInput]) -> list[np.ndarray]:
         """Return refined labels, one (H, W) uint8 or uint16 per frame."""
-        dtype = np.uint8 if void_value(self.num_classes) == 255 else np.uint16
+        dtype = np.uint8 if void_value(self.num_classes) == VOID else np.uint16
         scores = refined_scores(self.network, inputs, self.flip)
         return [
-            smooth_labels(one, given.label_size).cpu().numpy().astype(dtype)
+            _labels(one, given.label_size).cpu().numpy().astype(dtype)
             for one, given in zip(scores, inputs, strict=True)
         ]
 
@@ -116,6 +117,11 @@ class Refine:
         before, after = (read_ids(folder.path(frame)) for folder in (self.folders.semantics, self.output))
         pictures = label_pictures(image, before, None, self.num_classes)
         return frame.stem, [*pictures, label_pictures(image, after, None, self.num_classes)[1]]
+
+
+def _labels(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """(h, w, K) scores -> (H, W) labels."""
+    return scores.argmax(dim=2) if scores.shape[:2] == size else smooth_labels(scores, size)
 
 
 def carry_split(semantics: Folder, output: Folder, num_classes: int) -> None:

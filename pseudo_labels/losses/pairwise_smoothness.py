@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cups.texton import rgb_to_lab
 
-DILATIONS = (1, 2, 4)
+DILATIONS = (1, 2, 4, 8, 16)
+"""Up to past a feature token (11 pixels of 512 rows): as far off as outlines drawn on that grid may lie."""
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Half of the eight neighbours: each pair of pixels once."""
 
@@ -87,20 +88,21 @@ def local_agreement(labels: Tensor, guide: Tensor) -> Tensor:
 
 
 def pairwise_smoothness(probabilities: Tensor, guide: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
-    """Return the mean over neighbour pairs of affinity * P(their labels differ), times two: scalar.
+    """Return twice the chance that the labels of look-alike neighbours differ, averaged by affinity: scalar.
 
     The Potts energy of a gated CRF (Obukhov et al., "Gated CRF Loss for Weakly Supervised Semantic Image
-    Segmentation", 2019), per pixel: each pair counts for both its pixels.
+    Segmentation", 2019), in which each pair counts for both its pixels; over the sum of affinities, so that
+    textured images, with few look-alike pairs, weigh no less.
 
     Args:
         probabilities: (B, K, H, W), sum 1 over classes.
         guide: (B, G, H, W), see `pairwise_guide`.
         dilations: distances in pixels, along rows and columns, at which neighbours are taken.
     """
-    total, pairs = probabilities.new_zeros(()), 0
-    for first, second in _pairs(*probabilities.shape[2:], dilations):
+    total = weights = probabilities.new_zeros(())
+    height, width = probabilities.shape[2:]
+    for first, second in _pairs(height, width, dilations):
         equal = (probabilities[(..., *first)] * probabilities[(..., *second)]).sum(dim=1)
         weight = _affinity(guide, first, second)
-        total = total + (weight * (1 - equal)).sum()
-        pairs += weight.numel()
-    return 2 * total / max(1, pairs)
+        total, weights = total + (weight * (1 - equal)).sum(), weights + weight.sum()
+    return 2 * total / weights.clamp_min(1e-6)
