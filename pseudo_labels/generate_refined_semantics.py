@@ -20,7 +20,6 @@ from pseudo_labels.executor import run_script
 from pseudo_labels.labels import SPLIT_FILE, find_things, void_value, write_split
 from pseudo_labels.pictures import label_pictures
 from pseudo_labels.refine_inputs import RefineFolders, RefineInput
-from pseudo_labels.refine_net import one_hot
 from pseudo_labels.refine_training import RefineNetwork, load_network
 from pseudo_labels.stage import (
     Folder,
@@ -62,14 +61,11 @@ def refined_scores(network: RefineNetwork, inputs: Sequence[RefineInput], flip: 
     Args:
         flip: average with the prediction for the mirrored frames.
     """
-    correction = network.semantic.correction
-    device = correction.weight.device
-    features, log_depth, image = (
+    device = network.semantic.correction.weight.device
+    views = [
         torch.stack([getattr(one, name) for one in inputs]).to(device)
-        for name in ("features", "log_depth", "image")
-    )
-    labels = torch.stack([one.labels for one in inputs]).to(device)
-    views = [features, log_depth, image, one_hot(labels, correction.out_channels)]
+        for name in ("features", "log_depth", "image", "labels")
+    ]
     scores = network(*views)["semantic"].softmax(dim=1)
     if flip:
         mirrored = network(*(view.flip(-1) for view in views))["semantic"].softmax(dim=1)

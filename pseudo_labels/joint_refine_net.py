@@ -26,14 +26,16 @@ class JointRefineNet(nn.Module):
         self.boundary = nn.Conv2d(channels, 1, 1)
         self.embedding = nn.Conv2d(channels, embedding_dim, 1)
 
-    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor, prior: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, features: Tensor, log_depth: Tensor, image: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         """Return {"semantic": (B, K, H, W), "boundary": (B, 1, H, W), "embedding": (B, E, H, W)}.
 
         The first two are logits; arguments as in `CSCMRefineNet.forward`.
         """
-        maps = self.trunk(features, log_depth, image, prior)
+        maps = self.trunk(features, log_depth, image, labels)
         return {
-            "semantic": self.semantic(maps, prior),
+            "semantic": self.semantic(maps, labels),
             "boundary": self.boundary(maps),
             "embedding": self.embedding(maps),
         }

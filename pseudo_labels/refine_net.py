@@ -10,9 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DILATIONS = (1, 2, 4, 8, 1)
-PRIOR_LOGIT = 4.0
-"""Start of the weight of the input's own class: untrained, the network returns its input."""
+BLOCK_DILATIONS = (1, 2, 4, 8, 1)
+VOTE_DISTANCES = (1, 2, 4, 8, 16)
+"""Of the eight voters around a pixel at each distance; up to past a feature token (11 of 512 rows)."""
+VOTE_CHANNELS = 16
+SELF_BIAS = 4.0
+"""Start of a pixel's own vote: e^4 of e^4 + 40, so that an untrained network returns its input."""
+VOTE_LOGIT = 6.0
+"""Start of the logit of a unanimous vote."""
 
 
 class ChannelNorm(nn.Module):
@@ -86,11 +91,11 @@ class ConvexUpsampling(nn.Module):
 
 
 class RefineTrunk(nn.Module):
-    """Features, depth, image and semantic prior -> maps at the size of the image.
+    """Features, depth, image and labels -> maps at the size of the image.
 
     Args:
         feature_dim: channels D of the features.
-        num_classes: classes K of the prior.
+        num_classes: classes K of the labels.
         channels: width C.
 
     Features are standardised by `feature_mean` and `feature_std`, which `set_statistics` fills.
@@ -107,9 +112,9 @@ class RefineTrunk(nn.Module):
         self.coarse = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.depth = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.GELU())
         self.features = nn.Conv2d(feature_dim, channels, 1)
-        self.prior = nn.Conv2d(num_classes, channels, 1)
+        self.prior = nn.Embedding(num_classes + 1, channels)
         self.fusion = CrossModalFusion(channels, modalities=4)
-        self.blocks = nn.Sequential(*(ResidualBlock(channels, dilation) for dilation in DILATIONS))
+        self.blocks = nn.Sequential(*(ResidualBlock(channels, dilation) for dilation in BLOCK_DILATIONS))
         self.upsampling = ConvexUpsampling(channels)
         self.output = nn.Sequential(
             ChannelNorm(2 * channels), nn.Conv2d(2 * channels, channels, 1), nn.GELU()
@@ -124,10 +129,11 @@ class RefineTrunk(nn.Module):
         """(B, D, h, w) -> (B, D, h, w), zero mean and unit variance over the frames trained on."""
         return (features - self.feature_mean.view(1, -1, 1, 1)) / self.feature_std.view(1, -1, 1, 1)
 
-    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor, prior: Tensor) -> Tensor:
+    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor, labels: Tensor) -> Tensor:
         """Return (B, C, H, W); arguments as in `CSCMRefineNet.forward`."""
         height, width = image.shape[-2:]
         padding = (0, width % 2, 0, height % 2)
+        prior = self.prior(labels + 1).movedim(-1, 1)
         image, log_depth, prior = (_pad(maps, padding) for maps in (image, log_depth, prior))
         fine = self.fine(torch.cat((4 * image - 2, log_depth), dim=1))
         size = (fine.shape[-2] // 2, fine.shape[-1] // 2)
@@ -137,7 +143,7 @@ class RefineTrunk(nn.Module):
             self.coarse(fine),
             self.depth(F.avg_pool2d(log_depth, 2)),
             tokens,
-            self.prior(F.avg_pool2d(prior, 2)),
+            F.avg_pool2d(prior, 2),
         ]
         coarse = self.blocks(self.fusion(modalities))
         out = self.output(torch.cat((self.upsampling(coarse, fine), fine), dim=1))
@@ -148,23 +154,58 @@ def _pad(maps: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
     return F.pad(maps, padding, mode="replicate") if any(padding) else maps
 
 
+class NeighbourVote(nn.Module):
+    """A bilateral filter of labels with a learned kernel: look-alike neighbours vote on a pixel's class.
+
+    Voters weigh by exp(bias - distance^2) in a learned embedding of the maps, the bias by their place. It
+    knows nothing of single classes, so it is learned quickly whatever their number.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.embedding = nn.Conv2d(channels, VOTE_CHANNELS, 1)
+        around = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
+        self.offsets = [(0, 0), *((a * d, b * d) for d in VOTE_DISTANCES for a, b in around)]
+        self.bias = nn.Parameter(torch.tensor([SELF_BIAS] + [0.0] * (len(self.offsets) - 1)))
+
+    def forward(self, maps: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+        """(B, C, H, W), (B, H, W) labels, below 0 = void -> shares of votes (B, K, H, W), sum at most 1."""
+        height, width = labels.shape[1:]
+        reach = max(VOTE_DISTANCES)
+        embedded = self.embedding(maps).float()
+        padded = F.pad(embedded, (reach,) * 4)
+        voters = F.pad(labels, (reach,) * 4, value=-1)
+        scores, votes = [], []
+        for down, right in self.offsets:
+            rows = slice(reach + down, reach + down + height)
+            columns = slice(reach + right, reach + right + width)
+            scores.append(-(embedded - padded[..., rows, columns]).square().sum(dim=1))
+            votes.append(voters[:, rows, columns])
+        vote = torch.stack(votes, dim=1)
+        weights = (torch.stack(scores, dim=1) + self.bias.view(1, -1, 1, 1)).softmax(dim=1) * (vote >= 0)
+        shares = weights.new_zeros((len(labels), num_classes, height, width))
+        return shares.scatter_add(1, vote.clamp_min(0), weights)
+
+
 class SemanticHead(nn.Module):
-    """Class logits: the prior's own class, plus a correction that starts at zero."""
+    """Class logits: the vote of the input's labels, plus a correction that starts at zero."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
+        self.num_classes = num_classes
+        self.vote = NeighbourVote(channels)
+        self.vote_logit = nn.Parameter(torch.tensor(VOTE_LOGIT))
         self.correction = nn.Conv2d(channels, num_classes, 1)
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)  # type: ignore[arg-type]
-        self.prior_logit = nn.Parameter(torch.tensor(PRIOR_LOGIT))
 
-    def forward(self, maps: Tensor, prior: Tensor) -> Tensor:
-        """(B, C, H, W), prior (B, K, H, W) -> logits (B, K, H, W)."""
-        return self.correction(maps) + self.prior_logit * prior
+    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, H, W), labels (B, H, W) -> logits (B, K, H, W)."""
+        return self.correction(maps) + self.vote_logit * self.vote(maps, labels, self.num_classes)
 
 
 class CSCMRefineNet(nn.Module):
-    """Refines a semantic map: residual logits on the map itself.
+    """Refines a semantic map: a vote of look-alike neighbours, and residual logits from all inputs.
 
     Args:
         feature_dim: channels D of the features, any backbone's.
@@ -177,19 +218,15 @@ class CSCMRefineNet(nn.Module):
         self.trunk = RefineTrunk(feature_dim, num_classes, channels)
         self.semantic = SemanticHead(channels, num_classes)
 
-    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor, prior: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, features: Tensor, log_depth: Tensor, image: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         """Return {"semantic": (B, K, H, W) logits}.
 
         Args:
             features: (B, D, h, w), any grid over the same view.
             log_depth: (B, 1, H, W) natural log of depth, median of the frame removed.
             image: (B, 3, H, W) RGB in 0-1.
-            prior: (B, K, H, W) probabilities of the input's classes; one-hot for a label map, 0 at void.
+            labels: (B, H, W) int64 classes to refine, -1 = void or hidden.
         """
-        return {"semantic": self.semantic(self.trunk(features, log_depth, image, prior), prior)}
-
-
-def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """(B, H, W) integer labels, below 0 = void -> (B, K, H, W) float, zeros at void."""
-    hot = labels.new_zeros((len(labels), num_classes, *labels.shape[1:]), dtype=torch.float32)
-    return hot.scatter_(1, labels.clamp_min(0)[:, None], (labels >= 0)[:, None].float())
+        return {"semantic": self.semantic(self.trunk(features, log_depth, image, labels), labels)}

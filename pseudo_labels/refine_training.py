@@ -25,7 +25,7 @@ from pseudo_labels.losses.pairwise_smoothness import (
     pairwise_smoothness,
 )
 from pseudo_labels.refine_inputs import RefineFolders, RefinementFrames, feature_statistics
-from pseudo_labels.refine_net import CSCMRefineNet, one_hot
+from pseudo_labels.refine_net import CSCMRefineNet
 from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root
 from pseudo_labels.training import Fit, add_training_arguments, load_weights, save_weights, train
 
@@ -39,32 +39,30 @@ NETWORKS: Mapping[str, type[RefineNetwork]] = {
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
 MASKED, SWAPPED = 0.3, 0.1
-"""Shares of the prior that training hides, or replaces by labels of another place."""
+"""Shares of the labels that training hides, or replaces by labels of another place."""
 CELLS = (2, 4, 8, 16, 32)
 """Sides in pixels of what is hidden or replaced."""
 
 
-@torch.no_grad()
-def corrupt(prior: Tensor) -> Tensor:
-    """Hide part of a prior (zeros) and replace part by another place's: (B, K, H, W) -> the same shape.
+def corrupt(labels: Tensor) -> Tensor:
+    """Hide part of the labels (-1) and replace part by another place's: (B, H, W) -> (B, H, W) int64.
 
     What a label map shows at a place can then be told from the surroundings and the other inputs only, so the
     network learns to say it from them. Squares of several sides, chosen by torch's global generator.
     """
-    height, width = prior.shape[-2:]
+    height, width = labels.shape[1:]
     cell = CELLS[int(torch.randint(len(CELLS), ()))]
-    grid = (-(-height // cell), -(-width // cell))
-    chance = torch.rand(len(prior), 1, *grid).to(prior.device)
-    chance = chance.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)[..., :height, :width]
+    chance = torch.rand(len(labels), -(-height // cell), -(-width // cell)).to(labels.device)
+    chance = chance.repeat_interleave(cell, dim=1).repeat_interleave(cell, dim=2)[:, :height, :width]
     shift = (int(torch.randint(height, ())), int(torch.randint(width, ())))
-    swapped = torch.where(chance < MASKED + SWAPPED, prior.roll(shift, dims=(2, 3)), prior)
-    return swapped * (chance >= MASKED)
+    swapped = torch.where(chance < MASKED + SWAPPED, labels.roll(shift, dims=(1, 2)), labels)
+    return torch.where(chance < MASKED, -1, swapped)
 
 
 class RefineFit(Fit):
     """Training of a refinement network on its own input, without labels.
 
-    Three parts: the network restores a corrupted prior (masked label modelling), each pixel weighted by how
+    Three parts: the network restores corrupted labels (masked label modelling), each pixel weighted by how
     far its look-alike neighbours carry its label; and neighbours that look alike shall agree. With a share c
     of them carrying a pixel's label, -c log(q) + 2 w (c (1 - q) + (1 - c) q) is least at a chance q of that
     label below a half where c < w / (1 + 2 w): at a smoothness weight w of 2, below two fifths it changes.
@@ -75,7 +73,6 @@ class RefineFit(Fit):
     def __init__(self, args: argparse.Namespace, network: RefineNetwork, basis: Tensor) -> None:
         super().__init__(args)
         self.network = network
-        self.num_classes = network.semantic.correction.out_channels
         self.register_buffer("basis", basis)
 
     def learning_rate_factor(self, step: int) -> float:
@@ -88,9 +85,9 @@ class RefineFit(Fit):
         return self.semantic_losses(batch, self.forward(batch)["semantic"])
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run the network on a corrupted prior."""
-        prior = corrupt(one_hot(batch["labels"], self.num_classes))
-        return self.network(batch["features"], batch["log_depth"], batch["image"], prior)
+        """Run the network on corrupted labels."""
+        labels = corrupt(batch["labels"])
+        return self.network(batch["features"], batch["log_depth"], batch["image"], labels)
 
     def semantic_losses(self, batch: dict[str, Tensor], logits: Tensor) -> dict[str, Tensor]:
         """Return weighted cross-entropy to the batch's labels, and smoothness. logits: (B, K, H, W)."""
