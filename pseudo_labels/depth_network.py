@@ -16,7 +16,6 @@ from cups.errors import UserError
 from cups.ops.png import atomic_write
 from refs.spidepth import SQLDepth
 
-CHECKPOINT_DIR = Path("refs") / "spidepth" / "checkpoints"
 ENCODER, DEPTH, POSE, SETTINGS = "encoder.pth", "depth.pth", "pose.pth", "settings.json"
 FEED_SIZE = ("height", "width")
 NOT_TENSORS = frozenset((*FEED_SIZE, "use_stereo"))

@@ -1,114 +1,57 @@
-"""Stage 1: one depth map per image, from a stereo disparity map or a network."""
+"""Stage 1: one depth map per image, from the SPIdepth network or from stereo disparity."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from cups.backbones import autocast
 from cups.errors import UserError
-from cups.ops.png import read_ids, read_image
+from cups.ops.png import read_image
+from cups.provenance import known_weights, read_provenance
+from cups.weights import ROOT
+from pseudo_labels.arguments import add_precision_argument, pick_precision
+from pseudo_labels.depth_network import DepthSettings, load_depth_network
+from pseudo_labels.disparity import depth_from_disparity, read_camera, read_disparity
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import DEPTH_FOLDER
+from pseudo_labels.sequences import feed_image
 from pseudo_labels.stage import (
     Folder,
     Frame,
+    add_batch_argument,
     list_frames,
     make_parser,
     output_root,
+    pick_device,
     read_npy,
     run_stage,
     write_npy,
 )
+from pseudo_labels.workers import Batched
 
 SCRIPT = "generate_depth_spidepth"
-DISPARITY_SCALE = 256.0
-"""Cityscapes stores disparity d as round(256 d) + 1, and 0 where it is unknown (its README, "disparity")."""
-
-SKY_ROWS = 0.6
-"""Share of the image height that sky can reach down; longer unknown columns are the blind side."""
+PUBLISHED = "spidepth_cityscapes"
+CHECKPOINT_DIR = ROOT / "refs" / "spidepth" / "checkpoints" / "cityscapes"
 
 
-@dataclass(frozen=True)
-class Camera:
-    """Focal length in pixels and stereo baseline in metres."""
+def show_depth(frame: Frame, output: Folder) -> tuple[str, list[np.ndarray]]:
+    """Return caption and pictures (image, depth) of one frame for the contact sheet."""
+    from cups.visualization import depth_to_color
+    from pseudo_labels.pictures import fit
 
-    focal: float
-    baseline: float
-
-
-def read_camera(path: Path) -> Camera:
-    """Read a Cityscapes camera file.
-
-    Raises:
-        UserError: missing file, invalid JSON, missing or impossible values.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; unpack the camera package beside leftImg8bit")
-    try:
-        content = json.loads(path.read_text())
-        camera = Camera(float(content["intrinsic"]["fx"]), float(content["extrinsic"]["baseline"]))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: holds no intrinsic.fx and extrinsic.baseline; unpack it again") from None
-    if not (camera.focal > 0 and camera.baseline > 0):
-        raise UserError(f"{path}: focal length and baseline must be positive; unpack it again")
-    return camera
-
-
-def read_disparity(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a Cityscapes disparity map: (H, W) float32 pixels, and (H, W) bool where it is known.
-
-    Raises:
-        UserError: missing, truncated or 8-bit file, or no known pixel at all.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; unpack the disparity package beside leftImg8bit")
-    stored = read_ids(path)
-    if stored.dtype != np.uint16:
-        raise UserError(f"{path}: disparity is stored in 16 bits, this file has 8; unpack it again")
-    known = stored > 0
-    if not known.any():
-        raise UserError(f"{path}: no pixel has a disparity; unpack it again or leave the frame out")
-    return (stored.astype(np.float32) - 1) / DISPARITY_SCALE, known
-
-
-def fill_unknown(disparity: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fill unknown disparities: (H, W) float32, (H, W) bool -> (H, W) float32.
-
-    What is unknown from the top of a column down to a known pixel above `SKY_ROWS` is sky: 0. Other holes
-    take the farther of the two known neighbours in their row, because they are mostly background that the
-    other camera cannot see; rows without any known pixel copy the nearest known row.
-    """
-    height, width = disparity.shape
-    run = np.where(known.any(axis=0), known.argmax(axis=0), height)
-    sky = np.arange(height)[:, None] < np.where(run < SKY_ROWS * height, run, 0)
-    disparity, known = np.where(sky, 0, disparity), known | sky
-    columns = np.arange(width)
-    left = np.maximum.accumulate(np.where(known, columns, -1), axis=1)
-    right = np.minimum.accumulate(np.where(known, columns, width)[:, ::-1], axis=1)[:, ::-1]
-    from_left = np.take_along_axis(disparity, np.clip(left, 0, None), axis=1)
-    from_right = np.take_along_axis(disparity, np.clip(right, None, width - 1), axis=1)
-    from_left = np.where(left < 0, np.inf, from_left)
-    from_right = np.where(right == width, np.inf, from_right)
-    filled = np.minimum(from_left, from_right)
-    rows = np.flatnonzero(known.any(axis=1))
-    nearest = rows[np.abs(np.arange(len(disparity))[:, None] - rows).argmin(axis=1)]
-    return filled[nearest]
-
-
-def depth_from_disparity(
-    disparity: np.ndarray, known: np.ndarray, camera: Camera, min_depth: float, max_depth: float
-) -> np.ndarray:
-    """Return (H, W) float16 metres in [min_depth, max_depth]: depth = baseline * focal / disparity."""
-    filled = fill_unknown(disparity, known)
-    with np.errstate(divide="ignore"):
-        depth = camera.baseline * camera.focal / filled
-    return np.clip(depth, min_depth, max_depth).astype(np.float16)
+    image = read_image(frame.image)
+    depth = read_npy(output.path(frame), ndim=2).astype(np.float32)
+    return frame.stem, [image, fit(depth_to_color(depth), image)]
 
 
 @dataclass(frozen=True)
@@ -128,45 +71,144 @@ class DisparityToDepth:
         depth = depth_from_disparity(disparity, known, camera, self.min_depth, self.max_depth)
         write_npy(self.output.path(frame), depth)
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures of one frame for the contact sheet."""
-        from cups.visualization import depth_to_color
-        from pseudo_labels.pictures import fit
 
+@dataclass(frozen=True, eq=False)
+class DepthInference:
+    """The parts of a `Batched` step: image -> depth -> file.
+
+    Args:
+        settings: how images are cropped and resized for the network.
+        flip: average with the depth of the mirrored image.
+    """
+
+    network: nn.Module
+    settings: DepthSettings
+    output: Folder
+    device: torch.device
+    precision: torch.dtype = torch.float32
+    flip: bool = False
+
+    def load(self, frame: Frame) -> tuple[Tensor, tuple[int, int]]:
+        """Return the image as the network takes it, (3, h, w) in 0-1, and the size (H, W) of the file."""
         image = read_image(frame.image)
-        depth = read_npy(self.output.path(frame), ndim=2).astype(np.float32)
-        return frame.stem, [image, fit(depth_to_color(depth), image)]
+        size = (self.settings.height, self.settings.width)
+        fed = torch.from_numpy(feed_image(image, size, self.settings.crop_bottom).copy())
+        fed = fed.permute(2, 0, 1).float() / 255
+        return fed, (image.shape[0], image.shape[1])
+
+    @torch.inference_mode()
+    def compute(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """(B, 3, h, w) -> B depth maps (H, W) float16.
+
+        Raises:
+            UserError: depth that is not finite.
+        """
+        images = images.to(self.device, non_blocking=True)
+        with autocast(self.device, self.precision):
+            depth = self.network(images).float()
+            if self.flip:
+                depth = (depth + self.network(images.flip(3)).float().flip(3)) / 2
+        if not torch.isfinite(depth).all():
+            raise UserError("--precision: depth beyond the range of numbers; use --precision fp32")
+        return [self.to_image(one[None], size) for one, size in zip(depth, sizes, strict=True)]
+
+    def to_image(self, depth: Tensor, size: tuple[int, int]) -> np.ndarray:
+        """(1, 1, h, w) -> (H, W) float16; rows that were cut off repeat the last one that was seen."""
+        kept = (round(size[0] * (1 - self.settings.crop_bottom)), size[1])
+        full = F.interpolate(depth, size=kept, mode="bilinear", align_corners=False)
+        full = F.pad(full, (0, 0, 0, size[0] - kept[0]), mode="replicate")
+        return full[0, 0].half().cpu().numpy()
+
+    def save(self, frame: Frame, depth: np.ndarray) -> None:
+        """Write the depth of one frame."""
+        write_npy(self.output.path(frame), depth)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line of the step."""
     parser = make_parser(__doc__ or "")
+    add_batch_argument(parser, batch_size=4)
     parser.add_argument(
-        "--source",
-        choices=("spidepth", "disparity"),
-        default="spidepth",
-        help="network, or stereo disparity/",
+        "--source", choices=("spidepth", "disparity"), default="spidepth", help="network, or disparity/"
     )
-    parser.add_argument("--min_depth", type=float, default=0.5, help="metres; nearer is clipped")
-    parser.add_argument("--max_depth", type=float, default=80.0, help="metres; farther (sky) is clipped")
+    network = parser.add_argument_group("network (--source spidepth)")
+    network.add_argument(
+        "--checkpoint_dir",
+        type=Path,
+        help="folder with encoder.pth and depth.pth (default: refs/spidepth/checkpoints/cityscapes)",
+    )
+    network.add_argument("--post_process", action="store_true", help="average with the mirrored image")
+    network.add_argument("--height", type=int, help="rows fed to the network (default: as trained)")
+    network.add_argument("--width", type=int, help="columns fed to the network (default: as trained)")
+    network.add_argument(
+        "--crop_bottom",
+        type=float,
+        help="share of the rows cut off at the bottom and refilled (default: as trained; 0.25 on Cityscapes)",
+    )
+    add_precision_argument(network)
+    stereo = parser.add_argument_group("stereo (--source disparity)")
+    stereo.add_argument("--min_depth", type=float, default=0.5, help="metres; nearer is clipped")
+    stereo.add_argument("--max_depth", type=float, default=80.0, help="metres; farther (sky) is clipped")
     return parser
+
+
+def run_disparity(args: argparse.Namespace, output: Folder) -> None:
+    """Write the depth of all frames from `disparity/` and `camera/`.
+
+    Raises:
+        UserError: no Cityscapes root, an impossible range.
+    """
+    if args.cityscapes_root is None:
+        raise UserError("--source disparity: needs --cityscapes_root with disparity/ and camera/ inside")
+    if not 0 < args.min_depth < args.max_depth <= np.finfo(np.float16).max:
+        raise UserError(f"--max_depth {args.max_depth}: must lie above --min_depth {args.min_depth} > 0")
+    process = DisparityToDepth(args.cityscapes_root, output, args.min_depth, args.max_depth)
+    inputs = (args.cityscapes_root / "disparity", args.cityscapes_root / "camera")
+    run_stage(
+        list_frames(args), process, [output], args, script=SCRIPT, inputs=inputs,
+        show=lambda frame: show_depth(frame, output),
+    )  # fmt: skip
+
+
+def run_network(args: argparse.Namespace, output: Folder) -> None:
+    """Write the depth of all frames with the network of `--checkpoint_dir`.
+
+    Raises:
+        UserError: missing or foreign weights, impossible sizes.
+    """
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size {args.batch_size}: must be at least 1")
+    if args.crop_bottom is not None and not 0 <= args.crop_bottom < 1:
+        raise UserError(f"--crop_bottom {args.crop_bottom}: must be at least 0 and below 1")
+    frames, device = list_frames(args), pick_device(args)
+    folder = args.checkpoint_dir or CHECKPOINT_DIR
+    network, settings = load_depth_network(
+        folder, height=args.height, width=args.width, crop_bottom=args.crop_bottom
+    )
+    inference = DepthInference(
+        network.to(device), settings, output, device, pick_precision(args, device), args.post_process
+    )
+    step = Batched(inference.load, inference.compute, inference.save, args.batch_size)
+    run_stage(
+        frames, step, [output], args, script=SCRIPT, weights=network_weights(folder),
+        show=lambda frame: show_depth(frame, output),
+    )  # fmt: skip
+
+
+def network_weights(folder: Path) -> list[dict[str, Any]]:
+    """Return the provenance entry of the depth network in `folder`: published, or trained by our script."""
+    provenance = read_provenance(folder)
+    if provenance is None:
+        return [known_weights(PUBLISHED)]
+    return [{"name": str(folder), "uses_ground_truth": provenance.get("uses_ground_truth")}]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = build_parser().parse_args(argv)
-    if args.source == "spidepth":
-        raise UserError("--source spidepth: the network is not available yet; use --source disparity")
-    if args.cityscapes_root is None:
-        raise UserError("--source disparity: needs --cityscapes_root with disparity/ and camera/ inside")
-    if not 0 < args.min_depth < args.max_depth <= np.finfo(np.float16).max:
-        raise UserError(f"--max_depth {args.max_depth}: must lie above --min_depth {args.min_depth} > 0")
-    frames = list_frames(args)
     output = Folder(output_root(args), DEPTH_FOLDER, ".npy")
-    process = DisparityToDepth(args.cityscapes_root, output, args.min_depth, args.max_depth)
-    inputs = (args.cityscapes_root / "disparity", args.cityscapes_root / "camera")
-    run_stage(frames, process, [output], args, script=SCRIPT, inputs=inputs, show=process.show)
+    (run_network if args.source == "spidepth" else run_disparity)(args, output)
     return 0
 
 

@@ -1,17 +1,17 @@
-"""Frames with their neighbours in time, and the camera that took them."""
+"""Frames with their neighbours in time and their camera, as training of depth from video needs them."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,163 +19,229 @@ from cups.errors import UserError
 from cups.layout import IMAGE_SUFFIX
 from cups.ops.png import read_image
 from cups.sampling import Draw
-from pseudo_labels.stage import Frame
+from pseudo_labels.stage import Frame, image_folder, list_frames
 
-STEPS = (-1, 1)
-"""The neighbours of a frame that explain it."""
-_NUMBER = re.compile(r"\d+(?=\D*$)")
-CONTRAST, HUE_DEGREES = 0.2, 18
+SEQUENCE_FOLDER = "leftImg8bit_sequence"
+CAMERA_SUFFIX = "_camera.json"
+JITTER = 0.2
+"""Largest relative change of brightness, contrast and saturation (Monodepth2)."""
+LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A frame, its neighbours (None where the sequence ends) and its camera file (None without one)."""
+class Clip:
+    """A frame, its neighbours (None where there is none; at least one is there) and its camera file."""
 
-    frame: Frame
-    neighbours: tuple[Path | None, ...]
+    image: Path
+    sources: tuple[Path | None, ...]
     camera: Path | None
 
 
-def find_moments(frames: Sequence[Frame], args: argparse.Namespace) -> list[Moment]:
-    """Return the frames that have a neighbour.
+def feed_image(image: np.ndarray, size: tuple[int, int], crop_bottom: float) -> np.ndarray:
+    """Return what a depth network sees: (H, W, 3) uint8 -> (*size, 3) uint8, Lanczos.
 
-    A neighbour carries the next or previous number in its name. It is looked for beside the image and, for
-    Cityscapes, in `leftImg8bit_sequence/`.
+    crop_bottom: share of the rows cut off at the bottom first (0.25 on Cityscapes: the bonnet).
+    """
+    kept = Image.fromarray(image[: round(image.shape[0] * (1 - crop_bottom))])
+    return np.asarray(kept.resize(size[::-1], Image.Resampling.LANCZOS))
+
+
+def feed_camera(
+    camera: np.ndarray, raw: tuple[int, int], size: tuple[int, int], crop_bottom: float
+) -> np.ndarray:
+    """Return the (3, 3) camera matrix of `feed_image` from that of the image of `raw` size (H, W)."""
+    scale = np.array([size[1] / raw[1], size[0] / round(raw[0] * (1 - crop_bottom))])
+    scaled = camera.copy()
+    scaled[:2] *= scale[:, None]
+    # Pixel centres are whole numbers, so the border of the image is at -0.5.
+    scaled[:2, 2] += (scale - 1) / 2
+    return scaled
+
+
+def read_intrinsics(path: Path) -> np.ndarray:
+    """Read the (3, 3) float64 camera matrix, in pixels, of a Cityscapes camera file.
 
     Raises:
-        UserError: no frame has a neighbour.
+        UserError: invalid JSON, missing or impossible values.
     """
-    moments = []
-    for frame in frames:
-        neighbours = tuple(_neighbour(frame, step, args.cityscapes_root) for step in STEPS)
-        if any(neighbours):
-            moments.append(Moment(frame, neighbours, _camera(frame, args)))
-    if not moments:
+    try:
+        values = json.loads(path.read_text())["intrinsic"]
+        fx, fy, u0, v0 = (float(values[key]) for key in ("fx", "fy", "u0", "v0"))
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
         raise UserError(
-            f"{frames[0].image.parent}: no frame has a neighbour in time (one number up or down in its name); "
-            "unpack leftImg8bit_sequence, or give --image_dir with the frames of a video"
-        )
-    return moments
-
-
-def _neighbour(frame: Frame, step: int, root: Path | None) -> Path | None:
-    match = _NUMBER.search(frame.stem)
-    if match is None:
-        return None
-    number = int(match.group()) + step
-    if number < 0:
-        return None
-    stem = f"{frame.stem[: match.start()]}{number:0{len(match.group())}}{frame.stem[match.end() :]}"
-    name = frame.image.name.replace(frame.stem, stem, 1)
-    places = [frame.image.with_name(name)]
-    if root is not None:
-        places.append(root / "leftImg8bit_sequence" / frame.relative / f"{stem}{IMAGE_SUFFIX}")
-    return next((place for place in places if place.is_file()), None)
-
-
-def _camera(frame: Frame, args: argparse.Namespace) -> Path | None:
-    if args.focal is not None or args.cityscapes_root is None:
-        return None
-    path = args.cityscapes_root / "camera" / frame.relative / f"{frame.stem}_camera.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; unpack the camera package, or give --focal")
-    return path
-
-
-def read_intrinsics(path: Path | None, focal: float | None, size: tuple[int, int]) -> np.ndarray:
-    """Return (3, 3) intrinsics in pixels of the raw image of `size` (H, W).
-
-    Without a camera file the principal point is the centre and `focal` a share of the width.
-
-    Raises:
-        UserError: a camera file without fx, fy, u0 and v0.
-    """
-    height, width = size
-    if path is None:
-        assert focal is not None
-        fx = fy = focal * width
-        u0, v0 = (width - 1) / 2, (height - 1) / 2
-    else:
-        try:
-            camera = json.loads(path.read_text())["intrinsic"]
-            fx, fy, u0, v0 = (float(camera[key]) for key in ("fx", "fy", "u0", "v0"))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-            raise UserError(f"{path}: holds no intrinsic fx, fy, u0, v0; unpack it again") from None
+            f"{path}: holds no intrinsic fx, fy, u0, v0; unpack the camera package again"
+        ) from None
+    if not (fx > 0 and fy > 0):
+        raise UserError(f"{path}: focal lengths must be positive; unpack it again, or give --focal")
     return np.array([[fx, 0, u0], [0, fy, v0], [0, 0, 1]])
 
 
-def scale_intrinsics(intrinsics: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:
-    """Return intrinsics (3, 3) of the resized image; pixel centres have integer coordinates."""
-    moved = intrinsics.copy()
-    moved[0], moved[1] = intrinsics[0] * scale_x, intrinsics[1] * scale_y
-    moved[0, 2] += (scale_x - 1) / 2
-    moved[1, 2] += (scale_y - 1) / 2
-    return moved
+def centred_camera(focal: float, size: tuple[int, int]) -> np.ndarray:
+    """Return the (3, 3) matrix of a camera with square pixels, `focal` image widths, its axis in the middle."""
+    height, width = size
+    return np.array([[focal * width, 0, (width - 1) / 2], [0, focal * width, (height - 1) / 2], [0, 0, 1]])
 
 
-def feed_image(image: np.ndarray, size: tuple[int, int], crop_bottom: float) -> np.ndarray:
-    """Cut off the lowest `crop_bottom` (0-1) of (H, W, 3) uint8 and resize to `size` (height, width)."""
-    kept = image[: round(image.shape[0] * (1 - crop_bottom))]
-    return cv2.resize(kept, size[::-1], interpolation=cv2.INTER_AREA)
+Index = Mapping[tuple[Path, int], Path]
+"""Image file by (folder and name of the sequence, place in it)."""
 
 
-class Triplets(Dataset[dict[str, Tensor]]):
-    """Target frames with their neighbours, for view synthesis.
+def find_clips(args: argparse.Namespace, offsets: Sequence[int]) -> list[Clip]:
+    """Return the frames that have a neighbour at one of `offsets`, in order.
 
-    `dataset[Draw]` gives `frames` (3, 3, H, W) float32 in 0-1 (target, then `STEPS`; a missing neighbour
-    repeats the target), `inputs` the same with colours changed alike for the networks, `available` (2,) bool
-    and `intrinsics` (3, 3). Left and right are exchanged in every second draw.
+    Cityscapes layout: neighbours by the numbers in `{city}_{seq}_{frame}`; where the split has a
+    `leftImg8bit_sequence/`, all its frames. Plain folder: the sorted order of each sub-folder.
+
+    Args:
+        args: with the common arguments and `focal` (in image widths; None: camera files are needed).
+
+    Raises:
+        UserError: no frame with a neighbour, a sequence without camera, a plain folder without `--focal`.
+    """
+    if args.image_dir is not None and args.focal is None:
+        raise UserError("--focal: missing; a plain folder has no camera files; give image widths")
+    frames = list_frames(args)
+    index = _plain_index(frames) if args.image_dir else _cityscapes_index(args, frames)
+    cameras = {} if args.focal else _cameras(args)
+    clips = []
+    for (sequence, number), image in index.items():
+        sources = tuple(index.get((sequence, number + offset)) for offset in offsets)
+        if any(sources):
+            camera = None if args.focal else _nearest(cameras, sequence, number)
+            clips.append(Clip(image, sources, camera))
+    if not clips:
+        wanted = " ".join(f"{offset:+d}" for offset in offsets)
+        raise UserError(
+            f"{image_folder(args)}: no frame has a neighbour ({wanted}), and depth is learned from video; "
+            f"unpack {SEQUENCE_FOLDER} beside leftImg8bit, or change --offsets"
+        )
+    return clips
+
+
+def sequence_folder(args: argparse.Namespace) -> Path | None:
+    """Return the folder of whole sequences, if the data set has it."""
+    folder = None if args.image_dir else Path(args.cityscapes_root) / SEQUENCE_FOLDER
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def _plain_index(frames: Sequence[Frame]) -> Index:
+    places: dict[Path, int] = defaultdict(int)
+    index = {}
+    for frame in frames:
+        index[frame.relative, places[frame.relative]] = frame.image
+        places[frame.relative] += 1
+    return index
+
+
+def _cityscapes_index(args: argparse.Namespace, frames: Sequence[Frame]) -> Index:
+    folder = sequence_folder(args)
+    images = [frame.image for frame in frames]
+    if folder is not None:
+        splits = sorted({frame.relative.parts[0] for frame in frames})
+        found = [path for split in splits for path in sorted((folder / split).glob(f"*/*{IMAGE_SUFFIX}"))]
+        images = found[: args.max_images] or images
+    return {_place(path, IMAGE_SUFFIX): path for path in images}
+
+
+def _place(path: Path, suffix: str) -> tuple[Path, int]:
+    """`.../train/aachen/aachen_000000_000019{suffix}` -> (`train/aachen/aachen_000000`, 19).
+
+    Raises:
+        UserError: a name of another form.
+    """
+    sequence, _, number = path.name.removesuffix(suffix).rpartition("_")
+    if not sequence or not number.isdecimal():
+        raise UserError(
+            f"{path}: not named {{city}}_{{seq}}_{{frame}}{suffix}; rename it, or use --image_dir"
+        )
+    return Path(*path.parent.parts[-2:], sequence), int(number)
+
+
+def _cameras(args: argparse.Namespace) -> dict[Path, list[tuple[int, Path]]]:
+    """Return the camera files of each sequence with their frame numbers."""
+    cameras: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
+    for path in (Path(args.cityscapes_root) / "camera").glob(f"*/*/*{CAMERA_SUFFIX}"):
+        sequence, number = _place(path, CAMERA_SUFFIX)
+        cameras[sequence].append((number, path))
+    return cameras
+
+
+def _nearest(cameras: Mapping[Path, list[tuple[int, Path]]], sequence: Path, number: int) -> Path:
+    """Return the camera file of the nearest frame: Cityscapes has one for each 30 frames."""
+    if not cameras.get(sequence):
+        raise UserError(
+            f"camera/{sequence}_*{CAMERA_SUFFIX}: no such file; unpack the camera package beside leftImg8bit, "
+            "or give --focal"
+        )
+    return min(cameras[sequence], key=lambda entry: abs(entry[0] - number))[1]
+
+
+class ClipDataset(Dataset[dict[str, Tensor]]):
+    """Clips as the training takes them, mirrored half of the time.
+
+    Items: `target` (3, h, w) and `sources` (S, 3, h, w) float32 in 0-1, `present` (S,) bool (an absent source
+    repeats the target), `intrinsics` (3, 3), `jitter` (3,) factors for `change_colors`.
+
+    Args:
+        size, crop_bottom: see `feed_image`.
+        focal: in image widths, for clips without camera file.
+        cache_bytes: memory for resized images.
     """
 
     def __init__(
         self,
-        moments: Sequence[Moment],
+        clips: Sequence[Clip],
         size: tuple[int, int],
         crop_bottom: float = 0.0,
         focal: float | None = None,
         seed: int = 0,
+        cache_bytes: int = 0,
     ) -> None:
-        self.moments = moments
-        self.size, self.crop_bottom, self.focal, self.seed = size, crop_bottom, focal, seed
+        self.clips, self.size, self.crop_bottom = clips, size, crop_bottom
+        self.focal, self.seed = focal, seed
+        self._room = cache_bytes // (3 * size[0] * size[1])
+        self._cache: dict[Path, tuple[np.ndarray, tuple[int, int]]] = {}
 
     def __len__(self) -> int:
-        return len(self.moments)
+        return len(self.clips)
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        moment = self.moments[draw.frame]
-        rng = np.random.default_rng((self.seed, draw.number))
-        image = read_image(moment.frame.image)
-        raw = (round(image.shape[0] * (1 - self.crop_bottom)), image.shape[1])
-        intrinsics = scale_intrinsics(
-            read_intrinsics(moment.camera, self.focal, image.shape[:2]),
-            self.size[1] / raw[1],
-            self.size[0] / raw[0],
-        )
-        images = [image, *(image if path is None else read_image(path) for path in moment.neighbours)]
-        frames = np.stack([feed_image(picture, self.size, self.crop_bottom) for picture in images])
+        clip, rng = self.clips[draw.frame], np.random.default_rng((self.seed, draw.number))
+        target, raw = self._image(clip.image)
+        images = [target, *(target if path is None else self._image(path)[0] for path in clip.sources)]
+        camera = read_intrinsics(clip.camera) if clip.camera else centred_camera(self.focal or 1.0, raw)
+        camera = feed_camera(camera, raw, self.size, self.crop_bottom)
+        stack = np.stack(images)
         if rng.random() < 0.5:
-            frames = frames[:, :, ::-1]
-            intrinsics[0, 2] = self.size[1] - 1 - intrinsics[0, 2]
-        inputs = _recolour(frames, rng) if rng.random() < 0.5 else frames
+            stack = stack[:, :, ::-1]
+            camera[0, 2] = self.size[1] - 1 - camera[0, 2]
+        pixels = torch.from_numpy(stack.copy()).permute(0, 3, 1, 2).float() / 255
+        jitter = rng.uniform(1 - JITTER, 1 + JITTER, 3) if rng.random() < 0.5 else np.ones(3)
         return {
-            "frames": _tensor(frames),
-            "inputs": _tensor(inputs),
-            "available": torch.tensor([path is not None for path in moment.neighbours]),
-            "intrinsics": torch.from_numpy(intrinsics).float(),
+            "target": pixels[0],
+            "sources": pixels[1:],
+            "present": torch.tensor([path is not None for path in clip.sources]),
+            "intrinsics": torch.from_numpy(camera).float(),
+            "jitter": torch.from_numpy(jitter).float(),
         }
 
-
-def _recolour(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast, saturation and hue of (N, H, W, 3) uint8 alike in all frames."""
-    flat = frames.reshape(-1, *frames.shape[2:])
-    gain, contrast, saturation = rng.uniform(1 - CONTRAST, 1 + CONTRAST, 3)
-    hsv = cv2.cvtColor(np.ascontiguousarray(flat), cv2.COLOR_RGB2HSV).astype(np.float32)
-    hsv[..., 0] = (hsv[..., 0] + rng.uniform(-HUE_DEGREES, HUE_DEGREES) / 2) % 180
-    hsv[..., 1] *= saturation
-    rgb = cv2.cvtColor(hsv.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB).astype(np.float32)
-    mean = rgb.mean()
-    return ((rgb - mean) * contrast + mean * gain).clip(0, 255).astype(np.uint8).reshape(frames.shape)
+    def _image(self, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return the (h, w, 3) uint8 feed of a file, and the (H, W) of the file."""
+        if path in self._cache:
+            return self._cache[path]
+        image = read_image(path)
+        entry = feed_image(image, self.size, self.crop_bottom), (image.shape[0], image.shape[1])
+        if len(self._cache) < self._room:
+            self._cache[path] = entry
+        return entry
 
 
-def _tensor(frames: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+def change_colors(images: Tensor, factors: Tensor) -> Tensor:
+    """Change brightness, contrast, saturation: (N, 3, H, W) in 0-1, factors (N, 3) -> the same range."""
+    brightness, contrast, saturation = factors[:, :, None, None, None].unbind(dim=1)
+    luma = images.new_tensor(LUMA)[:, None, None]
+    images = (images * brightness).clamp(0, 1)
+    mean = (images * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    images = (mean + contrast * (images - mean)).clamp(0, 1)
+    gray = (images * luma).sum(dim=1, keepdim=True)
+    return (gray + saturation * (images - gray)).clamp(0, 1)

@@ -1,8 +1,9 @@
-"""Losses that teach depth and camera motion by explaining one frame from its neighbours (Godard et al. 2019)."""
+"""Losses of depth from video: view synthesis between frames (Godard et al., ICCV 2019, section 3).
+
+Pure functions of tensors; they want 32-bit numbers, because a pixel's address needs more than bfloat16 has.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,69 +11,87 @@ from torch import Tensor
 
 from refs.spidepth.layers import backproject, project, ssim
 
-SSIM_WEIGHT = 0.85
+SSIM_SHARE = 0.85
 TIE_BREAK = 1e-5
-"""Noise on the identity error, so that exact ties of still, flat pixels do not all fall to one side."""
+"""Noise on the identity error, so that exact ties between the two hypotheses fall either way."""
 
 
-def photometric_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """0.85 SSIM + 0.15 L1 (Monodepth2, equation 2): images (B, 3, H, W) in 0-1 -> (B, 1, H, W)."""
-    difference = (predicted - target).abs().mean(dim=1, keepdim=True)
-    return SSIM_WEIGHT * ssim(predicted, target).mean(dim=1, keepdim=True) + (1 - SSIM_WEIGHT) * difference
-
-
-def warp(source: Tensor, depth: Tensor, pose: Tensor, intrinsics: Tensor) -> Tensor:
-    """Rebuild the target frame from a source frame.
+def warp(
+    sources: Tensor, depth: Tensor, intrinsics: Tensor, inverse_intrinsics: Tensor, poses: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Synthesise the target view from each source.
 
     Args:
-        source: (B, 3, H, W).
-        depth: (B, 1, H, W) of the target frame.
-        pose: (B, 4, 4) from the target camera's space to the source camera's.
-        intrinsics: (B, 3, 3) in pixels of these images.
+        sources: (B, S, C, H, W).
+        depth: (B, 1, H, W) of the target.
+        intrinsics, inverse_intrinsics: (B, 3, 3), shared by all frames of a sample.
+        poses: (B, S, 4, 4), from the target's camera space to each source's.
+
+    Returns:
+        (B, S, C, H, W) synthesised views; (B, S, H, W) bool, where the pixel lies inside the source's view.
     """
-    points = backproject(depth, torch.linalg.inv(intrinsics))
-    grid = project(points, intrinsics, pose, *source.shape[-2:])
-    return F.grid_sample(source, grid, padding_mode="border", align_corners=True)
+    batch, count, _, height, width = sources.shape
+    points = backproject(depth, inverse_intrinsics).repeat_interleave(count, dim=0)
+    cameras = intrinsics.repeat_interleave(count, dim=0)
+    grid = project(points, cameras, poses.flatten(0, 1), height, width)
+    views = F.grid_sample(sources.flatten(0, 1), grid, padding_mode="border", align_corners=True)
+    inside = (grid.detach().abs() <= 1).all(dim=-1)
+    return views.unflatten(0, (batch, count)), inside.unflatten(0, (batch, count))
 
 
-def synthesis_loss(
-    target: Tensor,
-    sources: Sequence[Tensor],
-    warped: Sequence[Tensor],
-    available: Tensor,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Photometric loss of the best source per pixel, where moving the camera explains more than standing still.
+def photometric_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """0.85 (1 - SSIM) / 2 + 0.15 L1, mean over channels: (N, C, H, W) twice -> (N, H, W)."""
+    difference = (prediction - target).abs().mean(dim=1)
+    return SSIM_SHARE * ssim(prediction, target).mean(dim=1) + (1 - SSIM_SHARE) * difference
 
-    The minimum over sources passes over what one of them cannot see (Monodepth2, equation 4); a pixel whose
-    unmoved source fits better than every warped one is left out (auto-masking, equation 5): still scenes and
-    objects that keep pace with the camera say nothing about depth.
+
+def errors_to_target(views: Tensor, target: Tensor) -> Tensor:
+    """Photometric error of each view: (B, S, C, H, W), (B, C, H, W) -> (B, S, H, W)."""
+    repeated = target.repeat_interleave(views.shape[1], dim=0)
+    return photometric_error(views.flatten(0, 1), repeated).unflatten(0, views.shape[:2])
+
+
+def reprojection_loss(
+    views: Tensor, inside: Tensor, sources: Tensor, present: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Photometric loss with the minimum over sources and auto-masking.
+
+    The minimum over sources bears with what is hidden in one of them. Where a source fits better as it is
+    than warped, the pixel does not move against the camera (a car ahead at the camera's speed, a standing
+    camera, the sky): the identity's error wins the minimum and no gradient flows.
 
     Args:
-        target: (B, 3, H, W) in 0-1; `sources` and `warped` hold as many frames of that shape each.
-        available: (B, len(sources)) bool; frames at the end of a sequence lack a neighbour.
+        views, inside: from `warp`.
+        sources: (B, S, C, H, W).
+        present: (B, S) bool; each sample has at least one source.
+        target: (B, C, H, W).
+
+    Returns:
+        Scalar loss; scalar share of pixels that were not masked.
     """
-    missing = torch.where(available, 0.0, torch.inf).to(target.dtype)[:, :, None, None]
-    moved = torch.cat([photometric_error(frame, target) for frame in warped], dim=1) + missing
-    still = torch.cat([photometric_error(frame, target) for frame in sources], dim=1) + missing
-    still = still.amin(dim=1)
-    noise = torch.randn(still.shape, generator=generator, dtype=still.dtype).to(still.device)
-    moved = moved.amin(dim=1)
-    used = moved < still + TIE_BREAK * noise
-    return torch.where(used, moved, 0.0).sum() / used.sum().clamp(min=1)
+    absent = ~present[:, :, None, None]
+    with torch.no_grad():
+        identity = errors_to_target(sources, target)
+        identity = identity + TIE_BREAK * torch.randn_like(identity)
+        identity = identity.masked_fill(absent, torch.inf).amin(dim=1)
+    warped = errors_to_target(views, target).masked_fill(absent | ~inside, torch.inf).amin(dim=1)
+    return torch.minimum(warped, identity).mean(), (warped < identity).float().mean()
 
 
-def smoothness_loss(depth: Tensor, image: Tensor) -> Tensor:
-    """Edge-aware smoothness of the inverse depth over its mean (Monodepth2, equation 3).
+def edge_aware_smoothness(depth: Tensor, image: Tensor) -> Tensor:
+    """First differences of the mean-normalised inverse depth, less where the image has edges: a scalar.
 
-    Inverse depth, because a slanted road is a plane in it and because depth itself would let the far end of
-    the street outvote everything near. depth: (B, 1, H, W) > 0; image: (B, 3, H, W) in 0-1.
+    Inverse depth, not depth: over a plane it is linear in the pixel, so a street costs little, and the far
+    background with its steps of many metres does not rule the sum.
+
+    Args:
+        depth: (B, 1, H, W) positive.
+        image: (B, C, H, W) in 0-1.
     """
     inverse = 1 / depth
     inverse = inverse / inverse.mean(dim=(2, 3), keepdim=True)
-    parts = []
-    for axis in (2, 3):
-        change = inverse.diff(dim=axis).abs()
-        edge = image.diff(dim=axis).abs().mean(dim=1, keepdim=True)
-        parts.append((change * torch.exp(-edge)).mean())
-    return parts[0] + parts[1]
+    across, down = (inverse.diff(dim=dim).abs() for dim in (3, 2))
+    weight_across, weight_down = (
+        torch.exp(-image.diff(dim=dim).abs().mean(dim=1, keepdim=True)) for dim in (3, 2)
+    )
+    return (across * weight_across).mean() + (down * weight_down).mean()

@@ -1,4 +1,4 @@
-"""Depth from Cityscapes disparity."""
+"""Depth from Cityscapes disparity, and from the network."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from cups.errors import UserError
 from cups.ops.png import read_ids, write_png
 from cups.provenance import read_provenance
-from pseudo_labels.generate_depth_spidepth import Camera, depth_from_disparity, fill_unknown, main
+from pseudo_labels.depth_network import DepthSettings, build_depth_network, save_depth_network
+from pseudo_labels.disparity import Camera, depth_from_disparity, fill_unknown
+from pseudo_labels.generate_depth_spidepth import DepthInference, main
+from pseudo_labels.stage import Folder
 
 
 def test_depth_from_disparity__baseline_times_focal_over_disparity() -> None:
@@ -126,3 +131,112 @@ def test_main__disparity_of_a_plain_folder_is_refused(tiny_root: Any, tmp_path: 
     folder = str(tiny_root.path / "leftImg8bit")
     with pytest.raises(UserError, match="--cityscapes_root"):
         main(["--image_dir", folder, "--output_root", str(tmp_path), "--source", "disparity"])
+
+
+SMALL = DepthSettings(
+    backbone="convnextv2_atto",
+    patch_size=8,
+    query_nums=8,
+    dec_channels=(16, 16, 8, 8),
+    max_depth=40.0,
+    height=64,
+    width=96,
+    crop_bottom=0.25,
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("spidepth")
+    torch.manual_seed(0)
+    save_depth_network(folder, build_depth_network(SMALL), None, SMALL)
+    return folder
+
+
+def run_network(root: Path, folder: Path, *more: str) -> int:
+    return main(["--cityscapes_root", str(root), "--checkpoint_dir", str(folder), "--device", "cpu", *more])
+
+
+def test_network__writes_depth_of_the_images_size(tiny_root: Any, checkpoints: Path) -> None:
+    assert run_network(tiny_root.path, checkpoints, "--num_workers", "0") == 0
+    for stem in tiny_root.stems:
+        depth = np.load(tiny_root.file("depth_spidepth", f"{stem}.npy"))
+        assert depth.dtype == np.float16 and depth.shape == (64, 128)
+        assert depth.min() >= 0.001 and depth.max() <= 40
+        assert (depth[48:] == depth[47]).all(), "the bonnet's rows repeat the last one that was seen"
+        assert depth[:48].astype(np.float32).std() > 0
+    provenance = read_provenance(tiny_root.path / "depth_spidepth")
+    # The folder was not written by a training of ours: nobody knows what its weights saw.
+    assert provenance is not None and provenance["uses_ground_truth"] is None
+
+
+def test_network__batches_do_not_change_the_files(tiny_root: Any, checkpoints: Path, tmp_path: Path) -> None:
+    for size in ("1", "2"):
+        run_network(tiny_root.path, checkpoints, "--batch_size", size, "--output_root", str(tmp_path / size))
+    for one in sorted((tmp_path / "1").rglob("*.npy")):
+        other = tmp_path / "2" / one.relative_to(tmp_path / "1")
+        np.testing.assert_allclose(np.load(one), np.load(other), rtol=2e-3)
+
+
+def test_network__published_files_need_no_settings(tiny_root: Any, checkpoints: Path, tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    published.mkdir()
+    for name in ("encoder.pth", "depth.pth"):
+        (published / name).write_bytes((checkpoints / name).read_bytes())
+    # Shapes do not tell the range of depth: it is the published model's, 80, not this network's 40.
+    run_network(tiny_root.path, checkpoints, "--output_root", str(tmp_path / "a"))
+    run_network(tiny_root.path, published, "--output_root", str(tmp_path / "b"))
+    for one in sorted((tmp_path / "a").rglob("*.npy")):
+        other = np.load(tmp_path / "b" / one.relative_to(tmp_path / "a")).astype(np.float32)
+        np.testing.assert_allclose(np.load(one).astype(np.float32) * 2, other, rtol=5e-3)
+
+
+class _Columns(nn.Module):
+    """Depth that depends on the place alone: 1 at the left, 2 at the right, whatever the picture shows."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        width = images.shape[-1] // 2
+        row = torch.linspace(1, 2, width).expand(len(images), 1, images.shape[-2] // 2, width)
+        return row
+
+
+def test_post_process__averages_with_the_mirror(tmp_path: Path) -> None:
+    output = Folder(tmp_path, "depth", ".npy")
+    inference = DepthInference(_Columns(), SMALL, output, torch.device("cpu"), flip=True)
+    (depth,) = inference.compute(torch.zeros(1, 3, 64, 96), [(64, 128)])
+    np.testing.assert_allclose(depth, 1.5)
+
+
+@pytest.mark.parametrize("name", ["encoder.pth", "depth.pth"])
+def test_network__missing_or_foreign_weights(
+    tiny_root: Any, checkpoints: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for file in checkpoints.iterdir():
+        if file.name != name:
+            (folder / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=rf"{name}: no such file"):
+        run_network(tiny_root.path, folder)
+    torch.save({"other": torch.zeros(1)}, folder / name)
+    with pytest.raises(UserError, match=rf"{name}: weights of another network"):
+        run_network(tiny_root.path, folder)
+    (folder / name).write_bytes(b"broken")
+    with pytest.raises(UserError, match=rf"{name}: not a file of tensors"):
+        run_network(tiny_root.path, folder)
+    assert not (tiny_root.path / "depth_spidepth").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--crop_bottom", "1"), "--crop_bottom 1.0: must be"),
+        (("--height", "16"), "fewer than --query_nums 8"),
+        (("--batch_size", "0"), "--batch_size 0"),
+    ],
+)
+def test_network__impossible_settings(
+    tiny_root: Any, checkpoints: Path, flags: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run_network(tiny_root.path, checkpoints, *flags)
