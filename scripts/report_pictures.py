@@ -65,7 +65,7 @@ def label_sheet(
     Returns:
         (H, W, 3) uint8, or None where no variant was run.
     """
-    found = [(name, runs.results(file)[seed][0]) for name, file in variants if seed in runs.results(file)]
+    found = [(name, runs.results(file)[seed]) for name, file in variants if seed in runs.results(file)]
     if not found:
         return None
     classes = class_set(19)

@@ -40,7 +40,13 @@ class Verdict:
 
 
 def judge(
-    claim: str, ours: tuple[str, Values], other: tuple[str, Values], unit: str, *, strict: bool = True
+    claim: str,
+    ours: tuple[str, Values],
+    other: tuple[str, Values],
+    unit: str,
+    *,
+    strict: bool = True,
+    why: str = "",
 ) -> Verdict:
     """Judge a claim by the pairs of runs with the same seed: it holds if it does for each of them.
 
@@ -50,6 +56,7 @@ def judge(
         other: name and values of what it is compared with.
         unit: printed name of the measure.
         strict: better must be more; else not less is enough.
+        why: the reason, added where the claim does not hold.
     """
     gains = {seed: ours[1][seed] - other[1][seed] for seed in ours[1] if seed in other[1]}
     if not gains:
@@ -59,7 +66,8 @@ def judge(
     first, second = (spread({seed: values[seed] for seed in gains}) for _, values in (ours, other))
     listed = ", ".join(f"{100 * gain:+.1f} (seed {seed})" for seed, gain in sorted(gains.items()))
     numbers = f"{unit}: {ours[0]} {first}, {other[0]} {second}; difference {listed}"
-    return Verdict(all(good), f"**{head}**: {claim}. {numbers}.")
+    reason = f" {why}" if why and not all(good) else ""
+    return Verdict(all(good), f"**{head}**: {claim}. {numbers}.{reason}")
 
 
 def verdict_list(verdicts: Iterable[Verdict]) -> str:
@@ -163,13 +171,7 @@ def toy_line(runs: ToyRuns) -> str:
 
 def protocols(runs: ToyRuns, files: Iterable[str]) -> str:
     """Return the protocol lines of evaluations, each once."""
-    lines = dict.fromkeys(
-        result.protocol
-        for file in files
-        for results in runs.results(file).values()
-        for result in results
-        if result.void_rule == "standard"
-    )
+    lines = dict.fromkeys(result.protocol for file in files for result in runs.results(file).values())
     return "\n".join(f"- {line}." for line in lines) or f"- {NOT_RUN}."
 
 

@@ -47,19 +47,28 @@ class ToyRuns:
         """Path of a result file, without its suffix."""
         return self.root(seed) / "results" / name
 
-    def results(self, name: str) -> dict[int, list[Result]]:
-        """Return the results of an evaluation by seed; seeds that were not run are missing."""
-        files = {seed: Path(f"{self.stem(seed, name)}.json") for seed in self.seeds}
-        return {seed: read_results(file) for seed, file in files.items() if file.is_file()}
+    def results(self, name: str, void_rule: str = "standard") -> dict[int, Result]:
+        """Return an evaluation by seed; seeds that were not run are missing.
+
+        Args:
+            name: result file, of which the first result is taken; "file, matching" picks the matching of a
+                semantic evaluation.
+            void_rule: see `cups.protocol.VOID_RULES`.
+        """
+        file, _, matching = name.partition(", ")
+        paths = {seed: Path(f"{self.stem(seed, file)}.json") for seed in self.seeds}
+        return {
+            seed: result
+            for seed, path in paths.items()
+            if path.is_file()
+            for result in reversed(read_results(path))
+            if result.void_rule == void_rule and (not matching or result.name.endswith(f", {matching}"))
+        }
 
     def values(self, name: str, metric: str, void_rule: str = "standard") -> dict[int, float]:
         """Return a metric (share, 0-1) of an evaluation by seed, of the seeds that have it."""
-        return {
-            seed: result.metrics[metric]
-            for seed, results in self.results(name).items()
-            for result in results
-            if result.void_rule == void_rule and metric in result.metrics
-        }
+        results = self.results(name, void_rule)
+        return {seed: result.metrics[metric] for seed, result in results.items() if metric in result.metrics}
 
     def content(self, name: str) -> dict[int, Any]:
         """Return the JSON of another result file by seed; seeds that were not run are missing."""

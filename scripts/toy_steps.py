@@ -12,6 +12,9 @@ DATA_SEED = 1
 CLUSTERS = 120
 CAUSE = "pseudo_semantic_cause27"
 OVERCLUSTERS = f"pseudo_semantic_raw_k{CLUSTERS}"
+MERGED = f"{OVERCLUSTERS}_merged27"
+FEATURES = "features_texton"
+REFINED = "pseudo_semantic_refined_cause27"
 MIN_AREA = ("--min_area", "60")
 """Smallest instance on frames of 192x384: 60 pixels there are 1700 of a Cityscapes frame."""
 
@@ -20,6 +23,10 @@ def toy_streets(runs: ToyRuns) -> Step:
     """Return the step that renders the data: a city that the demo's settings were not developed on."""
     arguments = ("--output", str(runs.data), "--seed", str(DATA_SEED))
     return Step("toy streets", "cups.data.toy_streets", arguments)
+
+
+SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "300")
+"""A RefineNet that trains in minutes on two cores."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,15 @@ class ToyStage1:
         return self.runs.root(self.seed)
 
     @property
+    def seeded(self) -> tuple[str, str]:
+        """Flag of the seed."""
+        return ("--seed", str(self.seed))
+
+    @property
     def heads(self) -> tuple[str, ...]:
         """Flags of backbone and CAUSE heads."""
         folder = str(self.root / "cause_heads")
-        return ("--backbone", "texton", "--checkpoint_dir", folder, "--seed", str(self.seed))
+        return ("--backbone", "texton", "--checkpoint_dir", folder, *self.seeded)
 
     def cause_heads(self) -> Step:
         """Train codebook, decoder and probe without labels."""
@@ -58,10 +70,24 @@ class ToyStage1:
         """Write the 27 clusters of CAUSE and its codes."""
         return self.step("CAUSE semantics", "generate_semantic_pseudolabels_cause", "all", *self.heads)
 
-    def overclusters(self) -> Step:
+    def overclusters(self, name: str = "overclusters", split: str = "all", kind: str = "--raw") -> Step:
         """Cluster features with their surroundings, region by region, as the demo does."""
-        flags = ("--k", str(CLUSTERS), "--raw", "--features", "context", "--regions")
-        return self.step("overclusters", "generate_overclustered_semantics", "all", *self.heads, *flags)
+        flags = ("--k", str(CLUSTERS), "--features", "context", "--regions", *kind.split())
+        return self.step(name, "generate_overclustered_semantics", split, *self.heads, *flags)
+
+    def merged(self) -> Step:
+        """Merge the same clusters to 27, as many as CAUSE has."""
+        return self.overclusters("overclusters merged to 27", "all", "--merge_to 27")
+
+    def refined(self) -> list[Step]:
+        """Train RefineNet on the CAUSE semantics of the training split, then refine all of them."""
+        inputs = ("--semantic_subdir", CAUSE, "--features_subdir", FEATURES)
+        checkpoint = self.root / "refine_net" / "refine_net.pth"
+        return [
+            self.step("features", "extract_dinov2_features", "all", "--backbone", "texton"),
+            self.step("RefineNet", "train_refine_net", "train", *inputs, *self.seeded, *SMALL_REFINE_NET),
+            self.step("refined semantics", "generate_refined_semantics", "all", "--checkpoint", checkpoint),
+        ]
 
     def disparity_depth(self) -> Step:
         """Write depth from rendered stereo disparity."""
@@ -84,6 +110,22 @@ class ToyStage1:
         where = ("--semantic_subdir", semantics, "--instance_subdir", f"pseudo_instance_{method}")
         flags = ("--num_semantic_classes", str(classes), "--results", self.runs.stem(self.seed, name))
         return self.step(f"scores {name}", "evaluation/evaluate_pseudolabels", "val", *where, *flags)
+
+    def semantic_scores(self, name: str, semantics: str, classes: int) -> Step:
+        """Score semantics alone on the validation split, classes named by those of the training split."""
+        flags = (
+            "--semantic_subdir",
+            semantics,
+            "--labels",
+            "clusters",
+            "--num_semantic_classes",
+            str(classes),
+        )
+        flags += ("--match_split", "train")
+        script = "evaluation/evaluate_semantic_pseudolabels"
+        return self.step(
+            f"scores {name}", script, "val", *flags, "--results", self.runs.stem(self.seed, name)
+        )
 
     def semantics(self) -> list[Step]:
         """Return the steps up to both kinds of semantics, with depth and thing/stuff splits."""

@@ -81,7 +81,7 @@ def test_stage_1__verdict_follows_the_numbers(tmp_path: Path, depth: float, head
     _write_scores(runs, "overclusters_cc", {0: 0.2, 1: 0.2})
     _write_scores(runs, "overclusters_depth", {0: depth, 1: depth})
     text = report_stage_1.render(runs, ())
-    assert f"{head}: depth splitting beats connected components" in text
+    assert f"{head}: objects proposed by depth beat connected components" in text
     assert f"depth {100 * depth:.1f} ± 0.0, components 20.0 ± 0.0" in text
     assert "- code: 1.2.3 abc\n" in text
 

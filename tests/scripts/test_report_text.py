@@ -58,6 +58,12 @@ def test_judge__compares_the_same_seeds_only() -> None:
     assert "seed 1" not in verdict.text and "seed 2" not in verdict.text
 
 
+@pytest.mark.parametrize(("value", "told"), [(0.1, True), (0.5, False)])
+def test_judge__the_reason_is_given_where_it_fails(value: float, told: bool) -> None:
+    verdict = judge("claim", ("a", {0: value}), ("b", {0: 0.3}), "PQ", why="Because.")
+    assert verdict.text.endswith(" Because.") is told
+
+
 def test_judge__not_run() -> None:
     verdict = judge("a beats b", ("a", {0: 0.5}), ("b", {1: 0.4}), "PQ")
     assert verdict.holds is None
