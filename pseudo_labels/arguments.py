@@ -15,6 +15,7 @@ from cups.errors import UserError
 SPLITS = ("train", "val", "test", "train_extra")
 _WHICH_AND_WHERE = ("cityscapes_root", "image_dir", "split", "output_root", "max_images")
 _HOW = ("overwrite", "skip_bad", "show", "num_workers", "device", "cache_gb")
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SCHEDULING = frozenset(
     {
         "num_shards",
@@ -101,11 +102,13 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_batch_argument(parser: argparse.ArgumentParser, batch_size: int) -> None:
-    """Add `--batch_size`, for steps that run a network (`workers.Batched`)."""
+def add_batch_argument(
+    parser: argparse.ArgumentParser, batch_size: int, what: str = "images of one size"
+) -> None:
+    """Add `--batch_size`, for steps that run a network (`workers.Batched`); they use a GPU and threads."""
     parser.set_defaults(num_workers=4, slurm_gpus=1)
     parser.add_argument(
-        "--batch_size", type=int, default=batch_size, help="images of one size that the network takes at once"
+        "--batch_size", type=int, default=batch_size, help=f"{what} that the network takes at once"
     )
 
 
@@ -136,6 +139,25 @@ def pick_device(args: argparse.Namespace) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {args.device}: this machine has no CUDA device; use --device cpu")
     return device
+
+
+def add_precision_argument(group: argparse._ActionsContainer) -> None:
+    """Add `--precision`, for steps that run a network without training it."""
+    group.add_argument(
+        "--precision",
+        choices=["auto", *PRECISIONS],
+        default="auto",
+        help="numbers inside the backbone (auto: bf16 or fp16 on a GPU, fp32 on a CPU)",
+    )
+
+
+def pick_precision(args: argparse.Namespace, device: torch.device) -> torch.dtype:
+    """Return the number format of `--precision` on a device."""
+    if args.precision != "auto":
+        return PRECISIONS[args.precision]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
 def output_root(args: argparse.Namespace) -> Path:

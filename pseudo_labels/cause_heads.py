@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 import refs.cause
-from cups.backbones import NAMES, build_backbone, load_strict, load_tensors, normalize
+from cups.backbones import NAMES, autocast, build_backbone, load_strict, load_tensors, normalize
 from cups.errors import UserError
 from cups.ops.png import atomic_write, read_image
 from cups.ops.resize import resize_image
 from cups.provenance import known_weights, read_provenance
-from pseudo_labels.stage import output_root
+from cups.weights import weight_files
+from pseudo_labels.arguments import add_precision_argument, output_root, pick_precision
 from refs.cause import Cluster, SegmentTR, flip_average
 
 SEGMENT, CLUSTER, CODEBOOK, SETTINGS = "segment_tr.pth", "cluster_tr.pth", "modular.npy", "settings.json"
 PUBLISHED_FOLDER = Path(refs.cause.__file__).parent / "CAUSE"
-PUBLISHED_BACKBONES = {"dinov2_vits14": "dinov2_vit_small_14.pth", "dinov2_vitb14": "dinov2_vit_base_14.pth"}
 WINDOW_BATCH = 16
 
 
@@ -41,9 +41,17 @@ PUBLISHED_TILING = Tiling(height=644, window=322, stride=161)
 TEXTON_TILING = Tiling(height=0, window=96, stride=48)
 
 
-def default_tiling(backbone: str) -> Tiling:
-    """Return DESIGN's tiling for vision transformers, a small native-size one for the local backbone."""
-    return TEXTON_TILING if backbone == "texton" else PUBLISHED_TILING
+def default_tiling(backbone: str, patch: int) -> Tiling:
+    """Return the published tiling in whole patches, or a small native-size one for the local backbone.
+
+    Patches of 14 pixels give CAUSE's own numbers; patches of 16 windows of 320 pixels (20 x 20 tokens).
+    """
+    if backbone == "texton":
+        return TEXTON_TILING
+    height, window = (
+        round(side / patch) * patch for side in (PUBLISHED_TILING.height, PUBLISHED_TILING.window)
+    )
+    return Tiling(height, window, window // 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +82,9 @@ class FeatureExtractor:
     tiling: Tiling
     device: torch.device
     standardizer: Standardizer | None = None
+    precision: torch.dtype = torch.float32
+    batch: int = WINDOW_BATCH
+    """Windows that the backbone takes at once."""
 
     @property
     def patch(self) -> int:
@@ -92,13 +103,17 @@ class FeatureExtractor:
         return max(self.patch, stride // self.patch * self.patch) if self.backbone.local else stride
 
     def image(self, path: Path) -> Tensor:
-        """Read an image and resize it for the backbone: (1, 3, H, W) normalised, H and W >= window."""
-        pixels = normalize(read_image(path))
+        """Read an image and resize it for the backbone: see `prepare`."""
+        return self.prepare(read_image(path))
+
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, H', W') normalised, H' and W' whole patches and at least one window."""
+        pixels = normalize(image)
         height, width = pixels.shape[-2:]
         target = self.tiling.height or height
         scale = max(target / height, self.tiling.window / height, self.tiling.window / width)
         size = (self._whole(height * scale), self._whole(width * scale))
-        return resize_image(pixels, size, antialias=scale < 1).to(self.device)
+        return resize_image(pixels, size, antialias=scale < 1)
 
     def _whole(self, pixels: float) -> int:
         # The same number of patches for every image of one shape; at least one window.
@@ -106,8 +121,9 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> standardised features (B, D, H/p, W/p)."""
-        features = self.backbone(images).float()
+        """(B, 3, H, W) normalised -> standardised features (B, D, H/p, W/p), on the device."""
+        with autocast(self.device, self.precision):
+            features = self.backbone(images.to(self.device, non_blocking=True)).float()
         return self.standardizer(features) if self.standardizer is not None else features
 
     def windows(self, image: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
@@ -121,7 +137,7 @@ class FeatureExtractor:
             return torch.stack(parts), places
         size = self.tiling.window
         crops = torch.cat([image[..., y : y + size, x : x + size] for y, x in places])
-        return torch.cat([self.features(part) for part in crops.split(WINDOW_BATCH)]), places
+        return torch.cat([self.features(part) for part in crops.split(self.batch)]), places
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,20 +150,20 @@ class CauseModel:
     weights: list[dict[str, Any]] = field(default_factory=list)
 
     @torch.no_grad()
-    def codes(self, path: Path) -> np.ndarray:
-        """Return the codes of an image file: (Hc, Wc, reduced_dim) float32, one per token of the image.
+    def codes(self, image: Tensor) -> Tensor:
+        """Return one code per token: prepared image (1, 3, H, W) -> (Hc, Wc, reduced_dim) on the device.
 
-        Windows overlap; each token takes the mean over the windows that cover it, where a window that lies
-        half a token off the image's grid is sampled bilinearly.
+        Each window and its mirror image are averaged (CAUSE's test-time flip). Windows overlap; each token
+        takes the mean over the windows that cover it, where a window that lies half a token off the image's
+        grid is sampled bilinearly.
         """
-        image = self.extractor.image(path)
         features, places = self.extractor.windows(image)
         mirrored, _ = self.extractor.windows(image.flip(3))
         mirrored = mirrored[_mirror_order(places, image.shape[-1], self.extractor.tiling.window)]
         patch, side = self.extractor.patch, self.extractor.window
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-        total, weight = None, torch.zeros(grid, device=image.device)
-        for part in torch.arange(len(places)).split(WINDOW_BATCH):
+        total, weight = None, features.new_zeros(grid)
+        for part in torch.arange(len(places)).split(self.extractor.batch):
             codes = self._window_codes(features[part], mirrored[part])
             total = codes.new_zeros((codes.shape[1], *grid)) if total is None else total
             for index, code in zip(part.tolist(), codes, strict=True):
@@ -156,7 +172,7 @@ class CauseModel:
                 total += down @ code @ across.T
                 weight += down.sum(1)[:, None] * across.sum(1)
         assert total is not None
-        return (total / weight.clamp_min(1e-6)).permute(1, 2, 0).cpu().numpy()
+        return (total / weight.clamp_min(1e-6)).permute(1, 2, 0)
 
     def _window_codes(self, features: Tensor, mirrored: Tensor) -> Tensor:
         grid = (features.shape[2], features.shape[3])
@@ -195,17 +211,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose backbone, heads and tiling."""
     model = parser.add_argument_group("model")
     model.add_argument("--backbone", choices=NAMES, help="feature extractor (default: the heads' own)")
-    model.add_argument("--backbone_checkpoint", type=Path, help="its weights (default: in --checkpoint_dir)")
+    model.add_argument("--backbone_checkpoint", type=Path, help="its weights (default: beside the heads)")
     model.add_argument(
         "--checkpoint_dir",
         type=Path,
         help="folder of the heads (default: refs/cause/CAUSE; texton: cause_texton)",
     )
     model.add_argument(
-        "--height", type=int, help="image height for the backbone, 0: native (ViT 644, texton 0)"
+        "--height", type=int, help="image height for the backbone, 0: native (ViT/14 644, texton 0)"
     )
-    model.add_argument("--window", type=int, help="window side in pixels (ViT 322, texton 96)")
-    model.add_argument("--stride", type=int, help="pixels between windows (ViT 161, texton 48)")
+    model.add_argument("--window", type=int, help="window side in pixels (ViT/14 322, ViT/16 320, texton 96)")
+    model.add_argument("--stride", type=int, help="pixels between windows (half a window)")
+    add_precision_argument(model)
 
 
 def checkpoint_folder(args: argparse.Namespace) -> Path:
@@ -216,7 +233,11 @@ def checkpoint_folder(args: argparse.Namespace) -> Path:
 
 
 def build_extractor(
-    args: argparse.Namespace, folder: Path, settings: dict[str, Any], device: torch.device
+    args: argparse.Namespace,
+    folder: Path,
+    settings: dict[str, Any],
+    device: torch.device,
+    batch: int = WINDOW_BATCH,
 ) -> FeatureExtractor:
     """Return the extractor that flags and the heads' own settings describe.
 
@@ -228,23 +249,25 @@ def build_extractor(
     if trained_on is not None and name != trained_on:
         raise UserError(f"{folder}: heads of backbone {trained_on}, not {name}; change --checkpoint_dir")
     checkpoint = args.backbone_checkpoint
-    if checkpoint is None and name in PUBLISHED_BACKBONES:
-        checkpoint = folder / PUBLISHED_BACKBONES[name]
-        checkpoint = checkpoint if checkpoint.is_file() else None
+    if checkpoint is None and name != "texton":
+        beside = folder / weight_files(name)[0].path.name
+        checkpoint = beside if beside.is_file() else None
     backbone = build_backbone(name, checkpoint).to(device)
-    defaults = settings.get("tiling") or asdict(default_tiling(name))
+    patch = int(backbone.patch_size)  # type: ignore[arg-type]
+    defaults = settings.get("tiling") or asdict(default_tiling(name, patch))
     given = {key: getattr(args, key) for key in ("height", "window", "stride")}
     tiling = Tiling(**{key: defaults[key] if value is None else value for key, value in given.items()})
-    patch = int(backbone.patch_size)  # type: ignore[arg-type]
     if tiling.window < patch or tiling.window % patch or tiling.stride < 1 or tiling.height < 0:
         raise UserError(
             f"--window {tiling.window}: must be a multiple of the patch size {patch} (stride >= 1)"
         )
-    return FeatureExtractor(name, backbone, tiling, device)
+    return FeatureExtractor(
+        name, backbone, tiling, device, precision=pick_precision(args, device), batch=batch
+    )
 
 
-def load_cause(args: argparse.Namespace, device: torch.device) -> CauseModel:
-    """Load heads (published, or of `train_cause`) and their backbone.
+def load_cause(args: argparse.Namespace, device: torch.device, batch: int = WINDOW_BATCH) -> CauseModel:
+    """Load heads (published, or of `train_cause`) and their backbone, which takes `batch` windows at once.
 
     Raises:
         UserError: missing folder or file, weights that do not fit together.
@@ -253,7 +276,7 @@ def load_cause(args: argparse.Namespace, device: torch.device) -> CauseModel:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; train heads with train_cause.py or give --checkpoint_dir")
     settings = read_settings(folder)
-    extractor = build_extractor(args, folder, settings, device)
+    extractor = build_extractor(args, folder, settings, device, batch)
     segment = build_segment(load_tensors(folder / SEGMENT), folder / SEGMENT)
     tensors = load_tensors(folder / CLUSTER)
     if not {"codebook", "cluster_probe"} <= tensors.keys():
@@ -268,15 +291,9 @@ def load_cause(args: argparse.Namespace, device: torch.device) -> CauseModel:
         )
     if "mean" in settings:
         mean, std = (torch.tensor(settings[key], dtype=torch.float32) for key in ("mean", "std"))
-        extractor = _with_standardizer(extractor, Standardizer(mean, std).to(device))
+        extractor = replace(extractor, standardizer=Standardizer(mean, std).to(device))
     return CauseModel(
         extractor, segment.to(device).eval(), cluster.to(device).eval(), head_weights(folder, extractor.name)
-    )
-
-
-def _with_standardizer(extractor: FeatureExtractor, standardizer: Standardizer) -> FeatureExtractor:
-    return FeatureExtractor(
-        extractor.name, extractor.backbone, extractor.tiling, extractor.device, standardizer
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cups.backbones import build_backbone, normalize
+from cups.backbones import autocast, build_backbone, normalize
 from cups.errors import UserError
 from cups.ops.png import read_image
 from cups.ops.resize import resize_image
 from cups.provenance import known_weights
-from pseudo_labels.arguments import add_batch_argument, make_parser, output_root, pick_device
+from pseudo_labels.arguments import (
+    add_batch_argument,
+    add_precision_argument,
+    make_parser,
+    output_root,
+    pick_device,
+    pick_precision,
+)
 from pseudo_labels.pictures import fit
 from pseudo_labels.stage import Folder, Frame, list_frames, read_npy, run_stage, write_npy
 from pseudo_labels.workers import Batched
-
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def feature_folder(root: Path, backbone: str) -> Folder:
@@ -81,8 +85,7 @@ class Extraction:
             UserError: values beyond float16.
         """
         images = images.to(self.device, non_blocking=True)
-        lower = self.precision != torch.float32
-        with torch.autocast(self.device.type, self.precision) if lower else nullcontext():
+        with autocast(self.device, self.precision):
             features = self.backbone(images).float()
             if self.flip:
                 features = (features + self.backbone(images.flip(3)).float().flip(3)) / 2
@@ -112,15 +115,6 @@ def principal_picture(features: np.ndarray) -> np.ndarray:
     return colors.round().astype(np.uint8).reshape(*features.shape[:2], 3)
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the number format of `--precision`; auto: bf16 (or fp16) on a GPU, fp32 elsewhere."""
-    if name != "auto":
-        return PRECISIONS[name]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
 def parse_arguments(
     argv: Sequence[str] | None, description: str, backbones: Sequence[str], default: str
 ) -> argparse.Namespace:
@@ -138,12 +132,7 @@ def parse_arguments(
         "--height", type=int, help="image height for the network, 0: native (default: 644, texton native)"
     )
     model.add_argument("--flip", action="store_true", help="average with the features of the mirrored image")
-    model.add_argument(
-        "--precision",
-        choices=["auto", *PRECISIONS],
-        default="auto",
-        help="of the network (auto: bf16 or fp16 on a GPU, fp32 on a CPU)",
-    )
+    add_precision_argument(model)
     args = parser.parse_args(argv)
     if args.batch_size < 1 or (args.height is not None and args.height < 0):
         parser.error("--batch_size must be at least 1, --height at least 0")
@@ -162,7 +151,7 @@ def extract(args: argparse.Namespace, script: str) -> None:
         feature_folder(output_root(args), args.backbone),
         device,
         args.height,
-        pick_precision(args.precision, device),
+        pick_precision(args, device),
         args.flip,
     )
     step = Batched(extraction.load, extraction.compute, extraction.save, args.batch_size)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
-from pseudo_labels.cause_heads import CauseModel, add_model_arguments, checkpoint_folder, load_cause
+from pseudo_labels.cause_heads import (
+    WINDOW_BATCH,
+    CauseModel,
+    add_model_arguments,
+    checkpoint_folder,
+    load_cause,
+)
 from pseudo_labels.dense_crf import dense_crf
 from pseudo_labels.executor import run_script
 from pseudo_labels.pictures import label_pictures
 from pseudo_labels.stage import (
     Folder,
     Frame,
+    add_batch_argument,
     list_frames,
     make_parser,
     output_root,
@@ -26,6 +35,7 @@ from pseudo_labels.stage import (
     run_stage,
     write_npy,
 )
+from pseudo_labels.workers import Batched
 
 SCRIPT = "generate_semantic_pseudolabels_cause"
 SEMANTIC_FOLDER, CODES_FOLDER = "pseudo_semantic_cause27", "codes_cause_tr"
@@ -36,36 +46,63 @@ ALPHA = 3.0
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__ or "")
+    add_batch_argument(parser, WINDOW_BATCH, what="windows")
     add_model_arguments(parser)
     parser.add_argument("--crf", action="store_true", help="refine labels along edges by a dense CRF (slow)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        parser.error("--batch_size must be at least 1")
+    return args
 
 
-@torch.no_grad()
-def labels_of_codes(model: CauseModel, codes: np.ndarray, image: np.ndarray, crf: bool) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """The parts of a `Batched` step: image -> codes and similarities -> files."""
+
+    model: CauseModel
+    semantic: Folder
+    codes: Folder
+    crf: bool
+
+    def load(self, frame: Frame) -> tuple[Tensor, np.ndarray]:
+        """Return the image as the backbone takes it, (3, H', W'), and as it is, (H, W, 3) uint8."""
+        image = read_image(frame.image)
+        return self.model.extractor.prepare(image)[0], image
+
+    @torch.no_grad()
+    def compute(
+        self, prepared: Tensor, images: Sequence[np.ndarray]
+    ) -> list[tuple[np.ndarray, Tensor, np.ndarray]]:
+        """Return codes (Hc, Wc, C), cosine similarities to the classes (Hc, Wc, K) and image of each."""
+        outputs = []
+        for one, image in zip(prepared.split(1), images, strict=True):
+            codes = self.model.codes(one)
+            similar = self.model.cluster.similarities(codes.permute(2, 0, 1)[None])[0]
+            outputs.append((codes.cpu().numpy(), similar.permute(1, 2, 0).cpu(), image))
+        return outputs
+
+    def save(self, frame: Frame, output: tuple[np.ndarray, Tensor, np.ndarray]) -> None:
+        """Write the codes, then the labels, of a frame."""
+        codes, similarities, image = output
+        write_npy(self.codes.path(frame), codes.astype(np.float16))
+        write_png(self.semantic.path(frame), labels_of(similarities, image, self.crf))
+
+    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
+        """Return caption and pictures (image, labels) of one frame for the contact sheet."""
+        labels, num_classes = read_ids(self.semantic.path(frame)), len(self.model.cluster.cluster_probe)
+        return frame.stem, label_pictures(read_image(frame.image), labels, None, num_classes)
+
+
+def labels_of(similarities: Tensor, image: np.ndarray, crf: bool) -> np.ndarray:
     """Return cluster labels at the image's size.
 
-    codes: (Hc, Wc, C) float; image: (H, W, 3) uint8 -> (H, W) uint8 in 0..num_classes-1.
+    similarities: (Hc, Wc, K) cosines; image: (H, W, 3) uint8 -> (H, W) uint8 in 0..K-1.
     """
-    tensor = torch.from_numpy(codes).permute(2, 0, 1)[None].float()
-    similarities = model.cluster.similarities(tensor.to(model.cluster.cluster_probe.device)).cpu()
     size = (image.shape[0], image.shape[1])
-    if crf:
-        full = F.interpolate(similarities, size=size, mode="bilinear", align_corners=False)[0]
-        return dense_crf(image, F.log_softmax(ALPHA * full, dim=0).numpy()).astype(np.uint8)
-    return smooth_labels(similarities[0].permute(1, 2, 0), size).numpy().astype(np.uint8)
-
-
-def make_process(model: CauseModel, semantic: Folder, codes: Folder, crf: bool) -> Callable[[Frame], None]:
-    """Return the function that writes the codes, then the labels, of a frame."""
-
-    def process(frame: Frame) -> None:
-        image = read_image(frame.image)
-        values = model.codes(frame.image)
-        write_npy(codes.path(frame), values.astype(np.float16))
-        write_png(semantic.path(frame), labels_of_codes(model, values, image, crf))
-
-    return process
+    if not crf:
+        return smooth_labels(similarities, size).numpy().astype(np.uint8)
+    full = F.interpolate(similarities.permute(2, 0, 1)[None], size=size, mode="bilinear")[0]
+    return dense_crf(image, F.log_softmax(ALPHA * full, dim=0).numpy()).astype(np.uint8)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,24 +110,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse_arguments(argv)
     frames, root = list_frames(args), output_root(args)
-    model = load_cause(args, pick_device(args))
+    model = load_cause(args, pick_device(args), args.batch_size)
     semantic, codes = Folder(root, SEMANTIC_FOLDER, ".png"), Folder(root, CODES_FOLDER, ".npy")
-    num_classes = len(model.cluster.cluster_probe)
-
-    def show(frame: Frame) -> tuple[str, list[np.ndarray]]:
-        labels = read_ids(semantic.path(frame))
-        return frame.stem, label_pictures(read_image(frame.image), labels, None, num_classes)
-
+    step = Inference(model, semantic, codes, args.crf)
     run_stage(
         frames,
-        make_process(model, semantic, codes, args.crf),
+        Batched(step.load, step.compute, step.save),
         [codes, semantic],
         args,
         script=SCRIPT,
         inputs=[checkpoint_folder(args)],
         weights=model.weights,
-        workers=0,  # the network has its own threads, or a GPU
-        show=show,
+        show=step.show,
     )
     return 0
 

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from pseudo_labels.arguments import make_parser as make_parser
 from pseudo_labels.arguments import output_root as output_root
 from pseudo_labels.arguments import pick_device as pick_device
 from pseudo_labels.locking import exclusive
-from pseudo_labels.workers import Batched, Outcome, run_batched, run_pool, run_serial
+from pseudo_labels.workers import Batched, Outcomes, run_batched, run_pool, run_serial
 
 log = logging.getLogger(__name__)
 FAILURES = "failures.json"
@@ -206,14 +207,16 @@ def run_stage(
         with exclusive(folder.directory / PROVENANCE):
             _account(folder, args, script, (image_folder(args), *inputs), weights, uses_ground_truth, summary)
     results = _run(todo, process, args.num_workers if workers is None else workers)
-    for frame, error in tqdm(results, total=len(todo), desc=script, unit="img", disable=not todo):
-        if error is None:
-            summary.done += 1
-        elif args.skip_bad:
-            log.warning("skipped %s: %s", frame.stem, error)
-            summary.failures[_name(frame)] = str(error)
-        else:
-            raise error
+    # Closed here, not by the garbage collector: that may run inside a lock which ending threads wait for.
+    with closing(results):
+        for frame, error in tqdm(results, total=len(todo), desc=script, unit="img", disable=not todo):
+            if error is None:
+                summary.done += 1
+            elif args.skip_bad:
+                log.warning("skipped %s: %s", frame.stem, error)
+                summary.failures[_name(frame)] = str(error)
+            else:
+                raise error
     for folder in outputs:
         _write_failures(folder, frames, summary)
     if args.show and show is not None and is_complete(args, outputs):
@@ -228,7 +231,7 @@ def run_stage(
 
 def _run(
     todo: Sequence[Frame], process: Callable[[Frame], Any] | Batched[Frame], workers: int
-) -> Iterator[Outcome[Frame]]:
+) -> Outcomes[Frame]:
     if isinstance(process, Batched):
         return run_batched(todo, process, workers)
     return run_serial(todo, process) if workers < 1 or len(todo) < 2 else run_pool(todo, process, workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cups.backbones import load_tensors
 from cups.errors import UserError, run_main
 from cups.ops.png import atomic_write
 from cups.provenance import known_weights, read_provenance, write_provenance
+from pseudo_labels.arguments import recorded
 from pseudo_labels.cause_heads import (
     SEGMENT,
     FeatureExtractor,
@@ -84,6 +86,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="auto",
         help="centre features by statistics of the images (auto: for texton)",
     )
+    parser.set_defaults(num_workers=4)
     args = parser.parse_args(argv)
     for name in ("batch_size", "codebook_size", "reduced_dim", "projection_dim", "hidden_dim", "num_classes"):
         if getattr(args, name) < 1:
@@ -96,12 +99,17 @@ class WindowSource:
 
     Args:
         cache_bytes: memory for whole-image features; only a local backbone can cut windows out of them.
+        threads: read and resize the images of other backbones.
     """
 
-    def __init__(self, frames: Sequence[Frame], extractor: FeatureExtractor, cache_bytes: int) -> None:
+    def __init__(
+        self, frames: Sequence[Frame], extractor: FeatureExtractor, cache_bytes: int, threads: int = 1
+    ) -> None:
         self.frames = frames
         self.extractor = extractor
         self.cache_bytes = cache_bytes
+        # Features are cut one after the other: the cache is no place for races.
+        self.pool = ThreadPoolExecutor(1 if extractor.backbone.local else max(1, threads))
         self._cache: dict[int, Tensor] = {}
 
     def batch(self, size: int, generator: torch.Generator) -> Tensor:
@@ -109,7 +117,7 @@ class WindowSource:
         picks = torch.randint(len(self.frames), (size,), generator=generator).tolist()
         places = torch.rand(size, 2, generator=generator).tolist()
         cut = self._cut_features if self.extractor.backbone.local else self._cut_image
-        parts = [cut(index, place) for index, place in zip(picks, places, strict=True)]
+        parts = list(self.pool.map(cut, picks, places))
         if self.extractor.backbone.local:
             return torch.stack(parts)
         return self.extractor.features(torch.cat(parts))
@@ -288,7 +296,7 @@ def train(args: argparse.Namespace, frames: Sequence[Frame], folder: Path) -> No
         extractor = replace(extractor, standardizer=fit_standardizer(frames, extractor))
     settings = describe(args, extractor, len(frames))
     segment, cluster = build_heads(args, extractor)
-    source = WindowSource(frames, extractor, int(args.cache_gb * 2**30))
+    source = WindowSource(frames, extractor, int(args.cache_gb * 2**30), args.num_workers)
     trainer = Trainer(args, source, segment, cluster)
     both = nn.ModuleDict({"segment": segment, "cluster": cluster})
     for phase in PHASES:
@@ -337,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_folder(folder, args)
     weights = [] if args.backbone == "texton" else [known_weights(args.backbone)]
     write_provenance(
-        folder, script=SCRIPT, arguments=vars(args), inputs=[image_folder(args)], weights=weights
+        folder, script=SCRIPT, arguments=recorded(args), inputs=[image_folder(args)], weights=weights
     )
     train(args, frames, folder)
     log.info("heads: %s", folder)

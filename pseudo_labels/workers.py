@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from cups.errors import UserError
 Item = TypeVar("Item")
 Outcome = tuple[Item, UserError | None]
 """An item that was worked on, and what was wrong with it."""
+Outcomes = Generator[Outcome[Item], None, None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Batched(Generic[Item]):
     batch_size: int = 1
 
 
-def run_serial(items: Sequence[Item], process: Callable[[Item], Any]) -> Iterator[Outcome[Item]]:
+def run_serial(items: Sequence[Item], process: Callable[[Item], Any]) -> Outcomes[Item]:
     """Yield each item after `process(item)`, with the `UserError` that it raised."""
     for item in items:
         try:
@@ -66,7 +67,7 @@ def _work(item: Any) -> UserError | None:
     return None
 
 
-def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int) -> Iterator[Outcome[Item]]:
+def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int) -> Outcomes[Item]:
     """Yield items as `workers` processes finish them, with the `UserError` that each raised.
 
     Raises:
@@ -93,15 +94,15 @@ def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int
                 future.cancel()
 
 
-def run_batched(items: Sequence[Item], step: Batched[Item], threads: int) -> Iterator[Outcome[Item]]:
+def run_batched(items: Sequence[Item], step: Batched[Item], threads: int) -> Outcomes[Item]:
     """Yield items as they are written, with the `UserError` that each raised."""
     saving: deque[tuple[Item, Future[None]]] = deque()
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="frames") as pool:
         try:
-            for batch, bad in _batches(items, step, pool):
+            for batch, bad in _batches(items, step, pool, max(1, threads)):
                 yield from bad
                 yield from _compute(batch, step, pool, saving)
-                while saving and (saving[0][1].done() or len(saving) > 2 * step.batch_size):
+                while saving and (saving[0][1].done() or len(saving) > step.batch_size + threads):
                     yield _outcome(*saving.popleft())
             while saving:
                 yield _outcome(*saving.popleft())
@@ -113,7 +114,7 @@ Loaded = list[tuple[Item, Tensor, Any]]
 
 
 def _batches(
-    items: Sequence[Item], step: Batched[Item], pool: ThreadPoolExecutor
+    items: Sequence[Item], step: Batched[Item], pool: ThreadPoolExecutor, threads: int
 ) -> Iterator[tuple[Loaded[Item], list[Outcome[Item]]]]:
     """Yield batches of loaded items of one shape, each with the items that could not be loaded till then."""
     loading: deque[tuple[Item, Future[tuple[Tensor, Any]]]] = deque()
@@ -121,8 +122,8 @@ def _batches(
     bad: list[Outcome[Item]] = []
     todo = iter(items)
     while True:
-        # One batch is read ahead while another is computed.
-        while len(loading) < 2 * step.batch_size and (item := next(todo, None)) is not None:
+        # One batch is read ahead while another is computed; every thread has something to read.
+        while len(loading) < step.batch_size + threads and (item := next(todo, None)) is not None:
             loading.append((item, pool.submit(step.load, item)))
         if not loading:
             break

@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 import torch
 
+from cups.backbones import DinoV3
 from cups.errors import UserError
 from cups.ops.png import read_ids, write_png
 from cups.provenance import read_provenance
 from pseudo_labels import generate_overclustered_semantics as overcluster
 from pseudo_labels import generate_semantic_pseudolabels_cause as semantics
 from pseudo_labels import train_cause
-from pseudo_labels.cause_heads import _mirror_order, _sampling, _starts
+from pseudo_labels.cause_heads import (
+    PUBLISHED_TILING,
+    Tiling,
+    _mirror_order,
+    _sampling,
+    _starts,
+    default_tiling,
+    load_cause,
+)
 from pseudo_labels.stage import write_npy
 
 SIZES = {"codebook_steps": 8, "head_steps": 8, "probe_steps": 8, "codebook_size": 16, "reduced_dim": 12}
@@ -157,6 +166,48 @@ def test_overcluster__bad_input(done: Path, tmp_path: Path) -> None:
     write_npy(first(tmp_path, "codes_cause_tr", ".npy"), np.zeros((3, 4), dtype=np.float16))
     with pytest.raises(UserError, match=r"aaa_000000_000000\.npy: array of shape \(3, 4\)"):
         overcluster.main(flags(done, "--output_root", tmp_path, "--raw", "--k", 4))
+
+
+def test_default_tiling__whole_patches() -> None:
+    assert default_tiling("dinov2_vitb14", 14) == PUBLISHED_TILING
+    assert default_tiling("dinov3_vitb16", 16) == Tiling(height=640, window=320, stride=160)
+
+
+def test_cause__on_dinov3_with_its_own_token_count(done: Path, tmp_path: Path) -> None:
+    """Windows of 48 pixels are 3 x 3 tokens of 16; the heads take these, training and inference agree."""
+    torch.manual_seed(0)
+    torch.save(DinoV3("vits16", None).network.state_dict(), tmp_path / "vits16.pth")
+    common = ["--cityscapes_root", done, "--output_root", tmp_path, "--checkpoint_dir", tmp_path / "heads"]
+    common += ["--backbone", "dinov3_vits16", "--backbone_checkpoint", tmp_path / "vits16.pth"]
+    flags = [str(flag) for flag in common]
+    steps = ["--codebook_steps", "2", "--head_steps", "2", "--probe_steps", "2", "--batch_size", "2"]
+    sizes = ["--codebook_size", "8", "--reduced_dim", "6", "--projection_dim", "8", "--hidden_dim", "8"]
+    train_cause.main([*flags, *steps, *sizes, "--height", "48", "--window", "48", "--stride", "24"])
+    heads = torch.load(tmp_path / "heads" / "segment_tr.pth", weights_only=True)
+    assert heads["head.query_pos"].shape == (9, 384)
+    semantics.main([*flags, "--max_images", "2", "--batch_size", "2"])
+    codes = np.load(first(tmp_path, "codes_cause_tr", ".npy"))
+    assert codes.shape == (3, 6, 6) and np.isfinite(codes).all()
+    assert read_ids(first(tmp_path, "pseudo_semantic_cause27")).shape == (48, 96)
+
+
+def test_codes__windows_and_batches_make_no_difference(done: Path) -> None:
+    """One window over the whole image, alone or with its neighbours in a batch, gives the same codes."""
+    args = semantics.parse_arguments(flags(done, "--backbone", "texton"))
+    one, many = (load_cause(args, torch.device("cpu"), batch=batch) for batch in (1, 16))
+    image = one.extractor.image(done / "leftImg8bit" / "train" / "aaa" / "aaa_000000_000000_leftImg8bit.png")
+    torch.testing.assert_close(one.codes(image), many.codes(image))
+
+
+def test_labels_of__crf_ends_at_the_edge_of_colour() -> None:
+    """Cells of 8 pixels put the border at column 40, the image changes colour at 43."""
+    image = np.where(np.arange(96)[None, :, None] < 43, (200, 60, 40), (70, 110, 160)).repeat(48, axis=0)
+    similarities = torch.stack((torch.arange(12) < 5, torch.arange(12) >= 5), dim=1).float().expand(6, -1, -1)
+    borders = [
+        (semantics.labels_of(similarities, image.astype(np.uint8), crf) == 0).sum(axis=1)
+        for crf in (False, True)
+    ]
+    assert borders[0].tolist() == [40] * 48 and borders[1].tolist() == [43] * 48
 
 
 def test_starts__cover_the_side() -> None:

@@ -98,6 +98,40 @@ def test_run_stage__truncated_image_is_named(cityscapes: Path, workers: int) -> 
     assert list(failures) == ["train/aaa/aaa_000002_000000"]
 
 
+def test_run_stage__shards_keep_one_list_of_failures(cityscapes: Path) -> None:
+    def shard(number: int, of: int) -> argparse.Namespace:
+        flags = ("--num_shards", of, "--shard", number, "--skip_bad")
+        return arguments("--cityscapes_root", cityscapes, *flags)
+
+    images = [frame.image for frame in list_frames(shard(0, 1))]
+    whole = [image.read_bytes() for image in images]
+    for image in images[:2]:
+        image.write_bytes(image.read_bytes()[:-10])
+    for number in (1, 0):
+        output, _ = run(shard(number, 2), cityscapes)
+    failures = output.directory / "failures.json"
+    assert list(json.loads(failures.read_text())) == [
+        "train/aaa/aaa_000001_000000",
+        "train/aaa/aaa_000002_000000",
+    ]
+    images[1].write_bytes(whole[1])
+    run(shard(1, 2), cityscapes)  # mended: its entry goes, the other shard's stays
+    assert list(json.loads(failures.read_text())) == ["train/aaa/aaa_000001_000000"]
+    images[0].write_bytes(whole[0])
+    run(shard(0, 1), cityscapes)
+    assert not failures.exists()
+
+
+def test_run_stage__one_overwriting_shard_forgets_nothing_about_the_others(cityscapes: Path) -> None:
+    output, _ = run(arguments("--cityscapes_root", cityscapes), cityscapes, uses_ground_truth=True)
+    args = arguments("--cityscapes_root", cityscapes, "--num_shards", 2, "--shard", 0, "--overwrite")
+    run(args, cityscapes)
+    assert (read_provenance(output.directory) or {})["uses_ground_truth"] is True
+    args = arguments("--cityscapes_root", cityscapes, "--overwrite")
+    run(args, cityscapes)
+    assert (read_provenance(output.directory) or {})["uses_ground_truth"] is False
+
+
 def test_run_stage__other_settings_are_refused(cityscapes: Path) -> None:
     output, _ = run(arguments("--cityscapes_root", cityscapes), cityscapes)
     other = arguments("--cityscapes_root", cityscapes, "--seed", 1)
