@@ -18,6 +18,8 @@ SELF_BIAS = 4.0
 """Start of a pixel's own vote: e^4 of e^4 + 40, so that an untrained network returns its input."""
 VOTE_LOGIT = 6.0
 """Start of the logit of a unanimous vote."""
+SCALAR_RATE = 10.0
+"""Numbers of this size would hardly move at the learning rate of weights; theirs is this much higher."""
 
 
 class ChannelNorm(nn.Module):
@@ -166,7 +168,14 @@ class NeighbourVote(nn.Module):
         self.embedding = nn.Conv2d(channels, VOTE_CHANNELS, 1)
         around = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
         self.offsets = [(0, 0), *((a * d, b * d) for d in VOTE_DISTANCES for a, b in around)]
-        self.bias = nn.Parameter(torch.tensor([SELF_BIAS] + [0.0] * (len(self.offsets) - 1)))
+        bias = torch.zeros(len(self.offsets))
+        bias[0] = SELF_BIAS
+        self.scaled_bias = nn.Parameter(bias / SCALAR_RATE)
+
+    @property
+    def bias(self) -> Tensor:
+        """The weight of each place, natural log: (1 + 8 * distances,)."""
+        return SCALAR_RATE * self.scaled_bias
 
     def forward(self, maps: Tensor, labels: Tensor, num_classes: int) -> Tensor:
         """(B, C, H, W), (B, H, W) labels, below 0 = void -> shares of votes (B, K, H, W), sum at most 1."""
@@ -174,12 +183,15 @@ class NeighbourVote(nn.Module):
         reach = max(VOTE_DISTANCES)
         embedded = self.embedding(maps).float()
         padded = F.pad(embedded, (reach,) * 4)
+        lengths = padded.square().sum(dim=1)
         voters = F.pad(labels, (reach,) * 4, value=-1)
         scores, votes = [], []
         for down, right in self.offsets:
             rows = slice(reach + down, reach + down + height)
             columns = slice(reach + right, reach + right + width)
-            scores.append(-(embedded - padded[..., rows, columns]).square().sum(dim=1))
+            # -|a - b|^2 without |a|^2, which all voters on a pixel share; so no difference is kept in memory.
+            product = (embedded * padded[..., rows, columns]).sum(dim=1)
+            scores.append(2 * product - lengths[:, rows, columns])
             votes.append(voters[:, rows, columns])
         vote = torch.stack(votes, dim=1)
         weights = (torch.stack(scores, dim=1) + self.bias.view(1, -1, 1, 1)).softmax(dim=1) * (vote >= 0)
@@ -194,14 +206,15 @@ class SemanticHead(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.vote = NeighbourVote(channels)
-        self.vote_logit = nn.Parameter(torch.tensor(VOTE_LOGIT))
+        self.scaled_logit = nn.Parameter(torch.tensor(VOTE_LOGIT / SCALAR_RATE))
         self.correction = nn.Conv2d(channels, num_classes, 1)
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W), labels (B, H, W) -> logits (B, K, H, W)."""
-        return self.correction(maps) + self.vote_logit * self.vote(maps, labels, self.num_classes)
+        shares = self.vote(maps, labels, self.num_classes)
+        return self.correction(maps) + SCALAR_RATE * self.scaled_logit * shares
 
 
 class CSCMRefineNet(nn.Module):

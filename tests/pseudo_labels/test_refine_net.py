@@ -94,7 +94,7 @@ def test_neighbour_vote__look_alikes_fill_a_gap_and_outvote_a_speckle() -> None:
     # Two surfaces, embedded far apart; one pixel void, one wrong; a pixel's own vote counts like any other.
     vote = NeighbourVote(1)
     torch.nn.init.constant_(vote.embedding.weight, 3.0)
-    torch.nn.init.zeros_(vote.bias)
+    torch.nn.init.zeros_(vote.scaled_bias)
     maps = torch.zeros(1, 1, 12, 12)
     maps[..., 6:] = 1.0
     truth = (maps[:, 0] > 0.5).long()
@@ -108,7 +108,7 @@ def test_neighbour_vote__look_alikes_fill_a_gap_and_outvote_a_speckle() -> None:
 def test_neighbour_vote__equals_plain_loops() -> None:
     torch.manual_seed(0)
     vote = NeighbourVote(2)
-    torch.nn.init.normal_(vote.bias)
+    torch.nn.init.normal_(vote.scaled_bias, std=0.1)
     maps, labels = torch.randn(1, 2, 5, 20), torch.randint(-1, 3, (1, 5, 20))
     found = vote(maps, labels, 3)[0]
     embedded = vote.embedding(maps)[0]
