@@ -150,11 +150,13 @@ def build_backbone(name: str, checkpoint: Path | str | None = None) -> nn.Module
 def normalize(images: np.ndarray | Tensor) -> Tensor:
     """Return images as backbones take them.
 
-    images: (H, W, 3) uint8 RGB, or (B, 3, H, W) float in 0-1 -> (1 or B, 3, H, W) float32 with ImageNet's
-    mean and spread removed.
+    images: (H, W, 3) uint8 RGB, or a batch (B, H, W, 3) uint8, or (B, 3, H, W) float in 0-1 ->
+    (1 or B, 3, H, W) float32 with ImageNet's mean and spread removed, on the device of the input.
     """
     if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.ascontiguousarray(images)).permute(2, 0, 1)[None].float() / 255
+        images = torch.from_numpy(np.ascontiguousarray(images))[None]
+    if images.dtype == torch.uint8:
+        images = images.permute(0, 3, 1, 2).float() / 255
     mean = images.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
     std = images.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
     return (images - mean) / std

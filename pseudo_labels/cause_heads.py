@@ -104,11 +104,14 @@ class FeatureExtractor:
 
     def image(self, path: Path) -> Tensor:
         """Read an image and resize it for the backbone: see `prepare`."""
-        return self.prepare(read_image(path))
+        return self.prepare(torch.from_numpy(read_image(path))[None])
 
-    def prepare(self, image: np.ndarray) -> Tensor:
-        """(H, W, 3) uint8 -> (1, 3, H', W') normalised, H' and W' whole patches and at least one window."""
-        pixels = normalize(image)
+    def prepare(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 -> (B, 3, H', W') normalised, on the device.
+
+        H' and W' are whole patches, and at least one window.
+        """
+        pixels = normalize(images.to(self.device, non_blocking=True))
         height, width = pixels.shape[-2:]
         target = self.tiling.height or height
         scale = max(target / height, self.tiling.window / height, self.tiling.window / width)

@@ -69,30 +69,33 @@ class Extraction:
     flip: bool = False
 
     def load(self, frame: Frame) -> tuple[Tensor, None]:
-        """Return the normalised image (3, H, W) of the network's size."""
-        pixels = normalize(read_image(frame.image))
-        height, width = pixels.shape[-2:]
-        patch = int(self.backbone.patch_size)  # type: ignore[arg-type]
-        scale = (self.height or height) / height
-        size = tuple(max(1, round(side * scale / patch)) * patch for side in (height, width))
-        return resize_image(pixels, (size[0], size[1]), antialias=scale < 1)[0], None
+        """Return the image, (H, W, 3) uint8."""
+        return torch.from_numpy(read_image(frame.image)), None
 
     @torch.inference_mode()
     def compute(self, images: Tensor, _: Sequence[Any] = ()) -> list[np.ndarray]:
-        """(B, 3, H, W) -> B arrays (H/p, W/p, D) float16.
+        """(B, H, W, 3) uint8 -> B arrays (H'/p, W'/p, D) float16 of the image at the network's size.
 
         Raises:
             UserError: values beyond float16.
         """
-        images = images.to(self.device, non_blocking=True)
+        pixels = self.resize(normalize(images.to(self.device, non_blocking=True)))
         with autocast(self.device, self.precision):
-            features = self.backbone(images).float()
+            features = self.backbone(pixels).float()
             if self.flip:
-                features = (features + self.backbone(images.flip(3)).float().flip(3)) / 2
+                features = (features + self.backbone(pixels.flip(3)).float().flip(3)) / 2
         features = features.permute(0, 2, 3, 1).half()
         if not torch.isfinite(features).all():
             raise UserError("--precision: features beyond the range of numbers; use --precision fp32 or bf16")
         return list(features.cpu().numpy())
+
+    def resize(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, H', W') of `height` rows, both sides rounded to whole patches."""
+        height, width = images.shape[-2:]
+        patch = int(self.backbone.patch_size)  # type: ignore[arg-type]
+        scale = (self.height or height) / height
+        rows, columns = (max(1, round(side * scale / patch)) * patch for side in (height, width))
+        return resize_image(images, (rows, columns), antialias=scale < 1)
 
     def save(self, frame: Frame, features: np.ndarray) -> None:
         """Write the features of one frame."""

@@ -65,20 +65,20 @@ class Inference:
     crf: bool
 
     def load(self, frame: Frame) -> tuple[Tensor, np.ndarray]:
-        """Return the image as the backbone takes it, (3, H', W'), and as it is, (H, W, 3) uint8."""
+        """Return the image, (H, W, 3) uint8, as a tensor and as it is."""
         image = read_image(frame.image)
-        return self.model.extractor.prepare(image)[0], image
+        return torch.from_numpy(image), image
 
     @torch.no_grad()
     def compute(
-        self, prepared: Tensor, images: Sequence[np.ndarray]
+        self, batch: Tensor, images: Sequence[np.ndarray]
     ) -> list[tuple[np.ndarray, Tensor, np.ndarray]]:
         """Return codes (Hc, Wc, C), cosine similarities to the classes (Hc, Wc, K) and image of each."""
         outputs = []
-        for one, image in zip(prepared.split(1), images, strict=True):
-            codes = self.model.codes(one)
+        for one, image in zip(batch.split(1), images, strict=True):
+            codes = self.model.codes(self.model.extractor.prepare(one))
             similar = self.model.cluster.similarities(codes.permute(2, 0, 1)[None])[0]
-            outputs.append((codes.cpu().numpy(), similar.permute(1, 2, 0).cpu(), image))
+            outputs.append((codes.cpu().numpy(), similar.permute(1, 2, 0), image))
         return outputs
 
     def save(self, frame: Frame, output: tuple[np.ndarray, Tensor, np.ndarray]) -> None:
@@ -100,9 +100,9 @@ def labels_of(similarities: Tensor, image: np.ndarray, crf: bool) -> np.ndarray:
     """
     size = (image.shape[0], image.shape[1])
     if not crf:
-        return smooth_labels(similarities, size).numpy().astype(np.uint8)
+        return smooth_labels(similarities, size).to(torch.uint8).cpu().numpy()
     full = F.interpolate(similarities.permute(2, 0, 1)[None], size=size, mode="bilinear")[0]
-    return dense_crf(image, F.log_softmax(ALPHA * full, dim=0).numpy()).astype(np.uint8)
+    return dense_crf(image, F.log_softmax(ALPHA * full, dim=0).cpu().numpy()).astype(np.uint8)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -145,6 +145,45 @@ def test_slurm__says_which_shards_failed_and_why(
     assert "shard 1 crashed: RuntimeError: out of luck" in caplog.text
 
 
+def test_wait__interrupted_takes_its_jobs_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Job:
+        def __init__(self, finished: bool) -> None:
+            self.finished, self.cancelled = finished, False
+
+        def done(self) -> bool:
+            return self.finished
+
+        def cancel(self, check: bool) -> None:
+            self.cancelled = True
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executor.time, "sleep", interrupt)
+    jobs = [Job(True), Job(False)]
+    with pytest.raises(KeyboardInterrupt):
+        executor._wait(jobs, "test", 1.0)
+    assert [job.cancelled for job in jobs] == [False, True]
+
+
+def test_shard__is_queued_again_as_it_is() -> None:
+    shard = executor.Shard(REMAP, ("--shard", "3"))
+    assert shard.checkpoint().function == shard
+
+
+STEPS = sorted(
+    path.stem
+    for pattern in ("generate_*", "extract_*", "convert_*", "remap_*")
+    for path in Path(executor.__file__).parent.glob(f"{pattern}.py")
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_steps__can_be_sharded(step: str) -> None:
+    source = (Path(executor.__file__).parent / f"{step}.py").read_text()
+    assert "    run_script(main)\n" in source, "end the script with run_script(main), not run_main(main)"
+
+
 def test_submit__bad_input(tiny_root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ["--cityscapes_root", str(tiny_root.path), "--num_shards", "2", "--executor"]
     no_slurm = parsed(remap_cause27_to_trainid.main, [*common, "slurm"]).arguments

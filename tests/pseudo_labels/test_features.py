@@ -109,7 +109,7 @@ class Columns(nn.Module):
 
 def test_compute__flip_average_mirrors_back() -> None:
     extraction = Extraction(Columns(), feature_folder(Path(), "x"), torch.device("cpu"), flip=True)
-    (features,) = extraction.compute(torch.zeros(1, 3, 2, 8))
+    (features,) = extraction.compute(torch.zeros(1, 2, 8, 3, dtype=torch.uint8))
     assert features[0, :, 0].tolist() == [1.5, 1.5, 1.5, 1.5]  # (0 1 2 3 + 3 2 1 0) / 2
 
 
@@ -120,7 +120,7 @@ def test_compute__beyond_half_precision() -> None:
 
     extraction = Extraction(Huge(), feature_folder(Path(), "x"), torch.device("cpu"))
     with pytest.raises(UserError, match="--precision"):
-        extraction.compute(torch.zeros(1, 3, 2, 8))
+        extraction.compute(torch.zeros(1, 2, 8, 3, dtype=torch.uint8))
 
 
 def test_read_features__bad_files(images: Path) -> None:
