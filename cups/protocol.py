@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from cups.taxonomy import ClassSet, class_set
 
 VoidRule = Literal["standard", "upstream"]
-Matching = Literal["separate", "joint"]
+Matching = Literal["separate", "joint", "one-to-one", "many-to-one", "named"]
 Task = Literal["panoptic", "semantic"]
 
 VOID_RULES: tuple[VoidRule, ...] = get_args(VoidRule)
@@ -16,7 +16,13 @@ VOID_RULES: tuple[VoidRule, ...] = get_args(VoidRule)
 count: a predicted void pixel is an error. `upstream`: as torchmetrics counts and CUPS (CVPR 2025) publishes:
 it is free."""
 
-_MATCHING = {"separate": "things and stuff matched apart", "joint": "things and stuff matched together"}
+_MATCHING = {
+    "separate": "Hungarian matching (things and stuff matched apart, left-over clusters to their best class)",
+    "joint": "Hungarian matching (things and stuff matched together, left-over clusters to their best class)",
+    "one-to-one": "one-to-one Hungarian matching (left-over clusters count as void)",
+    "many-to-one": "many-to-one matching (each cluster to the class it overlaps most)",
+    "named": "classes by name (no matching)",
+}
 
 
 def check_void_rule(rule: str) -> None:
@@ -36,10 +42,11 @@ class Protocol:
             labels.
         crop: side of a centre crop after the short side was resized to it (STEGO's semantic protocol); None
             is none.
-        matching: Hungarian matching of clusters to classes, left-over clusters to their best class;
-            `separate` keeps things with things and stuff with stuff.
+        matching: of clusters to classes. `separate` and `joint` are Hungarian, left-over clusters to their
+            best class, things and stuff apart or not; the others suit the semantic task alone.
         void_rule: see `VOID_RULES`.
         task: `panoptic` (PQ, SQ, RQ, mIoU, accuracy) or `semantic` (mIoU, accuracy).
+        fitted_on: the images that the matching was fitted on, where they are not the ones scored.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Protocol:
     matching: Matching = "separate"
     void_rule: VoidRule = "standard"
     task: Task = "panoptic"
+    fitted_on: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values that no evaluator understands."""
@@ -72,10 +80,10 @@ class Protocol:
         size = "full resolution" if self.size is None else f"{self.size[0]}x{self.size[1]}"
         if self.crop is not None:
             size = f"centre crop {self.crop}x{self.crop}"
+        fitted = f" fitted on {self.fitted_on}" if self.fitted_on else ""
         return (
             f"{self.name}: {self.task}, {self.num_classes} classes, {size}, "
-            f"Hungarian matching ({_MATCHING[self.matching]}, left-over clusters to their best class), "
-            f"{self.void_rule} void rule"
+            f"{_MATCHING[self.matching]}{fitted}, {self.void_rule} void rule"
         )
 
 

@@ -97,8 +97,11 @@ def results_from_scores(
     return results
 
 
-def write_results(stem: Path, results: Sequence[Result]) -> None:
-    """Write `{stem}.json` (everything), `.csv` (a row per value) and `.md` (tables), each atomically."""
+def write_results(stem: Path, results: Sequence[Result], report: str | None = None) -> None:
+    """Write `{stem}.json` (everything), `.csv` (a row per value) and `.md` (tables), each atomically.
+
+    report: the content of `.md`, if it is not to be `results_report`.
+    """
     _write_json(Path(f"{stem}.json"), {"results": [asdict(result) for result in results]})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -108,7 +111,7 @@ def write_results(stem: Path, results: Sequence[Result]) -> None:
         for name, values in result.per_class.items():
             numbers = ((key, value) for key, value in values.items() if key != "kind")
             writer.writerows((result.name, result.void_rule, name, *item) for item in numbers)
-    for suffix, content in ((".csv", text.getvalue()), (".md", results_report(results) + "\n")):
+    for suffix, content in ((".csv", text.getvalue()), (".md", (report or results_report(results)) + "\n")):
         _write_text(Path(f"{stem}{suffix}"), content)
 
 

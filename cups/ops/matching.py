@@ -53,6 +53,27 @@ def hungarian_assignment(
     return assignment
 
 
+def one_to_one_assignment(confusion: np.ndarray) -> np.ndarray:
+    """Match clusters to classes one to one so that the total overlap is largest (Kuhn, 1955).
+
+    Args:
+        confusion: (K, C) pixel counts of cluster and class, >= 0.
+
+    Returns:
+        (K,) int64 class of each cluster; -1 for the clusters left over when K > C.
+    """
+    row, column = linear_sum_assignment(confusion, maximize=True)
+    assignment = np.full(len(confusion), UNASSIGNED, dtype=np.int64)
+    assignment[row] = column
+    return assignment
+
+
+def many_to_one_assignment(confusion: np.ndarray) -> np.ndarray:
+    """Give each cluster the class it overlaps most: (K, C) counts -> (K,) int64, -1 without any overlap."""
+    confusion = np.asarray(confusion)
+    return np.where(confusion.any(axis=1), confusion.argmax(axis=1), UNASSIGNED)
+
+
 def _match(confusion: np.ndarray) -> np.ndarray:
     """Return the column of each row of a non-empty matrix."""
     chosen = confusion.argmax(axis=1)

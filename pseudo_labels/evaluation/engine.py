@@ -15,17 +15,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
-from cups.data.pseudo_label_dataset import load_statistics, thing_stuff_split
+from cups.data.pseudo_label_dataset import align_labels, load_statistics, thing_stuff_split
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.ops.components import unify_semantics
 from cups.ops.png import read_image
-from cups.ops.resize import resize_ids
 from cups.protocol import Matching, Protocol, VoidRule
 from cups.taxonomy import VOID, ClassSet
 from pseudo_labels.convert_to_cups_format import FORMAT_FILE, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from pseudo_labels.evaluation.semantic import count_pixels
 from pseudo_labels.generate_panoptic_pseudolabels import SEGMENT_FACTOR, from_rgb
-from pseudo_labels.labels import check_aspect, read_pair, void_value
+from pseudo_labels.labels import read_pair, void_value
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class FolderLabels:
 
     def __call__(self, frame: GroundTruthFrame) -> Pair:
         """Read one frame."""
-        paths = (city_path(folder, frame, self.split) for folder in (self.semantics, self.instances))
-        return read_pair(*paths, self.num_classes)
+        semantic, instance = (city_path(f, frame, self.split) for f in (self.semantics, self.instances))
+        return read_pair(semantic, instance, self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,10 @@ class CupsLabels:
 
     def __call__(self, frame: GroundTruthFrame) -> Pair:
         """Read one frame."""
-        paths = (self.folder / f"{frame.stem}{suffix}" for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX))
-        return read_pair(*paths, self.num_classes)
+        semantic, instance = (
+            self.folder / f"{frame.stem}{end}" for end in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)
+        )
+        return read_pair(semantic, instance, self.num_classes)
 
 
 Reader = Callable[[GroundTruthFrame], Pair]
@@ -141,7 +143,8 @@ def to_panoptic(
 class EvaluationFrames(Dataset[dict[str, Any]]):
     """Pseudo-labels beside ground truth, both at the size of the ground truth.
 
-    Items: `{"prediction": (H, W, 2) int64, "target": (H, W, 2) int64, "name": str}`.
+    Items: `{"prediction": (H, W, 2) int64, "target": (H, W, 2) int64, "name": str}`, and with `semantics` the
+    `counts` (K + 1, C) of the semantic map as it is stored.
     """
 
     def __init__(
@@ -151,34 +154,50 @@ class EvaluationFrames(Dataset[dict[str, Any]]):
         classes: ClassSet,
         things: Sequence[int],
         num_classes: int,
+        semantics: bool = False,
     ) -> None:
         self.frames = list(frames)
         self.read = read
         self.classes = classes
         self.things = tuple(things)
         self.num_classes = num_classes
+        self.semantics = semantics
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        frame = self.frames[index]
+        frame, void = self.frames[index], void_value(self.num_classes)
         target = torch.from_numpy(read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes))
-        target[..., 0][target[..., 0] == VOID] = void_value(self.num_classes)
+        target[..., 0][target[..., 0] == VOID] = void
         pair = self.read(frame)
-        height, width = target.shape[:2]
-        check_aspect(Path(frame.stem), pair[0].shape, (height, width))
-        prediction = torch.from_numpy(to_panoptic(*pair, self.things, self.num_classes))
-        prediction = resize_ids(prediction.permute(2, 0, 1), (height, width)).permute(1, 2, 0)
-        return {"prediction": prediction, "target": target, "name": frame.stem}
+        size = (target.shape[0], target.shape[1])
+
+        def aligned(ids: np.ndarray) -> torch.Tensor:
+            return align_labels(torch.from_numpy(ids.astype(np.int64)), size, size, frame.stem)
+
+        panoptic = to_panoptic(*pair, self.things, self.num_classes)
+        prediction = torch.stack([aligned(panoptic[..., part]) for part in (0, 1)], dim=-1)
+        item = {"prediction": prediction, "target": target, "name": frame.stem}
+        if self.semantics:
+            maps = (aligned(pair[0]).numpy(), target[..., 0].numpy())
+            counts = count_pixels(*maps, self.num_classes, self.classes.num_classes, void)
+            item["counts"] = torch.from_numpy(counts)
+        return item
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one set of pseudo-labels: `scores[void rule][key]`, keys as in the metric's `compute`."""
+    """Scores of one set of pseudo-labels.
+
+    Attributes:
+        scores: `scores[void rule][key]`, keys as in the metric's `compute`.
+        counts: (K + 1, C) int64 pixels of pseudo-class and class, row K void; None unless asked for.
+    """
 
     protocol: Protocol
     scores: dict[VoidRule, dict[str, torch.Tensor]]
+    counts: np.ndarray | None = None
 
 
 def evaluate(
@@ -190,6 +209,7 @@ def evaluate(
     things: Sequence[int],
     matching: Matching = "separate",
     workers: int = 0,
+    semantics: bool = False,
 ) -> Evaluation:
     """Score pseudo-labels against ground truth, in one pass, under both void rules.
 
@@ -200,6 +220,7 @@ def evaluate(
         things: those that are things.
         matching: "separate" matches things with things and stuff with stuff only.
         workers: reading processes.
+        semantics: count pixels of pseudo-classes against classes in the same pass.
     """
     stuffs = [index for index in range(num_clusters) if index not in set(things)]
     apart = matching == "separate"
@@ -211,13 +232,16 @@ def evaluate(
         stuffs_prototype=stuffs if apart else None,
         void=void_value(num_clusters),
     )
-    data = EvaluationFrames(frames, read, classes, things, num_clusters)
+    data = EvaluationFrames(frames, read, classes, things, num_clusters, semantics)
+    counts = np.zeros((num_clusters + 1, classes.num_classes), dtype=np.int64) if semantics else None
     loader = DataLoader(data, batch_size=None, num_workers=workers)
     for item in tqdm(loader, total=len(data), desc="evaluate", unit="img"):
         metric.update(item["prediction"][None], item["target"][None])
+        if counts is not None:
+            counts += item["counts"].numpy()
     name = f"pseudo-labels-{classes.num_classes}"
     protocol = Protocol(name, num_classes=classes.num_classes, matching=matching)
-    return Evaluation(protocol, metric.compute_all())
+    return Evaluation(protocol, metric.compute_all(), counts)
 
 
 def ground_truth_frames(root: Path, split: str, max_images: int | None) -> list[GroundTruthFrame]:

@@ -11,10 +11,18 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from cups.errors import UserError, run_main
-from cups.provenance import code_version, describe_input
-from cups.reporting import results_from_scores, results_report, write_results
+from cups.errors import run_main
+from cups.reporting import results_from_scores, results_report
 from cups.taxonomy import class_set
+from pseudo_labels.evaluation.cli import (
+    add_panoptic_arguments,
+    add_thing_arguments,
+    label_root,
+    make_parser,
+    publish,
+    record,
+    require_folder,
+)
 from pseudo_labels.evaluation.engine import (
     CupsLabels,
     FolderLabels,
@@ -49,10 +57,8 @@ def choose_labels(
         num_classes, things = read_panoptic_json(folder / f"{args.split}.json")
         return PanopticLabels(folder, args.split, num_classes), num_classes, things, [folder], folder.name
     semantics = Folder(root, args.semantic_subdir, ".png")
-    instances = root / args.instance_subdir
-    for directory in (semantics.directory, instances):
-        if not directory.is_dir():
-            raise UserError(f"{directory}: no such folder; check --semantic_subdir and --instance_subdir")
+    require_folder(semantics.directory, "--semantic_subdir")
+    instances = require_folder(root / args.instance_subdir, "--instance_subdir")
     things = thing_classes(semantics, args.thing_classes, args.split_json)
     reader = FolderLabels(semantics.directory, instances, args.split, args.num_semantic_classes)
     name = f"{semantics.name}+{instances.name}"
@@ -61,16 +67,7 @@ def choose_labels(
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument(
-        "--cityscapes_root", type=Path, required=True, help="folder with leftImg8bit/, gtFine/"
-    )
-    parser.add_argument("--split", default="val", help="split with ground truth")
-    parser.add_argument(
-        "--output_root", type=Path, help="where the label folders are (else --cityscapes_root)"
-    )
+    parser = make_parser(__doc__ or "")
     parser.add_argument("--semantic_subdir", default=MAPPED_SEMANTICS, help="semantic folder")
     parser.add_argument("--instance_subdir", default=INSTANCE_PREFIX + DEFAULT_METHOD, help="instance folder")
     parser.add_argument("--panoptic_subdir", help="panoptic folder instead")
@@ -78,19 +75,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--num_semantic_classes", type=int, default=19, help="pseudo-classes of the semantics"
     )
-    things = parser.add_mutually_exclusive_group()
-    things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing pseudo-classes")
-    things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
+    add_thing_arguments(parser)
     parser.add_argument(
         "--thing_stuff_threshold", type=float, default=0.08, help="with --cups_dir, as training"
     )
-    parser.add_argument("--num_classes", type=int, choices=(27, 19, 7), default=19, help="classes to score")
-    parser.add_argument(
-        "--matching", choices=("separate", "joint"), default="separate", help="things and stuff apart or not"
-    )
-    parser.add_argument("--max_images", type=int, help="use only the first N images")
-    parser.add_argument("--num_workers", type=int, default=0, help="reading processes")
-    parser.add_argument("--results", type=Path, help="path without suffix (default: evaluation/NAME_SPLIT)")
+    add_panoptic_arguments(parser)
     return parser
 
 
@@ -98,9 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the evaluation."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = build_parser().parse_args(argv)
-    root = args.output_root or args.cityscapes_root
     frames = ground_truth_frames(args.cityscapes_root, args.split, args.max_images)
-    read, num_clusters, things, inputs, name = choose_labels(args, root)
+    read, num_clusters, things, inputs, name = choose_labels(args, label_root(args))
     classes = class_set(args.num_classes)
     evaluation = evaluate(
         frames,
@@ -111,19 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         matching=args.matching,
         workers=args.num_workers,
     )
-    stem = args.results or root / "evaluation" / f"{name}_{args.split}"
-    results = results_from_scores(
-        name,
-        evaluation.scores,
-        classes,
-        evaluation.protocol,
-        code_version=code_version(),
-        config={key: str(value) for key, value in vars(args).items()} | {"things": list(things)},
-        provenance={folder.name: describe_input(folder) for folder in inputs},
-    )
-    write_results(stem, results)
-    print(results_report(results))
-    print(f"results: {stem}.json, .csv, .md")
+    more = record(args, inputs, things=list(things))
+    results = results_from_scores(name, evaluation.scores, classes, evaluation.protocol, **more)
+    publish(args, name, results, results_report(results))
     return 0
 
 
