@@ -62,7 +62,7 @@ def corrupt(labels: Tensor) -> Tensor:
 class RefineFit(Fit):
     """Training of a refinement network on its own input, without labels.
 
-    Three parts: the network restores corrupted labels (masked label modelling), each pixel weighted by how
+    Two parts: the network restores corrupted labels (masked label modelling), each pixel weighted by how
     far its look-alike neighbours carry its label; and neighbours that look alike shall agree. With a share c
     of them carrying a pixel's label, -c log(q) + 2 w (c (1 - q) + (1 - c) q) is least at a chance q of that
     label below a half where c < w / (1 + 2 w): at a smoothness weight w of 2, below two fifths it changes.
@@ -162,7 +162,7 @@ def number_of_classes(semantics: Folder, frames: Sequence[Frame], given: int | N
         return given
     if "_mapped_" in semantics.name:
         return 19
-    named = re.search(r"_(?:cause|k)(\d+)$", semantics.name)
+    named = re.search(r"_(?:cause|k|merged)(\d+)$", semantics.name)
     return int(named[1]) if named else count_classes(semantics, frames)
 
 
