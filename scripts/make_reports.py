@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import report_cause_tr_refinement
 import report_stage_1
 from report_pictures import write_jpeg
 from steps import ROOT, Step, recorded, run_steps
@@ -37,7 +38,7 @@ class Report(Protocol):
         """Return the Markdown; `drawn` are the names of the pictures in `figures/`."""
 
 
-REPORTS: tuple[Report, ...] = (report_stage_1,)
+REPORTS: tuple[Report, ...] = (report_stage_1, report_cause_tr_refinement)
 
 
 def write_report(report: Report, runs: ToyRuns, folder: Path) -> Path:

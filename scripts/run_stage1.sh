@@ -104,8 +104,12 @@ if $k50; then
 else
   step generate_overclustered_semantics --split "$split" --backbone "$backbone" --k 300
 fi
-if $train && [[ $depth == spidepth ]]; then step train_spidepth --split train; fi
-step generate_depth_spidepth --split "$split" --source "$depth"
+network=()
+if $train && [[ $depth == spidepth ]]; then
+  network=(--checkpoint_dir "$output/spidepth")
+  step train_spidepth --split train "${network[@]}"
+fi
+step generate_depth_spidepth --split "$split" --source "$depth" "${network[@]}"
 if $k50; then step classify_stuff_things --split train --semantic_subdir "$semantics"; fi
 if $refine; then
   step train_refine_net --split train --semantic_subdir "$semantics" --features_subdir "features_$backbone"

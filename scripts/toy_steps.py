@@ -14,9 +14,13 @@ CAUSE = "pseudo_semantic_cause27"
 OVERCLUSTERS = f"pseudo_semantic_raw_k{CLUSTERS}"
 MERGED = f"{OVERCLUSTERS}_merged27"
 FEATURES = "features_texton"
-REFINED = "pseudo_semantic_refined_cause27"
 MIN_AREA = ("--min_area", "60")
 """Smallest instance on frames of 192x384: 60 pixels there are 1700 of a Cityscapes frame."""
+
+
+def refined_folder(semantics: str) -> str:
+    """Return the folder of refined semantics."""
+    return semantics.replace("pseudo_semantic_", "pseudo_semantic_refined_", 1)
 
 
 def toy_streets(runs: ToyRuns) -> Step:
@@ -79,14 +83,19 @@ class ToyStage1:
         """Merge the same clusters to 27, as many as CAUSE has."""
         return self.overclusters("overclusters merged to 27", "all", "--merge_to 27")
 
-    def refined(self) -> list[Step]:
-        """Train RefineNet on the CAUSE semantics of the training split, then refine all of them."""
-        inputs = ("--semantic_subdir", CAUSE, "--features_subdir", FEATURES)
-        checkpoint = self.root / "refine_net" / "refine_net.pth"
+    def features(self) -> Step:
+        """Write the features of the backbone."""
+        return self.step("features", "extract_dinov2_features", "all", "--backbone", "texton")
+
+    def refined(self, semantics: str) -> list[Step]:
+        """Train RefineNet on semantics of the training split, then refine all of them."""
+        inputs = ("--semantic_subdir", semantics, "--features_subdir", FEATURES, *self.seeded)
+        folder = self.root / f"refine_net_{semantics}"
+        training = ("--checkpoint_dir", folder, *inputs, *SMALL_REFINE_NET)
+        checkpoint = ("--checkpoint", folder / "refine_net.pth")
         return [
-            self.step("features", "extract_dinov2_features", "all", "--backbone", "texton"),
-            self.step("RefineNet", "train_refine_net", "train", *inputs, *self.seeded, *SMALL_REFINE_NET),
-            self.step("refined semantics", "generate_refined_semantics", "all", "--checkpoint", checkpoint),
+            self.step(f"RefineNet on {semantics}", "train_refine_net", "train", *training),
+            self.step(f"refined {semantics}", "generate_refined_semantics", "all", *checkpoint),
         ]
 
     def disparity_depth(self) -> Step:

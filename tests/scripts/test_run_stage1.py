@@ -37,6 +37,7 @@ VARIANTS = {
     "default": (),
     "k50": ("--k50",),
     "refine": ("--refine",),
+    "train": ("--k50", "--train", "--refine", "--backbone", "texton"),
 }
 
 

@@ -1,0 +1,172 @@
+"""Report: plain CAUSE against its overclusters, and against RefineNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from report_pictures import label_sheet, picture_link
+from report_text import (
+    header,
+    judge,
+    protocols,
+    published_table,
+    spread,
+    steps_summary,
+    table,
+    verdict_list,
+)
+from steps import Step
+from toy_runs import ToyRuns
+from toy_steps import CAUSE, CLUSTERS, MERGED, OVERCLUSTERS, ToyStage1, refined_folder, toy_streets
+
+NAME = "cause_tr_refinement"
+VARIANTS = (
+    ("CAUSE, 27 clusters", "semantic_cause"),
+    ("CAUSE, 27 clusters + RefineNet", "semantic_cause_refined"),
+    (f"overclusters, k = {CLUSTERS}, merged to 27", "semantic_merged"),
+    (f"overclusters, k = {CLUSTERS}", "semantic_overclusters"),
+    (f"overclusters, k = {CLUSTERS} + RefineNet", "semantic_overclusters_refined"),
+)
+"""Printed name and result file of each set of semantics."""
+
+MATCHING = "joint"
+"""Hungarian, left-over clusters to their best class: the matching that panoptic quality uses too."""
+
+COLUMNS = (
+    ("CAUSE", f"semantic_cause, {MATCHING}"),
+    ("CAUSE + RefineNet", f"semantic_cause_refined, {MATCHING}"),
+    ("overclusters", f"semantic_overclusters, {MATCHING}"),
+    ("overclusters + RefineNet", f"semantic_overclusters_refined, {MATCHING}"),
+)
+PUBLISHED = (
+    (
+        "CAUSE-TR, DINOv2 ViT-B/14",
+        "mIoU 29.9, accuracy 89.8",
+        "27 classes, 27 clusters, one-to-one matching, 320x320 centre crop, CRF",
+        "Kim et al., Pattern Recognition 2024, and its code",
+        "A",
+    ),
+    (
+        "CUPS, trained network",
+        "mIoU 26.8, accuracy 83.2",
+        "27 classes, 320x320 centre crop",
+        "Hahn et al., CVPR 2025, quoted by a paper note",
+        "B",
+    ),
+    (
+        "CAUSE-TR, 27 clusters / k = 300 overclusters",
+        "mIoU 40.4 / 60.7",
+        "19 classes; the clusters were named with ground truth, each by its majority class",
+        "description of the published pipeline that this repository rebuilds",
+        "C",
+    ),
+)
+
+
+def steps(runs: ToyRuns) -> list[Step]:
+    """Return the experiments."""
+    result = [toy_streets(runs)]
+    for seed in runs.seeds:
+        run = ToyStage1(runs, seed)
+        result += [
+            *run.semantics(),
+            run.merged(),
+            run.features(),
+            *run.refined(CAUSE),
+            *run.refined(OVERCLUSTERS),
+            run.semantic_scores("semantic_cause", CAUSE, 27),
+            run.semantic_scores("semantic_cause_refined", refined_folder(CAUSE), 27),
+            run.semantic_scores("semantic_merged", MERGED, 27),
+            run.semantic_scores("semantic_overclusters", OVERCLUSTERS, CLUSTERS),
+            run.semantic_scores("semantic_overclusters_refined", refined_folder(OVERCLUSTERS), CLUSTERS),
+        ]
+    return result
+
+
+def pictures(runs: ToyRuns) -> Mapping[str, np.ndarray]:
+    """Return the sheet of semantics of the first seed, if they were made."""
+    sheet = label_sheet(runs, runs.seeds[0], COLUMNS)
+    return {} if sheet is None else {NAME: sheet}
+
+
+def miou(runs: ToyRuns, file: str) -> dict[int, float]:
+    """Return the mIoU of an evaluation by seed."""
+    return runs.values(f"{file}, {MATCHING}", "miou")
+
+
+def semantics_table(runs: ToyRuns) -> str:
+    """Return mIoU under each matching, and accuracy, of all variants."""
+    measures = [("one-to-one", "miou"), (MATCHING, "miou"), ("many-to-one", "miou"), (MATCHING, "accuracy")]
+    rows = [
+        (name, *(spread(runs.values(f"{file}, {matching}", metric)) for matching, metric in measures))
+        for name, file in VARIANTS
+    ]
+    return table(NAME, rows, ("", "mIoU one-to-one", "mIoU", "mIoU many-to-one", "accuracy"))
+
+
+def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
+    """Return the report as Markdown."""
+    question = (
+        "Do overclusters fit the classes better than the 27 clusters of CAUSE, and does RefineNet improve "
+        "its input?"
+    )
+    cause = ("CAUSE", miou(runs, "semantic_cause"))
+    overclusters = ("overclusters", miou(runs, "semantic_overclusters"))
+    verdicts = [
+        judge(
+            "overclustering beats plain CAUSE on mIoU",
+            overclusters,
+            cause,
+            "mIoU",
+        ),
+        judge(
+            "overclustering beats plain CAUSE on mIoU with equally many pseudo-classes, 27",
+            ("merged overclusters", miou(runs, "semantic_merged")),
+            cause,
+            "mIoU",
+        ),
+        judge(
+            "RefineNet does not fall below its input on mIoU, input CAUSE",
+            ("refined", miou(runs, "semantic_cause_refined")),
+            cause,
+            "mIoU",
+            strict=False,
+        ),
+        judge(
+            "RefineNet does not fall below its input on mIoU, input overclusters",
+            ("refined", miou(runs, "semantic_overclusters_refined")),
+            overclusters,
+            "mIoU",
+            strict=False,
+        ),
+    ]
+    return f"""{header("CAUSE-TR: overclustering and refinement", question, runs, NAME)}
+
+## Verdict
+
+{verdict_list(verdicts)}
+
+The first compares {CLUSTERS} pseudo-classes with 27, the second equally many.
+
+## Semantics
+
+{semantics_table(runs)}
+
+Standard void rule. Clusters are matched to classes on the training frames and scored on the validation
+frames: matched on the frames that are scored, many clusters would flatter themselves. One-to-one: left-over
+clusters are void. mIoU and accuracy without a name: left-over clusters take their best class. Many-to-one:
+every cluster does.
+
+{protocols(runs, [f"{file}, {MATCHING}" for _, file in VARIANTS])}
+
+{picture_link(NAME, "semantics of validation frames, seed " + str(runs.seeds[0]), drawn)}
+
+## Time and memory
+
+{steps_summary(NAME, runs.done(steps(runs)))}
+
+## Published figures
+
+{published_table(NAME, PUBLISHED)}
+"""
