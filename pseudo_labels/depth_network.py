@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from cups.errors import UserError
 from cups.ops.png import atomic_write
+from cups.weights import weight_files
 from refs.spidepth import SQLDepth
+from refs.spidepth.networks.depth_decoder import HEADS, MAX_TOKENS
 
 ENCODER, DEPTH, POSE, SETTINGS = "encoder.pth", "depth.pth", "pose.pth", "settings.json"
 FEED_SIZE = ("height", "width")
@@ -32,6 +34,12 @@ WIDTH_TO_BACKBONE: Mapping[int, str] = {
     352: "convnextv2_huge",
 }
 """Channels of the stem: what tells ConvNeXt V2 models apart (Woo et al., CVPR 2023, appendix)."""
+PUBLISHED: Mapping[str, Mapping[str, Any]] = {
+    "spidepth_cityscapes": {},
+    "spidepth_kitti": {"crop_bottom": 0.0},
+}
+"""Published weights (entries of `refs/weights.yaml`), and where their settings are not the defaults."""
+COUNTS = ("model_dim", "patch_size", "query_nums", "dim_out", "feedforward", *FEED_SIZE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,9 @@ class DepthSettings:
 
     `height` x `width` is the size images are fed at; `crop_bottom` (0-1) the part of their height that was
     cut off in training (the bonnet of the car).
+
+    Raises:
+        UserError: impossible values, too few or too many tokens.
     """
 
     backbone: str = "convnextv2_huge"
@@ -55,19 +66,42 @@ class DepthSettings:
     width: int = 1024
     crop_bottom: float = 0.25
 
+    def __post_init__(self) -> None:
+        for name in COUNTS:
+            _require(_is_count(getattr(self, name)), name, getattr(self, name), "must be at least 1")
+        four = len(self.dec_channels) == 4 and all(map(_is_count, self.dec_channels))
+        _require(four, "dec_channels", self.dec_channels, "must be four numbers of at least 1")
+        _require(self.model_dim % HEADS == 0, "model_dim", self.model_dim, f"must be a multiple of {HEADS}")
+        _require(0 <= self.crop_bottom < 1, "crop_bottom", self.crop_bottom, "must be at least 0 and below 1")
+        above = 0 < self.min_depth < self.max_depth
+        _require(above, "max_depth", self.max_depth, f"must lie above --min_depth {self.min_depth} > 0")
+        most = float(torch.finfo(torch.float16).max)
+        _require(self.max_depth <= most, "max_depth", self.max_depth, f"must be at most {most:.0f} (float16)")
+        tokens = (self.height // 2 // self.patch_size) * (self.width // 2 // self.patch_size)
+        given = (
+            f"--height {self.height} --width {self.width}: patches of {self.patch_size} give {tokens} tokens"
+        )
+        if tokens < self.query_nums:
+            raise UserError(f"{given}, fewer than --query_nums {self.query_nums}; feed larger images")
+        if tokens > MAX_TOKENS:
+            raise UserError(f"{given}, and there are {MAX_TOKENS} positions; feed smaller images")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _require(fits: bool, name: str, value: Any, rule: str) -> None:
+    if not fits:
+        raise UserError(f"--{name} {value}: {rule}")
+
 
 def build_depth_network(settings: DepthSettings) -> SQLDepth:
     """Build the network, with random weights.
 
     Raises:
-        UserError: a backbone that timm lacks or that does not fit the decoder; too few tokens.
+        UserError: a backbone that timm lacks or that does not fit the decoder.
     """
-    tokens = (settings.height // 2 // settings.patch_size) * (settings.width // 2 // settings.patch_size)
-    if tokens < settings.query_nums:
-        raise UserError(
-            f"--height {settings.height} --width {settings.width}: patches of {settings.patch_size} give "
-            f"{tokens} tokens, fewer than --query_nums {settings.query_nums}; feed larger images"
-        )
     names = {field.name for field in fields(DepthSettings)} - {*FEED_SIZE, "crop_bottom"}
     try:
         return SQLDepth(**{name: getattr(settings, name) for name in names})
@@ -93,9 +127,10 @@ def save_depth_network(
 
 
 def load_depth_network(folder: Path, **overrides: Any) -> tuple[SQLDepth, DepthSettings]:
-    """Rebuild a network from a folder with `encoder.pth` and `depth.pth`.
+    """Rebuild a network from a folder with `encoder.pth` and `depth.pth`, for inference.
 
     Settings come from `settings.json`; without one (published weights) they are read off the tensors' shapes.
+    What shapes do not tell (range of depth, cut-off rows) is then the published model's.
 
     Args:
         overrides: settings that replace those of the folder, None for "as there".
@@ -108,10 +143,12 @@ def load_depth_network(folder: Path, **overrides: Any) -> tuple[SQLDepth, DepthS
         _read_settings(folder / SETTINGS) if (folder / SETTINGS).is_file() else infer(encoder, depth, folder)
     )
     settings = replace(settings, **{key: value for key, value in overrides.items() if value is not None})
-    network = build_depth_network(settings)
+    # Without storage of its own: the huge model would spend a minute on random weights and twice the memory.
+    with torch.device("meta"):
+        network = build_depth_network(settings)
     _load(network.encoder, {k: v for k, v in encoder.items() if k not in NOT_TENSORS}, folder / ENCODER)
     _load(network.depth_decoder, depth, folder / DEPTH)
-    return network.eval(), settings
+    return network.float().eval(), settings
 
 
 def infer(encoder: Mapping[str, Any], depth: Mapping[str, Tensor], folder: Path) -> DepthSettings:
@@ -136,12 +173,19 @@ def infer(encoder: Mapping[str, Any], depth: Mapping[str, Tensor], folder: Path)
             feedforward=len(depth["transformer_encoder.layers.0.linear1.weight"]),
             height=int(encoder.get("height", DepthSettings.height)),
             width=int(encoder.get("width", DepthSettings.width)),
+            **PUBLISHED.get(published_name(folder) or "", {}),
         )
     except (KeyError, AttributeError, TypeError, ValueError):
         raise UserError(
             f"{folder}: weights of another architecture and no {SETTINGS}; give the folder of the published "
             "ConvNeXt V2 weights, or one that train_spidepth.py wrote"
         ) from None
+
+
+def published_name(folder: Path) -> str | None:
+    """Return the name in `refs/weights.yaml` of the weights whose place is `folder`."""
+    places = {weight_files(name)[0].path.parent.resolve(): name for name in PUBLISHED}
+    return places.get(folder.resolve())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -163,13 +207,13 @@ def _read_settings(path: Path) -> DepthSettings:
     try:
         content = json.loads(path.read_text())
         return DepthSettings(**{**content, "dec_channels": tuple(content["dec_channels"])})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{path}: no settings of a depth network ({error}); train it again") from None
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     try:
-        module.load_state_dict(dict(state), strict=True)
+        module.load_state_dict(dict(state), strict=True, assign=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(

@@ -18,9 +18,9 @@ from cups.backbones import autocast
 from cups.errors import UserError
 from cups.ops.png import read_image
 from cups.provenance import known_weights, read_provenance
-from cups.weights import ROOT
+from cups.weights import weight_files
 from pseudo_labels.arguments import add_precision_argument, pick_precision
-from pseudo_labels.depth_network import DepthSettings, load_depth_network
+from pseudo_labels.depth_network import DepthSettings, load_depth_network, published_name
 from pseudo_labels.disparity import depth_from_disparity, read_camera, read_disparity
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import DEPTH_FOLDER
@@ -40,8 +40,11 @@ from pseudo_labels.stage import (
 from pseudo_labels.workers import Batched
 
 SCRIPT = "generate_depth_spidepth"
-PUBLISHED = "spidepth_cityscapes"
-CHECKPOINT_DIR = ROOT / "refs" / "spidepth" / "checkpoints" / "cityscapes"
+CHECKPOINT_DIR = weight_files("spidepth_cityscapes")[0].path.parent
+OVERRIDES = ("height", "width", "crop_bottom", "min_depth", "max_depth")
+"""Settings of the checkpoint that flags replace."""
+STEREO_RANGE = (0.5, 80.0)
+"""Default nearest and farthest metres of depth from disparity."""
 
 
 def show_depth(frame: Frame, output: Folder) -> tuple[str, list[np.ndarray]]:
@@ -146,9 +149,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="share of the rows cut off at the bottom and refilled (default: as trained; 0.25 on Cityscapes)",
     )
     add_precision_argument(network)
-    stereo = parser.add_argument_group("stereo (--source disparity)")
-    stereo.add_argument("--min_depth", type=float, default=0.5, help="metres; nearer is clipped")
-    stereo.add_argument("--max_depth", type=float, default=80.0, help="metres; farther (sky) is clipped")
+    for name, side, value in zip(("min", "max"), ("nearest", "farthest"), STEREO_RANGE, strict=True):
+        parser.add_argument(
+            f"--{name}_depth",
+            type=float,
+            help=f"{side} depth (default: as the network was trained; disparity is clipped at {value} m)",
+        )
     return parser
 
 
@@ -160,6 +166,9 @@ def run_disparity(args: argparse.Namespace, output: Folder) -> None:
     """
     if args.cityscapes_root is None:
         raise UserError("--source disparity: needs --cityscapes_root with disparity/ and camera/ inside")
+    for name, value in zip(("min_depth", "max_depth"), STEREO_RANGE, strict=True):
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     if not 0 < args.min_depth < args.max_depth <= np.finfo(np.float16).max:
         raise UserError(f"--max_depth {args.max_depth}: must lie above --min_depth {args.min_depth} > 0")
     process = DisparityToDepth(args.cityscapes_root, output, args.min_depth, args.max_depth)
@@ -178,13 +187,9 @@ def run_network(args: argparse.Namespace, output: Folder) -> None:
     """
     if args.batch_size < 1:
         raise UserError(f"--batch_size {args.batch_size}: must be at least 1")
-    if args.crop_bottom is not None and not 0 <= args.crop_bottom < 1:
-        raise UserError(f"--crop_bottom {args.crop_bottom}: must be at least 0 and below 1")
     frames, device = list_frames(args), pick_device(args)
     folder = args.checkpoint_dir or CHECKPOINT_DIR
-    network, settings = load_depth_network(
-        folder, height=args.height, width=args.width, crop_bottom=args.crop_bottom
-    )
+    network, settings = load_depth_network(folder, **{name: getattr(args, name) for name in OVERRIDES})
     inference = DepthInference(
         network.to(device), settings, output, device, pick_precision(args, device), args.post_process
     )
@@ -196,11 +201,12 @@ def run_network(args: argparse.Namespace, output: Folder) -> None:
 
 
 def network_weights(folder: Path) -> list[dict[str, Any]]:
-    """Return the provenance entry of the depth network in `folder`: published, or trained by our script."""
-    provenance = read_provenance(folder)
-    if provenance is None:
-        return [known_weights(PUBLISHED)]
-    return [{"name": str(folder), "uses_ground_truth": provenance.get("uses_ground_truth")}]
+    """Return the provenance entry of the network in `folder`: published, trained here, or unknown."""
+    provenance, published = read_provenance(folder), published_name(folder)
+    if provenance is None and published is not None:
+        return [known_weights(published)]
+    fact = None if provenance is None else provenance.get("uses_ground_truth")
+    return [{"name": str(folder), "uses_ground_truth": fact}]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from torch import Tensor, nn
 from cups.errors import UserError
 from cups.ops.png import read_ids, write_png
 from cups.provenance import read_provenance
-from pseudo_labels.depth_network import DepthSettings, build_depth_network, save_depth_network
+from pseudo_labels.depth_network import (
+    DepthSettings,
+    build_depth_network,
+    load_depth_network,
+    save_depth_network,
+)
 from pseudo_labels.disparity import Camera, depth_from_disparity, fill_unknown
 from pseudo_labels.generate_depth_spidepth import DepthInference, main
-from pseudo_labels.stage import Folder
+from pseudo_labels.stage import Folder, Frame
 
 
 def test_depth_from_disparity__baseline_times_focal_over_disparity() -> None:
@@ -45,7 +51,7 @@ def test_fill_unknown__sky_is_far_the_blind_side_is_not() -> None:
 
 
 def run(root: Path, *more: str) -> int:
-    return main(["--cityscapes_root", str(root), "--source", "disparity", *more])
+    return main(["--cityscapes_root", str(root), "--source", "disparity", "--num_workers", "0", *more])
 
 
 def test_main__writes_metres_and_label_free_provenance(tiny_root: Any) -> None:
@@ -207,6 +213,50 @@ def test_post_process__averages_with_the_mirror(tmp_path: Path) -> None:
     np.testing.assert_allclose(depth, 1.5)
 
 
+def test_post_process__mirrored_image_gives_mirrored_depth(checkpoints: Path, tmp_path: Path) -> None:
+    network, settings = load_depth_network(checkpoints)
+    output = Folder(tmp_path, "depth", ".npy")
+    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    for flip in (True, False):
+        inference = DepthInference(network, settings, output, torch.device("cpu"), flip=flip)
+        (one,), (other,) = (inference.compute(x, [(64, 128)]) for x in (images, images.flip(3)))
+        assert np.allclose(one, other[:, ::-1], rtol=2e-3) == flip
+
+
+class _Rows(nn.Module):
+    """Depth of a flat street: falls from 20 at the top of what it sees to 1 at the bottom."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.linspace(20, 1, images.shape[-2] // 2)[:, None].expand(len(images), 1, -1, 48)
+
+
+@pytest.mark.parametrize(("crop", "seen"), [(0.0, 64), (0.25, 48), (0.5, 32)])
+def test_crop__depth_stays_in_order_and_in_place(tmp_path: Path, crop: float, seen: int) -> None:
+    settings = replace(SMALL, crop_bottom=crop)
+    inference = DepthInference(_Rows(), settings, Folder(tmp_path, "d", ".npy"), torch.device("cpu"))
+    (depth,) = inference.compute(torch.zeros(1, 3, 64, 96), [(64, 128)])
+    column = depth[:, 5].astype(np.float32)
+    assert depth.shape == (64, 128) and (np.diff(column) <= 0).all()
+    assert column[0] == 20 and column[seen - 1] == 1 and (column[seen:] == 1).all()
+    assert column[seen // 2] == pytest.approx(10.5, abs=0.5)
+
+
+def test_load__crops_what_the_settings_say(tmp_path: Path) -> None:
+    # The lower quarter is white; nothing of it may reach the network.
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[48:] = 255
+    write_png(tmp_path / "a.png", image)
+    frame = Frame("a", Path(), tmp_path / "a.png")
+    seen = {}
+    for crop in (0.0, 0.25):
+        settings = replace(SMALL, crop_bottom=crop)
+        inference = DepthInference(_Rows(), settings, Folder(tmp_path, "d", ".npy"), torch.device("cpu"))
+        fed, size = inference.load(frame)
+        assert fed.shape == (3, 64, 96) and size == (64, 128)
+        seen[crop] = fed.max().item()
+    assert seen == {0.0: 1.0, 0.25: 0.0}
+
+
 @pytest.mark.parametrize("name", ["encoder.pth", "depth.pth"])
 def test_network__missing_or_foreign_weights(
     tiny_root: Any, checkpoints: Path, tmp_path: Path, name: str
@@ -232,6 +282,8 @@ def test_network__missing_or_foreign_weights(
     [
         (("--crop_bottom", "1"), "--crop_bottom 1.0: must be"),
         (("--height", "16"), "fewer than --query_nums 8"),
+        (("--height", "1024", "--width", "1024"), "and there are 500 positions"),
+        (("--max_depth", "-1"), "--max_depth -1.0: must lie above"),
         (("--batch_size", "0"), "--batch_size 0"),
     ],
 )

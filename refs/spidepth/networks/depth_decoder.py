@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 MAX_TOKENS = 500
 """Rows of the learned positions in the published checkpoints."""
+HEADS = 4
+"""Attention heads; `model_dim` must be a multiple."""
 BIN_OFFSET = 0.1
 """Keeps every bin open before the widths are normalised."""
 
@@ -36,7 +38,7 @@ class SelfQueryDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.query_nums, self.min_depth, self.max_depth = query_nums, min_depth, max_depth
-        layer = nn.TransformerEncoderLayer(model_dim, 4, feedforward, dropout=0.1, batch_first=True)
+        layer = nn.TransformerEncoderLayer(model_dim, HEADS, feedforward, dropout=0.1, batch_first=True)
         self.positional_encodings = nn.Parameter(torch.rand(MAX_TOKENS, model_dim))
         self.embedding_convPxP = nn.Conv2d(model_dim, model_dim, patch_size, stride=patch_size)
         self.transformer_encoder = nn.TransformerEncoder(layer, num_layers=4, enable_nested_tensor=False)

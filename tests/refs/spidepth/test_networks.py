@@ -42,6 +42,25 @@ def test_self_query_decoder__too_few_tokens_are_named() -> None:
         SelfQueryDecoder(8, 4, 6)(torch.rand(1, 8, 8, 8))
 
 
+def test_sql_depth__mixed_precision_keeps_fine_steps() -> None:
+    torch.manual_seed(0)
+    network = SQLDepth("resnet18", patch_size=8, query_nums=16, dec_channels=(32, 32, 16, 16)).eval()
+    images = torch.rand(1, 3, 64, 128)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        mixed = network(images)
+    assert mixed.dtype == torch.float32
+    # Depth summed in bfloat16 takes a few dozen values only.
+    assert len(mixed.unique()) > mixed.numel() / 2
+    with torch.no_grad():
+        torch.testing.assert_close(mixed, network(images), rtol=0.05, atol=0)
+
+
+def test_pose_net__names_of_the_published_weights() -> None:
+    names = [name for name in PoseNet().state_dict() if not name.startswith("encoder.")]
+    layers = ("squeeze.0", "decoder.0.0", "decoder.1.0", "decoder.2")
+    assert names == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+
+
 def test_pose_net__small_motion_at_first() -> None:
     torch.manual_seed(0)
     turn, shift = PoseNet()(torch.rand(2, 6, 64, 128))
