@@ -77,7 +77,7 @@ def read_intrinsics(path: Path) -> np.ndarray:
 
 
 def centred_camera(focal: float, size: tuple[int, int]) -> np.ndarray:
-    """Return the (3, 3) matrix of a camera with square pixels, `focal` image widths, its axis in the middle."""
+    """Return the (3, 3) matrix of a camera with square pixels and `focal` in image widths, aimed centrally."""
     height, width = size
     return np.array([[focal * width, 0, (width - 1) / 2], [0, focal * width, (height - 1) / 2], [0, 0, 1]])
 
@@ -160,14 +160,18 @@ def _place(path: Path, suffix: str) -> tuple[Path, int]:
 def _cameras(args: argparse.Namespace) -> dict[Path, list[tuple[int, Path]]]:
     """Return the camera files of each sequence with their frame numbers."""
     cameras: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
-    for path in (Path(args.cityscapes_root) / "camera").glob(f"*/*/*{CAMERA_SUFFIX}"):
+    for path in sorted((Path(args.cityscapes_root) / "camera").glob(f"*/*/*{CAMERA_SUFFIX}")):
         sequence, number = _place(path, CAMERA_SUFFIX)
         cameras[sequence].append((number, path))
     return cameras
 
 
 def _nearest(cameras: Mapping[Path, list[tuple[int, Path]]], sequence: Path, number: int) -> Path:
-    """Return the camera file of the nearest frame: Cityscapes has one for each 30 frames."""
+    """Return the camera file of the nearest frame; Cityscapes has one for each 30 frames.
+
+    Raises:
+        UserError: the sequence has none.
+    """
     if not cameras.get(sequence):
         raise UserError(
             f"camera/{sequence}_*{CAMERA_SUFFIX}: no such file; unpack the camera package beside leftImg8bit, "

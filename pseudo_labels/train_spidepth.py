@@ -29,7 +29,6 @@ from pseudo_labels.view_synthesis import edge_aware_smoothness, reprojection_los
 from refs.spidepth import SQLDepth
 from refs.spidepth.layers import transformation
 from refs.spidepth.networks import PoseNet
-from refs.spidepth.networks.depth_decoder import MAX_TOKENS
 
 log = logging.getLogger(__name__)
 SCRIPT = "train_spidepth"
@@ -48,16 +47,16 @@ class DepthFit(Fit):
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses of a batch of `ClipDataset`: reprojection and smoothness."""
-        target, sources = batch["target"], batch["sources"]
+        target, sources, camera = batch["target"], batch["sources"], batch["intrinsics"]
         count = sources.shape[1]
         changed = change_colors(target, batch["jitter"])
         others = change_colors(sources.flatten(0, 1), batch["jitter"].repeat_interleave(count, dim=0))
-        features = self.depth.encoder(changed)
+        depth = self.depth(changed)
         motion = self.motion(changed, others.unflatten(0, (-1, count)))
         with torch.autocast(target.device.type, enabled=False):
-            depth = self.depth.depth_decoder(features.float())
+            if self.args.loss_stride == 2:
+                target, sources, camera = halve(target, sources, camera)
             depth = F.interpolate(depth, size=target.shape[-2:], mode="bilinear", align_corners=False)
-            camera = batch["intrinsics"]
             poses = self.poses(*(part.float() for part in motion), depth)
             views, inside = warp(sources, depth, camera, torch.linalg.inv(camera), poses)
             reprojection, moving = reprojection_loss(views, inside, sources, batch["present"], target)
@@ -100,6 +99,16 @@ class DepthFit(Fit):
     def learning_rate_factor(self, step: int) -> float:
         """Return 1, and 0.1 over the last quarter."""
         return 1.0 if step < DROP_AT * self.args.steps else 0.1
+
+
+def halve(target: Tensor, sources: Tensor, camera: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Halve the size of (B, 3, H, W) and (B, S, 3, H, W) images with even sides, and of their cameras."""
+    scaled = camera.clone()
+    scaled[:, :2] /= 2
+    # Pixel centres are whole numbers, so the border of the image is at -0.5.
+    scaled[:, :2, 2] -= 0.25
+    small = F.avg_pool2d(sources.flatten(0, 1), 2).unflatten(0, sources.shape[:2])
+    return F.avg_pool2d(target, 2), small, scaled
 
 
 def load_encoder(network: SQLDepth, path: Path) -> None:
@@ -174,6 +183,13 @@ def build_parser() -> argparse.ArgumentParser:
     network.add_argument("--pose_backbone", default="resnet18", help="timm model with strides 2 to 32")
     network.add_argument("--pose_scale", type=float, default=1.0, help="size of its input in the feed's")
     add_training_arguments(parser, steps=60000, batch_size=8, lr=1e-4)
+    parser.add_argument(
+        "--loss_stride",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="compare images at the feed's size, or at the depth map's (half), four times as cheap",
+    )
     parser.add_argument("--smoothness_weight", type=float, default=1e-3, help="of the inverse depth")
     return parser
 
@@ -199,11 +215,7 @@ def depth_settings(args: argparse.Namespace) -> DepthSettings:
         raise UserError("--pose_scale must lie in 0-1, --smoothness_weight must not be negative")
     chosen = {field.name: getattr(args, field.name) for field in fields(DepthSettings)}
     chosen["dec_channels"] = tuple(args.dec_channels)
-    settings = DepthSettings(**chosen)
-    tokens = (args.height // 2 // args.patch_size) * (args.width // 2 // args.patch_size)
-    if tokens > MAX_TOKENS:
-        raise UserError(f"--patch_size {args.patch_size}: gives {tokens} tokens, at most {MAX_TOKENS} fit")
-    return settings
+    return DepthSettings(**chosen)
 
 
 def build_fit(args: argparse.Namespace, settings: DepthSettings) -> DepthFit:

@@ -80,7 +80,7 @@ class UNet(nn.Module):
 
     def __init__(self, backbone: str, widths: Sequence[int], model_dim: int) -> None:
         super().__init__()
-        self.normalise = backbone.startswith("resnet")
+        self.normalise = "resnet" in backbone
         indices = (1, 2, 3, 4) if self.normalise else (0, 1, 2, 3)
         self.encoder = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices)
         strides = self.encoder.feature_info.reduction()
