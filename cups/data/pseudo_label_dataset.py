@@ -118,6 +118,41 @@ def thing_stuff_split(all_pixels: Tensor, inside: Tensor, threshold: float) -> T
     return ThingStuffSplit(things, stuffs)
 
 
+class ImageFinder:
+    """Finds the image of a frame in the Cityscapes layout or a plain folder.
+
+    Raises:
+        UserError: missing folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; give the data root with --data_root")
+        self.root = root
+        self._plain: dict[str, Path] = {}
+        if not any((root / folder).is_dir() for folder in IMAGE_FOLDERS):
+            images = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
+            self._plain = {path.stem: path for path in images}
+
+    def __call__(self, stem: str) -> Path:
+        """Return the image of a frame.
+
+        Raises:
+            UserError: when it is nowhere.
+        """
+        if stem in self._plain:
+            return self._plain[stem]
+        city = stem.split("_")[0]
+        for folder in IMAGE_FOLDERS:
+            for split in SPLITS:
+                path = self.root / folder / split / city / f"{stem}{IMAGE_SUFFIX}"
+                if path.is_file():
+                    return path
+        raise UserError(
+            f"{self.root}: no image for {stem}{SEMANTIC_SUFFIX}; check --data_root and --pseudo_root"
+        )
+
+
 class PseudoLabelDataset(Dataset[Sample]):
     """Frames with pseudo-labels in the CUPS format.
 
@@ -160,7 +195,7 @@ class PseudoLabelDataset(Dataset[Sample]):
                 f"{self.pseudo_root}: {self.split.num_pseudo_classes} pseudo-classes, the network tells "
                 f"{VOID - 1} apart; merge clusters with generate_overclustered_semantics.py --merge_to"
             )
-        self._plain_images = self._index_plain_images()
+        self._images = ImageFinder(self.root)
         # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
         self._to_channel = torch.full((65536,), VOID, dtype=torch.int64)
         self._to_thing = torch.full((65536,), -1, dtype=torch.int64)
@@ -219,29 +254,8 @@ class PseudoLabelDataset(Dataset[Sample]):
         return self._to_thing[votes.reshape(count, size).argmax(dim=1)]
 
     def image_path(self, stem: str) -> Path:
-        """Return the image of a frame, from the Cityscapes layout or a plain folder.
-
-        Raises:
-            UserError: when it is nowhere.
-        """
-        if stem in self._plain_images:
-            return self._plain_images[stem]
-        city = stem.split("_")[0]
-        for folder in IMAGE_FOLDERS:
-            for split in SPLITS:
-                path = self.root / folder / split / city / f"{stem}{IMAGE_SUFFIX}"
-                if path.is_file():
-                    return path
-        raise UserError(
-            f"{self.root}: no image for {stem}{SEMANTIC_SUFFIX}; check --data_root and --pseudo_root"
-        )
-
-    def _index_plain_images(self) -> dict[str, Path]:
-        if any((self.root / folder).is_dir() for folder in IMAGE_FOLDERS):
-            return {}
-        if not self.root.is_dir():
-            raise UserError(f"{self.root}: no such folder; give the data root with --data_root")
-        return {p.stem: p for p in sorted(self.root.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
+        """Return the image of a frame, see `ImageFinder`."""
+        return self._images(stem)
 
     def _list_stems(self, only_non_empty: bool) -> list[str]:
         if not self.pseudo_root.is_dir():
