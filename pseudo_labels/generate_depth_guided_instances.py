@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from cups.errors import UserError
-from cups.ops.components import relabel_by_area, split_components
+from cups.ops.components import keep_things, split_components
 from cups.ops.depth_edges import REFERENCE_HEIGHT, depth_edges
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
 from cups.ops.png import read_ids, read_image, write_png
@@ -29,6 +29,7 @@ from pseudo_labels.labels import (
     read_depth,
     read_semantic,
     thing_classes,
+    thing_regions,
 )
 from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root, run_stage
 
@@ -71,11 +72,7 @@ def depth_guided_instances(
         semantic: (H, W) uint8 or uint16 classes.
         depth: (h, w) float, positive, the same view at any size; None for plain connected components.
     """
-    table = np.zeros(int(np.iinfo(semantic.dtype).max) + 1, dtype=semantic.dtype)
-    # Regions are numbered from 1, so that thing class 0 is not taken for "none".
-    for region, thing in enumerate((t for t in settings.things if t < len(table)), start=1):
-        table[thing] = region if settings.proposals == "classes" else 1
-    regions = np.take(table, semantic)
+    regions = thing_regions(semantic, settings.things, merged=settings.proposals != "classes")
     if depth is None:
         return split_components(regions, min_area=settings.min_area)
     if depth.shape != semantic.shape:
@@ -104,10 +101,7 @@ def object_instances(is_thing: np.ndarray, depth: np.ndarray, settings: SplitSet
     objects = object_regions(small, ground, ObjectModel(edge=settings.grad_threshold))
     if objects.shape != is_thing.shape:
         objects = cv2.resize(objects, is_thing.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    areas = np.maximum(1, np.bincount(objects.ravel()))
-    share = np.bincount(objects.ravel(), is_thing.ravel()) / areas
-    kept = np.where(share >= settings.min_thing_share, np.arange(len(share)), 0)
-    return relabel_by_area(kept[objects], settings.min_area)
+    return keep_things(objects, is_thing, settings.min_thing_share, settings.min_area)
 
 
 @dataclass(frozen=True)
@@ -185,8 +179,6 @@ def check_settings(args: argparse.Namespace, things: tuple[int, ...]) -> SplitSe
         raise UserError(f"--grad_threshold {args.grad_threshold}, --sigma {args.sigma}: must be positive")
     if args.min_area < 1 or args.dilation < 0:
         raise UserError(f"--min_area {args.min_area}: must be 1 or more, --dilation 0 or more")
-    if min(things) < 0 or max(things) >= 65535:
-        raise UserError(f"--thing_classes {min(things)} ... {max(things)}: class ids lie in 0-65534")
     if args.no_depth and args.proposals == "objects":
         raise UserError("--proposals objects: comes from depth; leave out --no_depth")
     return SplitSettings(

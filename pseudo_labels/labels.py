@@ -138,7 +138,7 @@ def thing_classes(
     """Return the thing classes of a semantic folder, see `find_things`.
 
     Raises:
-        UserError: nothing tells, or there are no things.
+        UserError: nothing tells, there are no things, or ids that no map can hold.
     """
     things = find_things(semantics, given, split_json)
     split_file = split_json or semantics.directory / SPLIT_FILE
@@ -148,4 +148,21 @@ def thing_classes(
         )
     if not things:
         raise UserError(f"{split_file}: names no thing; lower --threshold or set --num_things")
+    if min(things) < 0 or max(things) >= 65535:
+        raise UserError(f"--thing_classes {min(things)} ... {max(things)}: class ids lie in 0-65534")
     return things
+
+
+def thing_regions(semantic: np.ndarray, things: Sequence[int], merged: bool = False) -> np.ndarray:
+    """Return the regions of thing classes: (H, W), dtype of the map, 0 = no thing.
+
+    Regions are numbered from 1 in the order of `things`, so that class 0 is not taken for "none".
+
+    Args:
+        semantic: (H, W) uint8 or uint16 classes.
+        merged: all things are region 1.
+    """
+    table = np.zeros(int(np.iinfo(semantic.dtype).max) + 1, dtype=semantic.dtype)
+    for region, thing in enumerate((t for t in things if t < len(table)), start=1):
+        table[thing] = 1 if merged else region
+    return np.take(table, semantic)

@@ -99,6 +99,22 @@ def _disc_offsets(radius: int) -> list[tuple[int, int]]:
     return sorted(offsets, key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset))
 
 
+def keep_things(objects: np.ndarray, is_thing: np.ndarray, min_share: float, min_area: int) -> np.ndarray:
+    """Keep the objects with thing pixels on at least `min_share` of their area.
+
+    Args:
+        objects: (H, W) integer ids, 0 = none, which semantics had no part in.
+        is_thing: (H, W) bool.
+        min_area: pixels; smaller objects are dropped.
+
+    Returns:
+        (H, W) uint16, 0 = none, 1, 2, ... in falling area.
+    """
+    share = np.bincount(objects.ravel(), is_thing.ravel()) / np.maximum(1, np.bincount(objects.ravel()))
+    kept = np.where(share >= min_share, np.arange(len(share)), 0)
+    return relabel_by_area(kept[objects], min_area)
+
+
 def majority_classes(
     semantic: np.ndarray,
     instance: np.ndarray,
