@@ -60,13 +60,19 @@ def transformation(axis_angle: Tensor, translation: Tensor, invert: bool = False
     return torch.cat((torch.cat((turn, shift), dim=2), last), dim=1)
 
 
+def _mean_3x3(x: Tensor) -> Tensor:
+    """Mean over 3 x 3 windows, (..., H, W) -> (..., H - 2, W - 2); on a CPU far faster than `avg_pool2d`."""
+    rows = x[..., :-2, :] + x[..., 1:-1, :] + x[..., 2:, :]
+    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
+
+
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Structural dissimilarity (1 - SSIM) / 2 over 3 x 3 windows: (B, C, H, W) twice -> the same, in 0-1."""
     x, y = F.pad(x, (1, 1, 1, 1), mode="reflect"), F.pad(y, (1, 1, 1, 1), mode="reflect")
-    mean_x, mean_y = F.avg_pool2d(x, 3, 1), F.avg_pool2d(y, 3, 1)
-    var_x = F.avg_pool2d(x**2, 3, 1) - mean_x**2
-    var_y = F.avg_pool2d(y**2, 3, 1) - mean_y**2
-    covariance = F.avg_pool2d(x * y, 3, 1) - mean_x * mean_y
+    mean_x, mean_y = _mean_3x3(x), _mean_3x3(y)
+    var_x = _mean_3x3(x**2) - mean_x**2
+    var_y = _mean_3x3(y**2) - mean_y**2
+    covariance = _mean_3x3(x * y) - mean_x * mean_y
     top = (2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)
     bottom = (mean_x**2 + mean_y**2 + SSIM_C1) * (var_x + var_y + SSIM_C2)
     return ((1 - top / bottom) / 2).clamp(0, 1)
