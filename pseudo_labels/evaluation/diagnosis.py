@@ -317,7 +317,7 @@ def alignment_findings(sums: FolderSums, tolerance: float) -> Iterator[Finding]:
         )
         yield Finding("defect", "alignment", f"{text}; the labels are scaled or cropped: {REMEDY}")
     for size, fit in sums.fits.items():
-        if is_unrelated(fit.peak()):
+        if size not in whole and is_unrelated(fit.peak()):
             text = f"edges are not stronger under the borders than elsewhere (at {_size(size)})"
             yield Finding(
                 "defect", "alignment", f"{text}; the labels belong to other images, or are too poor"

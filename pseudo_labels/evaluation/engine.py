@@ -210,6 +210,7 @@ def evaluate(
     matching: Matching = "separate",
     workers: int = 0,
     semantics: bool = False,
+    assignment: np.ndarray | None = None,
 ) -> Evaluation:
     """Score pseudo-labels against ground truth, in one pass, under both void rules.
 
@@ -221,6 +222,7 @@ def evaluate(
         matching: "separate" matches things with things and stuff with stuff only.
         workers: reading processes.
         semantics: count pixels of pseudo-classes against classes in the same pass.
+        assignment: (K,) class of each pseudo-class, -1 for none, instead of the Hungarian matching.
     """
     stuffs = [index for index in range(num_clusters) if index not in set(things)]
     apart = matching == "separate"
@@ -241,7 +243,7 @@ def evaluate(
             counts += item["counts"].numpy()
     name = f"pseudo-labels-{classes.num_classes}"
     protocol = Protocol(name, num_classes=classes.num_classes, matching=matching)
-    return Evaluation(protocol, metric.compute_all(), counts)
+    return Evaluation(protocol, metric.compute_all(assignment), counts)
 
 
 def ground_truth_frames(root: Path, split: str, max_images: int | None) -> list[GroundTruthFrame]:

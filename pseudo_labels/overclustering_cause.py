@@ -1,0 +1,332 @@
+"""How many clusters should overclustering have? Quality of k-means on CAUSE codes for many k, against gtFine.
+
+Clusters are fitted on `--fit_split` without labels, as `generate_overclustered_semantics.py` does, and
+measured on `--split` with labels. For each k: mIoU under the one-to-one and the many-to-one matching, the
+classes recovered, cluster purity, inertia; the plain CAUSE labels stand beside them.
+
+With many clusters a matching that is fitted on the very images it is scored on remembers them: it flatters
+large k. `--match_split train` also fits matchings on other images. All of this reads ground truth: it is for
+people, and no label is ever made from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cups.errors import UserError, run_main
+from cups.ops.kmeans import fit_kmeans
+from cups.ops.png import atomic_write
+from cups.protocol import Protocol
+from cups.provenance import code_version, write_provenance
+from cups.reporting import markdown_table, percent
+from cups.taxonomy import class_set
+from pseudo_labels.arguments import image_folder, recorded
+from pseudo_labels.cause_heads import add_model_arguments
+from pseudo_labels.cluster_features import (
+    FEATURES,
+    Source,
+    load_or_fit,
+    pooled_reader,
+    sample_vectors,
+    shuffled_batches,
+    vector_source,
+)
+from pseudo_labels.evaluation.engine import ground_truth_frames
+from pseudo_labels.evaluation.overclusters import (
+    ALL_CLASSES,
+    ClusterScore,
+    Tally,
+    count_clusters,
+    score_clusters,
+)
+from pseudo_labels.evaluation.semantic import SemanticLabels, semantic_counts
+from pseudo_labels.generate_semantic_pseudolabels_cause import SEMANTIC_FOLDER
+from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root
+
+log = logging.getLogger(__name__)
+SCRIPT = "overclustering_cause"
+TITLES = {"one-to-one": "one-to-one", "joint": "one-to-one, rest best", "many-to-one": "many-to-one"}
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Raises:
+        UserError: impossible values.
+    """
+    parser = make_parser(__doc__ or "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.set_defaults(split="val", num_workers=cores)
+    add_model_arguments(parser)
+    group = parser.add_argument_group("clusters")
+    group.add_argument(
+        "--ks", type=int, nargs="+", default=[27, 50, 100, 200, 300, 500], help="numbers of clusters"
+    )
+    group.add_argument("--features", choices=FEATURES, default="codes", help="what is clustered")
+    group.add_argument("--regions", action="store_true", help="cluster and label regions of even colour")
+    group.add_argument("--fit_split", default="train", help="split that the clusters are fitted on")
+    group.add_argument("--epochs", type=int, default=5, help="passes of k-means over the sampled tokens")
+    group.add_argument("--tokens_per_image", type=int, default=1024, help="random tokens taken of each image")
+    score = parser.add_argument_group("scores")
+    score.add_argument("--num_classes", type=int, choices=(27, 19, 7), default=19, help="classes to score")
+    score.add_argument("--match_split", help="also fit the matchings on this split")
+    score.add_argument(
+        "--recovered_iou", type=float, default=0.1, help="IoU above which a class is recovered"
+    )
+    args = parser.parse_args(argv)
+    if args.cityscapes_root is None:
+        raise UserError("--cityscapes_root: missing; the analysis needs gtFine")
+    if min(args.ks) < 2 or max(args.ks) > 65534:
+        raise UserError(f"--ks {' '.join(map(str, args.ks))}: each must be in 2..65534")
+    if args.num_shards != 1:
+        raise UserError(f"--num_shards {args.num_shards}: the analysis is one pass; use --num_workers")
+    if not 0 <= args.recovered_iou < 1:
+        raise UserError(f"--recovered_iou {args.recovered_iou}: must be in 0..1")
+    args.ks = sorted(set(args.ks))
+    return args
+
+
+def frames_of(args: argparse.Namespace, split: str) -> list[Frame]:
+    """Return the frames of a split."""
+    chosen = copy.copy(args)
+    chosen.split = split
+    return list_frames(chosen)
+
+
+def fit_all(
+    args: argparse.Namespace, source: Source, frames: Sequence[Frame], folder: Path
+) -> dict[int, np.ndarray]:
+    """Load or fit the centroids of every k: {k: (k, D) float32}; the samples are taken once."""
+    read = pooled_reader(source.read) if args.regions else source.read
+
+    @cache
+    def samples() -> list[np.ndarray]:
+        return sample_vectors(frames, read, args.tokens_per_image, args.seed, "vectors")
+
+    names = ("seed", "features", "regions", "fit_split", "epochs", "tokens_per_image")
+    settings = {name: getattr(args, name) for name in names} | {"images": len(frames)}
+
+    def fit(k: int) -> np.ndarray:
+        log.info("k = %d", k)
+        return fit_kmeans(shuffled_batches(samples(), args.epochs, args.seed), k, args.seed)
+
+    return {
+        k: load_or_fit(folder / f"centroids_k{k}.npz", partial(fit, k), settings | {"k": k}, args)
+        for k in args.ks
+    }
+
+
+def count_split(
+    args: argparse.Namespace, source: Source, sets: dict[int, np.ndarray], split: str, folder: Path
+) -> dict[int, Tally]:
+    """Count the pixels of a split for every k."""
+    return count_clusters(
+        frames_of(args, split),
+        source.read,
+        sets,
+        lambda k: folder / f"counts_{split}_k{k}.npz",
+        args.cityscapes_root,
+        regions=args.regions,
+        workers=args.num_workers,
+    )
+
+
+def count_baseline(args: argparse.Namespace, split: str) -> np.ndarray | None:
+    """Count the pixels of the plain CAUSE labels: (28, 27), None where there are none."""
+    folder = output_root(args) / SEMANTIC_FOLDER
+    if not folder.is_dir():
+        log.warning("%s: no such folder; the comparison with plain CAUSE is left out", folder)
+        return None
+    frames = ground_truth_frames(args.cityscapes_root, split, args.max_images)
+    protocol = Protocol("analysis", num_classes=ALL_CLASSES, task="semantic")
+    # Threads have read till here; processes started beside them could hang, and this pass is short.
+    return semantic_counts(frames, SemanticLabels(folder, split, ALL_CLASSES), protocol, ALL_CLASSES)
+
+
+def analyse(args: argparse.Namespace, folder: Path) -> tuple[list[ClusterScore], Source]:
+    """Return one score per k, the plain CAUSE labels first."""
+    classes, splits = class_set(args.num_classes), [args.split]
+    if args.match_split not in (None, args.split):
+        splits.append(args.match_split)
+    fitting = frames_of(args, args.fit_split)
+    source = vector_source(args, fitting, folder)
+    sets = fit_all(args, source, fitting, folder)
+    tallies = {split: count_split(args, source, sets, split, folder) for split in splits}
+    scores = []
+    baseline = {split: counts for split in splits if (counts := count_baseline(args, split)) is not None}
+    if baseline:
+        counts = baseline[args.split]
+        scores.append(
+            score_clusters("plain CAUSE", counts, baseline, classes, args.recovered_iou, named=True)
+        )
+    for k in args.ks:
+        tally = tallies[args.split][k]
+        fits = {split: tallies[split][k].counts for split in splits}
+        scores.append(
+            score_clusters(f"k = {k}", tally.counts, fits, classes, args.recovered_iou, tally.inertia)
+        )
+    return scores, source
+
+
+def report(args: argparse.Namespace, scores: Sequence[ClusterScore], num_images: int) -> str:
+    """Return the Markdown report."""
+    fits = list(scores[0].miou)
+    columns = ["", *(f"{TITLES[m]} [{fit}]" for fit in fits for m in TITLES), "classes", "used"]
+    columns += ["purity", "weighted purity", "inertia"]
+    rows = [
+        (
+            s.name,
+            *(percent(s.miou[fit][matching]) for fit in fits for matching in TITLES),
+            len(s.recovered),
+            f"{s.used}/{s.k}",
+            percent(s.purity),
+            percent(s.purity_weighted),
+            "–" if math.isnan(s.inertia) else f"{s.inertia:.3f}",  # noqa: RUF001 - the dash is meant
+        )
+        for s in scores
+    ]
+    what = f"{args.features} pooled over regions" if args.regions else args.features
+    recovered = f"IoU above {percent(args.recovered_iou)} %, many-to-one [{fits[-1]}]"
+    intro = (
+        f"mIoU (%) over {args.num_classes} classes of k-means on {what}, fitted on {args.fit_split} and "
+        f"measured on the {num_images} images of {args.split}; in brackets the images that the matching of "
+        "clusters to classes was fitted on. One-to-one leaves all but one cluster per class void; with *rest "
+        f"best* they take their best class. Classes: those recovered, {recovered}."
+    )
+    warning = "Uses ground truth, for analysis only: no label is made from it."
+    if len(fits) == 1:
+        warning += (
+            " Matchings are fitted on the images they are scored on, which flatters large k; "
+            "`--match_split train` fits them elsewhere."
+        )
+    parts = ["# How many clusters?", intro, warning, markdown_table(rows, columns), _recovered(scores)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _recovered(scores: Sequence[ClusterScore]) -> str:
+    """Return which classes each row recovers that the row before did not, and which it loses."""
+    lines: list[str] = []
+    before: set[str] = set()
+    for score in scores:
+        now = set(score.recovered)
+        names = ", ".join(name for name in score.recovered if name not in before)
+        lost = ", ".join(sorted(before - now))
+        text = f"new: {names or 'none'}" + (f"; lost: {lost}" if lost else "")
+        lines.append(f"- {score.name}: {len(now)} classes; {text}")
+        before = now
+    return "Classes recovered, against the row above:\n\n" + "\n".join(lines)
+
+
+def write_plot(path: Path, scores: Sequence[ClusterScore], num_classes: int) -> None:
+    """Draw mIoU and purity over k beside the IoU of every class."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    fits = list(scores[0].miou)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(13, 5.6), width_ratios=(1, 1.15), layout="constrained"
+    )
+    _draw_curves(left, scores, fits)
+    names = list(scores[0].iou[fits[-1]]["many-to-one"])
+    values = np.array([[100 * s.iou[fits[-1]]["many-to-one"][name] for s in scores] for name in names])
+    right.imshow(values, cmap="YlGnBu", vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if value > 55 else "#22303c"
+        right.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8.5, color=color)
+    right.set_yticks(range(len(names)), names)
+    right.set_xticks(range(len(scores)), [s.name for s in scores])
+    right.tick_params(length=0)
+    right.spines[:].set_visible(False)
+    right.set_title(f"IoU (%), many-to-one matching fitted on {fits[-1]}, {num_classes} classes", fontsize=11)
+    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=140))
+    plt.close(figure)
+
+
+def _draw_curves(axis: Any, scores: Sequence[ClusterScore], fits: Sequence[str]) -> None:
+    """Draw mIoU of each matching and purity over k; plain CAUSE as a level."""
+    rows = [score for score in scores if not math.isnan(score.inertia)]
+    plain = [score for score in scores if math.isnan(score.inertia)]
+    ks = [score.k for score in rows]
+    colors = {"one-to-one": "#b08bbb", "joint": "#e0853d", "many-to-one": "#1f6fb2"}
+    for fit, style in zip(fits, ("-", "--"), strict=False):
+        for matching, title in TITLES.items():
+            label = f"mIoU, {title}" + (f", fitted on {fit}" if len(fits) > 1 else "")
+            values = [100 * score.miou[fit][matching] for score in rows]
+            axis.plot(ks, values, style, marker="o", markersize=4.5, color=colors[matching], label=label)
+    axis.plot(ks, [100 * s.purity_weighted for s in rows], ":", color="#5a6672", label="weighted purity")
+    for score in plain:
+        level = 100 * score.miou[fits[-1]]["many-to-one"]
+        axis.axhline(level, color="#1f6fb2", alpha=0.45, linewidth=1)
+        axis.annotate("plain CAUSE, many-to-one", (ks[-1], level), (0, 4), textcoords="offset points",
+                      ha="right", fontsize=8.5, color="#1f6fb2")  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_xticks(ks, [str(k) for k in ks])
+    axis.minorticks_off()
+    axis.set_ylim(0, 100)
+    axis.set_xlabel("clusters k")
+    axis.set_ylabel("%")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8.5, loc="upper left")
+    axis.set_title("Clusters against classes", fontsize=11)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the analysis."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = parse_arguments(argv)
+    name = f"overclustering_{args.features}{'_regions' if args.regions else ''}"
+    folder = Folder(output_root(args), name, ".npz").directory
+    images = frames_of(args, args.split)
+    scores, source = analyse(args, folder)
+    write_provenance(
+        folder,
+        script=SCRIPT,
+        arguments=recorded(args),
+        inputs=[image_folder(args), Path(args.cityscapes_root) / "gtFine", *source.inputs],
+        weights=source.weights,
+        uses_ground_truth=True,
+    )
+    text = report(args, scores, len(images))
+    content = {
+        "script": SCRIPT,
+        "code_version": code_version(),
+        "arguments": recorded(args),
+        "images": len(images),
+        "uses_ground_truth": True,
+        "scores": [asdict(score) for score in scores],
+    }
+    data = json.dumps(_finite(content), indent=2, default=str, allow_nan=False) + "\n"
+    atomic_write(folder / "analysis.json", lambda temporary: temporary.write_text(data))
+    atomic_write(folder / "analysis.md", lambda temporary: temporary.write_text(text + "\n"))
+    write_plot(folder / "analysis.png", scores, args.num_classes)
+    print(text)
+    print(f"analysis: {folder}/analysis.md, .json, .png")
+    return 0
+
+
+def _finite(value: Any) -> Any:
+    """Return the same data with nan as None, as JSON needs it."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+if __name__ == "__main__":
+    run_main(main)
