@@ -99,7 +99,13 @@ def semantics_table(runs: ToyRuns) -> str:
     """Return mIoU under each matching, and accuracy, of all variants."""
     measures = [("one-to-one", "miou"), (MATCHING, "miou"), ("many-to-one", "miou"), (MATCHING, "accuracy")]
     rows = [
-        (name, *(spread(runs.values(f"{file}, {matching}", metric)) for matching, metric in measures))
+        (
+            name,
+            *(
+                spread(runs.values(f"{file}, {matching}", metric), runs.seeds)
+                for matching, metric in measures
+            ),
+        )
         for name, file in VARIANTS
     ]
     return table(NAME, rows, ("", "mIoU one-to-one", "mIoU", "mIoU many-to-one", "accuracy"))

@@ -17,18 +17,20 @@ Values = Mapping[int, float]
 """One measure: seed -> value (a share in 0-1); seeds that were not run are missing."""
 
 
-def spread(values: Values, scale: float = 100.0, digits: int = 1) -> str:
-    """Return "34.4 ± 0.8" (mean and sample standard deviation over the seeds), or that nothing was run.
+def spread(values: Values, seeds: Sequence[int] = ()) -> str:
+    """Return "34.4 ± 0.8" (mean and sample standard deviation, percent), or that nothing was run.
 
-    The value of a single seed is followed by that seed's number: one run has no spread.
+    The value of a single seed is followed by that seed's number: one run has no spread. Where some of `seeds`
+    are missing, the text says how many there are.
     """
     if not values:
         return NOT_RUN
-    numbers = [scale * value for value in values.values()]
-    mean = f"{statistics.fmean(numbers):.{digits}f}"
+    numbers = [100 * value for value in values.values()]
+    mean = f"{statistics.fmean(numbers):.1f}"
     if len(numbers) == 1:
         return f"{mean} (seed {next(iter(values))})"
-    return f"{mean} ± {statistics.stdev(numbers):.{digits}f}"
+    missing = f" ({len(values)} of {len(seeds)} seeds)" if len(values) < len(seeds) else ""
+    return f"{mean} ± {statistics.stdev(numbers):.1f}{missing}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def metrics_table(
         metrics: keys of `cups.reporting.TITLES`.
     """
     rows = [
-        (name, *(spread(runs.values(file, metric, void_rule)) for metric in metrics))
+        (name, *(spread(runs.values(file, metric, void_rule), runs.seeds) for metric in metrics))
         for name, file in variants
     ]
     return table(report, rows, ("", *(TITLES[metric] for metric in metrics)))

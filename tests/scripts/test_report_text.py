@@ -20,6 +20,10 @@ def test_spread__one_run_has_no_deviation() -> None:
     assert spread({2: 0.344}) == "34.4 (seed 2)"
 
 
+def test_spread__missing_seeds_are_counted() -> None:
+    assert spread({0: 0.2, 2: 0.2}, (0, 1, 2)) == "20.0 ± 0.0 (2 of 3 seeds)"
+
+
 def test_spread__nothing_was_run() -> None:
     assert spread({}) == "not run"
 
