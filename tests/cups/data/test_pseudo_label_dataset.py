@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from cups.data import PseudoLabelDataset
-from cups.sampling import Draw
 from cups.data.pseudo_label_dataset import (
     ALL_PIXELS,
     INSIDE_INSTANCES,
@@ -20,6 +19,7 @@ from cups.data.pseudo_label_dataset import (
 )
 from cups.errors import UserError
 from cups.ops.png import write_png
+from cups.sampling import Draw
 
 STEM = "aachen_000000_000019"
 
