@@ -102,6 +102,11 @@ class PanopticQualitySemanticMatching(Metric):
         header = np.stack((ids, [len(rows) for rows in batch]), axis=1)
         self._append(np.concatenate(batch), header)
 
+    def update_rows(self, rows: np.ndarray) -> None:
+        """Add one image by the (M, 5) rows of its overlap table, see `cups.metrics.overlap.overlap_rows`."""
+        self._check_categories(rows[:, 0], rows[:, 2])
+        self._append(rows, np.array([[_NO_IMAGE_ID, len(rows)]]))
+
     def compute(self) -> dict[str, Tensor]:
         """Return the scores under `void_rule`: float64 scalars and (C,) vectors in 0-1, and counts.
 
@@ -117,10 +122,14 @@ class PanopticQualitySemanticMatching(Metric):
         """
         return self._scores(self.void_rule)[self.void_rule]
 
-    def compute_all(self) -> dict[VoidRule, dict[str, Tensor]]:
-        """Return what `compute` returns under each void rule, {"standard": ..., "upstream": ...}."""
+    def compute_all(self, assignment: np.ndarray | None = None) -> dict[VoidRule, dict[str, Tensor]]:
+        """Return what `compute` returns under each void rule, {"standard": ..., "upstream": ...}.
+
+        assignment: (K,) index among the classes of each cluster, -1 for none, instead of the Hungarian one,
+            to compare predictions under the same names; mIoU and accuracy keep their own matching.
+        """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
-            return self._scores(*VOID_RULES)
+            return self._scores(*VOID_RULES, assignment=assignment)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the state of all processes; a process that saw no image takes part with an empty table."""
@@ -150,7 +159,9 @@ class PanopticQualitySemanticMatching(Metric):
         image = np.repeat(np.arange(len(ids)), lengths)
         return rows[keep[image]], image[keep[image]]
 
-    def _scores(self, *rules: VoidRule) -> dict[VoidRule, dict[str, Tensor]]:
+    def _scores(
+        self, *rules: VoidRule, assignment: np.ndarray | None = None
+    ) -> dict[VoidRule, dict[str, Tensor]]:
         if not sum(len(part) for part in self.header):
             raise ValueError("no image was given to the metric; call update first")
         rows, image = self._table()
@@ -158,7 +169,7 @@ class PanopticQualitySemanticMatching(Metric):
             rows[:, 2] == self.void, VOID_CLASS, np.searchsorted(self._classes, rows[:, 2])
         )
         counts = self._confusion(rows, target_class)
-        panoptic = hungarian_assignment(counts[:-1], self._groups)
+        panoptic = hungarian_assignment(counts[:-1], self._groups) if assignment is None else assignment
         semantic = hungarian_assignment(counts[:-1])
         pred_class = np.append(panoptic, VOID_CLASS)[self._cluster(rows)]
         table = segment_table(rows, image, pred_class, target_class, self._is_thing)

@@ -56,10 +56,33 @@ def split_components(
     Returns:
         (H, W) uint16, 0 = none, 1, 2, ... in falling area; each id lies in one class.
     """
+    components = cut_components(regions, cut)
+    return keep_components(components, regions, min_area=min_area, dilation=0 if cut is None else dilation)
+
+
+def cut_components(regions: np.ndarray, cut: np.ndarray | None = None) -> np.ndarray:
+    """Return the 8-connected components of class regions without their cut pixels.
+
+    Args:
+        regions: (H, W) non-negative integers, 0 = no thing, other values = class.
+        cut: (H, W) bool, see `split_components`.
+
+    Returns:
+        (H, W) unsigned ids in the order of their first pixel, 0 = none.
+    """
     kept = regions if cut is None else np.where(cut, np.zeros((), regions.dtype), regions)
-    components = cc3d.connected_components(np.ascontiguousarray(kept), connectivity=8)
+    return cc3d.connected_components(np.ascontiguousarray(kept), connectivity=8)
+
+
+def keep_components(
+    components: np.ndarray, regions: np.ndarray, *, min_area: int = 1, dilation: int = 0
+) -> np.ndarray:
+    """Drop small components and give what is left of their regions to the others: (H, W) uint16 ids.
+
+    The second half of `split_components`, for callers that try several areas on the same components.
+    """
     labels = relabel_by_area(components, min_area)
-    if cut is None or dilation < 1 or not labels.any():
+    if dilation < 1 or not labels.any():
         return labels
     return relabel_by_area(give_back(labels, regions, dilation))
 

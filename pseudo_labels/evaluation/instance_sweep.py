@@ -125,8 +125,8 @@ def overlap_rows_of_all(
 ) -> list[np.ndarray]:
     """Return the overlap rows of each configuration: (M, 5) int32 each, see `cups.metrics.overlap`.
 
-    Every pixel of a thing region belongs to an instance, which takes its majority class, or is void; all other
-    pixels are the same in every configuration and are counted once.
+    Every pixel of a thing region belongs to an instance, which takes its majority class, or is void; all
+    other pixels are the same in every configuration and are counted once.
 
     Args:
         semantic: (h, w) pseudo-classes.
@@ -161,19 +161,19 @@ def overlap_rows_of_all(
 
 @dataclass(frozen=True)
 class FrameTables:
-    """What a frame contributes: overlap rows of each configuration, and (K + 1, C) pixels of the semantics."""
+    """What a frame adds: overlap rows of each configuration, and (K + 1, C) pixels of the semantics."""
 
     rows: list[np.ndarray]
     counts: np.ndarray
 
     def write(self, path: Path) -> None:
         """Write one .npz file, atomically."""
-        content = {
-            "rows": np.concatenate(self.rows),
-            "lengths": np.array([len(rows) for rows in self.rows]),
-            "counts": self.counts,
-        }
-        atomic_write(path, lambda temporary: np.savez_compressed(temporary, **content))
+        rows, lengths = np.concatenate(self.rows), [len(rows) for rows in self.rows]
+
+        def save(temporary: Path) -> None:
+            np.savez_compressed(temporary, rows=rows, lengths=lengths, counts=self.counts)
+
+        atomic_write(path, save)
 
     @classmethod
     def read(cls, path: Path) -> FrameTables:
@@ -253,4 +253,3 @@ def score_tables(
             metric.update_rows(table.rows[index])
         scores.append(metric.compute_all(matching))
     return matching, scores
-

@@ -19,6 +19,7 @@ from torch import Tensor
 from torchmetrics.detection import PanopticQuality
 
 from cups.metrics import PanopticQualitySemanticMatching
+from cups.metrics.overlap import overlap_rows, overlap_table
 from cups.metrics.panoptic_quality import VOID_RULES
 
 VOID = 255
@@ -349,6 +350,7 @@ def test_compute__gathers_processes(shares: tuple[int, int]) -> None:
 PROCESS = """
 import sys, torch
 from cups.metrics import PanopticQualitySemanticMatching
+from cups.metrics.overlap import overlap_rows, overlap_table
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 preds, targets = torch.load(f"{folder}/maps.pt")
@@ -480,3 +482,17 @@ def test_update__bad_image_ids() -> None:
 def test_init__bad_argument(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PanopticQualitySemanticMatching(**({"things": THINGS, "stuffs": STUFFS, "num_clusters": 5} | options))
+
+
+def test_compute_all__given_assignment_and_rows_instead_of_maps() -> None:
+    """Cluster 0 covers class 0 and cluster 1 class 1; a given matching swaps the names, so nothing fits."""
+    pred = torch.tensor([[[0, 0], [0, 0], [1, 1], [1, 1]]])[None]
+    by_maps = PanopticQualitySemanticMatching((1,), (0,), 2)
+    by_maps.update(pred, pred)
+    by_rows = PanopticQualitySemanticMatching((1,), (0,), 2)
+    by_rows.update_rows(overlap_rows(overlap_table(pred[0].numpy(), pred[0].numpy())))
+    assert by_rows.compute_all()["standard"]["pq"] == by_maps.compute_all()["standard"]["pq"] == 1
+    swapped = by_rows.compute_all(np.array([1, 0]))["standard"]
+    assert swapped["pq"] == 0 and swapped["assignment"].tolist() == [1, 0]
+    with pytest.raises(ValueError, match="category 5"):
+        by_rows.update_rows(np.array([[5, 0, 0, 0, 3]]))
