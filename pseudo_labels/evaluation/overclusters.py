@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from cups.data.cityscapes import ground_truth_paths
@@ -157,7 +158,10 @@ def count_clusters(
         return count_frame(frames[index], read, open_sets, root, regions)
 
     start = min(done.values(), default=len(frames))
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    # One core per frame: libraries that start threads of their own inside each would fight for the cores.
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(max(1, workers), initializer=torch.set_num_threads, initargs=(1,))
+    with threadpool_limits(1, user_api="blas"), pool:
         for first in range(start, len(frames), SAVE_EVERY):
             chunk = range(first, min(first + SAVE_EVERY, len(frames)))
             for part in tqdm(pool.map(work, chunk), total=len(chunk), desc=f"count {first}+", unit="img"):
@@ -165,6 +169,7 @@ def count_clusters(
                     _add(tallies[k], one)
             for k, tally in tallies.items():
                 tally.save(path_of(k))
+    torch.set_num_threads(threads)
     return tallies
 
 

@@ -131,7 +131,7 @@ def test_main__one_displaced_frame(labelled: Labelled) -> None:
 def test_main__labels_of_other_images(labelled: Labelled) -> None:
     for number in range(len(STEMS)):
         coarse = np.random.default_rng(number).integers(0, 255, (9, 17, 3)).astype(np.uint8)
-        write_png(labelled.image(number), np.kron(coarse, np.ones((11, 12, 1), np.uint8))[:96, :192].copy())
+        write_png(labelled.image(number), np.kron(coarse, np.ones((11, 13, 1), np.uint8))[:96, :192].copy())
     assert "stronger under the borders" in the_defect(labelled)["message"]
 
 

@@ -24,7 +24,7 @@ from pseudo_labels.generate_panoptic_pseudolabels import main as make_panoptic
 def scored_root(tiny_root: Any) -> Any:
     """A root with depth-guided and plain instances."""
     root = ["--cityscapes_root", str(tiny_root.path)]
-    make_depth([*root, "--source", "disparity"])
+    make_depth([*root, "--source", "disparity", "--num_workers", "0"])
     for more in ([], ["--no_depth"]):
         make_instances([*root, "--min_area", "20", *more])
     return tiny_root
