@@ -1,0 +1,258 @@
+"""Stage 1: instance masks from the slots of DINOSAUR, inside the thing classes of a semantic folder.
+
+A slot may hold several objects far apart, and stuff too: each slot is cut by the thing classes and split into
+connected components.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cc3d
+import numpy as np
+import torch
+from torch import Tensor
+
+from cups.errors import UserError
+from cups.ops.components import give_back, keep_things, relabel_by_area, split_components
+from cups.ops.kmeans import smooth_labels
+from cups.ops.png import read_ids, read_image, write_png
+from pseudo_labels.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
+from pseudo_labels.executor import run_script
+from pseudo_labels.features import feature_folder, read_features
+from pseudo_labels.labels import (
+    INSTANCE_PREFIX,
+    MAPPED_SEMANTICS,
+    check_aspect,
+    read_semantic,
+    thing_classes,
+    thing_regions,
+)
+from pseudo_labels.pictures import fit
+from pseudo_labels.stage import (
+    Folder,
+    Frame,
+    add_batch_argument,
+    list_frames,
+    make_parser,
+    output_root,
+    pick_device,
+    run_stage,
+)
+from pseudo_labels.workers import Batched
+
+SCRIPT = "generate_dinosaur_instances"
+
+
+@dataclass(frozen=True)
+class SlotSettings:
+    """How slots become instances.
+
+    Attributes:
+        things: thing classes (ids of the semantic maps); empty: semantics are not looked at.
+        min_area: pixels of the label map; smaller components are dropped.
+        dilation: pixels within which those of a dropped component go to a kept one of their region.
+        proposals: "classes": a slot is cut at the borders of the thing classes. "things": at the border of
+            their union, for overclustered semantics in which one object is made of several classes. "slots":
+            components of the slots keep their outline; those with thing pixels on at least `min_thing_share`
+            of their area are kept (at 0 all are).
+        min_thing_share: see `proposals`.
+    """
+
+    things: tuple[int, ...]
+    min_area: int = 1000
+    dilation: int = 3
+    proposals: str = "classes"
+    min_thing_share: float = 0.3
+
+
+def slot_instances(slots: np.ndarray, semantic: np.ndarray | None, settings: SlotSettings) -> np.ndarray:
+    """Return instances from slots: (H, W) uint16, 0 = none, 1, 2, ... in falling area.
+
+    Args:
+        slots: (H, W) integers, the slot of each pixel.
+        semantic: (H, W) uint8 or uint16 classes; None only without things.
+    """
+    slots = slots.astype(np.int32) + 1
+    if settings.proposals == "slots":
+        components = cc3d.connected_components(slots, connectivity=8)
+        if semantic is None:
+            return relabel_by_area(components, settings.min_area)
+        is_thing = thing_regions(semantic, settings.things, merged=True) > 0
+        return keep_things(components, is_thing, settings.min_thing_share, settings.min_area)
+    assert semantic is not None
+    regions = thing_regions(semantic, settings.things, merged=settings.proposals == "things").astype(np.int32)
+    parts = np.where(regions > 0, regions * (int(slots.max()) + 1) + slots, 0)
+    labels = split_components(parts, min_area=settings.min_area)
+    if settings.dilation < 1 or not labels.any():
+        return labels
+    return relabel_by_area(give_back(labels, regions, settings.dilation))
+
+
+class Wanted(NamedTuple):
+    """What belongs to the features of a frame: its noise (S, D), the labels' size, its semantics."""
+
+    noise: Tensor
+    size: tuple[int, int]
+    semantic: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class SlotStep:
+    """The parts of a `Batched` step: features -> slots -> instances.
+
+    Args:
+        num_slots: may differ from that of training: all slots start from one distribution.
+        seed: of the slots' start, together with the frame's name.
+    """
+
+    network: Dinosaur
+    device: torch.device
+    features: Folder
+    semantics: Folder | None
+    output: Folder
+    settings: SlotSettings
+    num_slots: int
+    seed: int
+
+    def load(self, frame: Frame) -> tuple[Tensor, Wanted]:
+        """Return features (h, w, F) and what else is needed."""
+        features = torch.from_numpy(read_features(self.features, frame))
+        path, expected = self.features.path(frame), len(self.network.feature_mean)
+        if features.shape[2] != expected:
+            raise UserError(
+                f"{path}: {features.shape[2]} channels, the network was trained with {expected}; "
+                "give the features of that backbone"
+            )
+        semantic = None if self.semantics is None else read_semantic(self.semantics.path(frame))
+        labels = read_image(frame.image) if semantic is None else semantic
+        size = (labels.shape[0], labels.shape[1])
+        check_aspect(path, (features.shape[0], features.shape[1]), size)
+        noise = slot_noise(self.num_slots, self.network.slot_dim, self.seed, frame.stem)
+        return features, Wanted(noise, size, semantic)
+
+    def compute(
+        self, features: Tensor, wanted: Sequence[Wanted]
+    ) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Return the slot of each pixel (H, W) and the semantics of each frame."""
+        noise = torch.stack([one.noise for one in wanted])
+        alphas = self.network.masks(features.to(self.device), noise.to(self.device))
+        return [
+            (smooth_labels(one, given.size).cpu().numpy(), given.semantic)
+            for one, given in zip(alphas, wanted, strict=True)
+        ]
+
+    def save(self, frame: Frame, output: tuple[np.ndarray, np.ndarray | None]) -> None:
+        """Write the instances of a frame."""
+        write_png(self.output.path(frame), slot_instances(*output, self.settings))
+
+    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
+        """Return caption and pictures (image, slots, instances) of one frame for the contact sheet."""
+        from cups.visualization import instances_to_color
+
+        image = read_image(frame.image)
+        features, wanted = self.load(frame)
+        slots, _ = self.compute(features[None], [wanted])[0]
+        pictures = [slot_picture(fit(image, slots), slots, self.num_slots)]
+        pictures.append(instances_to_color(read_ids(self.output.path(frame))))
+        return frame.stem, [image, *(fit(picture, image) for picture in pictures)]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line of the step."""
+    parser = make_parser(__doc__ or "")
+    add_batch_argument(parser, 4, what="frames of one token grid")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="dinosaur.pth (default: where train_dinosaur.py writes it)"
+    )
+    parser.add_argument("--backbone", help="whose features_{NAME}/ to read (default: as in training)")
+    parser.add_argument("--semantic_subdir", default=MAPPED_SEMANTICS, help="semantic folder")
+    parser.add_argument("--method_name", default="dinosaur", help="output pseudo_instance_{NAME}")
+    slots = parser.add_argument_group("slots")
+    slots.add_argument("--num_slots", type=int, help="slots per frame (default: as in training)")
+    slots.add_argument("--min_area", type=int, default=1000, help="pixels at the size of the label files")
+    slots.add_argument(
+        "--dilation", type=int, default=3, help="reach in pixels when dropped slivers are given to neighbours"
+    )
+    slots.add_argument(
+        "--proposals",
+        choices=("classes", "things", "slots"),
+        default="classes",
+        help="cut slots by each thing class, by their union, or not (semantics then only choose)",
+    )
+    slots.add_argument(
+        "--min_thing_share",
+        type=float,
+        default=0.3,
+        help="with --proposals slots: least share of thing pixels in one (0: without semantics)",
+    )
+    things = parser.add_mutually_exclusive_group()
+    things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing classes")
+    things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
+    return parser
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise a `UserError` for impossible arguments."""
+    for name in ("batch_size", "min_area"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    if args.num_slots is not None and args.num_slots < 1:
+        raise UserError(f"--num_slots {args.num_slots}: must be at least 1")
+    if args.dilation < 0 or not 0 <= args.min_thing_share <= 1:
+        raise UserError("--dilation must not be negative, --min_thing_share must lie in 0-1")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the step."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = build_parser().parse_args(argv)
+    check(args)
+    frames, root = list_frames(args), output_root(args)
+    checkpoint = args.checkpoint or root / "dinosaur" / "dinosaur.pth"
+    network, trained = load_dinosaur(checkpoint)
+    features = feature_folder(root, args.backbone or trained["backbone"])
+    features.require(frames, "extract the features first, or check --backbone")
+    semantics: Folder | None = None
+    things: tuple[int, ...] = ()
+    if args.proposals != "slots" or args.min_thing_share > 0:
+        semantics = Folder(root, args.semantic_subdir, ".png")
+        semantics.require(frames, "generate the semantics first, or check --semantic_subdir")
+        things = thing_classes(semantics, args.thing_classes, args.split_json)
+        # Recorded, so that a later run with another split does not take these files for its own.
+        args.thing_classes = list(things)
+    output = Folder(root, INSTANCE_PREFIX + args.method_name, ".png")
+    settings = SlotSettings(things, args.min_area, args.dilation, args.proposals, args.min_thing_share)
+    device = pick_device(args)
+    step = SlotStep(
+        network.to(device),
+        device,
+        features,
+        semantics,
+        output,
+        settings,
+        args.num_slots or network.num_slots,
+        args.seed,
+    )
+    inputs = [folder.directory for folder in (features, semantics) if folder is not None]
+    inputs += [checkpoint.parent, *([args.split_json] if args.split_json else [])]
+    run_stage(
+        frames,
+        Batched(step.load, step.compute, step.save, args.batch_size),
+        [output],
+        args,
+        script=SCRIPT,
+        inputs=inputs,
+        newer_than=checkpoint,
+        show=step.show,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

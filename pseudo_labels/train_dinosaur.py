@@ -1,0 +1,234 @@
+"""Train DINOSAUR: slot attention that reconstructs the patch features of a frozen network, without labels.
+
+Reads `features_{backbone}/`; writes `dinosaur.pth`, which generate_dinosaur_instances.py takes, and pictures
+of the slots' masks in `media/`. The defaults are those of the paper for a transformer's features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cups.errors import UserError, run_main
+from cups.ops.kmeans import smooth_labels
+from cups.ops.png import read_image, write_png
+from cups.sampling import Draw
+from cups.visualization import figure_sheet
+from pseudo_labels.dinosaur import Dinosaur, save_dinosaur, slot_noise, slot_picture, token_coordinates
+from pseudo_labels.features import feature_folder, read_features
+from pseudo_labels.refine_inputs import feature_statistics
+from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root
+from pseudo_labels.training import Fit, add_training_arguments, train
+
+log = logging.getLogger(__name__)
+SCRIPT = "train_dinosaur"
+WEIGHTS = "dinosaur.pth"
+SHOWN_FRAMES = 6
+
+
+class TokenCrops(Dataset[dict[str, Tensor]]):
+    """Random crops of mirrored or unmirrored feature maps.
+
+    Items: `features` (h, w, F) float32 and `coordinates` (h, w, 2), the places in the whole (mirrored) image:
+    features of a whole image know where they are in it, so positions must not be those in the crop.
+
+    Args:
+        grid: (rows, columns) of all feature maps; crop: those of the crops.
+    """
+
+    def __init__(
+        self, frames: Sequence[Frame], features: Folder, grid: Sequence[int], crop: Sequence[int], seed: int
+    ) -> None:
+        self.frames = list(frames)
+        self.features = features
+        self.grid, self.crop = tuple(grid), tuple(crop)
+        self.seed = seed
+        self.coordinates = token_coordinates(*self.grid)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, frame: Frame) -> Tensor:
+        """Return the features of a frame, (rows, columns, F).
+
+        Raises:
+            UserError: unreadable, or another grid.
+        """
+        features = read_features(self.features, frame)
+        if features.shape[:2] != self.grid:
+            rows, columns = self.grid
+            raise UserError(
+                f"{self.features.path(frame)}: {features.shape[0]}x{features.shape[1]} tokens, the first "
+                f"frame has {rows}x{columns}; train on images of one size"
+            )
+        return torch.from_numpy(features)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, draw.number))
+        features = self.read(self.frames[draw.frame])
+        if rng.random() < 0.5:
+            features = features.flip(1)
+        places = zip(self.grid, self.crop, strict=True)
+        starts = [int(rng.integers(whole - part + 1)) for whole, part in places]
+        window = tuple(slice(start, start + part) for start, part in zip(starts, self.crop, strict=True))
+        return {"features": features[window].contiguous(), "coordinates": self.coordinates[window]}
+
+
+class DinosaurFit(Fit):
+    """Training of the slots; draws their masks whenever a checkpoint is due."""
+
+    def __init__(self, args: argparse.Namespace, network: Dinosaur, crops: TokenCrops, media: Path) -> None:
+        super().__init__(args)
+        self.network = network
+        self.crops, self.media = crops, media
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Linear warm-up, then exponential decay (Seitzer et al., 2023), both in shares of the run."""
+        warm_up = self.args.warm_up * self.args.steps
+        half_life = self.args.half_life * self.args.steps
+        rise = min(1.0, (step + 1) / warm_up) if warm_up > 0 else 1.0
+        return rise * 0.5 ** (max(0.0, step - warm_up) / half_life)
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean squared error of the reconstruction of (a random part of) the tokens."""
+        features, coordinates = (batch[name].flatten(1, 2) for name in ("features", "coordinates"))
+        count, tokens = features.shape[:2]
+        noise = torch.randn(count, self.network.num_slots, self.network.slot_dim, device=features.device)
+        decoded = None
+        if 0 < self.args.decode_tokens < tokens:
+            order = torch.rand(count, tokens, device=features.device).argsort(dim=1)
+            decoded = order[:, : self.args.decode_tokens]
+        result = self.network(features, coordinates, noise, decoded)
+        return {"reconstruction": F.mse_loss(result.features.float(), result.target)}
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Write `media/step_*.png`."""
+        step = self.global_step
+        due = step % self.args.save_every == 0 or step == self.args.steps
+        if due and self.trainer.is_global_zero:
+            write_png(self.media / f"step_{step:06d}.png", self.picture())
+
+    def picture(self) -> np.ndarray:
+        """Draw images and slots of frames spread over the data: (H, W, 3) uint8."""
+        frames = self.crops.frames[:: -(-len(self.crops.frames) // SHOWN_FRAMES)]
+        rows = []
+        for frame in frames:
+            features = self.crops.read(frame)[None].to(self.device)
+            noise = slot_noise(self.network.num_slots, self.network.slot_dim, self.args.seed, frame.stem)
+            alphas = self.network.masks(features, noise[None].to(self.device))[0]
+            image = read_image(frame.image)
+            slots = smooth_labels(alphas, (image.shape[0], image.shape[1])).cpu().numpy()
+            rows.append([image, slot_picture(image, slots, self.network.num_slots)])
+        return figure_sheet(["image", "slots"], rows, [frame.stem for frame in frames])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = make_parser(__doc__ or "")
+    parser.set_defaults(num_workers=4)
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument("--backbone", default="dinov3_vitb16", help="whose features_{NAME}/ to read")
+    inputs.add_argument(
+        "--crop",
+        type=float,
+        nargs=2,
+        default=[0.8, 0.8],
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of random crops, in shares of the token grid",
+    )
+    inputs.add_argument(
+        "--standardize",
+        choices=["auto", "on", "off"],
+        default="auto",
+        help="features by mean and deviation of each channel (auto: texton)",
+    )
+    network = parser.add_argument_group("network")
+    network.add_argument("--checkpoint_dir", type=Path, help="folder to write (default: in --output_root)")
+    for name, default, text in (
+        ("num_slots", 30, "slots"),
+        ("slot_dim", 256, "channels of a slot"),
+        ("iterations", 3, "iterations of slot attention"),
+        ("decoder_dim", 2048, "hidden width of the decoder"),
+        ("decoder_layers", 3, "hidden layers of the decoder"),
+    ):
+        network.add_argument(f"--{name}", type=int, default=default, help=text)
+    network.add_argument(
+        "--encode_position",
+        choices=["auto", "on", "off"],
+        default="auto",
+        help="tell the slots where a token is (auto: texton, whose features do not)",
+    )
+    add_training_arguments(parser, steps=500_000, batch_size=64, lr=4e-4, clip=1.0)
+    parser.add_argument("--warm_up", type=float, default=0.02, help="linear warm-up, share of the steps")
+    parser.add_argument(
+        "--half_life", type=float, default=0.2, help="of the rate after warm-up, share of the steps"
+    )
+    parser.add_argument(
+        "--decode_tokens", type=int, default=256, help="tokens reconstructed per image and step (0: all)"
+    )
+    return parser
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise a `UserError` for impossible arguments."""
+    for name in ("num_slots", "slot_dim", "iterations", "decoder_dim", "decoder_layers"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    if not all(0 < share <= 1 for share in args.crop):
+        raise UserError(f"--crop {args.crop[0]} {args.crop[1]}: shares must be above 0 and at most 1")
+    if args.warm_up < 0 or args.half_life <= 0:
+        raise UserError("--warm_up must not be negative, --half_life must be above 0")
+    if args.decode_tokens < 0:
+        raise UserError(f"--decode_tokens {args.decode_tokens}: must not be negative")
+
+
+def build_fit(
+    args: argparse.Namespace, frames: Sequence[Frame], features: Folder, media: Path
+) -> tuple[DinosaurFit, dict[str, Any]]:
+    """Return the network with seeded weights, and the arguments of its constructor."""
+    *grid, channels = read_features(features, frames[0]).shape
+    local = args.backbone == "texton"
+    shape = {
+        "feature_dim": channels,
+        "grid": grid,
+        **{name: getattr(args, name) for name in ("num_slots", "slot_dim", "iterations")},
+        **{name: getattr(args, name) for name in ("decoder_dim", "decoder_layers")},
+        "encode_position": args.encode_position == "on" or (args.encode_position == "auto" and local),
+    }
+    torch.manual_seed(args.seed)
+    network = Dinosaur(**shape)
+    if args.standardize == "on" or (args.standardize == "auto" and local):
+        statistics = feature_statistics(frames, features)
+        network.set_statistics(statistics.mean, statistics.std)
+    crop = [max(1, round(share * length)) for share, length in zip(args.crop, grid, strict=True)]
+    return DinosaurFit(args, network, TokenCrops(frames, features, grid, crop, args.seed), media), shape
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = build_parser().parse_args(argv)
+    check(args)
+    frames, root = list_frames(args), output_root(args)
+    features = feature_folder(root, args.backbone)
+    features.require(frames, "extract the features first, or check --backbone")
+    folder = Path(args.checkpoint_dir or root / "dinosaur")
+    fit, shape = build_fit(args, frames, features, folder / "media")
+    train(fit, fit.crops, args, folder, script=SCRIPT, inputs=[features.directory])
+    if fit.trainer.is_global_zero:
+        save_dinosaur(folder / WEIGHTS, fit.network, shape, {"backbone": args.backbone})
+        log.info("weights: %s", folder / WEIGHTS)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
