@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import report_cause_tr_refinement
+import report_overclustered_spidepth_sweep
 import report_stage_1
 from report_pictures import write_jpeg
 from steps import ROOT, Step, recorded, run_steps
@@ -38,7 +39,11 @@ class Report(Protocol):
         """Return the Markdown; `drawn` are the names of the pictures in `figures/`."""
 
 
-REPORTS: tuple[Report, ...] = (report_stage_1, report_cause_tr_refinement)
+REPORTS: tuple[Report, ...] = (
+    report_stage_1,
+    report_cause_tr_refinement,
+    report_overclustered_spidepth_sweep,
+)
 
 
 def write_report(report: Report, runs: ToyRuns, folder: Path) -> Path:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from report_pictures import label_sheet, picture_link
 from report_text import (
+    NOT_RUN,
     header,
     judge,
     protocols,
@@ -18,7 +20,9 @@ from report_text import (
 )
 from steps import Step
 from toy_runs import ToyRuns
-from toy_steps import CAUSE, CLUSTERS, MERGED, OVERCLUSTERS, ToyStage1, refined_folder, toy_streets
+from toy_steps import CAUSE, CLUSTERS, KS, MERGED, OVERCLUSTERS, ToyStage1, refined_folder, toy_streets
+
+from cups.ops.png import read_image
 
 NAME = "cause_tr_refinement"
 VARIANTS = (
@@ -30,6 +34,10 @@ VARIANTS = (
 )
 """Printed name and result file of each set of semantics."""
 
+ANALYSIS = "overclustering_codes/analysis.json"
+"""Written by `overclustering_cause.py` into the folder of a seed."""
+
+MATCHINGS = ("one-to-one", "joint", "many-to-one")
 MATCHING = "joint"
 """Hungarian, left-over clusters to their best class: the matching that panoptic quality uses too."""
 
@@ -72,13 +80,14 @@ def steps(runs: ToyRuns) -> list[Step]:
         result += [
             *run.semantics(),
             run.merged(),
+            run.overclustering(),
+            run.semantic_scores("semantic_cause", CAUSE, 27),
+            run.semantic_scores("semantic_merged", MERGED, 27),
+            run.semantic_scores("semantic_overclusters", OVERCLUSTERS, CLUSTERS),
             run.features(),
             *run.refined(CAUSE),
             *run.refined(OVERCLUSTERS),
-            run.semantic_scores("semantic_cause", CAUSE, 27),
             run.semantic_scores("semantic_cause_refined", refined_folder(CAUSE), 27),
-            run.semantic_scores("semantic_merged", MERGED, 27),
-            run.semantic_scores("semantic_overclusters", OVERCLUSTERS, CLUSTERS),
             run.semantic_scores("semantic_overclusters_refined", refined_folder(OVERCLUSTERS), CLUSTERS),
         ]
     return result
@@ -87,7 +96,39 @@ def steps(runs: ToyRuns) -> list[Step]:
 def pictures(runs: ToyRuns) -> Mapping[str, np.ndarray]:
     """Return the sheet of semantics of the first seed, if they were made."""
     sheet = label_sheet(runs, runs.seeds[0], COLUMNS)
-    return {} if sheet is None else {NAME: sheet}
+    plot = (runs.root(runs.seeds[0]) / ANALYSIS).with_suffix(".png")
+    drawn = {NAME: sheet, f"{NAME}_k": read_image(plot) if plot.is_file() else None}
+    return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
+def over_k(runs: ToyRuns) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return the scores of clusters of CAUSE codes: row ("plain CAUSE", "k = 27", ...) -> seed -> score."""
+    rows: dict[str, dict[int, dict[str, Any]]] = {}
+    for seed, content in runs.content(ANALYSIS).items():
+        for score in content["scores"]:
+            rows.setdefault(score["name"], {})[seed] = score
+    return rows
+
+
+def code_miou(row: Mapping[int, Mapping[str, Any]], matching: str = MATCHING) -> dict[int, float]:
+    """Return the mIoU of a row of `over_k` by seed, clusters matched on the training frames."""
+    found = {seed: score["miou"]["train"].get(matching) for seed, score in row.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def over_k_table(runs: ToyRuns) -> str:
+    """Return mIoU under each matching, classes recovered and purity over k."""
+    rows = [
+        (
+            name,
+            *(spread(code_miou(row, matching), runs.seeds) for matching in MATCHINGS),
+            f"{np.mean([len(score['recovered']) for score in row.values()]):.1f}",
+            spread({seed: score["purity"] for seed, score in row.items()}, runs.seeds),
+        )
+        for name, row in over_k(runs).items()
+    ] or [(NOT_RUN, "", "", "", "", "")]
+    columns = ("clusters of CAUSE codes", "mIoU one-to-one", "mIoU", "mIoU many-to-one")
+    return table(NAME, rows, (*columns, "classes recovered", "purity"))
 
 
 def miou(runs: ToyRuns, file: str) -> dict[int, float]:
@@ -119,15 +160,23 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
     )
     cause = ("CAUSE", miou(runs, "semantic_cause"))
     overclusters = ("overclusters", miou(runs, "semantic_overclusters"))
+    codes = over_k(runs)
+    largest = f"k = {KS[-1]}"
     verdicts = [
         judge(
-            "overclustering beats plain CAUSE on mIoU",
+            f"overclustering the codes of CAUSE beats plain CAUSE on mIoU ({largest}, the published number)",
+            ("overclusters of codes", code_miou(codes.get(largest, {}))),
+            ("CAUSE", code_miou(codes.get("plain CAUSE", {}))),
+            "mIoU",
+        ),
+        judge(
+            f"the demo's overclusters (features in context, k = {CLUSTERS}) beat plain CAUSE on mIoU",
             overclusters,
             cause,
             "mIoU",
         ),
         judge(
-            "overclustering beats plain CAUSE on mIoU with equally many pseudo-classes, 27",
+            "they do so merged to equally many pseudo-classes, 27",
             ("merged overclusters", miou(runs, "semantic_merged")),
             cause,
             "mIoU",
@@ -153,7 +202,7 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
 
 {verdict_list(verdicts)}
 
-The first compares {CLUSTERS} pseudo-classes with 27, the second equally many.
+More clusters can follow the classes more finely; the third verdict compares equally many.
 
 ## Semantics
 
@@ -167,6 +216,14 @@ every cluster does.
 {protocols(runs, [f"{file}, {MATCHING}" for _, file in VARIANTS])}
 
 {picture_link(NAME, "semantics of validation frames, seed " + str(runs.seeds[0]), drawn)}
+
+## Clusters of CAUSE codes over k
+
+{over_k_table(runs)}
+
+Classes recovered: those with an IoU above 10 % (many-to-one), mean over the seeds.
+
+{picture_link(NAME + "_k", "clusters of CAUSE codes over k, seed " + str(runs.seeds[0]), drawn)}
 
 ## Time and memory
 

@@ -70,9 +70,9 @@ class ToyRuns:
         results = self.results(name, void_rule)
         return {seed: result.metrics[metric] for seed, result in results.items() if metric in result.metrics}
 
-    def content(self, name: str) -> dict[int, Any]:
-        """Return the JSON of another result file by seed; seeds that were not run are missing."""
-        files = {seed: Path(f"{self.stem(seed, name)}.json") for seed in self.seeds}
+    def content(self, path: str) -> dict[int, Any]:
+        """Return the JSON of another result file in the folder of a seed; seeds without it are missing."""
+        files = {seed: self.root(seed) / path for seed in self.seeds}
         return {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
 
     def done(self, steps: Iterable[Step]) -> list[StepRecord]:

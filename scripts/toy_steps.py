@@ -14,13 +14,21 @@ CAUSE = "pseudo_semantic_cause27"
 OVERCLUSTERS = f"pseudo_semantic_raw_k{CLUSTERS}"
 MERGED = f"{OVERCLUSTERS}_merged27"
 FEATURES = "features_texton"
-MIN_AREA = ("--min_area", "60")
-"""Smallest instance on frames of 192x384: 60 pixels there are 1700 of a Cityscapes frame."""
+KS = (27, 50, 100, 200, 300)
+GRAD_THRESHOLD, MIN_AREA = 0.15, 60
+"""The demo's: the default depth step, and an area that is 1700 pixels of a Cityscapes frame."""
+GRAD_THRESHOLDS = (0.05, 0.1, GRAD_THRESHOLD, 0.2, 0.3, 0.5)
+MIN_AREAS = (20, 40, MIN_AREA, 100, 200)
 
 
 def refined_folder(semantics: str) -> str:
     """Return the folder of refined semantics."""
     return semantics.replace("pseudo_semantic_", "pseudo_semantic_refined_", 1)
+
+
+def sweep_folder(proposals: str) -> str:
+    """Return the folder of a sweep in that of a seed."""
+    return f"sweep_{proposals}"
 
 
 def toy_streets(runs: ToyRuns) -> Step:
@@ -112,7 +120,7 @@ class ToyStage1:
         """Split the things of `semantics` into `pseudo_instance_{method}`."""
         where = ("--semantic_subdir", semantics, "--method_name", method)
         script = "generate_depth_guided_instances"
-        return self.step(f"instances {method}", script, "all", *where, *MIN_AREA, *flags)
+        return self.step(f"instances {method}", script, "all", *where, "--min_area", str(MIN_AREA), *flags)
 
     def panoptic_scores(self, name: str, semantics: str, classes: int, method: str) -> Step:
         """Score semantics with instances on the validation split into the result file `name`."""
@@ -135,6 +143,18 @@ class ToyStage1:
         return self.step(
             f"scores {name}", script, "val", *flags, "--results", self.runs.stem(self.seed, name)
         )
+
+    def overclustering(self) -> Step:
+        """Measure clusters of CAUSE codes for many k, matched to classes on the training split too."""
+        flags = ("--ks", *map(str, KS), "--match_split", "train")
+        return self.step("clusters for many k", "overclustering_cause", "val", *self.heads, *flags)
+
+    def sweep(self, proposals: str) -> Step:
+        """Score a grid of thresholds and least areas, for one way to propose instances."""
+        grid = ("--grad_thresholds", *map(str, GRAD_THRESHOLDS), "--min_areas", *map(str, MIN_AREAS))
+        where = ("--semantic_subdir", OVERCLUSTERS, "--output_dir", self.root / sweep_folder(proposals))
+        script = "sweep_k50_spidepth"
+        return self.step(f"sweep of {proposals}", script, "val", *where, "--proposals", proposals, *grid)
 
     def semantics(self) -> list[Step]:
         """Return the steps up to both kinds of semantics, with depth and thing/stuff splits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,14 @@ from pathlib import Path
 import make_reports
 import numpy as np
 import pytest
+import report_cause_tr_refinement as cause_report
+import report_overclustered_spidepth_sweep as sweep_report
 import report_stage_1
 from make_reports import REPORTS, Report, main, write_report
 from report_pictures import label_classes, label_sheet, write_jpeg
 from steps import Step, record_path
 from toy_runs import ToyRuns
+from toy_steps import GRAD_THRESHOLD, MIN_AREA, sweep_folder
 
 from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
 from cups.data.toy_streets import write_dataset
@@ -46,7 +50,9 @@ def test_render__without_runs_no_number_is_made_up(tmp_path: Path, report: Repor
     assert dict(report.pictures(runs)) == {}
     ours = report.render(runs, ()).split("## Published")[0]
     assert "**Not run**" in ours and "not run" in ours
-    assert not re.search(r"\d\.\d|±|\*\*Holds|\*\*Does not hold", ours.split("## Verdict")[1])
+    assert not re.search(r"±|\*\*Holds|\*\*Does not hold", ours.split("## Verdict")[1])
+    rows = [line.strip("|").split("|") for line in ours.splitlines() if line.startswith("| ")]
+    assert not any(re.search(r"\d", cell) for row in rows for cell in row[1:])
 
 
 @by_name
@@ -158,3 +164,55 @@ def test_label_sheet__colours_are_those_of_the_matched_classes(tmp_path: Path) -
     assert np.array_equal(label_classes(runs.root(0), result, frame)[..., 0], target[..., 0])
     sheet = label_sheet(runs, 0, [("perfect", "perfect"), ("missing", "missing")])
     assert sheet is not None and 3 * 300 < sheet.shape[1] < 4 * 300  # image, perfect, ground truth
+
+
+def _write_sweep(runs: ToyRuns, seed: int, proposals: str, gain: float) -> None:
+    """Two areas, one threshold and components: depth is `gain` above components of 0.2 at each area."""
+    rows = [
+        {
+            "grad_threshold": threshold,
+            "min_area": area,
+            "void_rule": rule,
+            **dict.fromkeys(sweep_report.METRICS, 0.2 + (gain if threshold else 0.0)),
+        }
+        for rule in ("standard", "upstream")
+        for area in (20, MIN_AREA)
+        for threshold in (GRAD_THRESHOLD, None)
+    ]
+    path = runs.root(seed) / sweep_folder(proposals) / "sweep.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"rows": rows}))
+
+
+def test_sweep__fixed_setting_against_components_of_the_same_area(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path, (0, 1))
+    for seed in runs.seeds:
+        _write_sweep(runs, seed, "classes", 0.1)
+        _write_sweep(runs, seed, "things", -0.1)
+    text = sweep_report.render(runs, ())
+    assert re.search(r"\*\*Holds\*\*: .*each class\)\. PQ things: depth 30\.0 ± 0\.0, components 20\.0", text)
+    assert re.search(r"\*\*Does not hold\*\*: .*things together\)\.", text)
+    assert "each class: 2 of 2 settings beat" in text and "together: 0 of 2 settings beat" in text
+    assert set(sweep_report.pictures(runs)) == {
+        f"{sweep_report.NAME}_{way}" for way in sweep_report.PROPOSALS
+    }
+
+
+def test_cause_tr_refinement__clusters_over_k(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path, (0,))
+    scores = [
+        {
+            "name": name,
+            "recovered": ["road"] * count,
+            "purity": 0.5,
+            "miou": {"val": {}, "train": {"joint": value}},
+        }
+        for name, count, value in (("plain CAUSE", 2, 0.1), ("k = 27", 3, 0.15), ("k = 300", 9, 0.2))
+    ]
+    path = runs.root(0) / cause_report.ANALYSIS
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"scores": scores}))
+    text = cause_report.render(runs, ())
+    assert "**Holds**: overclustering the codes of CAUSE beats plain CAUSE on mIoU (k = 300" in text
+    assert "difference +10.0 (seed 0)" in text
+    assert re.search(r"\| k = 27 +\| +not run \| 15\.0 \(seed 0\) \| +not run \| +3\.0 \|", text)
