@@ -102,7 +102,7 @@ def write_results(stem: Path, results: Sequence[Result], report: str | None = No
 
     report: the content of `.md`, if it is not to be `results_report`.
     """
-    _write_json(Path(f"{stem}.json"), {"results": [asdict(result) for result in results]})
+    write_json(Path(f"{stem}.json"), {"results": [asdict(result) for result in results]})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("name", "void_rule", "class", "metric", "value"))
@@ -211,7 +211,7 @@ class StepRecord:
 
     def write_json(self, path: Path) -> None:
         """Write the record atomically."""
-        _write_json(Path(path), asdict(self))
+        write_json(Path(path), asdict(self))
 
 
 def read_step(path: Path) -> StepRecord:
@@ -358,7 +358,8 @@ def _write_text(path: Path, text: str) -> None:
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON atomically: nan and infinity as null, arrays as lists, paths as text."""
     _write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

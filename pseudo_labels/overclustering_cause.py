@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import logging
 import math
 import os
@@ -30,7 +29,7 @@ from cups.ops.kmeans import fit_kmeans
 from cups.ops.png import atomic_write
 from cups.protocol import Protocol
 from cups.provenance import code_version, write_provenance
-from cups.reporting import markdown_table, percent
+from cups.reporting import markdown_table, percent, write_json
 from cups.taxonomy import class_set
 from pseudo_labels.arguments import image_folder, recorded
 from pseudo_labels.cause_heads import add_model_arguments
@@ -271,7 +270,7 @@ def _draw_curves(axis: Any, scores: Sequence[ClusterScore], fits: Sequence[str])
     for score in plain:
         level = 100 * score.miou[fits[-1]]["many-to-one"]
         axis.axhline(level, color="#1f6fb2", alpha=0.45, linewidth=1)
-        axis.annotate("plain CAUSE, many-to-one", (ks[-1], level), (0, 4), textcoords="offset points",
+        axis.annotate("plain CAUSE, many-to-one", (ks[-1], level), (0, -11), textcoords="offset points",
                       ha="right", fontsize=8.5, color="#1f6fb2")  # fmt: skip
     axis.set_xscale("log")
     axis.set_xticks(ks, [str(k) for k in ks])
@@ -310,22 +309,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "uses_ground_truth": True,
         "scores": [asdict(score) for score in scores],
     }
-    data = json.dumps(_finite(content), indent=2, default=str, allow_nan=False) + "\n"
-    atomic_write(folder / "analysis.json", lambda temporary: temporary.write_text(data))
+    write_json(folder / "analysis.json", content)
     atomic_write(folder / "analysis.md", lambda temporary: temporary.write_text(text + "\n"))
     write_plot(folder / "analysis.png", scores, args.num_classes)
     print(text)
     print(f"analysis: {folder}/analysis.md, .json, .png")
     return 0
-
-
-def _finite(value: Any) -> Any:
-    """Return the same data with nan as None, as JSON needs it."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from cups.errors import UserError, run_main
 from cups.layout import IMAGE_SUFFIX, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.png import atomic_write
 from cups.provenance import code_version, read_provenance
-from cups.reporting import markdown_table, percent
+from cups.reporting import markdown_table, percent, write_json
 from pseudo_labels.convert_to_cups_format import FORMAT_FILE
 from pseudo_labels.evaluation.alignment import QUADRANTS, EdgeFit
 from pseudo_labels.evaluation.diagnosis import (
@@ -287,15 +286,6 @@ def write_offset_map(path: Path, fits: Sequence[EdgeFit]) -> None:
     plt.close(figure)
 
 
-def _plain(value: Any) -> Any:
-    """Return JSON-ready data: numbers that JSON lacks as None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the diagnosis; 1 if there is a defect."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -306,9 +296,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.cups_dir.resolve()
     stem = args.results or folder.parent / "evaluation" / f"{folder.name}_diagnosis"
     text = report(content)
-    data = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
     atomic_write(Path(f"{stem}.md"), lambda temporary: temporary.write_text(text + "\n"))
-    atomic_write(Path(f"{stem}.json"), lambda temporary: temporary.write_text(data))
+    write_json(Path(f"{stem}.json"), content)
     if sums.fits:
         write_offset_map(Path(f"{stem}.png"), list(sums.fits.values()))
     print(text)

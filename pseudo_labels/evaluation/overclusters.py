@@ -100,13 +100,13 @@ def count_frame(
     label_ids, _ = ground_truth_paths(root, split, city, frame.stem)
     target = class_set(ALL_CLASSES).from_id[read_ids(label_ids).astype(np.uint8)].astype(np.int64)
     size = (target.shape[0], target.shape[1])
-    cells = unit_rows(read(frame))
+    cells = read(frame)
     parts = regions_of(frame) if regions else None
     if parts is not None and parts.ids.shape != size:
         raise UserError(
             f"{label_ids}: size {size} is not the image's, {parts.ids.shape}; unpack gtFine again"
         )
-    vectors = cells if parts is None else unit_rows(parts.mean(cells))
+    vectors = unit_rows(cells if parts is None else parts.mean(cells))
     tallies = {}
     for k, centroids in sets.items():
         if vectors.shape[-1] != centroids.shape[1]:

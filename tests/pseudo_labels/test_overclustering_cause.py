@@ -13,6 +13,7 @@ import pytest
 from cups.errors import UserError
 from cups.ops.png import read_ids, write_png
 from cups.provenance import read_provenance, write_provenance
+from pseudo_labels.generate_overclustered_semantics import main as generate
 from pseudo_labels.overclustering_cause import main
 from pseudo_labels.stage import write_npy
 
@@ -35,9 +36,13 @@ def coded_root(tiny_root: Any) -> Any:
     return tiny_root
 
 
-def analyse(root: Any, *more: str) -> dict[str, Any]:
+def analyse_only(root: Any, *more: str) -> None:
     split = ["--split", "train", "--num_workers", "1"]
     assert main(["--cityscapes_root", str(root.path), *split, "--ks", "12", "3", *more]) == 0
+
+
+def analyse(root: Any, *more: str) -> dict[str, Any]:
+    analyse_only(root, *more)
     return json.loads((folder_of(root) / "analysis.json").read_text())
 
 
@@ -60,6 +65,20 @@ def test_main__more_clusters_recover_the_classes(coded_root: Any, capsys: Any) -
     text = capsys.readouterr().out
     assert "k = 12" in text and "analysis only" in text and "flatters large k" in text
     assert (folder_of(coded_root) / "analysis.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("regions", [[], ["--regions"]])
+def test_main__counts_the_labels_that_the_generator_writes(coded_root: Any, regions: list[str]) -> None:
+    analyse_only(coded_root, *regions)
+    generate(["--cityscapes_root", str(coded_root.path), "--k", "12", "--raw", *regions])
+    expected = np.zeros((12, 27), np.int64)
+    for stem in coded_root.stems:
+        clusters = read_ids(coded_root.file("pseudo_semantic_raw_k12", f"{stem}.png"))
+        classes = read_ids(coded_root.file("gtFine", f"{stem}_gtFine_labelIds.png")) - 7
+        np.add.at(expected, (clusters, classes), 1)
+    folder = coded_root.path / ("overclustering_codes_regions" if regions else "overclustering_codes")
+    with np.load(folder / "counts_train_k12.npz") as stored:
+        assert np.array_equal(stored["counts"][:12], expected)
 
 
 def test_main__provenance_says_that_labels_were_read(coded_root: Any) -> None:
