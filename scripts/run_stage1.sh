@@ -21,6 +21,7 @@ instances, CUPS format. Every step resumes, so a killed run is simply started ag
                           clusters named by CAUSE's classes
   --refine                train RefineNet on the semantics and go on with the refined ones
   --dinosaur              instances by DINOSAUR slot attention on DINOv3 features instead of by depth
+                          (on textons with --backbone texton)
   --depth NAME            spidepth, or disparity: from the stereo disparity/ of Cityscapes (spidepth)
   --train                 train the CAUSE heads and the depth network first, without labels, instead of
                           loading published checkpoints (with --k50: their clusters have no names)
@@ -29,7 +30,7 @@ instances, CUPS format. Every step resumes, so a killed run is simply started ag
   -h, --help              this text
 
 Further flags go to every step, e.g. --device cuda, --max_images 8.
-The published CAUSE heads have seen labels (refs/weights.yaml): label-free are --train and --backbone texton.
+The published CAUSE heads have seen labels (refs/weights.yaml); --k50 --train does without any.
 TEXT
 }
 
@@ -118,9 +119,13 @@ if $refine; then
 fi
 if $dinosaur; then
   instances=pseudo_instance_dinosaur
-  step extract_dinov3_features --split "$split"
-  step train_dinosaur --split train
-  step generate_dinosaur_instances --split "$split"
+  slot_backbone=texton
+  if [[ $backbone != texton ]]; then
+    slot_backbone=dinov3_vitb16
+    step extract_dinov3_features --split "$split" --backbone "$slot_backbone"
+  fi
+  step train_dinosaur --split train --backbone "$slot_backbone"
+  step generate_dinosaur_instances --split "$split" --semantic_subdir "$semantics"
 else
   step generate_depth_guided_instances --split "$split" --semantic_subdir "$semantics"
 fi

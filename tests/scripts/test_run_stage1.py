@@ -37,7 +37,9 @@ VARIANTS = {
     "default": (),
     "k50": ("--k50",),
     "refine": ("--refine",),
-    "train": ("--k50", "--train", "--refine", "--backbone", "texton"),
+    "dinosaur": ("--dinosaur",),
+    "everything": ("--k50", "--train", "--refine", "--dinosaur"),
+    "texton": ("--k50", "--train", "--refine", "--dinosaur", "--backbone", "texton"),
 }
 
 
@@ -76,6 +78,12 @@ def test_run_stage1__dinosaur_takes_the_place_of_depth_splitting() -> None:
     commands = printed("--dinosaur")
     assert "generate_depth_guided_instances" not in commands
     assert "pseudo_instance_dinosaur" in commands["convert_to_cups_format"]
+
+
+def test_run_stage1__textons_serve_the_slots_too() -> None:
+    assert "extract_dinov3_features" in printed("--dinosaur")
+    commands = printed("--dinosaur", "--k50", "--train", "--backbone", "texton")
+    assert "extract_dinov3_features" not in commands and "texton" in commands["train_dinosaur"]
 
 
 def test_run_stage1__trainings_see_all_images() -> None:
