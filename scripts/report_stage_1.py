@@ -19,7 +19,16 @@ from report_text import (
 )
 from steps import Step
 from toy_runs import ToyRuns
-from toy_steps import CAUSE, CLUSTERS, OVERCLUSTERS, ToyStage1, toy_streets
+from toy_steps import (
+    CAUSE,
+    CLUSTERS,
+    OVERCLUSTERS,
+    ToyStage1,
+    learned_depth,
+    learned_depth_folder,
+    refined_folder,
+    toy_streets,
+)
 
 NAME = "stage_1_report"
 VARIANTS = (
@@ -27,6 +36,9 @@ VARIANTS = (
     (f"overclusters, k = {CLUSTERS} + connected components", "overclusters_cc"),
     ("overclusters + depth edges inside each class", "overclusters_depth_classes"),
     ("overclusters + objects proposed by depth", "overclusters_depth"),
+    ("overclusters + objects proposed by learned depth", "overclusters_learned_depth"),
+    ("overclusters + slots of DINOSAUR", "overclusters_dinosaur"),
+    ("overclusters, refined + objects proposed by depth", "refined_depth"),
 )
 """Printed name and result file of each set of labels."""
 
@@ -34,8 +46,12 @@ COLUMNS = (
     ("CAUSE + components", "cause_cc"),
     ("overclusters + components", "overclusters_cc"),
     ("overclusters + depth", "overclusters_depth"),
+    ("overclusters + slots", "overclusters_dinosaur"),
 )
-FOLDERS = ("cause_heads", CAUSE, OVERCLUSTERS, "depth_spidepth", "pseudo_instance_depth_guided")
+FOLDERS = (
+    *("cause_heads", CAUSE, OVERCLUSTERS, "depth_spidepth", "pseudo_instance_depth_guided"),
+    *("pseudo_instance_learned_depth", "pseudo_instance_dinosaur", refined_folder(OVERCLUSTERS)),
+)
 
 BROKEN_OBJECTS = (
     "Overclusters of textons follow colours: body, windows and shadow of a car are different pseudo-classes "
@@ -43,6 +59,8 @@ BROKEN_OBJECTS = (
     "whole."
 )
 """Why splitting inside classes fails where it does."""
+
+OBJECTS = ("--proposals", "objects")
 
 PUBLISHED = (
     (
@@ -71,19 +89,29 @@ PUBLISHED = (
 
 def steps(runs: ToyRuns) -> list[Step]:
     """Return the experiments."""
-    result = [toy_streets(runs)]
+    result = [toy_streets(runs), *learned_depth(runs)]
     for seed in runs.seeds:
         run = ToyStage1(runs, seed)
         result += run.semantics()
         result += [
+            run.features(),
+            *run.refined(OVERCLUSTERS),
+            *run.slots(),
             run.instances(CAUSE, "cause_cc", "--no_depth"),
             run.instances(OVERCLUSTERS, "cc", "--no_depth"),
             run.instances(OVERCLUSTERS, "depth_classes"),
-            run.instances(OVERCLUSTERS, "depth_guided", "--proposals", "objects"),
+            run.instances(OVERCLUSTERS, "depth_guided", *OBJECTS),
+            run.instances(
+                OVERCLUSTERS, "learned_depth", *OBJECTS, "--depth_subdir", learned_depth_folder(runs)
+            ),
+            run.instances(refined_folder(OVERCLUSTERS), "refined_depth", *OBJECTS),
             run.panoptic_scores("cause_cc", CAUSE, 27, "cause_cc"),
             run.panoptic_scores("overclusters_cc", OVERCLUSTERS, CLUSTERS, "cc"),
             run.panoptic_scores("overclusters_depth_classes", OVERCLUSTERS, CLUSTERS, "depth_classes"),
             run.panoptic_scores("overclusters_depth", OVERCLUSTERS, CLUSTERS, "depth_guided"),
+            run.panoptic_scores("overclusters_learned_depth", OVERCLUSTERS, CLUSTERS, "learned_depth"),
+            run.panoptic_scores("overclusters_dinosaur", OVERCLUSTERS, CLUSTERS, "dinosaur"),
+            run.panoptic_scores("refined_depth", refined_folder(OVERCLUSTERS), CLUSTERS, "refined_depth"),
         ]
     return result
 
@@ -112,6 +140,12 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
             components,
             "PQ things",
             why=BROKEN_OBJECTS,
+        ),
+        judge(
+            "objects proposed by learned depth, without stereo, beat connected components on PQ things",
+            ("learned depth", runs.values("overclusters_learned_depth", "pq_things")),
+            components,
+            "PQ things",
         ),
     ]
     provenance = [(f"`{folder}`", fact(runs.uses_ground_truth(folder))) for folder in FOLDERS]

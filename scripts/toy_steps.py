@@ -21,6 +21,43 @@ GRAD_THRESHOLDS = (0.05, 0.1, GRAD_THRESHOLD, 0.2, 0.3, 0.5)
 MIN_AREAS = (20, 40, MIN_AREA, 100, 200)
 
 
+SMALL_DINOSAUR = (
+    *("--num_slots", "16", "--slot_dim", "64", "--decoder_dim", "256"),
+    *("--steps", "300", "--batch_size", "8", "--lr", "1e-3"),
+)
+"""Slots that train in minutes on two cores."""
+
+SMALL_DEPTH_NETWORK = (
+    *("--height", "192", "--width", "384", "--crop_bottom", "0", "--min_depth", "0.5", "--loss_stride", "1"),
+    *("--backbone", "test_resnet", "--dec_channels", "64", "48", "32", "24", "--model_dim", "24"),
+    *("--patch_size", "12", "--query_nums", "16", "--dim_out", "16", "--feedforward", "128"),
+    *("--pose_backbone", "test_resnet", "--pose_scale", "0.25"),
+    *("--steps", "500", "--batch_size", "4", "--lr", "1e-3"),
+)
+"""A depth network that trains in minutes on two cores."""
+
+
+def learned_depth(runs: ToyRuns) -> list[Step]:
+    """Train the depth network on the videos of the training split, once for all seeds; write its depth."""
+    root, network = runs.folder / "learned", runs.folder / "learned" / "spidepth"
+    places = ("--cityscapes_root", runs.data, "--output_root", root, "--checkpoint_dir", network)
+    train, depth = (
+        tuple(map(str, (*places, "--split", split, "--num_workers", runs.workers)))
+        for split in ("train", "all")
+    )
+    return [
+        Step("depth network", "pseudo_labels/train_spidepth.py", (*train, *SMALL_DEPTH_NETWORK)),
+        Step(
+            "depth from the network", "pseudo_labels/generate_depth_spidepth.py", (*depth, "--post_process")
+        ),
+    ]
+
+
+def learned_depth_folder(runs: ToyRuns) -> str:
+    """Return the folder of learned depth, to be given as `--depth_subdir`."""
+    return str(runs.folder / "learned" / "depth_spidepth")
+
+
 def refined_folder(semantics: str) -> str:
     """Return the folder of refined semantics."""
     return semantics.replace("pseudo_semantic_", "pseudo_semantic_refined_", 1)
@@ -121,6 +158,15 @@ class ToyStage1:
         where = ("--semantic_subdir", semantics, "--method_name", method)
         script = "generate_depth_guided_instances"
         return self.step(f"instances {method}", script, "all", *where, "--min_area", str(MIN_AREA), *flags)
+
+    def slots(self) -> list[Step]:
+        """Train DINOSAUR on textons, then split the things of the overclusters by its slots."""
+        network = ("--backbone", "texton", *self.seeded, *SMALL_DINOSAUR)
+        where = ("--semantic_subdir", OVERCLUSTERS, "--proposals", "slots", "--min_area", str(MIN_AREA))
+        return [
+            self.step("DINOSAUR", "train_dinosaur", "train", *network),
+            self.step("instances dinosaur", "generate_dinosaur_instances", "val", *where, *self.seeded),
+        ]
 
     def panoptic_scores(self, name: str, semantics: str, classes: int, method: str) -> Step:
         """Score semantics with instances on the validation split into the result file `name`."""
