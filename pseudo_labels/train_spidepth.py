@@ -54,7 +54,7 @@ class DepthFit(Fit):
         depth = self.depth(changed)
         motion = self.motion(changed, others.unflatten(0, (-1, count)))
         with torch.autocast(target.device.type, enabled=False):
-            if self.args.loss_stride == 2:
+            for _ in range(self.loss_stride().bit_length() - 1):
                 target, sources, camera = halve(target, sources, camera)
             depth = F.interpolate(depth, size=target.shape[-2:], mode="bilinear", align_corners=False)
             poses = self.poses(*(part.float() for part in motion), depth)
@@ -63,6 +63,11 @@ class DepthFit(Fit):
             smoothness = edge_aware_smoothness(depth, target)
         self.log("moving", moving)
         return {"reprojection": reprojection, "smoothness": self.args.smoothness_weight * smoothness}
+
+    def loss_stride(self) -> int:
+        """Return the pixels of the feed per pixel of the images compared at this step."""
+        strides = self.args.loss_strides
+        return strides[min(len(strides) - 1, self.global_step * len(strides) // self.args.steps)]
 
     def motion(self, target: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pose network's output for each source: axis-angle and translation, (B * S, 3) each.
@@ -184,11 +189,12 @@ def build_parser() -> argparse.ArgumentParser:
     network.add_argument("--pose_scale", type=float, default=1.0, help="size of its input in the feed's")
     add_training_arguments(parser, steps=60000, batch_size=8, lr=1e-4)
     parser.add_argument(
-        "--loss_stride",
+        "--loss_strides",
         type=int,
-        choices=(1, 2),
-        default=1,
-        help="compare images at the feed's size, or at the depth map's (half), four times as cheap",
+        nargs="+",
+        choices=(1, 2, 4, 8),
+        default=[1],
+        help="compare images reduced so often, for equal shares of the steps; 4 2 1 learns fast from nothing",
     )
     parser.add_argument("--smoothness_weight", type=float, default=1e-3, help="of the inverse depth")
     return parser

@@ -103,7 +103,7 @@ def test_losses__learn(streets: Path, tmp_path: Path) -> None:
     arguments = ["--cityscapes_root", str(streets), *SMALL, "--steps", "2"]
     values = {}
     for stride in ("1", "2"):
-        args = build_parser().parse_args([*arguments, "--loss_stride", stride])
+        args = build_parser().parse_args([*arguments, "--loss_strides", stride])
         fit = build_fit(args, depth_settings(args))
         fit.log = lambda *_, **__: None  # type: ignore[method-assign]
         torch.manual_seed(0)
