@@ -87,6 +87,14 @@ class Submission(UserError):
         self.arguments = arguments
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one that the text does not tell."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = action.default is None or "(default" in (action.help or "")
+        return action.help if told else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         parsed = super().parse_args(args, namespace)
@@ -97,7 +105,7 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the common arguments whose help shows defaults."""
-    parser = _Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = _Parser(description=description, formatter_class=_HelpFormatter)
     add_common_arguments(parser)
     return parser
 

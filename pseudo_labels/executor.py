@@ -147,7 +147,7 @@ def _slurm_jobs(shards: Sequence[Shard], folder: Path, args: argparse.Namespace,
     chosen = {
         "partition": args.slurm_partition,
         "account": args.slurm_account,
-        "gpus_per_node": args.slurm_gpus or None,
+        "gpus_per_node": None if args.device == "cpu" else args.slurm_gpus or None,
     }
     executor.update_parameters(
         job_name=name,

@@ -30,6 +30,7 @@ from cups.lightning import (
 from cups.ops.png import atomic_write
 from cups.provenance import read_provenance, write_provenance
 from cups.sampling import StepSampler
+from pseudo_labels.arguments import recorded
 from pseudo_labels.stage import image_folder, pick_device, refuse_other_settings
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def train(
     _check(args)
     checkpoint = _start(args, folder, script)
     write_provenance(
-        folder, script=script, arguments=vars(args), inputs=[image_folder(args), *inputs], weights=weights
+        folder, script=script, arguments=recorded(args), inputs=[image_folder(args), *inputs], weights=weights
     )
     trainer = _build_trainer(args, folder)
     step = 0 if checkpoint is None else _saved_step(checkpoint)
