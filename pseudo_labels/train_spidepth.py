@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 SCRIPT = "train_spidepth"
 DROP_AT = 0.75
 """Share of the steps after which the learning rate falls to a tenth (Monodepth2: 15 of 20 epochs)."""
+TRANSLATION_UNIT = 10.0
+"""Mean depths per unit of the pose network's translation. Its own factor, 0.01, suits rotations; a car drives
+some hundredths of the mean depth per frame, and to get there took thousands of steps without this."""
 STRIDE = 32
 """Of the backbone; the feed's sides are multiples of it."""
 
@@ -87,7 +90,7 @@ class DepthFit(Fit):
         Translations count in units of the view's (harmonic) mean depth: neither can then shrink the loss by
         shrinking the scale that both share (Wang et al., CVPR 2018).
         """
-        unit = 1 / (1 / depth).mean(dim=(1, 2, 3))
+        unit = TRANSLATION_UNIT / (1 / depth).mean(dim=(1, 2, 3))
         count = len(self.args.offsets)
         translation = translation * unit.repeat_interleave(count)[:, None]
         parts = [
