@@ -24,8 +24,6 @@ from toy_steps import (
     CLUSTERS,
     OVERCLUSTERS,
     ToyStage1,
-    learned_depth,
-    learned_depth_folder,
     refined_folder,
     toy_streets,
 )
@@ -36,7 +34,6 @@ VARIANTS = (
     (f"overclusters, k = {CLUSTERS} + connected components", "overclusters_cc"),
     ("overclusters + depth edges inside each class", "overclusters_depth_classes"),
     ("overclusters + objects proposed by depth", "overclusters_depth"),
-    ("overclusters + objects proposed by learned depth", "overclusters_learned_depth"),
     ("overclusters + slots of DINOSAUR", "overclusters_dinosaur"),
     ("overclusters, refined + objects proposed by depth", "refined_depth"),
 )
@@ -50,7 +47,7 @@ COLUMNS = (
 )
 FOLDERS = (
     *("cause_heads", CAUSE, OVERCLUSTERS, "depth_spidepth", "pseudo_instance_depth_guided"),
-    *("pseudo_instance_learned_depth", "pseudo_instance_dinosaur", refined_folder(OVERCLUSTERS)),
+    *("pseudo_instance_dinosaur", refined_folder(OVERCLUSTERS)),
 )
 
 BROKEN_OBJECTS = (
@@ -89,7 +86,7 @@ PUBLISHED = (
 
 def steps(runs: ToyRuns) -> list[Step]:
     """Return the experiments."""
-    result = [toy_streets(runs), *learned_depth(runs)]
+    result = [toy_streets(runs)]
     for seed in runs.seeds:
         run = ToyStage1(runs, seed)
         result += run.semantics()
@@ -101,15 +98,11 @@ def steps(runs: ToyRuns) -> list[Step]:
             run.instances(OVERCLUSTERS, "cc", "--no_depth"),
             run.instances(OVERCLUSTERS, "depth_classes"),
             run.instances(OVERCLUSTERS, "depth_guided", *OBJECTS),
-            run.instances(
-                OVERCLUSTERS, "learned_depth", *OBJECTS, "--depth_subdir", learned_depth_folder(runs)
-            ),
             run.instances(refined_folder(OVERCLUSTERS), "refined_depth", *OBJECTS),
             run.panoptic_scores("cause_cc", CAUSE, 27, "cause_cc"),
             run.panoptic_scores("overclusters_cc", OVERCLUSTERS, CLUSTERS, "cc"),
             run.panoptic_scores("overclusters_depth_classes", OVERCLUSTERS, CLUSTERS, "depth_classes"),
             run.panoptic_scores("overclusters_depth", OVERCLUSTERS, CLUSTERS, "depth_guided"),
-            run.panoptic_scores("overclusters_learned_depth", OVERCLUSTERS, CLUSTERS, "learned_depth"),
             run.panoptic_scores("overclusters_dinosaur", OVERCLUSTERS, CLUSTERS, "dinosaur"),
             run.panoptic_scores("refined_depth", refined_folder(OVERCLUSTERS), CLUSTERS, "refined_depth"),
         ]
@@ -140,12 +133,6 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
             components,
             "PQ things",
             why=BROKEN_OBJECTS,
-        ),
-        judge(
-            "objects proposed by learned depth, without stereo, beat connected components on PQ things",
-            ("learned depth", runs.values("overclusters_learned_depth", "pq_things")),
-            components,
-            "PQ things",
         ),
     ]
     provenance = [(f"`{folder}`", fact(runs.uses_ground_truth(folder))) for folder in FOLDERS]

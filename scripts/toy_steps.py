@@ -20,42 +20,14 @@ GRAD_THRESHOLD, MIN_AREA = 0.15, 60
 GRAD_THRESHOLDS = (0.05, 0.1, GRAD_THRESHOLD, 0.2, 0.3, 0.5)
 MIN_AREAS = (20, 40, MIN_AREA, 100, 200)
 
-
 SMALL_DINOSAUR = (
     *("--num_slots", "16", "--slot_dim", "64", "--decoder_dim", "256"),
     *("--steps", "300", "--batch_size", "8", "--lr", "1e-3"),
 )
 """Slots that train in minutes on two cores."""
 
-SMALL_DEPTH_NETWORK = (
-    *("--height", "192", "--width", "384", "--crop_bottom", "0", "--min_depth", "0.5", "--loss_stride", "1"),
-    *("--backbone", "test_resnet", "--dec_channels", "64", "48", "32", "24", "--model_dim", "24"),
-    *("--patch_size", "12", "--query_nums", "16", "--dim_out", "16", "--feedforward", "128"),
-    *("--pose_backbone", "test_resnet", "--pose_scale", "0.25"),
-    *("--steps", "500", "--batch_size", "4", "--lr", "1e-3"),
-)
-"""A depth network that trains in minutes on two cores."""
-
-
-def learned_depth(runs: ToyRuns) -> list[Step]:
-    """Train the depth network on the videos of the training split, once for all seeds; write its depth."""
-    root, network = runs.folder / "learned", runs.folder / "learned" / "spidepth"
-    places = ("--cityscapes_root", runs.data, "--output_root", root, "--checkpoint_dir", network)
-    train, depth = (
-        tuple(map(str, (*places, "--split", split, "--num_workers", runs.workers)))
-        for split in ("train", "all")
-    )
-    return [
-        Step("depth network", "pseudo_labels/train_spidepth.py", (*train, *SMALL_DEPTH_NETWORK)),
-        Step(
-            "depth from the network", "pseudo_labels/generate_depth_spidepth.py", (*depth, "--post_process")
-        ),
-    ]
-
-
-def learned_depth_folder(runs: ToyRuns) -> str:
-    """Return the folder of learned depth, to be given as `--depth_subdir`."""
-    return str(runs.folder / "learned" / "depth_spidepth")
+SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "300")
+"""A RefineNet that trains in minutes on two cores."""
 
 
 def refined_folder(semantics: str) -> str:
@@ -72,10 +44,6 @@ def toy_streets(runs: ToyRuns) -> Step:
     """Return the step that renders the data: a city that the demo's settings were not developed on."""
     arguments = ("--output", str(runs.data), "--seed", str(DATA_SEED))
     return Step("toy streets", "cups.data.toy_streets", arguments)
-
-
-SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "300")
-"""A RefineNet that trains in minutes on two cores."""
 
 
 @dataclass(frozen=True)
