@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demo_report import write_report
-from steps import ROOT, SMALL_HEADS, Step, run_steps
+from steps import ROOT, SMALL_DEPTH_NETWORK, SMALL_HEADS, Step, run_steps
 
 from cups.errors import UserError, run_main
 
@@ -21,6 +21,8 @@ CLUSTERS = 120
 SEMANTICS = f"pseudo_semantic_raw_k{CLUSTERS}"
 CLASSES = ("--num_semantic_classes", str(CLUSTERS))
 LABELS = "cups_pseudo_labels"
+PROPOSALS = {"disparity": "objects", "learned": "things"}
+"""What proposes instances: sharp depth alone can; what a network learns in a demo's minutes is blurred."""
 
 
 def training_step(
@@ -49,7 +51,22 @@ def validation_step(
     return Step(name, "val.py", (*arguments, "--output_dir", str(output / f"{run_name}_val"), *pairs))
 
 
-def demo_steps(output: Path, workers: int, seed: int, extra: Sequence[str] = ()) -> list[Step]:
+def depth_steps(output: Path, root: Sequence[str], depth: str, seed: int) -> list[Step]:
+    """Return the steps that write depth: from stereo, or by a network that learns from the frames."""
+    script, everything = "pseudo_labels/generate_depth_spidepth.py", (*root, "--split", "all")
+    if depth == "disparity":
+        return [Step("depth", script, (*everything, "--source", "disparity"))]
+    network = ("--checkpoint_dir", str(output / "spidepth"))
+    train = (*root, "--split", "train", *network, "--seed", str(seed), *SMALL_DEPTH_NETWORK)
+    return [
+        Step("depth network", "pseudo_labels/train_spidepth.py", train),
+        Step("depth", script, (*everything, *network, "--post_process")),
+    ]
+
+
+def demo_steps(
+    output: Path, workers: int, seed: int, extra: Sequence[str] = (), depth: str = "disparity"
+) -> list[Step]:
     """Return the steps of the demo, in order. `extra`: `KEY VALUE` pairs for training."""
     data, labels = output / "toy_streets", output / LABELS
     root = ("--cityscapes_root", str(data), "--num_workers", str(workers))
@@ -60,7 +77,7 @@ def demo_steps(output: Path, workers: int, seed: int, extra: Sequence[str] = ())
     pairs = ("SYSTEM.SEED", str(seed), *extra)
     return [
         Step("toy streets", "cups.data.toy_streets", ("--output", str(data), "--show", "6")),
-        Step("depth", f"{stage1}/generate_depth_spidepth.py", (*everything, "--source", "disparity")),
+        *depth_steps(output, root, depth, seed),
         Step("CAUSE heads", f"{stage1}/train_cause.py", (*train, *heads, *SMALL_HEADS)),
         Step("CAUSE semantics", f"{stage1}/generate_semantic_pseudolabels_cause.py", (*everything, *heads)),
         Step(
@@ -72,7 +89,7 @@ def demo_steps(output: Path, workers: int, seed: int, extra: Sequence[str] = ())
         Step(
             "instances",
             f"{stage1}/generate_depth_guided_instances.py",
-            (*everything, *semantics, "--proposals", "objects", "--min_area", "60", "--show", "6"),
+            (*everything, *semantics, "--proposals", PROPOSALS[depth], "--min_area", "60", "--show", "6"),
         ),
         Step(
             "CUPS format",
@@ -96,6 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "demo", help="folder of the demo")
     parser.add_argument("--num_workers", type=int, default=2, help="processes of the Stage-1 steps")
     parser.add_argument("--seed", type=int, default=0, help="seed of clustering and training")
+    parser.add_argument(
+        "--depth", choices=tuple(PROPOSALS), default="disparity", help="stereo, or learned from the frames"
+    )
     parser.add_argument("--fresh", action="store_true", help="remove an earlier demo in --output first")
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides of the training config")
     args = parser.parse_intermixed_args(argv)
@@ -105,7 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{output}: holds something else; choose another --output")
         if args.fresh:
             shutil.rmtree(output)
-    records = run_steps(demo_steps(output, args.num_workers, args.seed, args.pairs), output / "steps")
+    records = run_steps(
+        demo_steps(output, args.num_workers, args.seed, args.pairs, args.depth), output / "steps"
+    )
     report = write_report(output, SEMANTICS, records)
     print(f"report: {report}")
     return 0
