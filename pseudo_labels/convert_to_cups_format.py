@@ -72,10 +72,12 @@ def statistics_of(semantic: np.ndarray, instance: np.ndarray, num_classes: int) 
         instance: (H, W), 0 = none.
     """
     # Slot `num_classes` gathers void and is cut off.
-    clipped = np.minimum(semantic, num_classes)
-    counted = np.bincount(clipped.ravel(), minlength=num_classes + 1)[:num_classes]
-    inside = np.bincount(clipped[instance > 0], minlength=num_classes + 1)[:num_classes]
-    voted = majority_classes(semantic, instance, num_classes, num_classes)[np.unique(instance)]
+    size = max(num_classes + 1, int(np.iinfo(semantic.dtype).max) + 1)
+    counted = np.bincount(semantic.ravel(), minlength=size)[:num_classes]
+    place = np.flatnonzero(instance)
+    ids, classes = instance.ravel()[place], semantic.ravel()[place]
+    inside = np.bincount(classes, minlength=size)[:num_classes]
+    voted = majority_classes(classes, ids, num_classes, num_classes)[np.flatnonzero(np.bincount(ids))]
     instances = np.bincount(voted, minlength=num_classes + 1)[:num_classes]
     return Statistics(counted, inside, instances)
 

@@ -165,4 +165,4 @@ def thing_regions(semantic: np.ndarray, things: Sequence[int], merged: bool = Fa
     table = np.zeros(int(np.iinfo(semantic.dtype).max) + 1, dtype=semantic.dtype)
     for region, thing in enumerate((t for t in things if t < len(table)), start=1):
         table[thing] = 1 if merged else region
-    return np.take(table, semantic)
+    return table.take(semantic, mode="clip")

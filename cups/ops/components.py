@@ -25,7 +25,15 @@ def relabel_by_area(labels: np.ndarray, min_area: int = 1) -> np.ndarray:
         (H, W) uint16. Equal areas keep the order of their old ids. Beyond 65535 ids the smallest are dropped,
         with a warning.
     """
-    areas = np.bincount(labels.ravel())
+    table = _table_by_area(np.bincount(labels.ravel()), min_area)
+    if labels.dtype == table.dtype and (table == np.arange(len(table))).all():
+        return labels.copy()
+    return _look_up(table, labels)
+
+
+def _table_by_area(areas: np.ndarray, min_area: int) -> np.ndarray:
+    """Return the new id (uint16) of each id, from the areas of the old; entry 0 is "none"."""
+    areas = areas.copy()
     areas[:1] = 0
     order = np.argsort(-areas, kind="stable")
     kept = order[: np.count_nonzero(areas >= max(min_area, 1))]
@@ -34,7 +42,13 @@ def relabel_by_area(labels: np.ndarray, min_area: int = 1) -> np.ndarray:
         kept = kept[:MAX_INSTANCES]
     table = np.zeros(len(areas), dtype=np.uint16)
     table[kept] = np.arange(1, len(kept) + 1, dtype=np.uint16)
-    return np.take(table, labels)
+    return table
+
+
+def _look_up(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return `table[ids]` for ids that are inside the table."""
+    # "clip" spares NumPy a buffered copy that "raise" makes.
+    return table.take(ids, mode="clip")
 
 
 def split_components(
@@ -148,8 +162,8 @@ def majority_classes(
     """Return the most frequent class of every instance id.
 
     Args:
-        semantic: (H, W) classes 0..num_classes-1; anything else counts as void.
-        instance: (H, W) ids, 0 = none.
+        semantic: classes 0..num_classes-1, of any shape; anything else counts as void.
+        instance: ids of the same shape, 0 = none.
         num_classes: K.
         void: value of an instance without any pixel of a class, and of id 0.
         things: where an instance has a pixel of these classes, only they vote: its mask may come from depth
@@ -186,8 +200,13 @@ def unify_semantics(
     Returns:
         (semantic, instance): dtype of the input and uint16 numbered 1, 2, ... in falling area.
     """
-    classes = majority_classes(semantic, instance, num_classes, void, things)
-    known = classes != void
-    voted = np.take(classes.astype(semantic.dtype), instance)
-    unified = np.where(np.take(known, instance), voted, semantic)
-    return unified, relabel_by_area(np.take(np.where(known, np.arange(len(classes)), 0), instance))
+    inside = np.flatnonzero(instance)
+    ids = instance.ravel()[inside]
+    classes = majority_classes(semantic.ravel()[inside], ids, num_classes, void, things)
+    voted = classes[ids]
+    known = voted != void
+    unified, kept = semantic.copy(), np.zeros(instance.shape, dtype=np.uint16)
+    unified.ravel()[inside[known]] = voted[known]
+    areas = np.bincount(ids[known], minlength=len(classes))
+    kept.ravel()[inside] = _table_by_area(areas, 1)[ids]
+    return unified, kept

@@ -24,23 +24,24 @@ def depth_edges(depth: np.ndarray, sigma: float = 1.0, inside: np.ndarray | None
     Args:
         depth: (H, W) float, positive and finite, any unit.
         sigma: smoothing in pixels of an image `REFERENCE_HEIGHT` high.
-        inside: (H, W) bool; only steps between these pixels count. Everything else takes the depth of the
-            nearest of them first, so that an outline against the background is no edge: it would eat the rim
-            of every object, and small objects whole.
+        inside: (H, W) bool; only steps between these pixels count. What surrounds them takes the depth of
+            the nearest of them first, so that an outline against the background is no edge: it would eat the
+            rim of every object, and small objects whole. Elsewhere the strength is then without meaning.
 
     Returns:
         (H, W) float32 >= 0, natural-log units.
     """
     height, width = depth.shape
-    log_depth = cv2.log(depth.astype(np.float32))
-    if inside is not None:
-        log_depth = _extend(log_depth, inside)
     working_height = min(height, REFERENCE_HEIGHT)
+    kernel = _gaussian_kernel(sigma * working_height / REFERENCE_HEIGHT)
+    log_depth = cv2.log(depth.astype(np.float32, copy=False))
+    if inside is not None:
+        # What smoothing, Sobel filter and resizing see around a pixel.
+        reach = int(np.ceil((len(kernel) // 2 + 4) * height / working_height))
+        log_depth = _extend(log_depth, inside, reach)
     if working_height < height:
         size = (max(1, round(width * working_height / height)), working_height)
         log_depth = cv2.resize(log_depth, size, interpolation=cv2.INTER_AREA)
-    scaled_sigma = sigma * working_height / REFERENCE_HEIGHT
-    kernel = _gaussian_kernel(scaled_sigma)
     smooth = cv2.sepFilter2D(log_depth, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
     scale = 0.125 / _step_peak(kernel)
     horizontal = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=scale, borderType=cv2.BORDER_REPLICATE)
@@ -51,15 +52,27 @@ def depth_edges(depth: np.ndarray, sigma: float = 1.0, inside: np.ndarray | None
     return strength
 
 
-def _extend(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Give every pixel the value of the nearest `inside` pixel; all zeros where there is none."""
-    outside = (~inside).astype(np.uint8)
+def _extend(values: np.ndarray, inside: np.ndarray, reach: int) -> np.ndarray:
+    """Give every pixel within `reach` of an `inside` pixel the value of the nearest of them.
+
+    What lies further off may keep its own value, and does outside the box around all `inside` pixels.
+    """
+    mask = inside.view(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:
+        return np.zeros_like(values)
+    rows = slice(max(0, top - reach), top + height + reach)
+    columns = slice(max(0, left - reach), left + width + reach)
+    mask, within = mask[rows, columns], inside[rows, columns]
     _, nearest = cv2.distanceTransformWithLabels(
-        outside, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    table = np.zeros(int(nearest.max(initial=0)) + 1, dtype=values.dtype)
-    table[nearest[inside]] = values[inside]
-    return np.take(table, np.asarray(nearest, dtype=np.int32))
+    part = values[rows, columns]
+    table = np.zeros(int(nearest.max()) + 1, dtype=values.dtype)
+    table[nearest[within]] = part[within]
+    result = values.copy()
+    result[rows, columns] = table.take(nearest, mode="clip")
+    return result
 
 
 def _gaussian_kernel(sigma: float) -> np.ndarray:

@@ -111,6 +111,26 @@ def test_split_components__invariants(regions: np.ndarray, seed: int, min_area: 
     assert not labels[regions == 0].any()
 
 
+@settings(max_examples=60, deadline=None)
+@given(REGIONS, st.integers(0, 2**32 - 1), st.integers(1, 6))
+def test_split_components__equals_labelling_one_class_at_a_time(
+    regions: np.ndarray, seed: int, min_area: int
+) -> None:
+    cut = np.random.default_rng(seed).random(regions.shape) < 0.3
+    expected = np.zeros(regions.shape, dtype=np.int64)
+    for value in np.unique(regions[regions > 0]):
+        own, count = ndimage.label((regions == value) & ~cut, structure=np.ones((3, 3)))
+        for index in range(1, count + 1):
+            if (own == index).sum() >= min_area:
+                expected[own == index] = expected.max() + 1
+    labels = split_components(regions, cut, min_area=min_area)
+    assert (
+        len(np.unique(labels * 1000 + expected))
+        == len(np.unique(labels))
+        == expected.max() + (1 if (expected == 0).any() else 0)
+    )
+
+
 def test_majority_classes__void_and_ties() -> None:
     semantic, instance = draw("0112", "9922"), draw("1112", "3332")
     assert majority_classes(semantic, instance, 3, 9).tolist() == [9, 1, 2, 2]
@@ -140,3 +160,25 @@ def test_unify_semantics__every_instance_one_class(semantic: np.ndarray, seed: i
     for index in range(1, int(kept.max()) + 1):
         assert len(np.unique(unified[kept == index])) == 1
     assert (unified[instance == 0] == semantic[instance == 0]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(REGIONS, st.integers(0, 2**32 - 1), st.sampled_from([None, (1, 2)]))
+def test_unify_semantics__equals_a_loop_over_instances(
+    semantic: np.ndarray, seed: int, things: tuple[int, ...] | None
+) -> None:
+    """Class 3 plays void; areas decide the new ids, equal areas keep their order."""
+    instance = np.random.default_rng(seed).integers(0, 6, semantic.shape).astype(np.uint16)
+    expected, masks = semantic.copy(), []
+    for index in range(1, 6):
+        mask = instance == index
+        votes = [np.count_nonzero(semantic[mask] == value) for value in range(3)]
+        if things is not None and any(votes[value] for value in things):
+            votes = [vote if value in things else 0 for value, vote in enumerate(votes)]
+        if any(votes):
+            expected[mask] = int(np.argmax(votes))
+            masks.append(mask)
+    unified, kept = unify_semantics(semantic, instance, 3, 3, things)
+    masks.sort(key=lambda mask: -np.count_nonzero(mask))
+    assert (unified == expected).all() and unified.dtype == semantic.dtype
+    assert (kept == sum(np.uint16(i) * mask for i, mask in enumerate(masks, start=1))).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cups.ops import depth_edges as module
 from cups.ops.depth_edges import depth_edges
 
 
@@ -67,3 +68,20 @@ def test_depth_edges__inside_a_mask_steps_between_objects_remain() -> None:
 
 def test_depth_edges__empty_mask_has_none() -> None:
     assert not depth_edges(step(16, 5.0, 9.0), inside=np.zeros((16, 32), bool)).any()
+
+
+@pytest.mark.parametrize("height", [48, 600])
+@pytest.mark.parametrize("sigma", [0.0, 1.0, 3.0])
+def test_depth_edges__looking_near_the_mask_is_enough(
+    height: int, sigma: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depth is extended in a box around the mask; over the whole image, nothing changes inside."""
+    rng = np.random.default_rng(height)
+    depth = rng.uniform(3, 60, (height, height + 30)).astype(np.float32)
+    inside = np.zeros(depth.shape, bool)
+    rows = slice(height // 3, height // 2)
+    inside[rows, height // 4 : height // 2] = rng.random((height // 2 - height // 3, 1)) < 0.7
+    near = depth_edges(depth, sigma, inside)[inside]
+    extend = module._extend
+    monkeypatch.setattr(module, "_extend", lambda values, mask, _: extend(values, mask, height))
+    np.testing.assert_allclose(near, depth_edges(depth, sigma, inside)[inside], atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from cups.errors import UserError
-from cups.ops.png import atomic_write, read_ids, read_image, write_png
+from cups.ops.png import atomic_write, encode_ids, read_ids, read_image, write_png
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
@@ -64,3 +66,10 @@ def test_atomic_write__a_failure_leaves_the_old_file_and_no_litter(tmp_path: Pat
         atomic_write(path, fail)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_encode_ids__another_reader_agrees(dtype: type) -> None:
+    ids = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (7, 5)).astype(dtype)
+    for view in (ids, ids[::-1, ::2], ids.T):
+        assert (np.asarray(Image.open(io.BytesIO(encode_ids(view)))) == view).all()
