@@ -37,6 +37,9 @@ DROP_AT = 0.75
 TRANSLATION_UNIT = 10.0
 """Mean depths per unit of the pose network's translation. Its own factor, 0.01, suits rotations; a car drives
 some hundredths of the mean depth per frame, and to get there took thousands of steps without this."""
+WARM_UP = 0.05
+"""Share of the steps in which the learning rate rises and nothing is masked. One wild step of the pose network
+would otherwise mask every pixel, and with no gradient left it stays wild."""
 STRIDE = 32
 """Of the backbone; the feed's sides are multiples of it."""
 
@@ -62,7 +65,10 @@ class DepthFit(Fit):
             depth = F.interpolate(depth, size=target.shape[-2:], mode="bilinear", align_corners=False)
             poses = self.poses(*(part.float() for part in motion), depth)
             views, inside = warp(sources, depth, camera, torch.linalg.inv(camera), poses)
-            reprojection, moving = reprojection_loss(views, inside, sources, batch["present"], target)
+            settled = self.global_step >= WARM_UP * self.args.steps
+            reprojection, moving = reprojection_loss(
+                views, inside, sources, batch["present"], target, auto_mask=settled
+            )
             smoothness = edge_aware_smoothness(depth, target)
         self.log("moving", moving)
         return {"reprojection": reprojection, "smoothness": self.args.smoothness_weight * smoothness}
@@ -105,8 +111,9 @@ class DepthFit(Fit):
         return torch.stack(parts, dim=1)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Return 1, and 0.1 over the last quarter."""
-        return 1.0 if step < DROP_AT * self.args.steps else 0.1
+        """Linear warm-up, then 1, and 0.1 over the last quarter."""
+        done = (step + 1) / self.args.steps
+        return min(1.0, done / WARM_UP) if done <= DROP_AT else 0.1
 
 
 def halve(target: Tensor, sources: Tensor, camera: Tensor) -> tuple[Tensor, Tensor, Tensor]:

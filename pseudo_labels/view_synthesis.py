@@ -52,7 +52,12 @@ def errors_to_target(views: Tensor, target: Tensor) -> Tensor:
 
 
 def reprojection_loss(
-    views: Tensor, inside: Tensor, sources: Tensor, present: Tensor, target: Tensor
+    views: Tensor,
+    inside: Tensor,
+    sources: Tensor,
+    present: Tensor,
+    target: Tensor,
+    auto_mask: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Photometric loss with the minimum over sources and auto-masking.
 
@@ -65,9 +70,10 @@ def reprojection_loss(
         sources: (B, S, C, H, W).
         present: (B, S) bool; each sample has at least one source.
         target: (B, C, H, W).
+        auto_mask: without it, the identity counts only where no source sees the pixel.
 
     Returns:
-        Scalar loss; scalar share of pixels that were not masked.
+        Scalar loss; scalar share of pixels that fit better warped.
     """
     absent = ~present[:, :, None, None]
     with torch.no_grad():
@@ -75,7 +81,9 @@ def reprojection_loss(
         identity = identity + TIE_BREAK * torch.randn_like(identity)
         identity = identity.masked_fill(absent, torch.inf).amin(dim=1)
     warped = errors_to_target(views, target).masked_fill(absent | ~inside, torch.inf).amin(dim=1)
-    return torch.minimum(warped, identity).mean(), (warped < identity).float().mean()
+    better = warped < identity
+    used = better if auto_mask else warped.isfinite()
+    return torch.where(used, warped, identity).mean(), better.float().mean()
 
 
 def edge_aware_smoothness(depth: Tensor, image: Tensor) -> Tensor:
