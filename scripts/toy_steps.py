@@ -26,7 +26,7 @@ SMALL_DINOSAUR = (
 )
 """Slots that train in minutes on two cores."""
 
-SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "300")
+SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "150")
 """A RefineNet that trains in minutes on two cores."""
 
 
