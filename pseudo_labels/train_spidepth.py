@@ -38,7 +38,7 @@ TRANSLATION_UNIT = 10.0
 """Mean depths per unit of the pose network's translation. Its own factor, 0.01, suits rotations; a car drives
 some hundredths of the mean depth per frame, and to get there took thousands of steps without this."""
 WARM_UP = 0.05
-"""Share of the steps in which the learning rate rises and nothing is masked. One wild step of the pose network
+"""Share of the steps in which the learning rate rises and nothing is masked. One wild step of the motion
 would otherwise mask every pixel, and with no gradient left it stays wild."""
 STRIDE = 32
 """Of the backbone; the feed's sides are multiples of it."""
