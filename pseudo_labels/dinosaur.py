@@ -147,7 +147,7 @@ class Dinosaur(nn.Module):
 
     Args:
         feature_dim: channels of the features.
-        grid: (rows, columns) of the decoder's positions: the features' grid; other grids are interpolated.
+        grid: (rows, columns) of the decoder's positions, one for each token or fewer: they are interpolated.
         num_slots: slots of training; the slots share one Gaussian, so other numbers work too.
         decoder_dim, decoder_layers: hidden width and hidden layers of the decoder.
         encode_position: add a linear map of each token's place to its features (Locatello et al., 2020), for

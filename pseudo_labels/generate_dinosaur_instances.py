@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cc3d
 import numpy as np
 import torch
 from torch import Tensor
 
 from cups.errors import UserError
-from cups.ops.components import give_back, keep_things, relabel_by_area, split_components
+from cups.ops.components import cut_components, keep_components, keep_things, relabel_by_area
 from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
 from pseudo_labels.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
@@ -80,7 +79,7 @@ def slot_instances(slots: np.ndarray, semantic: np.ndarray | None, settings: Slo
     """
     slots = slots.astype(np.int32) + 1
     if settings.proposals == "slots":
-        components = cc3d.connected_components(slots, connectivity=8)
+        components = cut_components(slots)
         if semantic is None:
             return relabel_by_area(components, settings.min_area)
         is_thing = thing_regions(semantic, settings.things, merged=True) > 0
@@ -88,10 +87,8 @@ def slot_instances(slots: np.ndarray, semantic: np.ndarray | None, settings: Slo
     assert semantic is not None
     regions = thing_regions(semantic, settings.things, merged=settings.proposals == "things").astype(np.int32)
     parts = np.where(regions > 0, regions * (int(slots.max()) + 1) + slots, 0)
-    labels = split_components(parts, min_area=settings.min_area)
-    if settings.dilation < 1 or not labels.any():
-        return labels
-    return relabel_by_area(give_back(labels, regions, settings.dilation))
+    components = cut_components(parts)
+    return keep_components(components, regions, min_area=settings.min_area, dilation=settings.dilation)
 
 
 class Wanted(NamedTuple):

@@ -162,6 +162,13 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         network.add_argument(f"--{name}", type=int, default=default, help=text)
     network.add_argument(
+        "--position_grid",
+        type=int,
+        nargs=2,
+        metavar=("ROWS", "COLUMNS"),
+        help="learned positions of the decoder, interpolated (default: one per token; fewer learn faster)",
+    )
+    network.add_argument(
         "--encode_position",
         choices=["auto", "on", "off"],
         default="auto",
@@ -183,6 +190,8 @@ def check(args: argparse.Namespace) -> None:
     for name in ("num_slots", "slot_dim", "iterations", "decoder_dim", "decoder_layers"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    if min(args.position_grid or [1]) < 1:
+        raise UserError("--position_grid: both sides must be at least 1")
     if not all(0 < share <= 1 for share in args.crop):
         raise UserError(f"--crop {args.crop[0]} {args.crop[1]}: shares must be above 0 and at most 1")
     if args.warm_up < 0 or args.half_life <= 0:
@@ -199,7 +208,7 @@ def build_fit(
     local = args.backbone == "texton"
     shape = {
         "feature_dim": channels,
-        "grid": grid,
+        "grid": args.position_grid or grid,
         **{name: getattr(args, name) for name in ("num_slots", "slot_dim", "iterations")},
         **{name: getattr(args, name) for name in ("decoder_dim", "decoder_layers")},
         "encode_position": args.encode_position == "on" or (args.encode_position == "auto" and local),
