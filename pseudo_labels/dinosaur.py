@@ -151,7 +151,7 @@ class Dinosaur(nn.Module):
         num_slots: slots of training; the slots share one Gaussian, so other numbers work too.
         decoder_dim, decoder_layers: hidden width and hidden layers of the decoder.
         encode_position: add a linear map of each token's place to its features (Locatello et al., 2020), for
-            features that do not tell where they are (a transformer's do).
+            standardised features that do not tell where they are (a transformer's do).
     """
 
     feature_mean: Tensor
@@ -172,7 +172,11 @@ class Dinosaur(nn.Module):
         self.num_slots, self.slot_dim = num_slots, slot_dim
         self.register_buffer("feature_mean", torch.zeros(feature_dim))
         self.register_buffer("feature_std", torch.ones(feature_dim))
-        self.to_position = nn.Linear(4, feature_dim) if encode_position else None
+        self.to_position: nn.Linear | None = None
+        if encode_position:
+            self.to_position = nn.Linear(2, feature_dim)
+            # As strong as standardised features: with torch's smaller weights slots stay alike for long.
+            nn.init.normal_(self.to_position.weight)
         self.feature_mlp = nn.Sequential(
             nn.LayerNorm(feature_dim),
             nn.Linear(feature_dim, feature_dim),
@@ -193,7 +197,7 @@ class Dinosaur(nn.Module):
     def slots(self, standardized: Tensor, coordinates: Tensor, noise: Tensor) -> Tensor:
         """(B, N, F) standardised features, (B, N, 2), (B, S, D) standard normal noise -> (B, S, D) slots."""
         if self.to_position is not None:
-            standardized = standardized + self.to_position(torch.cat((coordinates, 1 - coordinates), dim=-1))
+            standardized = standardized + self.to_position(2 * coordinates - 1)
         start = self.slot_mean + self.slot_log_std.exp() * noise
         return self.attention(self.feature_mlp(standardized), start)
 
