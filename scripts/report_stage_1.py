@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from demo import PROPOSALS
 from report_pictures import label_sheet, picture_link
 from report_text import (
     fact,
@@ -24,6 +25,8 @@ from toy_steps import (
     CLUSTERS,
     OVERCLUSTERS,
     ToyStage1,
+    learned_depth,
+    learned_depth_folder,
     refined_folder,
     toy_streets,
 )
@@ -34,6 +37,7 @@ VARIANTS = (
     (f"overclusters, k = {CLUSTERS} + connected components", "overclusters_cc"),
     ("overclusters + depth edges inside each class", "overclusters_depth_classes"),
     ("overclusters + objects proposed by depth", "overclusters_depth"),
+    ("overclusters + learned depth inside all things", "overclusters_learned_depth"),
     ("overclusters + slots of DINOSAUR", "overclusters_dinosaur"),
     ("overclusters, refined + objects proposed by depth", "refined_depth"),
 )
@@ -47,7 +51,7 @@ COLUMNS = (
 )
 FOLDERS = (
     *("cause_heads", CAUSE, OVERCLUSTERS, "depth_spidepth", "pseudo_instance_depth_guided"),
-    *("pseudo_instance_dinosaur", refined_folder(OVERCLUSTERS)),
+    *("pseudo_instance_learned_depth", "pseudo_instance_dinosaur", refined_folder(OVERCLUSTERS)),
 )
 
 BROKEN_OBJECTS = (
@@ -57,7 +61,8 @@ BROKEN_OBJECTS = (
 )
 """Why splitting inside classes fails where it does."""
 
-OBJECTS = ("--proposals", "objects")
+OBJECTS = ("--proposals", PROPOSALS["disparity"])
+LEARNED = ("--proposals", PROPOSALS["learned"])
 
 PUBLISHED = (
     (
@@ -86,7 +91,7 @@ PUBLISHED = (
 
 def steps(runs: ToyRuns) -> list[Step]:
     """Return the experiments."""
-    result = [toy_streets(runs)]
+    result = [toy_streets(runs), *learned_depth(runs)]
     for seed in runs.seeds:
         run = ToyStage1(runs, seed)
         result += run.semantics()
@@ -98,11 +103,15 @@ def steps(runs: ToyRuns) -> list[Step]:
             run.instances(OVERCLUSTERS, "cc", "--no_depth"),
             run.instances(OVERCLUSTERS, "depth_classes"),
             run.instances(OVERCLUSTERS, "depth_guided", *OBJECTS),
+            run.instances(
+                OVERCLUSTERS, "learned_depth", *LEARNED, "--depth_subdir", learned_depth_folder(runs)
+            ),
             run.instances(refined_folder(OVERCLUSTERS), "refined_depth", *OBJECTS),
             run.panoptic_scores("cause_cc", CAUSE, 27, "cause_cc"),
             run.panoptic_scores("overclusters_cc", OVERCLUSTERS, CLUSTERS, "cc"),
             run.panoptic_scores("overclusters_depth_classes", OVERCLUSTERS, CLUSTERS, "depth_classes"),
             run.panoptic_scores("overclusters_depth", OVERCLUSTERS, CLUSTERS, "depth_guided"),
+            run.panoptic_scores("overclusters_learned_depth", OVERCLUSTERS, CLUSTERS, "learned_depth"),
             run.panoptic_scores("overclusters_dinosaur", OVERCLUSTERS, CLUSTERS, "dinosaur"),
             run.panoptic_scores("refined_depth", refined_folder(OVERCLUSTERS), CLUSTERS, "refined_depth"),
         ]
@@ -134,6 +143,12 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
             "PQ things",
             why=BROKEN_OBJECTS,
         ),
+        judge(
+            "learned depth, no stereo, inside all things together beats connected components on PQ things",
+            ("learned depth", runs.values("overclusters_learned_depth", "pq_things")),
+            components,
+            "PQ things",
+        ),
     ]
     provenance = [(f"`{folder}`", fact(runs.uses_ground_truth(folder))) for folder in FOLDERS]
     return f"""{header("Stage 1 on toy streets", question, runs, NAME)}
@@ -164,7 +179,7 @@ As each folder's `provenance.json` says, over all seeds and everything upstream.
 
 {steps_summary(NAME, runs.done(steps(runs)))}
 
-Peak memory is that of a step's largest process.
+Peak memory is that of a step's largest process. The depth network is trained once (seed 0) and shared.
 
 ## Published figures
 

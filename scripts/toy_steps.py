@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo import depth_steps
 from steps import SMALL_HEADS, Step
 from toy_runs import ToyRuns
 
@@ -28,6 +29,18 @@ SMALL_DINOSAUR = (
 
 SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "150")
 """A RefineNet that trains in minutes on two cores."""
+
+
+def learned_depth(runs: ToyRuns) -> list[Step]:
+    """Train the depth network on the training frames, once for all seeds, and write its depth."""
+    root = ("--cityscapes_root", str(runs.data), "--output_root", str(runs.folder / "learned"))
+    workers = ("--num_workers", str(runs.workers))
+    return depth_steps(runs.folder / "learned", (*root, *workers), "learned", seed=0)
+
+
+def learned_depth_folder(runs: ToyRuns) -> str:
+    """Return the folder of learned depth, to be given as `--depth_subdir`."""
+    return str(runs.folder / "learned" / "depth_spidepth")
 
 
 def refined_folder(semantics: str) -> str:
