@@ -19,8 +19,8 @@ from torch import Tensor
 
 from cups.errors import UserError
 from cups.ops.components import cut_components, keep_components, keep_things, relabel_by_area
-from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
+from cups.ops.smooth_labels import smooth_labels
 from pseudo_labels.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
 from pseudo_labels.executor import run_script
 from pseudo_labels.features import feature_folder, read_features

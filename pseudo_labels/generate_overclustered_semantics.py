@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids, smooth_labels
-from cups.ops.png import read_ids, read_image, write_png
+from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids
+from cups.ops.png import image_size, read_ids, read_image, write_png
 from cups.ops.resize import nearest_indices
+from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import VOID, class27_to_train_id
 from pseudo_labels.cause_heads import add_model_arguments
 from pseudo_labels.cluster_features import (
@@ -136,12 +137,11 @@ def cluster_map(read: Reader, centroids: np.ndarray, regions: bool, crf: bool) -
         if regions:
             parts = regions_of(frame)
             return parts.spread(assign(parts.mean(vectors), centroids))
-        image = read_image(frame.image)
-        size = (image.shape[0], image.shape[1])
         scores = torch.from_numpy(centroid_scores(vectors, centroids))
         if not crf:
-            return smooth_labels(scores, size).numpy()
-        full = F.interpolate(scores.permute(2, 0, 1)[None], size=size, mode="bilinear")[0]
+            return smooth_labels(scores, image_size(frame.image)).numpy()
+        image = read_image(frame.image)
+        full = F.interpolate(scores.permute(2, 0, 1)[None], size=image.shape[:2], mode="bilinear")[0]
         return dense_crf(image, F.log_softmax(CRF_SHARPNESS * full, dim=0).numpy())
 
     return labels_of

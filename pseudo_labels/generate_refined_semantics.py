@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
-from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
+from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import VOID
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import SPLIT_FILE, find_things, void_value, write_split

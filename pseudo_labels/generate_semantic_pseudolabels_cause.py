@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_ids, read_image, write_png
+from cups.ops.smooth_labels import smooth_labels
 from pseudo_labels.cause_heads import (
     WINDOW_BATCH,
     CauseModel,

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.errors import UserError, run_main
-from cups.ops.kmeans import smooth_labels
 from cups.ops.png import read_image, write_png
+from cups.ops.smooth_labels import smooth_labels
 from cups.sampling import Draw
 from cups.visualization import figure_sheet
 from pseudo_labels.dinosaur import Dinosaur, save_dinosaur, slot_noise, slot_picture, token_coordinates
@@ -206,11 +206,11 @@ def build_fit(
     """Return the network with seeded weights, and the arguments of its constructor."""
     *grid, channels = read_features(features, frames[0]).shape
     local = args.backbone == "texton"
+    chosen = ("num_slots", "slot_dim", "iterations", "decoder_dim", "decoder_layers")
     shape = {
         "feature_dim": channels,
         "grid": args.position_grid or grid,
-        **{name: getattr(args, name) for name in ("num_slots", "slot_dim", "iterations")},
-        **{name: getattr(args, name) for name in ("decoder_dim", "decoder_layers")},
+        **{name: getattr(args, name) for name in chosen},
         "encode_position": args.encode_position == "on" or (args.encode_position == "auto" and local),
     }
     torch.manual_seed(args.seed)

@@ -71,7 +71,7 @@ def _extend(values: np.ndarray, inside: np.ndarray, reach: int) -> np.ndarray:
     table = np.zeros(int(nearest.max()) + 1, dtype=values.dtype)
     table[nearest[within]] = part[within]
     result = values.copy()
-    result[rows, columns] = table.take(nearest, mode="clip")
+    result[rows, columns] = table.take(np.asarray(nearest, dtype=np.int32), mode="clip")
     return result
 
 

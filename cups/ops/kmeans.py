@@ -1,19 +1,13 @@
-"""Streamed k-means on unit vectors, nearest-centroid scores, smooth label maps, agglomerative merging."""
+"""Streamed k-means on unit vectors, nearest-centroid scores, agglomerative merging."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
-from torch import Tensor
 
 from cups.errors import UserError
-
-STRIP = 32
-"""Rows of pixels labelled at a time: the work arrays then stay in the processor's cache."""
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -94,51 +88,6 @@ def centroid_scores(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 def assign(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """Return the nearest centroid of each vector: (..., D), (k, D) -> (...) int64."""
     return centroid_scores(vectors, centroids).argmax(axis=-1)
-
-
-def smooth_labels(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """Argmax of bilinearly upsampled scores (half-pixel centres), without upsampling all of them.
-
-    Between four neighbouring cells a label can only win where it is strong at a corner, so each square of
-    cells compares just the winners at its corners and its centre: five candidates whatever the number of
-    labels. (A label that wins in between only is missed: about one pixel in a thousand at k = 300.)
-
-    Args:
-        scores: (h, w, k) float; size: (H, W) of the output, not smaller than (h, w).
-
-    Returns:
-        (H, W) int64 label of each pixel.
-    """
-    # One more cell on each side, repeated: pixels beyond the outer cell centres take the border's value.
-    padded = F.pad(scores.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")[0].permute(1, 2, 0)
-    corners = torch.stack((padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]))
-    winners = torch.cat((corners.argmax(dim=3), corners.mean(dim=0).argmax(dim=2)[None]))
-    index = winners[None, ..., None].expand(4, -1, -1, -1, -1)
-    values = corners[:, None].expand(-1, len(winners), -1, -1, -1).gather(4, index)[..., 0]
-    rows, down = _positions(scores.shape[0], size[0], scores)
-    columns, right = _positions(scores.shape[1], size[1], scores)
-    winners = winners.to(torch.int16)
-    labels = torch.empty(size, dtype=torch.int64, device=scores.device)
-    for start in range(0, size[0], STRIP):
-        part = slice(start, start + STRIP)
-        upper_left, upper_right, lower_left, lower_right = values[:, :, rows[part]]
-        left = torch.lerp(upper_left, lower_left, down[part, None])
-        slope = torch.lerp(upper_right, lower_right, down[part, None]) - left
-        best = torch.full((len(left[0]), size[1]), -torch.inf, dtype=left.dtype, device=left.device)
-        label = torch.zeros(best.shape, dtype=torch.int16, device=left.device)
-        for candidate, at_left, change in zip(winners, left, slope, strict=True):
-            value = torch.addcmul(at_left.index_select(1, columns), change.index_select(1, columns), right)
-            label = torch.where(value > best, candidate[rows[part]].index_select(1, columns), label)
-            best = torch.maximum(best, value)
-        labels[part] = label
-    return labels
-
-
-def _positions(cells: int, pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """For each pixel centre the index of its square of (padded) cells, and the fraction inside it."""
-    position = (torch.arange(pixels, device=like.device, dtype=torch.float64) + 0.5) * cells / pixels + 0.5
-    index = position.floor().clamp(0, cells).long()
-    return index, (position - index).to(like.dtype)
 
 
 def merge_centroids(centroids: np.ndarray, count: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from cups.errors import UserError
 
@@ -62,6 +63,21 @@ def read_image(path: Path) -> np.ndarray:
         UserError: missing, truncated or undecodable file.
     """
     return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Read the (H, W) of an image from its header.
+
+    Raises:
+        UserError: missing file, or no image.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the folder and the split")
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError:
+        raise UserError(f"{path}: cannot be decoded as an image; copy or generate the file again") from None
 
 
 def read_ids(path: Path) -> np.ndarray:

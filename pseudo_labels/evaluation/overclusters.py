@@ -17,8 +17,9 @@ from tqdm import tqdm
 from cups.data.cityscapes import ground_truth_paths
 from cups.errors import UserError
 from cups.metrics import semantic_quality
-from cups.ops.kmeans import centroid_scores, smooth_labels, unit_rows
+from cups.ops.kmeans import centroid_scores, unit_rows
 from cups.ops.png import atomic_write, read_ids
+from cups.ops.smooth_labels import smooth_labels
 from cups.protocol import Matching
 from cups.taxonomy import FIRST_EVALUATED_ID, VOID, ClassSet, class_set
 from pseudo_labels.cluster_features import Reader, regions_of

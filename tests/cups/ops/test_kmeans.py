@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from cups.errors import UserError
-from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids, smooth_labels
+from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids
 
 
 def blobs(per_blob: int = 200) -> np.ndarray:
@@ -38,14 +36,6 @@ def test_centroid_scores__order_is_euclidean() -> None:
     np.testing.assert_array_equal(centroid_scores(vectors, centroids).argmax(1), distances.argmin(1))
     with pytest.raises(ValueError, match="channels"):
         centroid_scores(vectors[:, :5], centroids)
-
-
-@pytest.mark.parametrize("size", [(24, 40), (37, 53), (6, 10)])
-def test_smooth_labels__equals_argmax_of_upsampled_scores(size: tuple[int, int]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    scores = F.interpolate(torch.randn(1, 5, 3, 4, generator=generator), size=(6, 10), mode="bicubic")[0]
-    exact = F.interpolate(scores[None], size=size, mode="bilinear")[0].argmax(0)
-    assert (smooth_labels(scores.permute(1, 2, 0), size) == exact).float().mean() >= 0.99
 
 
 def test_merge_centroids__joins_the_parallel_ones() -> None:
