@@ -77,7 +77,7 @@ def read_intrinsics(path: Path) -> np.ndarray:
 
 
 def centred_camera(focal: float, size: tuple[int, int]) -> np.ndarray:
-    """Return the (3, 3) matrix of a camera with square pixels and `focal` in image widths, aimed centrally."""
+    """Return the (3, 3) matrix of a camera with square pixels and `focal` in image widths, centred."""
     height, width = size
     return np.array([[focal * width, 0, (width - 1) / 2], [0, focal * width, (height - 1) / 2], [0, 0, 1]])
 
@@ -174,7 +174,7 @@ def _nearest(cameras: Mapping[Path, list[tuple[int, Path]]], sequence: Path, num
     """
     if not cameras.get(sequence):
         raise UserError(
-            f"camera/{sequence}_*{CAMERA_SUFFIX}: no such file; unpack the camera package beside leftImg8bit, "
+            f"camera/{sequence}_*{CAMERA_SUFFIX}: no such file; unpack the cameras beside leftImg8bit, "
             "or give --focal"
         )
     return min(cameras[sequence], key=lambda entry: abs(entry[0] - number))[1]

@@ -123,7 +123,7 @@ def test_find_clips__bad_input(root: Path, change: str, extra: tuple[str, ...], 
 def test_read_intrinsics__damaged(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x_camera.json"
     path.write_text(text)
-    with pytest.raises(UserError, match="x_camera.json"):
+    with pytest.raises(UserError, match=r"x_camera\.json"):
         read_intrinsics(path)
 
 
