@@ -227,7 +227,6 @@ def write_heat_map(path: Path, rows: Sequence[Row], title: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.patches import Rectangle
 
     thresholds = sorted({row.configuration.grad_threshold or math.inf for row in rows})
     areas = sorted({row.configuration.min_area for row in rows})
@@ -235,42 +234,53 @@ def write_heat_map(path: Path, rows: Sequence[Row], title: str) -> None:
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     for axis, metric, name in zip(axes, ("pq", "pq_things"), ("PQ", "PQ things"), strict=True):
         grid = np.full((len(thresholds), len(areas)), np.nan)
+        best, plain = best_row(rows, metric), best_row(rows, metric, baseline=True)
+        marks = []
         for row in rows:
-            place = thresholds.index(row.configuration.grad_threshold or math.inf)
-            grid[place, areas.index(row.configuration.min_area)] = 100 * row.value(metric)
-        picture = axis.imshow(grid, cmap="YlGnBu", aspect="auto")
-        middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
-        for (down, across), value in np.ndenumerate(grid):
-            if not math.isnan(value):
-                ink = "white" if value > middle else "#20242c"
-                axis.text(across, down, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=9)
-        best = best_row(rows, metric)
-        marks = [(best, "#e4572e", "-")] if best is not None else []
-        marks += [(row, "#f2b134", "--") for row in rows if row.configuration == DEFAULT]
-        for row, color, style in marks:
-            corner = (
-                areas.index(row.configuration.min_area) - 0.46,
-                thresholds.index(row.configuration.grad_threshold or math.inf) - 0.46,
+            place = (
+                thresholds.index(row.configuration.grad_threshold or math.inf),
+                areas.index(row.configuration.min_area),
             )
-            box = Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=color, linewidth=2.2, linestyle=style)
-            axis.add_patch(box)
-        plain = best_row(rows, metric, baseline=True)
+            grid[place] = 100 * row.value(metric)
+            if row.configuration == DEFAULT:
+                marks.append((place, "#f2b134", "--"))
+            if row is best:
+                marks.append((place, "#e4572e", "-"))
+        picture = _draw_squares(axis, grid, marks)
         against = f" (components {percent(plain.value(metric))})" if plain is not None else ""
         axis.set_title(f"{name}: best {percent(best.value(metric)) if best else '-'}{against}", fontsize=11)
         axis.set_xticks(range(len(areas)), areas)
-        axis.set_yticks(
-            range(len(thresholds)), ["components" if math.isinf(t) else f"{t:g}" for t in thresholds]
-        )
         axis.set_xlabel("least area, pixels")
-        axis.spines[:].set_visible(False)
-        axis.tick_params(length=0)
-        figure.colorbar(picture, ax=axis, fraction=0.05, pad=0.02).outline.set_visible(False)
-        if math.isinf(thresholds[-1]) and len(thresholds) > 1:
+        if plain is not None:
             axis.axhline(len(thresholds) - 1.5, color="white", linewidth=4)
+        figure.colorbar(picture, ax=axis, fraction=0.05, pad=0.02).outline.set_visible(False)
+    names = ["components" if math.isinf(threshold) else f"{threshold:g}" for threshold in thresholds]
+    axes[0].set_yticks(range(len(thresholds)), names)
     axes[0].set_ylabel("depth step that cuts (log)")
-    figure.suptitle(f"{title}\nred box: best; dashed: label-free default", fontsize=10, color="#707480")
+    key = "red box: best; dashed: label-free default" if len(marks) > 1 else "red box: best"
+    figure.suptitle(f"{title}\n{key}", fontsize=10, color="#707480")
     atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=140, metadata={"Software": None}))
     plt.close(figure)
+
+
+def _draw_squares(axis: Any, grid: np.ndarray, marks: Sequence[tuple[tuple[int, int], str, str]]) -> Any:
+    """Draw (rows, columns) values in percent, nan empty, and boxes (place, colour, line style)."""
+    from matplotlib.patches import Rectangle
+
+    picture = axis.imshow(grid, cmap="YlGnBu", aspect="auto")
+    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+    for (down, across), value in np.ndenumerate(grid):
+        if not math.isnan(value):
+            ink = "white" if value > middle else "#20242c"
+            axis.text(across, down, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=9)
+    for (down, across), color, style in marks:
+        corner = (across - 0.46, down - 0.46)
+        axis.add_patch(
+            Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=color, linewidth=2.2, linestyle=style)
+        )
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    return picture
 
 
 def write_numbers(folder: Path, rows: Sequence[Row], content: dict[str, Any]) -> None:
