@@ -36,7 +36,7 @@ DROP_AT = 0.75
 """Share of the steps after which the learning rate falls to a tenth (Monodepth2: 15 of 20 epochs)."""
 TRANSLATION_UNIT = 10.0
 """Mean depths per unit of the pose network's translation. Its own factor, 0.01, suits rotations; a car drives
-some hundredths of the mean depth per frame, and to get there took thousands of steps without this."""
+some hundredths of the mean depth per frame, and without this hundreds of steps did not get there."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises and nothing is masked. One wild step of the motion
 would otherwise mask every pixel, and with no gradient left it stays wild."""
@@ -63,7 +63,7 @@ class DepthFit(Fit):
             for _ in range(self.loss_stride().bit_length() - 1):
                 target, sources, camera = halve(target, sources, camera)
             depth = F.interpolate(depth, size=target.shape[-2:], mode="bilinear", align_corners=False)
-            poses = self.poses(*(part.float() for part in motion), depth)
+            poses = self.poses(motion[0].float(), motion[1].float(), depth)
             views, inside = warp(sources, depth, camera, torch.linalg.inv(camera), poses)
             settled = self.global_step >= WARM_UP * self.args.steps
             reprojection, moving = reprojection_loss(
