@@ -107,8 +107,8 @@ def heat_map(runs: ToyRuns, proposals: str) -> np.ndarray | None:
         }
         for one in configurations
     ]
-    count = len(rules["standard"]["pq"][configurations[0]])
-    title = f"Toy streets, {PROPOSALS[proposals]}, mean of {count} seeds"
+    seeds = ", ".join(map(str, rules["standard"]["pq"][configurations[0]]))
+    title = f"Toy streets, {PROPOSALS[proposals]}, mean over the seeds {seeds}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "heat_map.png"
         write_heat_map(path, ranked_rows(configurations, means), title)
@@ -144,7 +144,7 @@ def grid_sentence(runs: ToyRuns, proposals: str) -> str:
     better = sum(gain > 0 for gain in gains)
     return (
         f"- {PROPOSALS[proposals]}: {better} of {len(grid)} settings beat connected components of the same "
-        f"least area on PQ things; differences {100 * min(gains):+.1f} to {100 * max(gains):+.1f}."
+        f"least area on PQ things; differences {100 * min(gains):+.2f} to {100 * max(gains):+.2f}."
     )
 
 

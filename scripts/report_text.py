@@ -66,7 +66,7 @@ def judge(
     good = [gain > 0 or (gain == 0 and not strict) for gain in gains.values()]
     head = "Holds" if all(good) else "Holds for some seeds only" if any(good) else "Does not hold"
     first, second = (spread({seed: values[seed] for seed in gains}) for _, values in (ours, other))
-    listed = ", ".join(f"{100 * gain:+.1f} (seed {seed})" for seed, gain in sorted(gains.items()))
+    listed = ", ".join(f"{100 * gain:+.2f} (seed {seed})" for seed, gain in sorted(gains.items()))
     numbers = f"{unit}: {ours[0]} {first}, {other[0]} {second}; difference {listed}"
     reason = f" {why}" if why and not all(good) else ""
     return Verdict(all(good), f"**{head}**: {claim}. {numbers}.{reason}")

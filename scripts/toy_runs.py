@@ -86,16 +86,11 @@ class ToyRuns:
         return {seed: entry.get("uses_ground_truth") for seed, entry in found.items() if entry is not None}
 
     def code_versions(self) -> list[str]:
-        """Return the versions of the code that made the result files, each once."""
-        files = sorted(file for seed in self.seeds for file in (self.root(seed) / "results").glob("*.json"))
-        contents = (json.loads(file.read_text()) for file in files)
-        found = (
-            result.get("code_version", "")
-            for content in contents
-            if isinstance(content, dict)
-            for result in content.get("results", ())
-        )
-        return sorted(set(filter(None, found)))
+        """Return the versions of the code that made labels and result files, each once."""
+        files = [file for seed in self.seeds for file in self.root(seed).glob("*/*.json")]
+        contents = [content for file in files if isinstance(content := json.loads(file.read_text()), dict)]
+        made = [entry for content in contents for entry in (content, *content.get("results", ()))]
+        return sorted({entry["code_version"] for entry in made if entry.get("code_version")})
 
     def note_machine(self) -> None:
         """Keep with the runs which machine made them."""

@@ -214,5 +214,5 @@ def test_cause_tr_refinement__clusters_over_k(tmp_path: Path) -> None:
     path.write_text(json.dumps({"scores": scores}))
     text = cause_report.render(runs, ())
     assert "**Holds**: overclustering the codes of CAUSE beats plain CAUSE on mIoU (k = 300" in text
-    assert "difference +10.0 (seed 0)" in text
+    assert "difference +10.00 (seed 0)" in text
     assert re.search(r"\| k = 27 +\| +not run \| 15\.0 \(seed 0\) \| +not run \| +3\.0 \|", text)

@@ -32,7 +32,7 @@ def test_judge__holds_if_each_seed_does() -> None:
     verdict = judge("a beats b", ("a", {0: 0.5, 1: 0.4}), ("b", {0: 0.3, 1: 0.39}), "mIoU")
     assert verdict.holds is True
     assert verdict.text == (
-        "**Holds**: a beats b. mIoU: a 45.0 ± 7.1, b 34.5 ± 6.4; difference +20.0 (seed 0), +1.0 (seed 1)."
+        "**Holds**: a beats b. mIoU: a 45.0 ± 7.1, b 34.5 ± 6.4; difference +20.00 (seed 0), +1.00 (seed 1)."
     )
 
 
@@ -40,14 +40,14 @@ def test_judge__a_better_mean_is_not_enough() -> None:
     verdict = judge("a beats b", ("a", {0: 0.9, 1: 0.2}), ("b", {0: 0.3, 1: 0.21}), "mIoU")
     assert verdict.holds is False
     assert verdict.text.startswith("**Holds for some seeds only**: ")
-    assert "-1.0 (seed 1)" in verdict.text
+    assert "-1.00 (seed 1)" in verdict.text
 
 
 def test_judge__does_not_hold() -> None:
     verdict = judge("a beats b", ("a", {0: 0.1}), ("b", {0: 0.3}), "PQ")
     assert verdict.holds is False
     assert verdict.text == (
-        "**Does not hold**: a beats b. PQ: a 10.0 (seed 0), b 30.0 (seed 0); difference -20.0 (seed 0)."
+        "**Does not hold**: a beats b. PQ: a 10.0 (seed 0), b 30.0 (seed 0); difference -20.00 (seed 0)."
     )
 
 
