@@ -17,7 +17,7 @@ from make_reports import REPORTS, Report, main, write_report
 from report_pictures import label_classes, label_sheet, write_jpeg
 from steps import Step, record_path
 from toy_runs import ToyRuns
-from toy_steps import GRAD_THRESHOLD, MIN_AREA, sweep_folder
+from toy_steps import CAUSE, GRAD_THRESHOLD, MIN_AREA, refined_folder, sweep_folder
 
 from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
 from cups.data.toy_streets import write_dataset
@@ -216,3 +216,14 @@ def test_cause_tr_refinement__clusters_over_k(tmp_path: Path) -> None:
     assert "**Holds**: overclustering the codes of CAUSE beats plain CAUSE on mIoU (k = 300" in text
     assert "difference +10.00 (seed 0)" in text
     assert re.search(r"\| k = 27 +\| +not run \| 15\.0 \(seed 0\) \| +not run \| +3\.0 \|", text)
+
+
+def test_cause_tr_refinement__counts_pixels_that_refinement_changes(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path, (0, 1))
+    before = np.zeros((4, 5), np.uint8)
+    after = before.copy()
+    after[0, :3] = 7  # 3 of 20 pixels
+    for folder, ids in ((CAUSE, before), (refined_folder(CAUSE), after)):
+        write_png(runs.root(0) / folder / "val" / "city" / "a.png", ids)
+    assert cause_report.changed(runs, CAUSE) == {0: pytest.approx(0.15)}
+    assert "CAUSE\n15.0 (seed 0), overclusters not run." in cause_report.render(runs, ())
