@@ -147,3 +147,12 @@ def known_weights(name: str) -> dict[str, Any]:
     """
     entry = weight_table().get(name, {"uses_ground_truth": None, "supervised_by": "unknown"})
     return {"name": name, **entry}
+
+
+def trained_weights(path: Path) -> dict[str, Any]:
+    """Return the entry, as of `known_weights`, of weights (file or folder) that a script of ours trained.
+
+    Without a `provenance.json` in its folder, `uses_ground_truth` is None.
+    """
+    provenance = read_provenance(path if path.is_dir() else path.parent) or {}
+    return {"name": str(path), "uses_ground_truth": provenance.get("uses_ground_truth")}

@@ -132,6 +132,14 @@ def recorded(args: argparse.Namespace) -> dict[str, Any]:
     return {key: value for key, value in vars(args).items() if key not in SCHEDULING}
 
 
+def require_at_least_one(args: argparse.Namespace, *names: str) -> None:
+    """Raise a `UserError` for the first of these arguments that is given and below 1."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: must be at least 1")
+
+
 def pick_device(args: argparse.Namespace) -> torch.device:
     """Return the device of `--device`.
 

@@ -18,7 +18,7 @@ from cups.backbones import NAMES, autocast, build_backbone, load_strict, load_te
 from cups.errors import UserError
 from cups.ops.png import atomic_write, read_image
 from cups.ops.resize import resize_image
-from cups.provenance import known_weights, read_provenance
+from cups.provenance import known_weights, read_provenance, trained_weights
 from cups.weights import weight_files
 from pseudo_labels.arguments import add_precision_argument, output_root, pick_precision
 from refs.cause import Cluster, SegmentTR, flip_average
@@ -302,12 +302,10 @@ def load_cause(args: argparse.Namespace, device: torch.device, batch: int = WIND
 
 def head_weights(folder: Path, backbone: str) -> list[dict[str, Any]]:
     """Return the provenance entries of the heads in `folder` and of the backbone's weights."""
-    provenance = read_provenance(folder)
-    if provenance is None:
+    if read_provenance(folder) is None:
         heads = [known_weights("cause_segment_tr"), known_weights("cause_cluster_tr")]
     else:
-        fact = provenance.get("uses_ground_truth")
-        heads = [{"name": str(folder / SEGMENT), "uses_ground_truth": fact}]
+        heads = [trained_weights(folder / SEGMENT)]
     return [*heads, *([] if backbone == "texton" else [known_weights(backbone)])]
 
 

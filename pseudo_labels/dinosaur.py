@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cups.errors import UserError
 from cups.visualization import overlay, pseudo_palette
-from pseudo_labels.training import load_weights, save_weights
+from pseudo_labels.training import rebuild_network, save_weights
 
 EPS = 1e-8
 """Keeps the mean over tokens of a slot that no token chose defined (Locatello et al., 2020)."""
@@ -248,12 +247,4 @@ def load_dinosaur(path: Path) -> tuple[Dinosaur, dict[str, Any]]:
     Raises:
         UserError: missing file, or another network's.
     """
-    state, settings = load_weights(path)
-    try:
-        network = Dinosaur(**settings["shape"])
-        network.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError):
-        raise UserError(
-            f"{path}: not a DINOSAUR network; give the file that train_dinosaur.py wrote"
-        ) from None
-    return network.eval(), settings
+    return rebuild_network(path, lambda saved: Dinosaur(**saved["shape"]), "DINOSAUR", "train_dinosaur.py")

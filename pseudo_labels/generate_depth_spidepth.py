@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from cups.backbones import autocast
 from cups.errors import UserError
 from cups.ops.png import read_image
-from cups.provenance import known_weights, read_provenance
+from cups.provenance import known_weights, read_provenance, trained_weights
 from cups.weights import weight_files
-from pseudo_labels.arguments import add_precision_argument, pick_precision
+from pseudo_labels.arguments import add_precision_argument, pick_precision, require_at_least_one
 from pseudo_labels.depth_network import DepthSettings, load_depth_network, published_name
 from pseudo_labels.disparity import depth_from_disparity, read_camera, read_disparity
 from pseudo_labels.executor import run_script
@@ -185,8 +185,7 @@ def run_network(args: argparse.Namespace, output: Folder) -> None:
     Raises:
         UserError: missing or foreign weights, impossible sizes.
     """
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size {args.batch_size}: must be at least 1")
+    require_at_least_one(args, "batch_size")
     frames, device = list_frames(args), pick_device(args)
     folder = args.checkpoint_dir or CHECKPOINT_DIR
     network, settings = load_depth_network(folder, **{name: getattr(args, name) for name in OVERRIDES})
@@ -202,11 +201,10 @@ def run_network(args: argparse.Namespace, output: Folder) -> None:
 
 def network_weights(folder: Path) -> list[dict[str, Any]]:
     """Return the provenance entry of the network in `folder`: published, trained here, or unknown."""
-    provenance, published = read_provenance(folder), published_name(folder)
-    if provenance is None and published is not None:
+    published = published_name(folder)
+    if published is not None and read_provenance(folder) is None:
         return [known_weights(published)]
-    fact = None if provenance is None else provenance.get("uses_ground_truth")
-    return [{"name": str(folder), "uses_ground_truth": fact}]
+    return [trained_weights(folder)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

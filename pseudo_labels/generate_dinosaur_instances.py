@@ -21,6 +21,7 @@ from cups.errors import UserError
 from cups.ops.components import cut_components, keep_components, keep_things, relabel_by_area
 from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
+from pseudo_labels.arguments import require_at_least_one
 from pseudo_labels.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
 from pseudo_labels.executor import run_script
 from pseudo_labels.features import feature_folder, read_features
@@ -196,11 +197,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def check(args: argparse.Namespace) -> None:
     """Raise a `UserError` for impossible arguments."""
-    for name in ("batch_size", "min_area"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
-    if args.num_slots is not None and args.num_slots < 1:
-        raise UserError(f"--num_slots {args.num_slots}: must be at least 1")
+    require_at_least_one(args, "batch_size", "min_area", "num_slots")
     if args.dilation < 0 or not 0 <= args.min_thing_share <= 1:
         raise UserError("--dilation must not be negative, --min_thing_share must lie in 0-1")
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cups.errors import UserError
+from pseudo_labels.arguments import require_at_least_one
 from pseudo_labels.classify_stuff_things import count_classes
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.labels import DEPTH_FOLDER
@@ -27,7 +28,7 @@ from pseudo_labels.losses.pairwise_smoothness import (
 from pseudo_labels.refine_inputs import RefineFolders, RefinementFrames, feature_statistics
 from pseudo_labels.refine_net import CSCMRefineNet
 from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root
-from pseudo_labels.training import Fit, add_training_arguments, load_weights, save_weights, train
+from pseudo_labels.training import Fit, add_training_arguments, rebuild_network, save_weights, train
 
 log = logging.getLogger(__name__)
 
@@ -123,15 +124,11 @@ def load_network(path: Path) -> tuple[RefineNetwork, dict[str, Any]]:
     Raises:
         UserError: missing file, or another network's.
     """
-    state, settings = load_weights(path)
-    try:
-        network = NETWORKS[settings["network"]](**settings["shape"])
-        network.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError):
-        raise UserError(
-            f"{path}: not a refinement network; give the file that train_refine_net.py wrote"
-        ) from None
-    return network.eval(), settings
+
+    def build(saved: dict[str, Any]) -> RefineNetwork:
+        return NETWORKS[saved["network"]](**saved["shape"])
+
+    return rebuild_network(path, build, "refinement", "train_refine_net.py")
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:
@@ -222,9 +219,7 @@ def run_training(
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("height", "crop", "channels"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    require_at_least_one(args, "height", "crop", "channels")
     if args.num_semantic_classes is not None and not 1 <= args.num_semantic_classes <= 65534:
         raise UserError(f"--num_semantic_classes {args.num_semantic_classes}: must be between 1 and 65534")
     if args.smoothness_weight < 0:

@@ -23,6 +23,7 @@ from cups.ops.png import read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
 from cups.sampling import Draw
 from cups.visualization import figure_sheet
+from pseudo_labels.arguments import require_at_least_one
 from pseudo_labels.dinosaur import Dinosaur, save_dinosaur, slot_noise, slot_picture, token_coordinates
 from pseudo_labels.features import feature_folder, read_features
 from pseudo_labels.refine_inputs import feature_statistics
@@ -187,9 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def check(args: argparse.Namespace) -> None:
     """Raise a `UserError` for impossible arguments."""
-    for name in ("num_slots", "slot_dim", "iterations", "decoder_dim", "decoder_layers"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    require_at_least_one(args, "num_slots", "slot_dim", "iterations", "decoder_dim", "decoder_layers")
     if min(args.position_grid or [1]) < 1:
         raise UserError("--position_grid: both sides must be at least 1")
     if not all(0 < share <= 1 for share in args.crop):

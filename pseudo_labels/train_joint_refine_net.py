@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cups.errors import UserError, run_main
+from cups.errors import run_main
 from cups.ops.depth_edges import depth_edges
 from cups.ops.png import read_ids
 from cups.ops.resize import resize_ids
+from pseudo_labels.arguments import require_at_least_one
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.labels import DEFAULT_METHOD, INSTANCE_PREFIX, check_aspect
 from pseudo_labels.losses.instance_embedding_loss import instance_embedding_loss
@@ -108,8 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = build_joint_parser().parse_args(argv)
-    if args.embedding_dim < 1:
-        raise UserError(f"--embedding_dim {args.embedding_dim}: must be at least 1")
+    require_at_least_one(args, "embedding_dim")
     instances = Folder(Path(output_root(args)), args.instance_subdir, ".png")
     instances.require(list_frames(args), "run generate_depth_guided_instances.py, or give --instance_subdir")
     run_training(

@@ -219,10 +219,6 @@ def depth_settings(args: argparse.Namespace) -> DepthSettings:
     for name in ("height", "width"):
         if getattr(args, name) < STRIDE or getattr(args, name) % STRIDE:
             raise UserError(f"--{name} {getattr(args, name)}: must be a multiple of {STRIDE}")
-    if not 0 <= args.crop_bottom < 1:
-        raise UserError(f"--crop_bottom {args.crop_bottom}: must be at least 0 and below 1")
-    if not 0 < args.min_depth < args.max_depth:
-        raise UserError(f"--max_depth {args.max_depth}: must lie above --min_depth {args.min_depth} > 0")
     if not args.offsets or 0 in args.offsets or len(set(args.offsets)) < len(args.offsets):
         raise UserError(f"--offsets {args.offsets}: give different numbers of frames, none of them 0")
     if args.focal is not None and args.focal <= 0:

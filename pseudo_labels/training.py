@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from cups.errors import UserError
@@ -30,7 +30,7 @@ from cups.lightning import (
 from cups.ops.png import atomic_write
 from cups.provenance import read_provenance, write_provenance
 from cups.sampling import StepSampler
-from pseudo_labels.arguments import recorded
+from pseudo_labels.arguments import recorded, require_at_least_one
 from pseudo_labels.stage import image_folder, pick_device, refuse_other_settings
 
 log = logging.getLogger(__name__)
@@ -131,9 +131,7 @@ def train(
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("steps", "batch_size", "num_gpus", "save_every", "log_every"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    require_at_least_one(args, "steps", "batch_size", "num_gpus", "save_every", "log_every")
     if not args.lr > 0:
         raise UserError(f"--lr {args.lr}: must be above 0")
 
@@ -225,3 +223,27 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(
             f"{path}: not weights of a Stage-1 network ({type(error).__name__}); check --checkpoint"
         ) from None
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def rebuild_network(
+    path: Path, build: Callable[[dict[str, Any]], Network], what: str, script: str
+) -> tuple[Network, dict[str, Any]]:
+    """Rebuild a network that `save_weights` wrote: (network in evaluation mode, settings).
+
+    Args:
+        build: makes the network from the settings.
+        what, script: the kind of network and the script that trains it, for the error.
+
+    Raises:
+        UserError: missing file, or another network's.
+    """
+    state, settings = load_weights(path)
+    try:
+        network = build(settings)
+        network.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError):
+        raise UserError(f"{path}: not a {what} network; give the file that {script} wrote") from None
+    return network.eval(), settings
