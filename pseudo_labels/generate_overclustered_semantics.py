@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from cups.errors import UserError
+from cups.ops.dense_crf import dense_crf
 from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids
 from cups.ops.png import image_size, read_ids, read_image, write_png
 from cups.ops.resize import nearest_indices
@@ -30,7 +31,6 @@ from pseudo_labels.cluster_features import (
     shuffled_batches,
     vector_source,
 )
-from pseudo_labels.dense_crf import dense_crf
 from pseudo_labels.executor import run_script
 from pseudo_labels.generate_semantic_pseudolabels_cause import SEMANTIC_FOLDER
 from pseudo_labels.locking import made_once

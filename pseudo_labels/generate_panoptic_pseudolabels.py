@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cups.coco_panoptic import (
+    PanopticFile,
+    categories_of,
+    read_panoptic,
+    to_rgb,
+    to_segments,
+    write_panoptic_json,
+)
 from cups.errors import UserError
 from cups.ops.components import unify_semantics
-from cups.ops.png import atomic_write, read_image, write_png
+from cups.ops.png import read_image, write_png
 from cups.taxonomy import class_set
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import (
@@ -38,13 +44,10 @@ from pseudo_labels.stage import (
 
 SCRIPT = "generate_panoptic_pseudolabels"
 PANOPTIC_PREFIX = "pseudo_panoptic_"
-SEGMENT_FACTOR = 1000
-"""Segment id = (class + 1) * 1000 + number of the object in its class; number 0 is stuff, id 0 is void. A PNG
-therefore tells its classes by itself, and the JSON can be rebuilt from the files of any number of shards."""
 
 
 def merge(semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int) -> np.ndarray:
-    """Merge a semantic and an instance map: (H, W) int64 segment ids, see `SEGMENT_FACTOR`.
+    """Merge a semantic and an instance map: (H, W) int64 segment ids of `cups.coco_panoptic`.
 
     Each instance takes the majority class of its pixels, of its thing pixels where it has any; one of stuff
     alone joins that stuff. Pixels of a thing class outside every instance are void: what they belong to is
@@ -62,66 +65,8 @@ def merge(semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num
     is_thing = np.zeros(65536, dtype=bool)
     is_thing[list(things)] = True
     thing_pixel = is_thing[semantic]
-    segments = (semantic.astype(np.int64) + 1) * SEGMENT_FACTOR
-    segments[(semantic == void) | (thing_pixel & (instance == 0))] = 0
-    numbers = _numbers_in_class(semantic, np.where(thing_pixel, instance, 0))
-    return segments + numbers
-
-
-def _numbers_in_class(semantic: np.ndarray, instance: np.ndarray) -> np.ndarray:
-    """Number the objects of each class 1, 2, ... in the order of their ids; (H, W) int64, 0 = none."""
-    ids, first = np.unique(instance, return_index=True)
-    classes = semantic.ravel()[first].astype(np.int64)
-    numbers = np.zeros(int(ids[-1]) + 1, dtype=np.int64)
-    count: dict[int, int] = {}
-    for index, category in zip(ids.tolist(), classes.tolist(), strict=True):
-        if index:
-            numbers[index] = count[category] = count.get(category, 0) + 1
-    if max(count.values(), default=0) >= SEGMENT_FACTOR:
-        raise ValueError(f"{max(count.values())} objects of one class in an image, at most 999 fit")
-    return numbers[instance]
-
-
-def to_rgb(segments: np.ndarray) -> np.ndarray:
-    """Encode segment ids as COCO does: (H, W) -> (H, W, 3) uint8, id = R + 256 G + 65536 B."""
-    return np.stack([segments >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
-
-
-def from_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Decode COCO panoptic pixels: (H, W, 3) uint8 RGB -> (H, W) int64 segment ids."""
-    parts = pixels.astype(np.int64)
-    return parts[..., 0] + (parts[..., 1] << 8) + (parts[..., 2] << 16)
-
-
-def describe_segments(segments: np.ndarray) -> list[dict[str, Any]]:
-    """Return COCO `segments_info` of a segment map; `bbox` is (x, y, width, height)."""
-    ids, inverse = np.unique(segments, return_inverse=True)
-    areas = np.bincount(inverse.ravel())
-    low, high = _extents(inverse.reshape(segments.shape), len(ids))
-    return [
-        {
-            "id": int(segment),
-            "category_id": int(segment) // SEGMENT_FACTOR - 1,
-            "area": int(areas[i]),
-            "bbox": [int(v) for v in (low[i, 1], low[i, 0], *(high[i] - low[i] + 1)[::-1])],
-            "iscrowd": 0,
-        }
-        for i, segment in enumerate(ids)
-        if segment != 0
-    ]
-
-
-def _extents(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and highest (row, column) of each label 0..count-1: two (count, 2) int64."""
-    height, width = labels.shape
-    low, high = np.empty((count, 2), np.int64), np.empty((count, 2), np.int64)
-    for axis, length in ((0, height), (1, width)):
-        coordinate = np.arange(length).reshape(-1, 1) if axis == 0 else np.arange(length)
-        present = np.zeros((count, length), dtype=bool)
-        present[labels, np.broadcast_to(coordinate, labels.shape)] = True
-        low[:, axis] = present.argmax(axis=1)
-        high[:, axis] = length - 1 - present[:, ::-1].argmax(axis=1)
-    return low, high
+    category = np.where(thing_pixel & (instance == 0), void, semantic)
+    return to_segments(category, np.where(thing_pixel, instance, 0), void)
 
 
 @dataclass(frozen=True)
@@ -149,10 +94,8 @@ class Merge:
         from pseudo_labels.pictures import fit, panoptic_picture
 
         image = read_image(frame.image)
-        segments = from_rgb(read_image(self.output.path(frame)))
-        category = segments // SEGMENT_FACTOR - 1
-        category[segments == 0] = void_value(self.num_classes)
-        picture = panoptic_picture(category, segments % SEGMENT_FACTOR, self.num_classes)
+        panoptic = read_panoptic(self.output.path(frame), void_value(self.num_classes))
+        picture = panoptic_picture(panoptic[..., 0], panoptic[..., 1], self.num_classes)
         return frame.stem, [image, fit(picture, image)]
 
 
@@ -161,23 +104,13 @@ def write_json(
 ) -> Path:
     """Write COCO panoptic JSON for the frames of a split whose PNG exists; returns its path."""
     names = class_set(19).names if num_classes == 19 else [f"cluster {i}" for i in range(num_classes)]
-    images, annotations = [], []
-    for frame in frames:
-        if not output.exists(frame):
-            continue
-        segments = from_rgb(read_image(output.path(frame)))
-        file_name = str(output.path(frame).relative_to(output.directory))
-        height, width = segments.shape
-        images.append({"id": frame.stem, "file_name": frame.image.name, "height": height, "width": width})
-        info = describe_segments(segments)
-        annotations.append({"image_id": frame.stem, "file_name": file_name, "segments_info": info})
-    categories = [
-        {"id": i, "name": name, "supercategory": name, "isthing": int(i in set(things))}
-        for i, name in enumerate(names)
+    files = [
+        PanopticFile(frame.stem, frame.image.name, str(output.path(frame).relative_to(output.directory)))
+        for frame in frames
+        if output.exists(frame)
     ]
-    content = {"images": images, "annotations": annotations, "categories": categories}
     path = output.directory / f"{split}.json"
-    atomic_write(path, lambda temporary: temporary.write_text(json.dumps(content)))
+    write_panoptic_json(path, output.directory, files, categories_of(names, things))
     return path
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cups.ops.dense_crf import dense_crf
 from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
 from pseudo_labels.cause_heads import (
@@ -21,7 +22,6 @@ from pseudo_labels.cause_heads import (
     checkpoint_folder,
     load_cause,
 )
-from pseudo_labels.dense_crf import dense_crf
 from pseudo_labels.executor import run_script
 from pseudo_labels.pictures import label_pictures
 from pseudo_labels.stage import (

@@ -14,17 +14,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from cups.coco_panoptic import read_panoptic
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
 from cups.data.pseudo_label_dataset import align_labels, load_statistics, thing_stuff_split
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.ops.components import unify_semantics
-from cups.ops.png import read_image
 from cups.protocol import Matching, Protocol, VoidRule
 from cups.taxonomy import VOID, ClassSet
 from pseudo_labels.convert_to_cups_format import FORMAT_FILE, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from pseudo_labels.evaluation.semantic import count_pixels
-from pseudo_labels.generate_panoptic_pseudolabels import SEGMENT_FACTOR, from_rgb
 from pseudo_labels.labels import read_pair, void_value
 
 log = logging.getLogger(__name__)
@@ -64,14 +63,12 @@ class PanopticLabels:
     def __call__(self, frame: GroundTruthFrame) -> Pair:
         """Read one frame."""
         path = city_path(self.folder, frame, self.split)
-        segments = from_rgb(read_image(path))
-        semantic = segments // SEGMENT_FACTOR - 1
-        if semantic.max(initial=0) >= self.num_classes:
-            raise UserError(f"{path}: holds class {semantic.max()}, its JSON lists {self.num_classes}")
-        semantic[segments == 0] = void_value(self.num_classes)
-        ids, inverse = np.unique(segments, return_inverse=True)
-        numbers = np.where(ids % SEGMENT_FACTOR > 0, np.arange(1, len(ids) + 1), 0)
-        return semantic, numbers[inverse.reshape(segments.shape)]
+        void = void_value(self.num_classes)
+        semantic, instance = np.moveaxis(read_panoptic(path, void), -1, 0)
+        highest = int(semantic.max(initial=0, where=semantic != void))
+        if highest >= self.num_classes:
+            raise UserError(f"{path}: holds class {highest}, its JSON lists {self.num_classes}")
+        return semantic, instance
 
 
 @dataclass(frozen=True)

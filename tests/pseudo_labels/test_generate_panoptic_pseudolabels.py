@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cups.coco_panoptic import describe_segments, from_rgb
 from cups.errors import UserError
 from cups.ops.png import read_ids, read_image, write_png
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
-from pseudo_labels.generate_panoptic_pseudolabels import describe_segments, from_rgb, main, merge, to_rgb
+from pseudo_labels.generate_panoptic_pseudolabels import main, merge
 
 
 def test_merge__majority_class_void_and_uncovered_things() -> None:
@@ -56,11 +57,6 @@ def test_merge__every_segment_is_one_class_and_partitions_hold(seed: int) -> Non
         # Objects never join: a thing segment lies inside one instance.
         if segment["category_id"] >= 2:
             assert len(np.unique(instance[mask])) == 1
-
-
-def test_to_rgb__round_trip() -> None:
-    segments = np.array([[0, 255, 256, 301_999, 2**24 - 1]])
-    assert (from_rgb(to_rgb(segments)) == segments).all()
 
 
 def run(root: Any, *more: str) -> int:

@@ -22,7 +22,7 @@ def dense_crf(image: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
     try:
         from pydensecrf.densecrf import DenseCRF2D
     except ImportError:
-        raise UserError("--crf: needs pydensecrf2; pip install pydensecrf2, or leave --crf out") from None
+        raise UserError("dense CRF: needs pydensecrf2; pip install pydensecrf2, or do without") from None
     classes, height, width = log_probabilities.shape
     crf = DenseCRF2D(width, height, classes)
     unary = -np.ascontiguousarray(log_probabilities, dtype=np.float32).reshape(classes, -1)
