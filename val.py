@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.builder import build_metric, build_validation_data, load_for_evaluation, results_of
+from cups.builder import build_metric, build_validation_data
 from cups.config import add_config_arguments, parse_args
 from cups.data import ImageFolder
 from cups.errors import run_main
 from cups.evaluation import predict, save_to, score_with, write_overlays
+from cups.evaluation_builder import build_semantic_scorers, load_for_evaluation, results_of
 from cups.reporting import results_report, write_results
 from cups.trainer import run_directory, validation_loader
 
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset = ImageFolder(args.image_dir) if args.image_dir else build_validation_data(config)
     metric = None if args.image_dir else build_metric(config, num_things, num_stuffs)
 
-    visitors = []
+    scorers = [] if args.image_dir else build_semantic_scorers(config, num_things, num_stuffs)
+    visitors = [*scorers]
     if args.image_dir or args.visualize_results:
         visitors.append(save_to(predictions))
     if metric is not None:
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results = []
     if metric is not None:
-        results = results_of(metric, config)
+        results = results_of(metric, scorers, config)
         write_results(output / "results", results)
         print(results_report(results))
     if args.image_dir or args.visualize_results:

@@ -10,20 +10,17 @@ import torch
 from yacs.config import CfgNode
 
 from cups.augmentation import CopyPaste, Photometric, ResolutionJitter, flip_and_resized_crop
-from cups.checkpoint import load_checkpoint
 from cups.config import plain
-from cups.data import CityscapesPanopticValidation, PseudoLabelDataset
+from cups.data import CityscapesPanopticValidation, KittiPanopticValidation, PseudoLabelDataset
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import panoptic_cascade_mask_r_cnn, panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.pl_model_pseudo import BatchAugmentation, OptimizerSettings, PseudoLabelModule
-from cups.protocol import Protocol
-from cups.provenance import code_version, read_provenance
-from cups.reporting import Result, results_from_scores
+from cups.provenance import code_version, ground_truth_answer, read_provenance
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import class_set
 
-VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation}
+VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
 log = logging.getLogger(__name__)
 
 DINO_NAMES = ("dino_RN50_pretrain_d2_format.pkl", "dino_RN50_full_pretrain_d2_format.pkl")
@@ -188,51 +185,5 @@ def training_provenance(config: CfgNode) -> dict[str, Any]:
     """Say what the training labels and starting weights came from; logged, and stored in checkpoints."""
     labels = read_provenance(Path(config.DATA.ROOT_PSEUDO))
     uses = labels.get("uses_ground_truth") if labels else None
-    answer = {True: "YES", False: "no", None: "unknown (no provenance.json)"}[uses]
-    log.info("training labels %s: ground truth used: %s", config.DATA.ROOT_PSEUDO, answer)
+    log.info("training labels %s: ground truth used: %s", config.DATA.ROOT_PSEUDO, ground_truth_answer(uses))
     return {"code_version": code_version(), "uses_ground_truth": uses, "pseudo_labels": labels}
-
-
-def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
-    """Open `MODEL.CHECKPOINT` for evaluation; return the network and its numbers of things and stuff.
-
-    Raises:
-        UserError: no checkpoint given, or one that cannot be read.
-    """
-    if config.MODEL.CHECKPOINT is None:
-        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with --checkpoint")
-    device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
-    return panoptic_cascade_mask_r_cnn_from_checkpoint(
-        Path(config.MODEL.CHECKPOINT), device, config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
-    )
-
-
-def protocol_of(config: CfgNode) -> Protocol:
-    """Return the evaluation protocol that the configuration describes."""
-    data, validation = config.DATA, config.VALIDATION
-    size = f"scale {data.VAL_SCALE:g}" + (
-        f", crop {tuple(data.VAL_CROP_RESOLUTION)}" if data.VAL_CROP_RESOLUTION else ""
-    )
-    return Protocol(
-        f"{data.DATASET} {data.VAL_SPLIT} ({size})",
-        num_classes=data.NUM_CLASSES,
-        matching="separate" if validation.ADHERE_THING_STUFF else "joint",
-        void_rule=validation.VOID_RULE,
-    )
-
-
-def results_of(metric: PanopticQualitySemanticMatching, config: CfgNode) -> list[Result]:
-    """Return the metric's results under both void rules, `VALIDATION.VOID_RULE` first."""
-    scores = metric.compute_all()
-    first = config.VALIDATION.VOID_RULE
-    checkpoint = Path(config.MODEL.CHECKPOINT)
-    return results_from_scores(
-        str(config.SYSTEM.RUN_NAME or checkpoint.resolve().stem),
-        {first: scores[first], **scores},
-        class_set(config.DATA.NUM_CLASSES),
-        protocol_of(config),
-        seeds=[config.SYSTEM.SEED],
-        code_version=code_version(),
-        config=plain(config),
-        provenance=load_checkpoint(checkpoint).hyper_parameters.get("provenance", {}),
-    )

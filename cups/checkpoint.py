@@ -6,6 +6,7 @@ unpickler that knows numpy arrays and plain containers only. Nothing named insid
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import pickle
 import re
@@ -97,6 +98,15 @@ def read_file(path: str | Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; check MODEL.CHECKPOINT or the path given")
     return _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read_pickle(path: Path) -> Any:

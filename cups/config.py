@@ -97,6 +97,8 @@ def default_config() -> CfgNode:
                 "ADHERE_THING_STUFF": True,
                 "BATCH_SIZE": 4,
                 "VOID_RULE": "standard",
+                "SEMSEG_CENTER_CROP_SIZE": None,
+                "USE_CRF": False,
             },
         }
     )
@@ -151,7 +153,7 @@ FRACTIONS = (
 )
 CHOICES: dict[str, tuple[Any, ...]] = {
     "DATA.NUM_CLASSES": (27, 19, 7),
-    "DATA.DATASET": ("cityscapes",),
+    "DATA.DATASET": ("cityscapes", "kitti"),
     "TRAINING.OPTIMIZER": ("adamw", "sgd"),
     "TRAINING.DECAY": ("constant", "cosine"),
     "TRAINING.GRADIENT_CLIP_ALGORITHM": ("norm", "value"),

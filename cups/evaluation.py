@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,34 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from cups.coco_panoptic import read_panoptic, write_panoptic
 from cups.data.utils import image_array
-from cups.metrics import PanopticQualitySemanticMatching
+from cups.metrics import ConfusionMatrix, PanopticQualitySemanticMatching
 from cups.model import panoptic_from_output
-from cups.ops.png import read_image, write_png
+from cups.ops.matching import hungarian_assignment
+from cups.ops.png import write_png
+from cups.protocol import Protocol
+from cups.reporting import Result
+from cups.semantic_evaluation import results_of_counts, to_protocol
 from cups.taxonomy import VOID, ClassSet
 from cups.visualization import figure_sheet, overlay, pseudo_palette
 
-Visitor = Callable[[dict[str, Any], Tensor], None]
-"""Called with each frame and its prediction (H, W, 2)."""
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says about one frame.
+
+    Attributes:
+        panoptic: (H, W, 2) int64 (category, instance), see `cups.model.panoptic_from_output`.
+        semantic: (H, W) int64 channel of the semantic head: 0 "some thing", 1..S stuff.
+    """
+
+    panoptic: Tensor
+    semantic: Tensor
+
+
+Visitor = Callable[[dict[str, Any], Prediction], None]
+"""Called with each frame and its prediction."""
 
 
 @torch.inference_mode()
@@ -31,7 +51,7 @@ def predict(
     visitors: Sequence[Visitor],
     total: int,
 ) -> None:
-    """Run a network over all batches and hand each frame's panoptic map to the visitors.
+    """Run a network over all batches and hand each frame's prediction to the visitors.
 
     Args:
         model: panoptic network; it is put in evaluation mode.
@@ -44,7 +64,8 @@ def predict(
         images = [item["image"] for item in batch]
         outputs = model([{"image": i, "height": i.shape[-2], "width": i.shape[-1]} for i in images])
         for item, output in zip(batch, outputs, strict=True):
-            prediction = panoptic_from_output(output, num_stuffs)
+            panoptic = panoptic_from_output(output, num_stuffs)
+            prediction = Prediction(panoptic, output["sem_seg"].argmax(dim=0))
             for visit in visitors:
                 visit(item, prediction)
 
@@ -52,31 +73,50 @@ def predict(
 def score_with(metric: PanopticQualitySemanticMatching) -> Visitor:
     """Return a visitor that adds each frame with ground truth to `metric`."""
 
-    def visit(item: dict[str, Any], prediction: Tensor) -> None:
-        metric.update(prediction[None].cpu(), item["target"][None])
+    def visit(item: dict[str, Any], prediction: Prediction) -> None:
+        metric.update(prediction.panoptic[None].cpu(), item["target"][None])
 
     return visit
+
+
+class SemanticScorer:
+    """Visitor that counts one semantic map of each frame against the classes, under a semantic protocol.
+
+    Args:
+        name: what the map is, for the results.
+        protocol: size, crop and classes.
+        num_clusters: K; the map holds 0..K-1, and 255 for void.
+        select: returns the (H, W) map of a prediction.
+    """
+
+    def __init__(
+        self, name: str, protocol: Protocol, num_clusters: int, select: Callable[[Prediction], Tensor]
+    ) -> None:
+        self.name = name
+        self.protocol = protocol
+        self.select = select
+        self.confusion = ConfusionMatrix(num_clusters, protocol.num_classes)
+
+    def __call__(self, item: dict[str, Any], prediction: Prediction) -> None:
+        """Count one frame."""
+        maps = (self.select(prediction).cpu(), item["target"][..., 0])
+        pred, target = (to_protocol(ids, self.protocol, VOID).numpy() for ids in maps)
+        self.confusion.update(pred, target)
+
+    def results(self, run: str, **rest: Any) -> list[Result]:
+        """Return one Result per void rule, after a Hungarian matching; `rest`: further fields of `Result`."""
+        counts = self.confusion.counts
+        assignment = hungarian_assignment(counts[:-1])
+        return results_of_counts(f"{run}, {self.name}", counts, assignment, self.protocol, **rest)
 
 
 def save_to(folder: Path) -> Visitor:
-    """Return a visitor that writes each prediction as `{name}.png`, see `write_prediction`."""
+    """Return a visitor that writes each prediction as `{name}.png`, see `cups.coco_panoptic`."""
 
-    def visit(item: dict[str, Any], prediction: Tensor) -> None:
-        write_prediction(folder / f"{item['name']}.png", prediction.cpu().numpy())
+    def visit(item: dict[str, Any], prediction: Prediction) -> None:
+        write_panoptic(folder / f"{item['name']}.png", prediction.panoptic.cpu().numpy())
 
     return visit
-
-
-def write_prediction(path: Path, panoptic: np.ndarray) -> None:
-    """Write (H, W, 2) as an RGB PNG: red is the category (255 void), green + 256 * blue the instance."""
-    category, instance = panoptic[..., 0], panoptic[..., 1]
-    write_png(path, np.stack((category, instance % 256, instance // 256), axis=-1).astype(np.uint8))
-
-
-def read_prediction(path: Path) -> np.ndarray:
-    """Read what `write_prediction` wrote: (H, W, 2) int64."""
-    red, green, blue = np.moveaxis(read_image(path).astype(np.int64), -1, 0)
-    return np.stack((red, green + 256 * blue), axis=-1)
 
 
 def to_classes(prediction: np.ndarray, assignment: np.ndarray) -> np.ndarray:
@@ -103,7 +143,7 @@ def write_overlays(
     for index in tqdm(range(len(dataset)), desc="pictures", unit="img"):  # type: ignore[arg-type]
         item = dataset[index]
         image = image_array(item["image"])
-        prediction = read_prediction(predictions / f"{item['name']}.png")
+        prediction = read_panoptic(predictions / f"{item['name']}.png")
         columns, panels = ["image", "prediction"], [image]
         if classes is not None and assignment is not None:
             panels.append(overlay(image, to_classes(prediction, assignment), classes.colors))

@@ -79,6 +79,11 @@ def any_ground_truth(facts: Sequence[bool | None]) -> bool | None:
     return None if None in facts else False
 
 
+def ground_truth_answer(fact: bool | None) -> str:
+    """Return the fact `uses_ground_truth` as a word for people."""
+    return {True: "YES", False: "no", None: "unknown (no provenance.json)"}[fact]
+
+
 def describe_input(path: Path) -> dict[str, Any]:
     """Return `{"path", "uses_ground_truth", "provenance"}` of an input folder (or a file inside one).
 

@@ -21,6 +21,7 @@ import numpy as np
 from cups.errors import UserError
 from cups.ops.png import atomic_write
 from cups.protocol import Protocol, VoidRule
+from cups.provenance import ground_truth_answer
 from cups.taxonomy import ClassSet
 
 MAIN_METRICS = ("pq", "pq_things", "pq_stuff", "miou")
@@ -51,6 +52,7 @@ class Result:
         code_version: see `cups.provenance.code_version`.
         config: the resolved configuration.
         provenance: where labels and weights came from.
+        checkpoint: {"path", "sha256"} of the evaluated network.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Result:
     code_version: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Mapping[str, str] = field(default_factory=dict)
 
 
 def results_from_scores(
@@ -138,8 +141,33 @@ def read_results(path: Path) -> list[Result]:
 
 
 def results_report(results: Sequence[Result]) -> str:
-    """Return the Markdown tables of one evaluation: averages under each rule, classes under the first."""
-    return f"{results_table(results, ALL_METRICS)}\n\n{class_table(results[0])}"
+    """Return the Markdown of one evaluation: averages under each rule, classes under the first, origin."""
+    shown = [result for result in results if "pq" in result.metrics] + without_repeats(
+        [result for result in results if "pq" not in result.metrics]
+    )
+    parts = (results_table(shown, ALL_METRICS), class_table(results[0]), origin(results[0]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def without_repeats(results: Sequence[Result]) -> list[Result]:
+    """Leave out the further void rules of a result whose metrics they do not change: it holds no void."""
+    first: dict[str, Result] = {}
+    for result in results:
+        first.setdefault(result.name, result)
+    return [r for r in results if r is first[r.name] or r.metrics != first[r.name].metrics]
+
+
+def origin(result: Result) -> str:
+    """Return Markdown lines on what made a result: checkpoint, ground truth in training, code version."""
+    lines = []
+    if result.checkpoint:
+        lines.append(f"- Checkpoint {result.checkpoint['path']}, sha256 {result.checkpoint['sha256']}.")
+    if "uses_ground_truth" in result.provenance:
+        fact = ground_truth_answer(result.provenance["uses_ground_truth"])
+        lines.append(f"- Ground truth used to make it: {fact}.")
+    if result.code_version:
+        lines.append(f"- Code version {result.code_version}.")
+    return "\n".join(lines)
 
 
 def percent(value: float) -> str:

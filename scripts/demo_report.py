@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cups.coco_panoptic import read_panoptic
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
-from cups.evaluation import read_prediction, to_classes
+from cups.evaluation import to_classes
 from cups.ops.png import atomic_write, read_image, write_png
 from cups.provenance import code_version, read_provenance
 from cups.reporting import (
@@ -73,7 +74,7 @@ def figure(files: DemoFiles, pseudo: Result, stage2: Result, count: int = 4) -> 
     for frame in frames:
         image = read_image(frame.image)
         depth = files.data / DEPTH_FOLDER / "val" / frame.image.parent.name / f"{frame.stem}.npy"
-        prediction = read_prediction(files.output / "stage2_val" / "predictions" / f"{frame.stem}.png")
+        prediction = read_panoptic(files.output / "stage2_val" / "predictions" / f"{frame.stem}.png")
         maps = (
             pseudo_label_classes(files, frame, np.array(pseudo.assignment)),
             to_classes(prediction, np.array(stage2.assignment)),

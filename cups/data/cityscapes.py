@@ -73,6 +73,14 @@ def read_panoptic_target(label_ids: Path, instance_ids: Path, classes: ClassSet)
         raise UserError(
             f"{instance_ids}: size {instances.shape}, labelIds {labels.shape}; unpack gtFine again"
         )
+    return panoptic_target(labels, instances, classes)
+
+
+def panoptic_target(labels: np.ndarray, instances: np.ndarray, classes: ClassSet) -> np.ndarray:
+    """Return (H, W, 2) int64 (class, instance) of Cityscapes label ids and instance ids, both (H, W).
+
+    `read_panoptic_target` says what the values mean.
+    """
     category = classes.from_id[labels.astype(np.uint8)].astype(np.int64)
     numbered = (instances >= FIRST_NUMBERED_ID) & np.isin(category, classes.things)
     values, inverse = np.unique(np.where(numbered, instances, 0), return_inverse=True)
@@ -103,10 +111,18 @@ class CityscapesPanopticValidation(Dataset[dict[str, object]]):
         crop: tuple[int, int] | None = None,
         max_images: int | None = None,
     ) -> None:
-        self.frames = list_ground_truth_frames(Path(root), split)[:max_images]
+        self.frames = self.list_frames(Path(root), split)[:max_images]
         self.classes = class_set(num_classes)
         self.scale = scale
         self.crop = crop
+
+    def list_frames(self, root: Path, split: str) -> list[GroundTruthFrame]:
+        """Return the frames of a split."""
+        return list_ground_truth_frames(root, split)
+
+    def read_target(self, frame: GroundTruthFrame) -> np.ndarray:
+        """Read the ground truth of a frame: (H, W, 2) int64 (class, instance)."""
+        return read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -114,9 +130,9 @@ class CityscapesPanopticValidation(Dataset[dict[str, object]]):
     def __getitem__(self, index: int) -> dict[str, object]:
         frame = self.frames[index]
         image = image_tensor(read_image(frame.image))
-        target = torch.from_numpy(read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes))
+        target = torch.from_numpy(self.read_target(frame))
         if image.shape[-2:] != target.shape[:2]:
-            raise UserError(f"{frame.label_ids}: size differs from {frame.image.name}; unpack gtFine again")
+            raise UserError(f"{frame.label_ids}: size differs from {frame.image.name}; unpack it again")
         image, target = self._geometry(image, target.permute(2, 0, 1))
         target = target.permute(1, 2, 0).contiguous()
         return {"image": image, "target": target, "name": frame.stem, "index": index}

@@ -12,9 +12,14 @@ BILATERAL_SIGMA, COLOR_SIGMA, BILATERAL_WEIGHT = 67, 3, 4
 
 
 def dense_crf(image: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
+    """Return the likeliest labels of `dense_crf_probabilities`: (H, W) int64."""
+    return np.argmax(dense_crf_probabilities(image, log_probabilities), axis=0)
+
+
+def dense_crf_probabilities(image: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
     """Refine label probabilities along image edges.
 
-    image: (H, W, 3) uint8 RGB; log_probabilities: (K, H, W) float32 -> (H, W) int64 labels.
+    image: (H, W, 3) uint8 RGB; log_probabilities: (K, H, W) float32 -> (K, H, W) float32 in 0-1.
 
     Raises:
         UserError: pydensecrf2 is not installed.
@@ -31,4 +36,4 @@ def dense_crf(image: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
     crf.addPairwiseBilateral(
         sxy=BILATERAL_SIGMA, srgb=COLOR_SIGMA, rgbim=np.ascontiguousarray(image), compat=BILATERAL_WEIGHT
     )
-    return np.argmax(crf.inference(ITERATIONS), axis=0).reshape(height, width)
+    return np.array(crf.inference(ITERATIONS), dtype=np.float32).reshape(classes, height, width)

@@ -17,12 +17,12 @@ from cups.data.cityscapes import GroundTruthFrame
 from cups.data.pseudo_label_dataset import align_labels
 from cups.errors import UserError
 from cups.layout import SEMANTIC_SUFFIX
-from cups.metrics import ConfusionMatrix, mapped_confusion, semantic_quality
+from cups.metrics import ConfusionMatrix
 from cups.ops.matching import hungarian_assignment, many_to_one_assignment, one_to_one_assignment
 from cups.ops.png import read_ids
-from cups.ops.resize import center_crop_or_pad, resize_ids
 from cups.protocol import VOID_RULES, Matching, Protocol
-from cups.reporting import Result, markdown_table, percent, results_table
+from cups.reporting import Result, markdown_table, percent, results_table, without_repeats
+from cups.semantic_evaluation import results_of_counts, to_protocol
 from cups.taxonomy import FIRST_EVALUATED_ID, VOID, ClassSet, train_id_to_id
 from pseudo_labels.labels import read_semantic, void_value
 
@@ -64,19 +64,6 @@ def count_pixels(
     confusion = ConfusionMatrix(num_clusters, num_classes, void=void)
     confusion.update(semantic, target)
     return confusion.counts
-
-
-def to_protocol(ids: Tensor, protocol: Protocol, fill: int) -> Tensor:
-    """Bring (H, W) ids of image size to the size and crop of a protocol.
-
-    A crop is taken after the short side was resized to it, as Hamilton et al. (STEGO, ICLR 2022) do.
-    """
-    if protocol.crop is None:
-        return ids if protocol.size is None else resize_ids(ids, protocol.size)
-    height, width = ids.shape
-    short = min(height, width)
-    size = (protocol.crop * height // short, protocol.crop * width // short)
-    return center_crop_or_pad(resize_ids(ids, size), (protocol.crop, protocol.crop), fill)
 
 
 class SemanticFrames(Dataset[Tensor]):
@@ -181,30 +168,9 @@ def semantic_results(
     results = []
     for matching, assignment in assignments(source, protocol.classes, named=named):
         fitted_on = "" if matching == "named" else protocol.fitted_on
-        classes = np.where(assignment < 0, VOID, assignment).tolist()
-        for rule in VOID_RULES:
-            quality = semantic_quality(counts, assignment, void_rule=rule)
-            metrics = {"miou": quality.miou, "accuracy": quality.accuracy}
-            line = str(replace(protocol, matching=matching, void_rule=rule, fitted_on=fitted_on))
-            per_class = _class_scores(counts, assignment, quality.iou_per_class, protocol.classes)
-            title = f"{name}, {matching}"
-            results.append(Result(title, metrics, line, rule, classes, per_class=per_class, **rest))
+        line = replace(protocol, matching=matching, fitted_on=fitted_on)
+        results += results_of_counts(f"{name}, {matching}", counts, assignment, line, **rest)
     return results
-
-
-def _class_scores(
-    counts: np.ndarray, assignment: np.ndarray, iou: np.ndarray, classes: ClassSet
-) -> dict[str, dict[str, Any]]:
-    """Return {class name: {"kind", "iou"}}; nan for a class that neither side has."""
-    mapped = mapped_confusion(counts, assignment)
-    occurs = mapped.sum(axis=0) + mapped[:-1].sum(axis=1) > 0
-    return {
-        name: {
-            "kind": "thing" if index in classes.things else "stuff",
-            "iou": float(iou[index]) if occurs[index] else float("nan"),
-        }
-        for index, name in enumerate(classes.names)
-    }
 
 
 def semantic_report(results: Sequence[Result]) -> str:
@@ -213,11 +179,10 @@ def semantic_report(results: Sequence[Result]) -> str:
     The second void rule has a row only where it differs: for labels that hold void.
     """
     first = {result.name: result for result in results if result.void_rule == VOID_RULES[0]}
-    shown = [r for r in results if r is first[r.name] or r.metrics != first[r.name].metrics]
     rows = [
         (name, values["kind"], *(percent(float(result.per_class[name]["iou"])) for result in first.values()))
         for name, values in results[0].per_class.items()
     ]
     titles = [name.rsplit(", ", 1)[-1] for name in first]
     classes = markdown_table(rows, ("IoU", "kind", *titles))
-    return f"{results_table(shown, ('miou', 'accuracy'))}\n\n{classes}"
+    return f"{results_table(without_repeats(results), ('miou', 'accuracy'))}\n\n{classes}"

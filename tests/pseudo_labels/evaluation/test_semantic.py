@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from cups.errors import UserError
 from cups.ops.matching import many_to_one_assignment, one_to_one_assignment
-from cups.protocol import NAMED, Protocol
+from cups.protocol import Protocol
 from cups.taxonomy import class_set
 from pseudo_labels.evaluation.semantic import (
     assignments,
     named_classes,
     semantic_report,
     semantic_results,
-    to_protocol,
 )
 
 # Clusters 0 and 1 are both road (0), cluster 2 is half sidewalk (1), half building (2), cluster 3 is empty.
@@ -109,13 +107,6 @@ def test_named_classes(labels: int, classes: int, label: int, expected: int) -> 
 def test_named_classes__clusters_have_no_names() -> None:
     with pytest.raises(UserError, match="--labels"):
         named_classes(50, class_set(19))
-
-
-def test_to_protocol__resizes_the_short_side_and_crops_the_centre() -> None:
-    ids = torch.arange(8).repeat_interleave(160).expand(640, 1280)
-    view = to_protocol(ids, NAMED["semantic-27-crop320"], 255)
-    # 640x1280 -> 320x640 -> the middle 320 columns, two eighths on each side of the centre.
-    assert view.shape == (320, 320) and view[0, ::80].tolist() == [2, 3, 4, 5]
 
 
 def test_semantic_report__has_a_second_void_rule_only_where_it_differs() -> None:

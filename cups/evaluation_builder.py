@@ -1,0 +1,114 @@
+"""From a configuration to an evaluation: the network as it is evaluated, scorers, protocols, results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from cups.checkpoint import file_sha256, load_checkpoint
+from cups.config import plain
+from cups.crf import DenseCrfRefinement
+from cups.errors import UserError
+from cups.evaluation import SemanticScorer
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.protocol import Protocol
+from cups.provenance import code_version
+from cups.reporting import Result, results_from_scores
+from cups.taxonomy import class_set
+
+
+def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
+    """Open `MODEL.CHECKPOINT`; return the network as it is evaluated, and its numbers of things and stuff.
+
+    Raises:
+        UserError: no checkpoint given, or one that cannot be read.
+    """
+    if config.MODEL.CHECKPOINT is None:
+        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with --checkpoint")
+    device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
+    network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
+        Path(config.MODEL.CHECKPOINT), device, config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
+    )
+    model = network
+    if config.VALIDATION.USE_CRF:
+        model = DenseCrfRefinement(model, network.merge)  # type: ignore[arg-type]
+    return model, things, stuffs
+
+
+def _frames(config: CfgNode) -> str:
+    """Return what is evaluated: data set, split, scale and crop."""
+    data = config.DATA
+    crop = f", crop {tuple(data.VAL_CROP_RESOLUTION)}" if data.VAL_CROP_RESOLUTION else ""
+    return f"{data.DATASET} {data.VAL_SPLIT} (scale {data.VAL_SCALE:g}{crop})"
+
+
+def panoptic_protocol(config: CfgNode) -> Protocol:
+    """Return the panoptic protocol that the configuration describes."""
+    validation = config.VALIDATION
+    return Protocol(
+        _frames(config),
+        num_classes=config.DATA.NUM_CLASSES,
+        matching="separate" if validation.ADHERE_THING_STUFF else "joint",
+        void_rule=validation.VOID_RULE,
+    )
+
+
+def semantic_protocols(config: CfgNode) -> list[Protocol]:
+    """Return the semantic protocols: whole frames, and STEGO's centre crop if the configuration wants it."""
+    classes, crop = config.DATA.NUM_CLASSES, config.VALIDATION.SEMSEG_CENTER_CROP_SIZE
+    whole = Protocol(_frames(config), classes, matching="joint", task="semantic")
+    if crop is None:
+        return [whole]
+    name = f"semantic-{classes}-crop{crop} on {_frames(config)}"
+    return [whole, Protocol(name, classes, crop=crop, matching="joint", task="semantic")]
+
+
+def build_semantic_scorers(config: CfgNode, num_things: int, num_stuffs: int) -> list[SemanticScorer]:
+    """Build the scorers of semantic maps: the semantic head's, and under a crop the panoptic output's too.
+
+    On whole frames `PanopticQualitySemanticMatching` scores the panoptic output. The semantic head tells
+    stuff apart but has a single channel for all things.
+    """
+    scorers = []
+    for protocol in semantic_protocols(config):
+        where = ""
+        if protocol.crop is not None:
+            where = f" (crop {protocol.crop})"
+            clusters = num_things + num_stuffs
+            name = f"panoptic output{where}"
+            scorers.append(SemanticScorer(name, protocol, clusters, lambda p: p.panoptic[..., 0]))
+        name = f"semantic head{where}"
+        scorers.append(SemanticScorer(name, protocol, num_stuffs + 1, lambda p: p.semantic))
+    return scorers
+
+
+def results_of(
+    metric: PanopticQualitySemanticMatching, scorers: list[SemanticScorer], config: CfgNode
+) -> list[Result]:
+    """Return all results under both void rules; the first is panoptic, under `VALIDATION.VOID_RULE`."""
+    scores = metric.compute_all()
+    first = config.VALIDATION.VOID_RULE
+    checkpoint = Path(config.MODEL.CHECKPOINT)
+    stored = load_checkpoint(checkpoint).hyper_parameters
+    rest: dict[str, Any] = {
+        "seeds": [config.SYSTEM.SEED],
+        "code_version": code_version(),
+        "config": plain(config),
+        "provenance": stored.get("provenance", {"uses_ground_truth": None}),
+        "checkpoint": {"path": str(checkpoint), "sha256": file_sha256(checkpoint)},
+    }
+    name = str(config.SYSTEM.RUN_NAME or checkpoint.resolve().stem)
+    results = results_from_scores(
+        name,
+        {first: scores[first], **scores},
+        class_set(config.DATA.NUM_CLASSES),
+        panoptic_protocol(config),
+        **rest,
+    )
+    for scorer in scorers:
+        results += scorer.results(name, **rest)
+    return results
