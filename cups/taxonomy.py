@@ -12,7 +12,12 @@ from functools import cache
 import numpy as np
 
 VOID = 255
-"""Ignore value of every semantic map in this project."""
+"""Ignore value of every map of ground-truth classes, and of pseudo-classes where they are few enough."""
+
+
+def void_value(num_classes: int) -> int:
+    """Return the void value of maps of `num_classes`: 255, or 65535 where 255 is a class."""
+    return VOID if num_classes <= VOID else 65535
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from cups.layout import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_
 from cups.ops.components import majority_classes, unify_semantics
 from cups.ops.png import atomic_write, read_ids, read_image, write_png
 from cups.provenance import code_version
+from cups.taxonomy import void_value
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import (
     DEFAULT_METHOD,
@@ -29,7 +30,6 @@ from pseudo_labels.labels import (
     MAPPED_SEMANTICS,
     find_things,
     read_pair,
-    void_value,
 )
 from pseudo_labels.stage import Folder, Frame, is_complete, list_frames, make_parser, output_root, run_stage
 

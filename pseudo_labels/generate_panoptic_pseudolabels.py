@@ -21,7 +21,7 @@ from cups.coco_panoptic import (
 from cups.errors import UserError
 from cups.ops.components import unify_semantics
 from cups.ops.png import read_image, write_png
-from cups.taxonomy import class_set
+from cups.taxonomy import class_set, void_value
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import (
     DEFAULT_METHOD,
@@ -29,7 +29,6 @@ from pseudo_labels.labels import (
     MAPPED_SEMANTICS,
     read_pair,
     thing_classes,
-    void_value,
 )
 from pseudo_labels.stage import (
     Folder,

@@ -15,9 +15,9 @@ from torch import Tensor
 from cups.errors import UserError
 from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
-from cups.taxonomy import VOID
+from cups.taxonomy import VOID, void_value
 from pseudo_labels.executor import run_script
-from pseudo_labels.labels import SPLIT_FILE, find_things, void_value, write_split
+from pseudo_labels.labels import SPLIT_FILE, find_things, write_split
 from pseudo_labels.pictures import label_pictures
 from pseudo_labels.refine_inputs import RefineFolders, RefineInput
 from pseudo_labels.refine_training import RefineNetwork, load_network

@@ -11,7 +11,7 @@ import numpy as np
 from cups.errors import UserError
 from cups.ops.png import atomic_write, read_ids
 from cups.structures import ThingStuffSplit
-from cups.taxonomy import VOID, class_set
+from cups.taxonomy import class_set, void_value
 from pseudo_labels.stage import Folder, read_npy
 
 SPLIT_FILE = "thing_stuff_split.json"
@@ -21,11 +21,6 @@ MAPPED_SEMANTICS = "pseudo_semantic_mapped_k300"
 DEPTH_FOLDER = "depth_spidepth"
 INSTANCE_PREFIX = "pseudo_instance_"
 DEFAULT_METHOD = "depth_guided"
-
-
-def void_value(num_classes: int) -> int:
-    """Return the void value of maps of `num_classes`: 255, or 65535 where 255 is a class."""
-    return VOID if num_classes <= VOID else 65535
 
 
 def read_semantic(path: Path, num_classes: int | None = None) -> np.ndarray:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cups.taxonomy import VOID, class_set
+from cups.taxonomy import VOID, class_set, void_value
 from cups.visualization import instances_to_color, panoptic_to_color, pseudo_palette, semantic_to_color
-from pseudo_labels.labels import void_value
 
 
 def class_colors(num_classes: int) -> np.ndarray:

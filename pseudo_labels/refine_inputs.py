@@ -18,8 +18,9 @@ from cups.errors import UserError
 from cups.ops.png import read_image
 from cups.ops.resize import resize_ids, resize_image
 from cups.sampling import Draw
+from cups.taxonomy import void_value
 from pseudo_labels.features import read_features
-from pseudo_labels.labels import check_aspect, read_depth, read_semantic, void_value
+from pseudo_labels.labels import check_aspect, read_depth, read_semantic
 from pseudo_labels.stage import Folder, Frame
 
 STATISTICS_FRAMES = 100

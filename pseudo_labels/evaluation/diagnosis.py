@@ -17,8 +17,8 @@ from cups.errors import UserError
 from cups.layout import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.png import read_ids, read_image
 from cups.ops.resize import scaled_size
+from cups.taxonomy import void_value
 from pseudo_labels.evaluation.alignment import QUADRANTS, EdgeFit, Peak, edge_fit
-from pseudo_labels.labels import void_value
 
 Level = Literal["defect", "note"]
 Problem = tuple[Level, str, str]

@@ -21,10 +21,10 @@ from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.ops.components import unify_semantics
 from cups.protocol import Matching, Protocol, VoidRule
-from cups.taxonomy import VOID, ClassSet
+from cups.taxonomy import VOID, ClassSet, void_value
 from pseudo_labels.convert_to_cups_format import FORMAT_FILE, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from pseudo_labels.evaluation.semantic import count_pixels
-from pseudo_labels.labels import read_pair, void_value
+from pseudo_labels.labels import read_pair
 
 log = logging.getLogger(__name__)
 

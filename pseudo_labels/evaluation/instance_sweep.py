@@ -24,10 +24,10 @@ from cups.ops.depth_edges import depth_edges
 from cups.ops.matching import hungarian_assignment
 from cups.ops.png import atomic_write
 from cups.protocol import VoidRule
-from cups.taxonomy import VOID, ClassSet, class_set
+from cups.taxonomy import VOID, ClassSet, class_set, void_value
 from pseudo_labels.evaluation.semantic import count_pixels
 from pseudo_labels.generate_depth_guided_instances import SplitSettings
-from pseudo_labels.labels import check_aspect, read_depth, read_semantic, thing_regions, void_value
+from pseudo_labels.labels import check_aspect, read_depth, read_semantic, thing_regions
 from pseudo_labels.stage import Folder, Frame
 
 

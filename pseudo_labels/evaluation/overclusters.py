@@ -21,10 +21,9 @@ from cups.ops.kmeans import centroid_scores, unit_rows
 from cups.ops.png import atomic_write, read_ids
 from cups.ops.smooth_labels import smooth_labels
 from cups.protocol import Matching
-from cups.taxonomy import FIRST_EVALUATED_ID, VOID, ClassSet, class_set
+from cups.taxonomy import FIRST_EVALUATED_ID, VOID, ClassSet, class_set, void_value
 from pseudo_labels.cluster_features import Reader, regions_of
 from pseudo_labels.evaluation.semantic import MATCHERS, count_pixels, named_classes
-from pseudo_labels.labels import void_value
 from pseudo_labels.stage import Frame
 
 SAVE_EVERY = 100

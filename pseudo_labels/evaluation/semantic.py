@@ -23,8 +23,8 @@ from cups.ops.png import read_ids
 from cups.protocol import VOID_RULES, Matching, Protocol
 from cups.reporting import Result, markdown_table, percent, results_table, without_repeats
 from cups.semantic_evaluation import results_of_counts, to_protocol
-from cups.taxonomy import FIRST_EVALUATED_ID, VOID, ClassSet, train_id_to_id
-from pseudo_labels.labels import read_semantic, void_value
+from cups.taxonomy import FIRST_EVALUATED_ID, VOID, ClassSet, train_id_to_id, void_value
+from pseudo_labels.labels import read_semantic
 
 SemanticReader = Callable[[GroundTruthFrame], np.ndarray]
 """Returns the (H, W) semantic map of a frame."""
