@@ -82,6 +82,11 @@ class CustomCascadeROIHeads(CascadeROIHeads):
             targets = [_share_masks(target) for target in targets]
         return super().forward(images, features, proposals, targets)
 
+    def detect_boxes(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
+        """Return the detections without masks: boxes, scores and classes of each image."""
+        detections: list[Instances] = self._forward_box(features, proposals)
+        return detections
+
     def _forward_box(
         self,
         features: dict[str, Tensor],

@@ -1,0 +1,175 @@
+"""Test-time augmentation of the panoptic network: several sizes and mirror images, one prediction.
+
+The scheme is Detectron2's for Mask R-CNN (`GeneralizedRCNNWithTTA`), carried to the panoptic network as in
+CUPS (Hahn et al., CVPR 2025): detections of all views are pooled and suppressed, the boxes that survive get
+a mask in every view, masks and semantic probabilities are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from cups.ops.resize import resize_image, scaled_size
+
+Size = tuple[int, int]
+
+
+class _View(NamedTuple):
+    """One size of the image; of the batch, element 0 is the image itself and element 1 its mirror image."""
+
+    size: Size
+    features: dict[str, Tensor]
+    detections: list[Instances]
+
+
+class PanopticFPNWithTTA(nn.Module):
+    """The network over several views; takes and returns what the network does in evaluation.
+
+    Args:
+        model: `CustomPanopticFPN`; its own detection threshold (below `score_threshold`, or nothing is
+            pooled) holds in every view. It is put in evaluation mode, where this wrapper always is.
+        scales: sizes of the views, relative to the base size.
+        flip: whether every view is seen mirrored as well.
+        score_threshold: pooled detections must exceed it.
+        base_size: short side in pixels that scale 1 stands for; None is the image's own.
+
+    `sem_seg` of its outputs holds probabilities (S+1, H, W), not logits. Nothing leaves the device of the
+    network, and each view passes the trunk once, for boxes and masks together.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scales: Sequence[float] = (0.5, 0.75, 1.0),
+        flip: bool = True,
+        score_threshold: float = 0.5,
+        base_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales {tuple(scales)} must be one or more numbers above 0")
+        self.model: Any = model
+        self.scales = tuple(scales)
+        self.flip = flip
+        self.score_threshold = score_threshold
+        self.base_size = base_size
+        self.eval()
+
+    def train(self, mode: bool = True) -> PanopticFPNWithTTA:
+        """Stay in evaluation mode, whatever a surrounding module asks for."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Predict each image.
+
+        Args:
+            batched_inputs: `image` (3, H, W) float RGB 0-1, any size; optional `height`, `width` of the
+                output.
+
+        Returns:
+            Per image `sem_seg` probabilities (S+1, height, width), `instances` and `panoptic_seg`.
+        """
+        return [self._predict(item) for item in batched_inputs]
+
+    def _predict(self, item: dict[str, Any]) -> dict[str, Any]:
+        image = item["image"].to(self.model.device)
+        size = (int(item.get("height", image.shape[-2])), int(item.get("width", image.shape[-1])))
+        views, probabilities = [], torch.zeros((), device=image.device)
+        for scale in self.scales:
+            view, logits = self._run(resize_image(image, self._view_size(image, scale)))
+            views.append(view)
+            probabilities = probabilities + self._probabilities(logits, view.size, size) / len(self.scales)
+        instances = self._pool(views, size)
+        instances.pred_masks = self._masks(views, instances)
+        instances = detector_postprocess(instances, *size)
+        return {
+            "sem_seg": probabilities,
+            "instances": instances,
+            "panoptic_seg": self.model.merge(instances, probabilities),
+        }
+
+    def _view_size(self, image: Tensor, scale: float) -> Size:
+        height, width = image.shape[-2:]
+        base = self.base_size or min(height, width)
+        return scaled_size((height, width), scale * base / min(height, width))
+
+    def _run(self, image: Tensor) -> tuple[_View, Tensor]:
+        """Pass the image, and its mirror image in the same batch, through everything but the mask head."""
+        mirrored = [image.flip(-1)] if self.flip else []
+        batch = self.model.preprocess_image([{"image": view} for view in (image, *mirrored)])
+        features = self.model.backbone(batch.tensor)
+        logits, _ = self.model.sem_seg_head(features, None)
+        proposals, _ = self.model.proposal_generator(batch, features, None)
+        detections = self.model.roi_heads.detect_boxes(features, proposals)
+        return _View((image.shape[-2], image.shape[-1]), features, detections), logits
+
+    def _probabilities(self, logits: Tensor, view: Size, size: Size) -> Tensor:
+        """Return the mean over a view and its mirror image, (S+1, *size), of logits (2, S+1, h', w').
+
+        The padding to the network's stride goes first: it lies at the right side of a mirrored image too.
+        """
+        logits = logits[..., : view[0], : view[1]].float()
+        if self.flip:
+            logits = torch.stack((logits[0], logits[1].flip(-1)))
+        return resize_image(logits, size).softmax(dim=1).mean(dim=0)
+
+    def _pool(self, views: Sequence[_View], size: Size) -> Instances:
+        """Return the detections of all views in the output's frame after class-wise suppression."""
+        boxes = torch.cat(
+            [
+                _change_frame(found.pred_boxes.tensor, view.size, size, mirrored=index == 1)
+                for view in views
+                for index, found in enumerate(view.detections)
+            ]
+        )
+        found = Instances.cat([_without_boxes(found, size) for view in views for found in view.detections])
+        predictor = self.model.roi_heads.box_predictor[-1]
+        confident = torch.nonzero(found.scores > self.score_threshold).flatten()
+        boxes, found = boxes[confident], found[confident]
+        # Suppression keeps the falling order of the scores.
+        kept = batched_nms(boxes.float(), found.scores.float(), found.pred_classes, predictor.test_nms_thresh)
+        kept = kept[: predictor.test_topk_per_image]
+        pooled = found[kept]
+        pooled.pred_boxes = Boxes(boxes[kept])
+        return pooled
+
+    def _masks(self, views: Sequence[_View], instances: Instances) -> Tensor:
+        """Return mean mask probabilities (N, 1, M, M), each relative to its box, over all views."""
+        heads = self.model.roi_heads
+        masks = []
+        for view in views:
+            seen = []
+            for index in range(len(view.detections)):
+                boxes = _change_frame(
+                    instances.pred_boxes.tensor, instances.image_size, view.size, mirrored=index == 1
+                )
+                seen.append(
+                    Instances(view.size, pred_boxes=Boxes(boxes), pred_classes=instances.pred_classes)
+                )
+            found = heads.forward_with_given_boxes(view.features, seen)
+            masks += [
+                item.pred_masks.flip(-1) if index == 1 else item.pred_masks
+                for index, item in enumerate(found)
+            ]
+        return torch.stack(masks).float().mean(dim=0)
+
+
+def _change_frame(boxes: Tensor, source: Size, target: Size, mirrored: bool) -> Tensor:
+    """Move boxes (N, 4) XYXY from an image of size `source` (H, W) to one of size `target`."""
+    left, top, right, bottom = boxes.unbind(dim=1)
+    if mirrored:
+        left, right = source[1] - right, source[1] - left
+    scale_x, scale_y = target[1] / source[1], target[0] / source[0]
+    return torch.stack((left * scale_x, top * scale_y, right * scale_x, bottom * scale_y), dim=1)
+
+
+def _without_boxes(found: Instances, size: Size) -> Instances:
+    return Instances(size, scores=found.scores, pred_classes=found.pred_classes)
