@@ -42,6 +42,7 @@ def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[A
     cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH = 0.4
     cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = []
     cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION = 0.0
+    cfg.MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST = False
     path = CONFIG_DIR / model_config
     if not path.is_file() and Path(model_config).is_file():
         path = Path(model_config)

@@ -13,6 +13,19 @@ from cups.structures import boxes_from_masks
 Segments = list[dict[str, Any]]
 
 
+def decide_semantic(probabilities: Tensor, things_first: bool = False) -> Tensor:
+    """Decide each pixel's channel: (S+1, H, W) probabilities -> (H, W) int64, 0 "some thing", 1..S stuff.
+
+    The most probable channel is biased where stuff has many pseudo-classes: they divide the probability of
+    stuff among them, all things share one channel. `things_first` decides between things and stuff by their
+    whole probabilities, and then between the kinds of stuff.
+    """
+    if not things_first:
+        return probabilities.argmax(dim=0)
+    stuff = probabilities[1:]
+    return torch.where(probabilities[0] > stuff.sum(dim=0), 0, stuff.argmax(dim=0) + 1)
+
+
 def merge_panoptic(
     instances: Instances,
     semantic: Tensor,

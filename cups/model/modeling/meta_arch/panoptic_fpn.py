@@ -13,7 +13,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from cups.model.modeling.meta_arch.merge import merge_panoptic
+from cups.model.modeling.meta_arch.merge import decide_semantic, merge_panoptic
 
 RANGE_TOLERANCE = 0.01
 """How far resampling may overshoot the image range 0-1."""
@@ -25,18 +25,28 @@ class CustomPanopticFPN(PanopticFPN):
 
     `combine_stuff_area_fraction` makes the smallest stuff area a share of the image (4096 px of 1024 x 2048),
     so that the result does not depend on the resolution; 0 falls back to `combine_stuff_area_thresh` pixels.
+    `combine_things_first` is for many stuff pseudo-classes, see `decide_semantic`.
     """
 
     @configurable
-    def __init__(self, *, combine_stuff_area_fraction: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        combine_stuff_area_fraction: float = 0.0,
+        combine_things_first: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.combine_stuff_area_fraction = combine_stuff_area_fraction
+        self.combine_things_first = combine_things_first
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
         """Translate the config (detectron2's protocol)."""
         arguments = super().from_config(cfg)
-        arguments["combine_stuff_area_fraction"] = cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION
+        combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+        arguments["combine_stuff_area_fraction"] = combine.STUFF_AREA_FRACTION
+        arguments["combine_things_first"] = combine.THINGS_FIRST
         return arguments
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -90,15 +100,16 @@ class CustomPanopticFPN(PanopticFPN):
         height, width = item.get("height", size[0]), item.get("width", size[1])
         logits = sem_seg_postprocess(logits, size, height, width)
         instances = detector_postprocess(detections, height, width)
-        return {"sem_seg": logits, "instances": instances, "panoptic_seg": self.merge(instances, logits)}
+        panoptic = self.merge(instances, logits.float().softmax(dim=0))
+        return {"sem_seg": logits, "instances": instances, "panoptic_seg": panoptic}
 
     @torch.no_grad()
-    def merge(self, instances: Instances, logits: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
-        """Merge detections and semantic logits (or probabilities) (S+1, H, W); see `merge_panoptic`."""
-        limit = self.combine_stuff_area_fraction * logits.shape[-2] * logits.shape[-1]
+    def merge(self, instances: Instances, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Merge detections and semantic probabilities (S+1, H, W); see `merge_panoptic`."""
+        limit = self.combine_stuff_area_fraction * probabilities.shape[-2] * probabilities.shape[-1]
         return merge_panoptic(
             instances,
-            logits.argmax(dim=0),
+            decide_semantic(probabilities, self.combine_things_first),
             overlap_threshold=self.combine_overlap_thresh,
             stuff_area_limit=limit or self.combine_stuff_area_thresh,
             score_threshold=self.combine_instances_score_thresh,

@@ -7,7 +7,7 @@ from detectron2.structures import Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cups.model.modeling.meta_arch import merge_panoptic
+from cups.model.modeling.meta_arch import decide_semantic, merge_panoptic
 
 
 def instances(masks: torch.Tensor, scores: list[float], classes: list[int]) -> Instances:
@@ -27,6 +27,13 @@ def strip(*ranges: tuple[int, int], width: int = 8) -> torch.Tensor:
 
 
 NOTHING = torch.zeros((1, 8), dtype=torch.int64)
+
+
+def test_decide_semantic__stuff_split_among_pseudo_classes_wins_together() -> None:
+    # two pixels; the second is a thing by any rule
+    probabilities = torch.tensor([[0.4, 0.6], [0.25, 0.3], [0.35, 0.1]])[:, None]
+    assert decide_semantic(probabilities).tolist() == [[0, 0]]
+    assert decide_semantic(probabilities, things_first=True).tolist() == [[2, 0]]
 
 
 def test_merge__half_covered_instance_stays_more_is_left_out() -> None:
