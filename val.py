@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scorers = [] if args.image_dir else build_semantic_scorers(config, num_things, num_stuffs)
     visitors = [*scorers]
     if args.image_dir or args.visualize_results:
-        visitors.append(save_to(predictions))
+        visitors.append(save_to(predictions, num_things + num_stuffs))
     if metric is not None:
         visitors.append(score_with(metric))
     loader = validation_loader(dataset, config)

@@ -22,7 +22,7 @@ from cups.ops.png import write_png
 from cups.protocol import Protocol
 from cups.reporting import Result
 from cups.semantic_evaluation import results_of_counts, to_protocol
-from cups.taxonomy import VOID, ClassSet
+from cups.taxonomy import VOID, ClassSet, void_value
 from cups.visualization import figure_sheet, overlay, pseudo_palette
 
 
@@ -85,7 +85,7 @@ class SemanticScorer:
     Args:
         name: what the map is, for the results.
         protocol: size, crop and classes.
-        num_clusters: K; the map holds 0..K-1, and 255 for void.
+        num_clusters: K; the map holds 0..K-1, and `void_value(K)` for void.
         select: returns the (H, W) map of a prediction.
     """
 
@@ -95,12 +95,14 @@ class SemanticScorer:
         self.name = name
         self.protocol = protocol
         self.select = select
-        self.confusion = ConfusionMatrix(num_clusters, protocol.num_classes)
+        self.void = void_value(num_clusters)
+        self.confusion = ConfusionMatrix(num_clusters, protocol.num_classes, void=self.void)
 
     def __call__(self, item: dict[str, Any], prediction: Prediction) -> None:
         """Count one frame."""
-        maps = (self.select(prediction).cpu(), item["target"][..., 0])
-        pred, target = (to_protocol(ids, self.protocol, VOID).numpy() for ids in maps)
+        classes = item["target"][..., 0]
+        maps = (self.select(prediction).cpu(), classes.masked_fill(classes == VOID, self.void))
+        pred, target = (to_protocol(ids, self.protocol, self.void).numpy() for ids in maps)
         self.confusion.update(pred, target)
 
     def results(self, run: str, **rest: Any) -> list[Result]:
@@ -110,20 +112,21 @@ class SemanticScorer:
         return results_of_counts(f"{run}, {self.name}", counts, assignment, self.protocol, **rest)
 
 
-def save_to(folder: Path) -> Visitor:
+def save_to(folder: Path, num_categories: int) -> Visitor:
     """Return a visitor that writes each prediction as `{name}.png`, see `cups.coco_panoptic`."""
+    void = void_value(num_categories)
 
     def visit(item: dict[str, Any], prediction: Prediction) -> None:
-        write_panoptic(folder / f"{item['name']}.png", prediction.panoptic.cpu().numpy())
+        write_panoptic(folder / f"{item['name']}.png", prediction.panoptic.cpu().numpy(), void)
 
     return visit
 
 
 def to_classes(prediction: np.ndarray, assignment: np.ndarray) -> np.ndarray:
-    """Map the categories of (H, W, 2) to classes by `assignment` (K,); void stays 255."""
-    table = np.full(VOID + 1, VOID, dtype=np.int64)
-    table[: len(assignment)] = assignment
-    return np.stack((table[prediction[..., 0]], prediction[..., 1]), axis=-1)
+    """Map the categories of (H, W, 2) to classes by `assignment` (K,); void becomes 255."""
+    void = void_value(len(assignment))
+    category = np.where(prediction[..., 0] == void, len(assignment), prediction[..., 0])
+    return np.stack((np.append(assignment, VOID)[category], prediction[..., 1]), axis=-1)
 
 
 def write_overlays(
@@ -143,7 +146,7 @@ def write_overlays(
     for index in tqdm(range(len(dataset)), desc="pictures", unit="img"):  # type: ignore[arg-type]
         item = dataset[index]
         image = image_array(item["image"])
-        prediction = read_panoptic(predictions / f"{item['name']}.png")
+        prediction = read_panoptic(predictions / f"{item['name']}.png", void_value(num_categories))
         columns, panels = ["image", "prediction"], [image]
         if classes is not None and assignment is not None:
             panels.append(overlay(image, to_classes(prediction, assignment), classes.colors))

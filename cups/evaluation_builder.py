@@ -9,7 +9,7 @@ import torch
 from yacs.config import CfgNode
 
 from cups.checkpoint import file_sha256, load_checkpoint
-from cups.config import plain
+from cups.config import get, plain
 from cups.crf import DenseCrfRefinement
 from cups.errors import UserError
 from cups.evaluation import SemanticScorer
@@ -19,6 +19,16 @@ from cups.protocol import Protocol
 from cups.provenance import code_version
 from cups.reporting import Result, results_from_scores
 from cups.taxonomy import class_set
+
+PREDICTION_KEYS = (
+    "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
+    "DATA.DATASET",
+    "DATA.ROOT_VAL",
+    "DATA.VAL_SPLIT",
+    "DATA.VAL_SCALE",
+    "DATA.VAL_CROP_RESOLUTION",
+    "VALIDATION.USE_CRF",
+)
 
 
 def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
@@ -37,6 +47,17 @@ def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
     if config.VALIDATION.USE_CRF:
         model = DenseCrfRefinement(model, network.merge)  # type: ignore[arg-type]
     return model, things, stuffs
+
+
+def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[str, Any]:
+    """Return all that changes what the network predicts: its file, the frames, the keys of inference."""
+    settings: dict[str, Any] = {"checkpoint sha256": file_sha256(config.MODEL.CHECKPOINT)}
+    if image_dir is not None:
+        settings["--image_dir"] = str(image_dir.resolve())
+    for key in PREDICTION_KEYS:
+        value = get(config, key)
+        settings[key] = list(value) if isinstance(value, tuple) else value
+    return settings
 
 
 def _frames(config: CfgNode) -> str:

@@ -124,6 +124,11 @@ class CityscapesPanopticValidation(Dataset[dict[str, object]]):
         """Read the ground truth of a frame: (H, W, 2) int64 (class, instance)."""
         return read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes)
 
+    @property
+    def images(self) -> list[tuple[str, Path]]:
+        """Name and image file of each frame, in order."""
+        return [(frame.stem, frame.image) for frame in self.frames]
+
     def __len__(self) -> int:
         return len(self.frames)
 

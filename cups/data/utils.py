@@ -30,7 +30,7 @@ def image_array(image: Tensor) -> np.ndarray:
 class ImageFolder(Dataset[dict[str, object]]):
     """Every image below a folder, sub-folders included, for prediction on one's own data.
 
-    Items: `{"image": (3, H, W) float32 RGB 0-1, "name": path relative to the folder, without suffix}`.
+    `images` holds name and file of each image. Items: `{"image": (3, H, W) float32 RGB 0-1, "name": path relative to the folder, without suffix}`.
     """
 
     def __init__(self, folder: Path | str, max_images: int | None = None) -> None:
@@ -38,16 +38,16 @@ class ImageFolder(Dataset[dict[str, object]]):
         if not self.folder.is_dir():
             raise UserError(f"{self.folder}: no such folder; give a folder of images with --image_dir")
         files = (path for path in self.folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        self.files = sorted(files)[:max_images]
-        if not self.files:
+        names = [(str(path.relative_to(self.folder).with_suffix("")), path) for path in sorted(files)]
+        self.images = names[:max_images]
+        if not self.images:
             raise UserError(f"{self.folder}: holds no {', '.join(IMAGE_SUFFIXES)} file; check --image_dir")
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, object]:
-        path = self.files[index]
-        name = str(path.relative_to(self.folder).with_suffix(""))
+        name, path = self.images[index]
         return {"image": image_tensor(read_image(path)), "name": name}
 
 
