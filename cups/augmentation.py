@@ -295,33 +295,59 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
     )
 
 
-def random_crop(
-    samples: Sequence[Sample],
-    generator: torch.Generator,
-    heights: tuple[int, int] = (512, 1024),
-    aspect: float = 2.0,
-) -> list[Sample]:
-    """Cut a window of one random size from every sample, each at its own place (CUPS, self-training).
+@dataclass(frozen=True)
+class RandomCrop:
+    """Cuts a window of one random size, of the image's own shape, from every sample of a batch.
 
-    Args:
-        samples: the batch.
-        generator: source of randomness.
-        heights: lowest and highest window height, pixels; the width is `aspect` times the height. Both end
-            at the sample's size.
-        aspect: width / height.
-
-    Returns:
-        Cropped samples; instances of fewer than `MIN_AREA` pixels are dropped.
+    Attributes:
+        heights: lowest and highest window height as a share of the image's. CUPS crops 512-1024 rows of
+            1024 in self-training.
     """
-    height = _integer(generator, *heights)
-    cropped = []
-    for sample in samples:
-        window = _random_window(generator, sample.size, height, round(aspect * height))
-        part = (..., *window.slices)
-        sample = sample.replace(
-            image=sample.image[part].clone(),
-            sem_seg=sample.sem_seg[part].clone(),
-            masks=sample.masks[part].clone(),
-        )
-        cropped.append(_drop_small(sample, MIN_AREA))
-    return cropped
+
+    heights: tuple[float, float] = (0.5, 1.0)
+
+    def __post_init__(self) -> None:
+        """Refuse heights that cannot be cut."""
+        low, high = self.heights
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"heights {low, high} must be rising shares of the image height within 0-1")
+
+    def __call__(self, samples: Sequence[Sample], generator: torch.Generator) -> list[Sample]:
+        """Return the crops, each at its own place; instances of fewer than `MIN_AREA` pixels are dropped."""
+        share = _uniform(generator, *self.heights)
+        cropped = []
+        for sample in samples:
+            height, width = (max(1, round(share * side)) for side in sample.size)
+            part = (..., *_random_window(generator, sample.size, height, width).slices)
+            sample = sample.replace(
+                image=sample.image[part].clone(),
+                sem_seg=sample.sem_seg[part].clone(),
+                masks=sample.masks[part].clone(),
+            )
+            cropped.append(_drop_small(sample, MIN_AREA))
+        return cropped
+
+
+@dataclass(frozen=True)
+class BatchAugmentation:
+    """What happens to a batch on the training device, in this order; None leaves a step out."""
+
+    copy_paste: CopyPaste | None = None
+    random_crop: RandomCrop | None = None
+    resolution_jitter: ResolutionJitter | None = None
+    photometric: Photometric | None = None
+
+    def __call__(
+        self, samples: Sequence[Sample], sources: Sequence[Sample], generator: torch.Generator
+    ) -> list[Sample]:
+        """Return the augmented batch; objects to paste come from `sources`."""
+        batch = list(samples)
+        if self.copy_paste is not None:
+            batch = self.copy_paste(batch, sources, generator)
+        if self.random_crop is not None:
+            batch = self.random_crop(batch, generator)
+        if self.resolution_jitter is not None:
+            batch = self.resolution_jitter(batch, generator)
+        if self.photometric is not None:
+            batch = [self.photometric(sample, generator) for sample in batch]
+        return batch

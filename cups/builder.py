@@ -9,13 +9,20 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from cups.augmentation import CopyPaste, Photometric, ResolutionJitter, flip_and_resized_crop
+from cups.augmentation import (
+    BatchAugmentation,
+    CopyPaste,
+    Photometric,
+    ResolutionJitter,
+    flip_and_resized_crop,
+)
 from cups.config import plain
 from cups.data import CityscapesPanopticValidation, KittiPanopticValidation, PseudoLabelDataset
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import panoptic_cascade_mask_r_cnn, panoptic_cascade_mask_r_cnn_from_checkpoint
-from cups.pl_model_pseudo import BatchAugmentation, OptimizerSettings, PseudoLabelModule
+from cups.optimizer import OptimizerSettings
+from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 from cups.provenance import code_version, ground_truth_answer, read_provenance
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import class_set
@@ -157,8 +164,6 @@ def batch_augmentation(config: CfgNode) -> BatchAugmentation:
         copy_paste=paste if augmentation.COPY_PASTE else None,
         resolution_jitter=ResolutionJitter(resolutions) if resolutions else None,
         photometric=Photometric(blur_probability=augmentation.BLUR_PROBABILITY),
-        self_paste_after=augmentation.NUM_STEPS_STARTUP,
-        self_paste_confidence=augmentation.CONFIDENCE,
     )
 
 
@@ -178,6 +183,7 @@ def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule
         metric=build_metric(config, things, stuffs),
         seed=config.SYSTEM.SEED,
         description=description,
+        self_paste=SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),
     )
 
 

@@ -15,9 +15,9 @@ from cups.augmentation import (
     RESOLUTIONS,
     CopyPaste,
     Photometric,
+    RandomCrop,
     ResolutionJitter,
     flip_and_resized_crop,
-    random_crop,
     resize_sample,
 )
 from cups.structures import Sample, boxes_from_masks
@@ -158,15 +158,21 @@ def test_resolution_jitter__drops_specks() -> None:
 
 def test_random_crop__one_size_own_places() -> None:
     batch = [coordinate_sample(), coordinate_sample()]
-    out = random_crop(batch, generator(5), heights=(40, 64))
-    assert out[0].size == out[1].size and 40 <= out[0].size[0] <= 64 and out[0].size[1] == 2 * out[0].size[0]
+    out = RandomCrop((0.4, 0.6))(batch, generator(5))
+    height, width = out[0].size
+    full_height, full_width = batch[0].size
+    assert out[0].size == out[1].size and 0.4 * full_height <= height <= 0.6 * full_height
+    assert abs(width - height * full_width / full_height) <= 1, "the shape is the image's own"
     assert all(label_displacement(sample) <= 1e-3 for sample in out)
     assert not torch.equal(out[0].image, out[1].image)
 
 
-def test_random_crop__taller_than_the_image_returns_all_of_it() -> None:
-    (out,) = random_crop([scene(0)], generator(), heights=(100, 200))
+def test_random_crop__shares_of_the_height() -> None:
+    (out,) = RandomCrop((1.0, 1.0))([scene(0)], generator())
     assert out.size == SIZE
+    for heights in ((0.0, 1.0), (0.9, 0.5), (0.5, 1.5)):
+        with pytest.raises(ValueError, match="shares of the image height"):
+            RandomCrop(heights)
 
 
 def constant(target_size: tuple[int, int] = SIZE) -> Sample:
@@ -402,7 +408,7 @@ STEPS: dict[str, Callable[[list[Sample], torch.Generator], list[Sample]]] = {
     "copy_paste": lambda batch, rng: CopyPaste(min_side=4)(batch, None, rng),
     "jitter": ResolutionJitter(tuple((20 + i, 40 + 2 * i) for i in range(30))),
     "photometric": lambda batch, rng: [Photometric()(sample, rng) for sample in batch],
-    "random_crop": lambda batch, rng: random_crop(batch, rng, (20, 40)),
+    "random_crop": RandomCrop((0.3, 0.6)),
 }
 
 

@@ -9,16 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from cups.augmentation import CopyPaste
+from cups.augmentation import BatchAugmentation, CopyPaste
 from cups.errors import UserError
-from cups.pl_model_pseudo import (
-    BatchAugmentation,
-    OptimizerSettings,
-    PseudoLabelModule,
-    build_optimizer,
-    confident_new_objects,
-    parameter_groups,
-)
+from cups.optimizer import OptimizerSettings, build_optimizer, parameter_groups
+from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste, confident_new_objects
 from cups.structures import Sample, ThingStuffSplit
 
 
@@ -62,9 +56,15 @@ class _Network(nn.Module):
         return [{"instances": found} for _ in batch]
 
 
-def _module(network: nn.Module, **augmentation: Any) -> PseudoLabelModule:
+def _module(network: nn.Module, self_paste_after: int = 500, **augmentation: Any) -> PseudoLabelModule:
     split = ThingStuffSplit((5, 3), (0, 1))
-    module = PseudoLabelModule(network, split, OptimizerSettings(), BatchAugmentation(**augmentation))
+    module = PseudoLabelModule(
+        network,
+        split,
+        OptimizerSettings(),
+        BatchAugmentation(**augmentation),
+        self_paste=SelfPaste(after=self_paste_after),
+    )
     module.trainer = SimpleNamespace(global_step=0, global_rank=0, accumulate_grad_batches=1)  # type: ignore[assignment]
     module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
     return module
