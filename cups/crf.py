@@ -23,12 +23,14 @@ class DenseCrfRefinement(nn.Module):
     Args:
         model: network, or a wrapper around one; Detectron2's inputs and outputs.
         merge: the network's merge of detections and semantic scores.
+        probabilities: whether the model's `sem_seg` holds probabilities, not logits.
     """
 
-    def __init__(self, model: nn.Module, merge: Merge) -> None:
+    def __init__(self, model: nn.Module, merge: Merge, probabilities: bool = False) -> None:
         super().__init__()
         self.model = model
         self.merge = merge
+        self.probabilities = probabilities
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the model's outputs, `sem_seg` (S+1, H, W) as log-probabilities of the CRF."""
@@ -38,9 +40,12 @@ class DenseCrfRefinement(nn.Module):
     def _refined(self, item: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
         scores = output["sem_seg"]
         image = resize_image(item["image"], (scores.shape[-2], scores.shape[-1]))
-        before = F.log_softmax(scores.float(), dim=0).cpu().numpy()
-        refined = torch.from_numpy(dense_crf_probabilities(image_array(image), before)).to(scores.device)
-        return output | {
-            "sem_seg": refined.clamp(min=torch.finfo(refined.dtype).tiny).log(),
-            "panoptic_seg": self.merge(output["instances"], refined),
-        }
+        before = _log(scores) if self.probabilities else F.log_softmax(scores.float(), dim=0)
+        refined = dense_crf_probabilities(image_array(image), before.cpu().numpy())
+        after = _log(torch.from_numpy(refined).to(scores.device))
+        return output | {"sem_seg": after, "panoptic_seg": self.merge(output["instances"], after)}
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    """Return finite logarithms of probabilities, 0 included."""
+    return probabilities.float().clamp(min=torch.finfo(torch.float32).tiny).log()

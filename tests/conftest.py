@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
+from cups.data.cityscapes import CityscapesPanopticValidation
+from cups.data.toy_streets import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 PARITY = ROOT.parent / "shared" / "parity"
@@ -26,3 +31,54 @@ def parity() -> Path:
     if str(PARITY) not in sys.path:
         sys.path.insert(0, str(PARITY))
     return PARITY
+
+
+class NoisyOracle(nn.Module):
+    """Stands in for a trained network on some frames: their ground truth (19 classes) with mistakes.
+
+    12 stuff pseudo-classes, because class 2 is split at the middle of the image, and 9 of things, because
+    every third object goes to the next class; rows of pixels are void.
+    """
+
+    NUM_STUFFS, NUM_THINGS = 12, 9
+
+    def __init__(self, dataset: CityscapesPanopticValidation) -> None:
+        super().__init__()
+        self.targets = {float(dataset[i]["image"].sum()): dataset[i]["target"] for i in range(len(dataset))}
+        self.frames_seen = 0
+
+    def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        self.frames_seen += len(batch)
+        return [self._output(self.targets[float(item["image"].sum())]) for item in batch]
+
+    def _output(self, target: Tensor) -> dict[str, Any]:
+        classes, instance = target.unbind(-1)
+        height, width = classes.shape
+        category = torch.where(classes >= 11, classes + 1 + (instance % 3 == 0).long(), classes)
+        category[(classes == 2) & (torch.arange(width) >= width // 2)] = 11
+        category[(classes == 255) | (classes >= 11) & (instance == 0)] = 255
+        channels = torch.where(category < self.NUM_STUFFS, category + 1, 0)
+        category[:: height // 4] = 255
+        ids, segments = torch.zeros((height, width), dtype=torch.int32), []
+        pairs = torch.stack((category, torch.where(category >= self.NUM_STUFFS, instance, 0)), dim=-1)
+        for kind, number in torch.unique(pairs[category < 255], dim=0).tolist():
+            is_thing = kind >= self.NUM_STUFFS
+            index = kind - self.NUM_STUFFS if is_thing else kind + 1
+            segments.append({"id": len(segments) + 1, "isthing": is_thing, "category_id": index})
+            ids[(pairs == torch.tensor((kind, number))).all(dim=-1)] = len(segments)
+        logits = nn.functional.one_hot(channels, self.NUM_STUFFS + 1).permute(2, 0, 1).float() * 10
+        return {"panoptic_seg": (ids, segments), "sem_seg": logits}
+
+
+@pytest.fixture(scope="session")
+def tiny_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three rendered validation frames of 96 x 192 pixels with ground truth."""
+    root = tmp_path_factory.mktemp("city")
+    write_dataset(root, train_frames=1, val_frames=3, height=96, width=192, workers=1, progress=False)
+    return root
+
+
+@pytest.fixture
+def oracle(tiny_city: Path) -> NoisyOracle:
+    """The stand-in for a network trained on the tiny city."""
+    return NoisyOracle(CityscapesPanopticValidation(tiny_city))

@@ -30,7 +30,8 @@ def image_array(image: Tensor) -> np.ndarray:
 class ImageFolder(Dataset[dict[str, object]]):
     """Every image below a folder, sub-folders included, for prediction on one's own data.
 
-    `images` holds name and file of each image. Items: `{"image": (3, H, W) float32 RGB 0-1, "name": path relative to the folder, without suffix}`.
+    `images` lists name and file of each: the name is the path relative to the folder, without suffix.
+    Items: `{"image": (3, H, W) float32 RGB 0-1, "name": str}`.
     """
 
     def __init__(self, folder: Path | str, max_images: int | None = None) -> None:
