@@ -7,33 +7,19 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-import pytorch_lightning as pl
-import torch
-
 from cups.builder import build_module, build_training_data, build_validation_data
 from cups.config import add_config_arguments, parse_args
 from cups.errors import run_main
-from cups.lightning import last_checkpoint, save_last_step
-from cups.trainer import PseudoLabelData, build_trainer, run_directory, start_run
+from cups.lightning import last_checkpoint
+from cups.trainer import TrainingData, add_resume_arguments, fit, prepare_process, run_directory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from last.ckpt of the run named by --log_path and --run_name",
-    )
-    parser.add_argument(
-        "--resume_if_possible",
-        action="store_true",
-        help="the same, but start afresh where there is no last.ckpt",
-    )
+    add_resume_arguments(parser)
     args, config = parse_args(parser, argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    pl.seed_everything(config.SYSTEM.SEED, workers=True, verbose=False)
-    torch.set_float32_matmul_precision("medium")
+    prepare_process(config)
 
     train, validation = build_training_data(config), build_validation_data(config)
     logging.info(
@@ -43,11 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = build_module(config, train)
     directory = run_directory(config)
     resume = args.resume or (args.resume_if_possible and last_checkpoint(directory).exists())
-    checkpoint = start_run(config, directory, resume)
-    trainer = build_trainer(config, directory)
-    trainer.fit(module, PseudoLabelData(train, validation, config), ckpt_path=checkpoint, weights_only=True)
-    save_last_step(trainer, directory)
-    logging.info("finished at step %d; checkpoints in %s", trainer.global_step, directory / "checkpoints")
+    fit(module, TrainingData(train, validation, config), config, directory, resume)
     return 0
 
 

@@ -79,6 +79,7 @@ def save_last_step(trainer: pl.Trainer, directory: Path) -> None:
         last = folder / "last.ckpt"
         last.unlink(missing_ok=True)
         last.symlink_to(path.name)
+    trainer.strategy.barrier()  # what reads last.ckpt next may do so on any process
 
 
 def last_checkpoint(directory: Path) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgressBar
-from torch.utils.data import DataLoader, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from yacs.config import CfgNode
 
 from cups.config import save_config
-from cups.data import CityscapesPanopticValidation, PseudoLabelDataset
 from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.lightning import (
@@ -24,6 +25,7 @@ from cups.lightning import (
     last_checkpoint,
     precision_of,
     raise_open_file_limit,
+    save_last_step,
 )
 from cups.media import MediaLogger
 from cups.sampling import StepSampler
@@ -41,12 +43,10 @@ def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
     return Path(config.SYSTEM.LOG_PATH) / str(name)
 
 
-class PseudoLabelData(pl.LightningDataModule):
-    """Training frames with pseudo-labels, and validation frames with ground truth."""
+class TrainingData(pl.LightningDataModule):
+    """Frames to train on, and validation frames with ground truth."""
 
-    def __init__(
-        self, train: PseudoLabelDataset, validation: CityscapesPanopticValidation | None, config: CfgNode
-    ) -> None:
+    def __init__(self, train: Dataset[Any], validation: Dataset[Any] | None, config: CfgNode) -> None:
         super().__init__()
         self.train, self.validation, self.config = train, validation, config
 
@@ -54,7 +54,7 @@ class PseudoLabelData(pl.LightningDataModule):
         training, trainer = self.config.TRAINING, self.trainer
         assert trainer is not None
         sampler = StepSampler(
-            len(self.train),
+            len(self.train),  # type: ignore[arg-type]
             training.BATCH_SIZE * training.ACCUMULATE_GRAD_BATCHES,
             training.STEPS,
             seed=self.config.SYSTEM.SEED,
@@ -104,8 +104,8 @@ def build_callbacks(config: CfgNode, directory: Path) -> list[Callback]:
     ]
 
 
-def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
-    """Build the Lightning trainer of a run.
+def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
+    """Build the Lightning trainer of a run; `callbacks` come on top of the usual ones.
 
     Validation counts batches in Lightning but checkpoints count optimisation steps; both are given in steps
     here, so they stay together under gradient accumulation.
@@ -129,7 +129,7 @@ def build_trainer(config: CfgNode, directory: Path) -> pl.Trainer:
         use_distributed_sampler=False,
         sync_batchnorm=system.NUM_GPUS * system.NUM_NODES > 1 and torch.cuda.is_available(),
         logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
-        callbacks=build_callbacks(config, directory),
+        callbacks=[*callbacks, *build_callbacks(config, directory)],
         default_root_dir=directory,
     )
 
@@ -147,3 +147,45 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
         raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
     save_config(config, directory / "config.yaml")
     return checkpoint if resume else None
+
+
+def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--resume` and `--resume_if_possible`."""
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from last.ckpt of the run named by --log_path and --run_name",
+    )
+    parser.add_argument(
+        "--resume_if_possible",
+        action="store_true",
+        help="the same, but start afresh where there is no last.ckpt",
+    )
+
+
+def prepare_process(config: CfgNode) -> None:
+    """Set up logging, seeds and matrix products of a training process."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    pl.seed_everything(config.SYSTEM.SEED, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("medium")
+
+
+def fit(
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    config: CfgNode,
+    directory: Path,
+    resume: bool,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train a module to its last step in a run folder and return its last checkpoint.
+
+    Raises:
+        UserError: see `start_run`.
+    """
+    checkpoint = start_run(config, directory, resume)
+    trainer = build_trainer(config, directory, callbacks)
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    save_last_step(trainer, directory)
+    log.info("finished at step %d; checkpoints in %s", trainer.global_step, directory / "checkpoints")
+    return last_checkpoint(directory)
