@@ -1,4 +1,4 @@
-"""The scripts import each other by name, as they do when Python runs one of them."""
+"""Scripts, and entry points at the root, are imported by name, as when Python runs one of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
 
 class Parsed(Exception):
