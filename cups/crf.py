@@ -14,7 +14,7 @@ from cups.ops.dense_crf import dense_crf_probabilities
 from cups.ops.resize import resize_image
 
 Merge = Callable[[Any, Tensor], tuple[Tensor, list[dict[str, Any]]]]
-"""Detections and semantic scores (S+1, H, W) -> panoptic map and segments."""
+"""Detections and semantic probabilities (S+1, H, W) -> panoptic map and segments."""
 
 
 class DenseCrfRefinement(nn.Module):
@@ -22,7 +22,7 @@ class DenseCrfRefinement(nn.Module):
 
     Args:
         model: network, or a wrapper around one; Detectron2's inputs and outputs.
-        merge: the network's merge of detections and semantic scores.
+        merge: the network's merge of detections and semantic probabilities.
         probabilities: whether the model's `sem_seg` holds probabilities, not logits.
     """
 
@@ -41,9 +41,9 @@ class DenseCrfRefinement(nn.Module):
         scores = output["sem_seg"]
         image = resize_image(item["image"], (scores.shape[-2], scores.shape[-1]))
         before = _log(scores) if self.probabilities else F.log_softmax(scores.float(), dim=0)
-        refined = dense_crf_probabilities(image_array(image), before.cpu().numpy())
-        after = _log(torch.from_numpy(refined).to(scores.device))
-        return output | {"sem_seg": after, "panoptic_seg": self.merge(output["instances"], after)}
+        after = dense_crf_probabilities(image_array(image), before.cpu().numpy())
+        refined = torch.from_numpy(after).to(scores.device)
+        return output | {"sem_seg": _log(refined), "panoptic_seg": self.merge(output["instances"], refined)}
 
 
 def _log(probabilities: Tensor) -> Tensor:

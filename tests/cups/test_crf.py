@@ -28,9 +28,9 @@ class _Network(nn.Module):
         return [{"sem_seg": scores, "instances": "found", "panoptic_seg": None} for _ in batch]
 
 
-def _merge(instances: Any, scores: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
-    assert instances == "found"
-    return scores.argmax(dim=0), []
+def _merge(instances: Any, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+    assert instances == "found" and torch.allclose(probabilities.sum(dim=0), torch.tensor(1.0), atol=1e-4)
+    return probabilities.argmax(dim=0), []
 
 
 @pytest.mark.parametrize("probabilities", [False, True])

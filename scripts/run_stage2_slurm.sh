@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=stage2
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=10
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+# SLURM runs a copy of this file from its spool folder.
+repository=${REPOSITORY:-${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}}
+runner=sbatch
+about="Stage 2 on a SLURM cluster, one task per GPU; a job that is requeued goes on from its last checkpoint.
+Submit from the repository. Flags of sbatch before the script win over those inside it: sbatch --nodes 4 ...
+
+  CONFIG        file in configs/ (train_cityscapes.yaml)
+  REPOSITORY    the checkout (the folder that the job was submitted from)"
+[[ -f $repository/scripts/launch.sh ]] || {
+  echo "run_stage2_slurm.sh: $repository: no checkout; submit from the repository, or set REPOSITORY" >&2
+  exit 2
+}
+launcher=(srun)
+# shellcheck source=scripts/launch.sh
+source "$repository/scripts/launch.sh"
+
+export NUM_GPUS=${SLURM_NTASKS_PER_NODE:-1}
+launch "stage2_${SLURM_JOB_ID:-0}" "${CONFIG:-train_cityscapes.yaml}" \
+  SYSTEM.NUM_NODES "${SLURM_JOB_NUM_NODES:-1}" "$@"
