@@ -47,6 +47,9 @@ def default_config() -> CfgNode:
                 "BACKBONE_CHECKPOINT": None,
                 "CHECKPOINT": None,
                 "INFERENCE_CONFIDENCE_THRESHOLD": 0.5,
+                # Test-time augmentation, of evaluation (VALIDATION.USE_TTA) and of Stage 3's teacher.
+                "TTA_SCALES": (0.5, 0.75, 1.0),
+                "TTA_INFERENCE_CONFIDENCE_THRESHOLD": 0.5,
             },
             "DATA": {
                 "DATASET": "cityscapes",
@@ -84,6 +87,29 @@ def default_config() -> CfgNode:
                 "DROP_LOSS": True,
                 "DROP_LOSS_IOU_THRESHOLD": 0.4,
             },
+            "SELF_TRAINING": {
+                "ROUNDS": 3,
+                "ROUND_STEPS": 500,
+                # Round r asks MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD + r * CONFIDENCE_STEP of an instance.
+                "CONFIDENCE_STEP": 0.05,
+                "SEMANTIC_SEGMENTATION_THRESHOLD": 0.5,
+                "EMA_MOMENTUM": 0.999,
+                "USE_TTA": True,
+                "TRAINABLE": "heads",
+                "ROUND_START": "keep",
+                "IMAGES": "leftImg8bit",
+                "CROP_HEIGHTS": (0.5, 1.0),
+                "SELECT": "consistency",
+                "SELECT_FRAMES": 32,
+                "WARMUP_STEPS": 0,
+                "DECAY": "constant",
+                "USE_DROP_LOSS": False,
+                # None: as in Stage 2 (TRAINING.*, DATA.*).
+                "LEARNING_RATE": None,
+                "VAL_EVERY_N_STEPS": None,
+                "SCALE": None,
+                "CROP_RESOLUTION": None,
+            },
             "AUGMENTATION": {
                 "COPY_PASTE": True,
                 "MAX_NUM_PASTED_OBJECTS": 8,
@@ -98,6 +124,7 @@ def default_config() -> CfgNode:
                 "BATCH_SIZE": 4,
                 "VOID_RULE": "standard",
                 "SEMSEG_CENTER_CROP_SIZE": None,
+                "USE_TTA": False,
                 "USE_CRF": False,
             },
         }
@@ -143,6 +170,9 @@ POSITIVE = (
     "DATA.SCALE",
     "DATA.VAL_SCALE",
     "VALIDATION.BATCH_SIZE",
+    "SELF_TRAINING.ROUNDS",
+    "SELF_TRAINING.ROUND_STEPS",
+    "SELF_TRAINING.SELECT_FRAMES",
 )
 FRACTIONS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
@@ -150,6 +180,10 @@ FRACTIONS = (
     "TRAINING.DROP_LOSS_IOU_THRESHOLD",
     "AUGMENTATION.CONFIDENCE",
     "AUGMENTATION.BLUR_PROBABILITY",
+    "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD",
+    "SELF_TRAINING.CONFIDENCE_STEP",
+    "SELF_TRAINING.SEMANTIC_SEGMENTATION_THRESHOLD",
+    "SELF_TRAINING.EMA_MOMENTUM",
 )
 CHOICES: dict[str, tuple[Any, ...]] = {
     "DATA.NUM_CLASSES": (27, 19, 7),
@@ -158,6 +192,11 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "TRAINING.DECAY": ("constant", "cosine"),
     "TRAINING.GRADIENT_CLIP_ALGORITHM": ("norm", "value"),
     "VALIDATION.VOID_RULE": ("standard", "upstream"),
+    "SELF_TRAINING.TRAINABLE": ("heads", "all"),
+    "SELF_TRAINING.ROUND_START": ("keep", "teacher_to_student", "student_to_teacher"),
+    "SELF_TRAINING.IMAGES": ("leftImg8bit", "leftImg8bit_sequence"),
+    "SELF_TRAINING.SELECT": ("consistency", "last", "val"),
+    "SELF_TRAINING.DECAY": ("constant", "cosine"),
 }
 
 

@@ -70,13 +70,12 @@ def raise_open_file_limit(limit: int = 16384) -> None:
 
 def save_last_step(trainer: pl.Trainer, directory: Path) -> None:
     """Save the end of a run whose number of steps is no multiple of the checkpoint period."""
-    folder = directory / "checkpoints"
-    path = folder / f"ups_checkpoint_step={trainer.global_step:06d}.ckpt"
+    path = step_checkpoint(directory, trainer.global_step)
     if path.exists():
         return
-    trainer.save_checkpoint(path)
+    trainer.save_checkpoint(path, weights_only=False)
     if trainer.is_global_zero:
-        last = folder / "last.ckpt"
+        last = last_checkpoint(directory)
         last.unlink(missing_ok=True)
         last.symlink_to(path.name)
     trainer.strategy.barrier()  # what reads last.ckpt next may do so on any process
@@ -85,3 +84,8 @@ def save_last_step(trainer: pl.Trainer, directory: Path) -> None:
 def last_checkpoint(directory: Path) -> Path:
     """Return where a run keeps its newest checkpoint."""
     return directory / "checkpoints" / "last.ckpt"
+
+
+def step_checkpoint(directory: Path, step: int) -> Path:
+    """Return where a run keeps the checkpoint of a step."""
+    return directory / "checkpoints" / f"ups_checkpoint_step={step:06d}.ckpt"

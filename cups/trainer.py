@@ -163,6 +163,11 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def resumes(args: argparse.Namespace, directory: Path) -> bool:
+    """Return whether a run goes on, by the arguments of `add_resume_arguments`."""
+    return bool(args.resume or (args.resume_if_possible and last_checkpoint(directory).exists()))
+
+
 def prepare_process(config: CfgNode) -> None:
     """Set up logging, seeds and matrix products of a training process."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,0 +1,90 @@
+"""Images alone, for self-training: no pseudo-label and no ground truth is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cups.data.utils import image_tensor
+from cups.errors import UserError
+from cups.layout import IMAGE_SUFFIX, IMAGE_SUFFIXES
+from cups.ops.png import read_image
+from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
+from cups.sampling import Draw
+
+
+def list_images(root: Path, folder: str) -> list[Path]:
+    """Return the training images below a root, sorted: `{folder}/train/*/*`, or all of a plain folder.
+
+    Raises:
+        UserError: missing folder, or one without images.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give the data root with --data_root")
+    train = root / folder / "train"
+    if train.is_dir():
+        files = sorted(train.glob(f"*/*{IMAGE_SUFFIX}"))
+    else:
+        others = sorted(path.name for path in root.glob("leftImg8bit*") if (path / "train").is_dir())
+        if others:
+            raise UserError(f"{train}: no such folder; set SELF_TRAINING.IMAGES to {' or '.join(others)}")
+        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UserError(f"{train if train.is_dir() else root}: holds no image; check --data_root")
+    return files
+
+
+class UnlabelledImages(Dataset[dict[str, object]]):
+    """Training images, scaled and cropped as those of Stage 2, without any label.
+
+    Args:
+        root: data root with `{folder}/train/{city}/`, or a plain folder of images.
+        folder: `leftImg8bit` or `leftImg8bit_sequence` (every frame of the clips, 30 times as many).
+        scale: resize factor.
+        crop: centre crop (H, W) after scaling; smaller frames are padded with 0.
+
+    Items: `{"image": (3, H, W) float32 RGB 0-1, "name": str}`.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        folder: str = "leftImg8bit",
+        scale: float = 1.0,
+        crop: tuple[int, int] = (1024, 2048),
+        max_images: int | None = None,
+    ) -> None:
+        self.files = list_images(Path(root), folder)[:max_images]
+        self.scale, self.crop = scale, crop
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, draw: int | Draw) -> dict[str, object]:
+        path = self.files[draw.frame if isinstance(draw, Draw) else draw]
+        image: Tensor = image_tensor(read_image(path))
+        size = scaled_size((image.shape[-2], image.shape[-1]), self.scale)
+        image = center_crop_or_pad(resize_image(image, size), self.crop, 0.0)
+        return {"image": image, "name": path.name.removesuffix(IMAGE_SUFFIX)}
+
+    def hold_out(self, count: int) -> tuple[UnlabelledImages, UnlabelledImages]:
+        """Split off about `count` images, evenly spread over the sorted list and at most a quarter of it.
+
+        Returns:
+            (the rest, the images held out). A list of fewer than four images is not split: both hold all.
+        """
+        count = min(count, len(self) // 4)
+        if count == 0:
+            return self, self
+        held = set(np.linspace(0, len(self) - 1, count).round().astype(int).tolist())
+        return self._part(set(range(len(self))) - held), self._part(held)
+
+    def _part(self, indices: Iterable[int]) -> UnlabelledImages:
+        part = copy(self)
+        part.files = [self.files[index] for index in sorted(indices)]
+        return part

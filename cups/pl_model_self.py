@@ -1,0 +1,132 @@
+"""Stage 3: self-training of the panoptic network on the labels of its own averaged teacher."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import Tensor, nn
+
+from cups.augmentation import BatchAugmentation
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.optimizer import OptimizerSettings
+from cups.self_training import (
+    RoundSchedule,
+    Trainable,
+    select_trainable,
+    targets_from_output,
+    update_average,
+)
+from cups.structures import Sample, ThingStuffSplit
+from cups.taxonomy import VOID
+from cups.training_module import PanopticModule
+from cups.tta import PanopticFPNWithTTA
+
+RoundStart = Literal["keep", "teacher_to_student", "student_to_teacher"]
+
+
+class SelfTrainingModule(PanopticModule):
+    """Lightning module of Stage 3 (Hahn et al., CUPS, CVPR 2025, "self-training").
+
+    The teacher labels the clean image from several views; the student learns from an augmented one. After
+    every optimisation step (not micro-batch) the teacher moves a little towards the student.
+
+    Args:
+        model: the network of Stage 2; it becomes the student, a copy of it the teacher. Its BatchNorm layers
+            are frozen.
+        split, optimizer, metric, seed, description: see `PanopticModule`.
+        augmentation: of the student's batch; pasted objects are the teacher's.
+        schedule: see `RoundSchedule`.
+        trainable: see `select_trainable`.
+        scales, flip: views of the teacher, see `PanopticFPNWithTTA`.
+        momentum: of the teacher's average; at 0 the teacher is the student.
+        relative_threshold: see `cups.self_training.semantic_targets`.
+        round_start: what happens when a round begins. "keep" (upstream) lets both networks go on: the
+            average is never interrupted, and the optimiser's moments stay those of its weights. The other
+            two copy one network's weights to the other: restarting from the teacher forgets what it has not
+            averaged yet, restarting from the student makes the next round trust it at once.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        split: ThingStuffSplit,
+        optimizer: OptimizerSettings,
+        augmentation: BatchAugmentation,
+        schedule: RoundSchedule,
+        *,
+        trainable: Trainable = "heads",
+        scales: Sequence[float] = (0.5, 0.75, 1.0),
+        flip: bool = True,
+        momentum: float = 0.999,
+        relative_threshold: float = 0.5,
+        round_start: RoundStart = "keep",
+        metric: PanopticQualitySemanticMatching | None = None,
+        seed: int = 0,
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
+        model = FrozenBatchNorm2d.convert_frozen_batchnorm(model)
+        super().__init__(model, split, optimizer, metric, seed, description)
+        select_trainable(model, trainable)
+        self.teacher_model = PanopticFPNWithTTA(
+            deepcopy(model).requires_grad_(False), scales, flip, schedule.threshold
+        )
+        self.batch_augmentation = augmentation
+        self.schedule = schedule
+        self.momentum = momentum
+        self.relative_threshold = relative_threshold
+        self.round_start = round_start
+        # The teacher never trains: that is no oversight of which the trainer should warn.
+        warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start of training.*")
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self.schedule.begins_round(self.global_step) and self.micro_batch(batch_idx) == 0:
+            self._begin_round()
+
+    def _begin_round(self) -> None:
+        teacher = self.teacher_model.model
+        if self.round_start == "teacher_to_student":
+            update_average(self.model, teacher, momentum=0.0)
+        elif self.round_start == "student_to_teacher":
+            update_average(teacher, self.model, momentum=0.0)
+
+    def label(self, batch: Sequence[Mapping[str, Any]]) -> list[Sample]:
+        """Return the teacher's labels of a batch of clean frames `{"image": (3, H, W), "name"}`."""
+        self.teacher_model.score_threshold = self.schedule.threshold_at(self.global_step)
+        outputs = self.teacher_model([{"image": frame["image"]} for frame in batch])
+        return [
+            targets_from_output(output, frame["image"], self.relative_threshold, frame["name"])
+            for output, frame in zip(outputs, batch, strict=True)
+        ]
+
+    def augment(self, batch: Sequence[Sample], micro_batch: int) -> list[Sample]:
+        """Return the batch as the student is shown it; the input stays untouched."""
+        generator = torch.Generator().manual_seed(self.step_seed(micro_batch))
+        return self.batch_augmentation(batch, batch, generator)
+
+    def training_step(self, batch: list[dict[str, Any]], batch_idx: int) -> Tensor:
+        micro_batch = self.micro_batch(batch_idx)
+        labelled = self.label(batch)
+        self._log_labels(labelled)
+        self.media = {"sample": labelled[0]}
+        return self.learn(self.augment(labelled, micro_batch), micro_batch)
+
+    def _log_labels(self, labelled: Sequence[Sample]) -> None:
+        void = torch.stack([(sample.sem_seg == VOID).float().mean() for sample in labelled]).mean()
+        self.log_dict(
+            {
+                "self_training/round": float(self.schedule.round_of(self.global_step) + 1),
+                "self_training/threshold": self.teacher_model.score_threshold,
+                "self_training/instances": sum(len(sample.masks) for sample in labelled) / len(labelled),
+                "self_training/void": void,
+            },
+            batch_size=len(labelled),
+        )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        update_average(self.teacher_model.model, self.model, self.momentum)

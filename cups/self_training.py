@@ -1,0 +1,121 @@
+"""Parts of self-training: rounds, the teacher's average, targets from its output, what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cups.structures import Sample
+from cups.taxonomy import VOID
+
+Trainable = Literal["heads", "all"]
+
+
+@dataclass(frozen=True)
+class RoundSchedule:
+    """Rounds of equal length, each with a higher bar for the teacher's instances.
+
+    The round is a function of the step alone, so a resumed run is in the round in which it was stopped.
+
+    Attributes:
+        rounds, round_steps: their number, and the optimisation steps of each.
+        threshold: lowest score of a teacher's instance in the first round.
+        threshold_step: what each further round adds to it; upstream documents it (CUPS, 0.05), but its code
+            never reads it.
+    """
+
+    rounds: int = 3
+    round_steps: int = 500
+    threshold: float = 0.7
+    threshold_step: float = 0.05
+
+    @property
+    def steps(self) -> int:
+        """Optimisation steps of all rounds."""
+        return self.rounds * self.round_steps
+
+    def round_of(self, step: int) -> int:
+        """Return the round, from 0, in which `step` (from 0) is taken."""
+        return min(step // self.round_steps, self.rounds - 1)
+
+    def threshold_at(self, step: int) -> float:
+        """Return the teacher's score threshold at `step`; it never reaches 1, which no score exceeds."""
+        return min(self.threshold + self.round_of(step) * self.threshold_step, 0.99)
+
+    def begins_round(self, step: int) -> bool:
+        """Return whether `step` is the first of the second or a later round."""
+        return step in range(self.round_steps, self.steps, self.round_steps)
+
+
+@torch.no_grad()
+def update_average(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Move the teacher towards the student: t <- momentum * t + (1 - momentum) * s (Tarvainen, Valpola 2017).
+
+    Parameters and floating-point buffers are averaged, integer buffers (counters) copied. At momentum 0 the
+    teacher becomes the student.
+    """
+    averages = chain(teacher.parameters(), teacher.buffers())
+    for average, value in zip(averages, chain(student.parameters(), student.buffers()), strict=True):
+        if average.is_floating_point():
+            average.lerp_(value.to(average.dtype), 1.0 - momentum)
+        else:
+            average.copy_(value)
+
+
+def select_trainable(model: nn.Module, which: Trainable = "heads") -> None:
+    """Let only some parameters be trained; the others need no gradient, so no backward pass reaches them.
+
+    Args:
+        model: panoptic network.
+        which: "heads" trains the RPN, region and semantic heads without their normalisation layers (CUPS),
+            "all" everything.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(which == "all" or ("head" in name and "norm" not in name))
+
+
+def semantic_targets(probabilities: Tensor, relative_threshold: float) -> Tensor:
+    """Return the label (H, W) int64 of each pixel, 255 where the teacher is unsure.
+
+    A class takes part where it is more probable than `relative_threshold` times its highest probability in
+    the image; of these the most probable one is the label (CUPS, self-training; after Araslanov and Roth,
+    CVPR 2021). The bar is lower for classes that the teacher is never sure of, so they do not die out.
+
+    Args:
+        probabilities: (C, H, W) float, channel 0 "some thing".
+        relative_threshold: 0-1.
+    """
+    limits = relative_threshold * probabilities.amax(dim=(1, 2), keepdim=True)
+    confident = torch.where(probabilities > limits, probabilities, 0.0)
+    best, labels = confident.max(dim=0)
+    return torch.where(best > 0, labels, VOID)
+
+
+def targets_from_output(
+    output: Mapping[str, Any], image: Tensor, relative_threshold: float, name: str = ""
+) -> Sample:
+    """Return the training sample that a teacher's output makes of an image.
+
+    Instances are the thing segments of the panoptic map. Their pixels are "some thing" in the semantic
+    labels: upstream leaves there whatever stuff the teacher saw, and the two heads learn contradictions.
+
+    Args:
+        output: of `PanopticFPNWithTTA`: `sem_seg` probabilities (S+1, H, W) and `panoptic_seg`.
+        image: (3, H, W) float RGB 0-1, as the teacher saw it.
+        relative_threshold: see `semantic_targets`.
+        name: frame, for messages.
+    """
+    panoptic, segments = output["panoptic_seg"]
+    things = [segment for segment in segments if segment["isthing"]]
+    ids = torch.tensor([segment["id"] for segment in things], device=panoptic.device)
+    masks = panoptic == ids[:, None, None]
+    classes = torch.tensor([segment["category_id"] for segment in things], device=panoptic.device)
+    sem_seg = semantic_targets(output["sem_seg"], relative_threshold)
+    return Sample(
+        image.to(panoptic.device), sem_seg.masked_fill(masks.any(dim=0), 0), masks, classes.long(), name
+    )
