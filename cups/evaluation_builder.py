@@ -19,14 +19,18 @@ from cups.protocol import Protocol
 from cups.provenance import code_version
 from cups.reporting import Result, results_from_scores
 from cups.taxonomy import class_set
+from cups.tta import PanopticFPNWithTTA
 
 PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
+    "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD",
+    "MODEL.TTA_SCALES",
     "DATA.DATASET",
     "DATA.ROOT_VAL",
     "DATA.VAL_SPLIT",
     "DATA.VAL_SCALE",
     "DATA.VAL_CROP_RESOLUTION",
+    "VALIDATION.USE_TTA",
     "VALIDATION.USE_CRF",
 )
 
@@ -43,10 +47,20 @@ def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
     network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
         Path(config.MODEL.CHECKPOINT), device, config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
     )
-    model = network
+    return as_evaluated(network, config), things, stuffs
+
+
+def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
+    """Wrap a network in test-time augmentation and in the dense CRF, where the configuration wants them."""
+    model, keys = network, config.MODEL
+    if config.VALIDATION.USE_TTA:
+        model = PanopticFPNWithTTA(
+            model, tuple(keys.TTA_SCALES), score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
+        )
     if config.VALIDATION.USE_CRF:
-        model = DenseCrfRefinement(model, network.merge)  # type: ignore[arg-type]
-    return model, things, stuffs
+        merge: Any = network.merge
+        model = DenseCrfRefinement(model, merge, probabilities=config.VALIDATION.USE_TTA)
+    return model
 
 
 def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[str, Any]:
@@ -122,7 +136,8 @@ def results_of(
         "provenance": stored.get("provenance", {"uses_ground_truth": None}),
         "checkpoint": {"path": str(checkpoint), "sha256": file_sha256(checkpoint)},
     }
-    name = str(config.SYSTEM.RUN_NAME or checkpoint.resolve().stem)
+    wrappers = [key for key in ("TTA", "CRF") if get(config, f"VALIDATION.USE_{key}")]
+    name = " + ".join([str(config.SYSTEM.RUN_NAME or checkpoint.resolve().stem), *wrappers])
     results = results_from_scores(
         name,
         {first: scores[first], **scores},
