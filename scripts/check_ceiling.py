@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     records = run_steps(steps, output / "steps", "check")
 
     results = [read_results(output / f"steps_{budget}_val" / "results.json") for budget in args.budgets]
-    rows = [result for pair in zip(*results, strict=True) for result in pair]
+    rows = [result for pair in zip(*results, strict=True) for result in pair if "pq" in result.metrics]
     text = f"""# Oracle check: Stage 2 trained on toy ground truth
 
 {code_version()}, seed {args.seed}. The training labels are the ground truth: what is
