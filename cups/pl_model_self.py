@@ -8,11 +8,11 @@ from copy import deepcopy
 from typing import Any, Literal
 
 import torch
-from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
 from cups.augmentation import BatchAugmentation
 from cups.metrics import PanopticQualitySemanticMatching
+from cups.model import freeze_batch_norm
 from cups.optimizer import OptimizerSettings
 from cups.self_training import (
     RoundSchedule,
@@ -69,7 +69,7 @@ class SelfTrainingModule(PanopticModule):
         seed: int = 0,
         description: Mapping[str, Any] | None = None,
     ) -> None:
-        model = FrozenBatchNorm2d.convert_frozen_batchnorm(model)
+        model = freeze_batch_norm(model)
         super().__init__(model, split, optimizer, metric, seed, description)
         select_trainable(model, trainable)
         self.teacher_model = PanopticFPNWithTTA(

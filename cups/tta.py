@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from cups.detectron2_compat import prepare
 from cups.ops.resize import resize_image, scaled_size
+
+prepare()  # before any detectron2 import
+
+from detectron2.modeling.postprocessing import detector_postprocess  # noqa: E402
+from detectron2.structures import Boxes, Instances  # noqa: E402
 
 Size = tuple[int, int]
 

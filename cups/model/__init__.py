@@ -6,11 +6,13 @@ prepare()  # before any module below imports detectron2
 
 from cups.model.inputs import panoptic_from_output, to_detectron2  # noqa: E402
 from cups.model.model import (  # noqa: E402
+    freeze_batch_norm,
     panoptic_cascade_mask_r_cnn,
     panoptic_cascade_mask_r_cnn_from_checkpoint,
 )
 
 __all__ = [
+    "freeze_batch_norm",
     "panoptic_cascade_mask_r_cnn",
     "panoptic_cascade_mask_r_cnn_from_checkpoint",
     "panoptic_from_output",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
@@ -20,6 +21,7 @@ CONFIG_DIR = Path(__file__).parent
 DEFAULT_CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
 
 __all__ = [
+    "freeze_batch_norm",
     "load_config",
     "modeling",
     "panoptic_cascade_mask_r_cnn",
@@ -144,3 +146,8 @@ def panoptic_cascade_mask_r_cnn_from_checkpoint(
     )
     load_into(model, checkpoint)
     return model.eval(), things, stuffs
+
+
+def freeze_batch_norm(model: nn.Module) -> nn.Module:
+    """Replace the BatchNorm layers by constant ones, in place; weights keep their names (counters go)."""
+    return FrozenBatchNorm2d.convert_frozen_batchnorm(model)
