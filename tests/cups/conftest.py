@@ -22,10 +22,10 @@ TINY = [
 ]
 
 
-def make_tiny(**options: object) -> nn.Module:
-    """Build a seeded tiny network for THINGS and STUFFS."""
+def make_tiny(*overrides: object, **options: object) -> nn.Module:
+    """Build a seeded tiny network for THINGS and STUFFS; `overrides` come on top of TINY."""
     torch.manual_seed(0)
-    options.setdefault("model_overrides", TINY)
+    options.setdefault("model_overrides", [*TINY, *overrides])
     return cups.model.panoptic_cascade_mask_r_cnn(
         THINGS, STUFFS + 1, model_config="Panoptic-Cascade-Mask-R-CNN-Small.yaml", **options
     )

@@ -1,0 +1,172 @@
+"""Stage 3's module: what the teacher sees, when it moves, what the student learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from cups.augmentation import BatchAugmentation, CopyPaste, Photometric, RandomCrop
+from cups.data.utils import identity_collate
+from cups.optimizer import OptimizerSettings
+from cups.pl_model_self import SelfTrainingModule
+from cups.self_training import RoundSchedule, update_average
+from cups.structures import ThingStuffSplit
+
+Builder = Callable[..., nn.Module]
+SPLIT = ThingStuffSplit((4, 5, 6), (0, 1, 2, 3))
+
+
+def _frames(count: int = 8) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(0)
+    return [{"image": torch.rand(3, 64, 96, generator=generator), "name": f"frame{i}"} for i in range(count)]
+
+
+def _sure(build_tiny: Builder) -> nn.Module:
+    """A random network that is sure of its finds, as random weights alone are not."""
+    model = build_tiny(confidence_threshold=0.5)
+    for predictor in model.roi_heads.box_predictor:
+        predictor.cls_score.weight.data.mul_(50)
+    return model
+
+
+def _module(model: nn.Module, **options: Any) -> SelfTrainingModule:
+    options = {"scales": (1.0,), "flip": False, "augmentation": BatchAugmentation(), **options}
+    options.setdefault("schedule", RoundSchedule(2, 2, 0.5, 0.2))
+    settings = OptimizerSettings(learning_rate=1e-3)
+    return SelfTrainingModule(model, SPLIT, settings, **options)
+
+
+def _fit(module: SelfTrainingModule, steps: int, accumulate: int = 1) -> None:
+    loader = DataLoader(_frames(), batch_size=1, collate_fn=identity_collate)  # type: ignore[arg-type]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        accumulate_grad_batches=accumulate,
+        enable_model_summary=False,
+        **quiet,  # type: ignore[arg-type]
+    ).fit(module, loader)
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_teacher__moves_once_per_optimiser_step(build_tiny: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream averages after every micro-batch: with accumulation the teacher runs ahead."""
+    module = _module(build_tiny(), momentum=0.5)
+    before = _weights(module.model)
+    seen: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr("cups.pl_model_self.update_average", _recording(seen))
+    _fit(module, steps=2, accumulate=3)
+    assert len(seen) == 2, "two optimiser steps of three micro-batches"
+    name = "sem_seg_head.predictor.weight"
+    expected = 0.25 * before[name] + 0.25 * seen[0][name] + 0.5 * seen[1][name]
+    torch.testing.assert_close(module.teacher_model.model.state_dict()[name], expected)
+    assert not torch.equal(seen[0][name], seen[1][name])
+
+
+def _recording(seen: list[dict[str, torch.Tensor]]) -> Callable[..., None]:
+    def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+        seen.append(_weights(student))
+        update_average(teacher, student, momentum)
+
+    return update
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training__changes_the_heads_alone(build_tiny: Builder) -> None:
+    module = _module(build_tiny("MODEL.RESNETS.NORM", "BN", "MODEL.FPN.NORM", "BN"), momentum=0.9)
+    before = _weights(module.model)
+    _fit(module, steps=2)
+    after = module.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("head" in name and "norm" not in name for name in changed)
+    assert any(name.startswith("roi_heads") for name in changed)
+    assert any(name.endswith("running_mean") for name in before), "the trunk has BatchNorm: it stays as it is"
+    optimised = {id(p) for group in module.optimizers().param_groups for p in group["params"]}  # type: ignore[union-attr]
+    assert optimised == {id(p) for p in module.model.parameters() if p.requires_grad}
+    assert not any(p.requires_grad for p in module.teacher_model.parameters())
+
+
+def test_frozen_trunk__gets_no_backward_pass(build_tiny: Builder) -> None:
+    module = _module(build_tiny())
+    features = module.model.backbone(torch.rand(1, 3, 64, 96))  # type: ignore[operator]
+    assert not any(value.requires_grad for value in features.values())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_teacher__sees_the_clean_image_and_the_student_an_augmented_one(
+    build_tiny: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augmentation = BatchAugmentation(
+        CopyPaste(min_side=2), RandomCrop((0.5, 0.5)), photometric=Photometric(blur_probability=1.0)
+    )
+    module = _module(_sure(build_tiny), augmentation=augmentation)
+    taught: list[torch.Tensor] = []
+    learnt: list[dict[str, Any]] = []
+    teach, learn = module.teacher_model.forward, module.model.forward
+
+    def watch_teacher(batch: list[dict[str, Any]]) -> Any:
+        taught.extend(item["image"] for item in batch)
+        return teach(batch)
+
+    def watch_student(batch: list[dict[str, Any]]) -> Any:
+        learnt.extend(batch)
+        return learn(batch)
+
+    monkeypatch.setattr(module.teacher_model, "forward", watch_teacher)
+    monkeypatch.setattr(module.model, "forward", watch_student)
+    _fit(module, steps=1)
+    frame = _frames(1)[0]["image"]
+    assert torch.equal(taught[0], frame)
+    assert learnt[0]["image"].shape == (3, 32, 48)
+    sample = module.media["sample"]
+    assert torch.equal(sample.image, frame), "pictures show the frame as it was labelled"
+    assert len(sample.masks) > 0
+    assert all((sample.sem_seg[mask] == 0).all() for mask in sample.masks)
+
+
+def test_label__threshold_of_the_round(build_tiny: Builder) -> None:
+    module = _module(_sure(build_tiny), schedule=RoundSchedule(2, 10, 0.5, 0.4))
+    counts = []
+    for step in (0, 10):
+        module.trainer = _at(step)
+        counts.append([float(len(sample.masks)) for sample in module.label(_frames(2))])
+        assert module.teacher_model.score_threshold == pytest.approx(0.5 + 0.4 * (step // 10))
+    assert sum(counts[1]) < sum(counts[0])
+
+
+def _at(step: int) -> Any:
+    return SimpleNamespace(global_step=step, global_rank=0, accumulate_grad_batches=1)
+
+
+@pytest.mark.parametrize("option", ["keep", "teacher_to_student", "student_to_teacher"])
+def test_round_start__copies_as_told(build_tiny: Builder, option: str) -> None:
+    module = _module(build_tiny(), round_start=option)
+    module.teacher_model.model.sem_seg_head.predictor.bias.data.fill_(1.0)
+    module.model.sem_seg_head.predictor.bias.data.fill_(2.0)  # type: ignore[union-attr]
+    for step in (1, 2):
+        module.trainer = _at(step)
+        module.on_train_batch_start([], batch_idx=step)
+        student, teacher = (
+            network.sem_seg_head.predictor.bias[0].item()
+            for network in (module.model, module.teacher_model.model)
+        )
+        moved = {"keep": (2.0, 1.0), "teacher_to_student": (1.0, 1.0), "student_to_teacher": (2.0, 2.0)}
+        assert (student, teacher) == (moved[option] if step == 2 else (2.0, 1.0))
+
+
+def test_modes__the_teacher_never_trains(build_tiny: Builder) -> None:
+    module = _module(build_tiny()).train()
+    assert module.model.training and not module.teacher_model.model.training
+    names = {name.split(".")[0] for name in module.state_dict()}
+    assert names == {"model", "teacher_model"}
