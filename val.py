@@ -17,6 +17,7 @@ from cups.errors import run_main
 from cups.evaluation import predict, save_to, score_with, write_overlays
 from cups.evaluation_builder import build_semantic_scorers, load_for_evaluation, results_of
 from cups.reporting import results_report, write_results
+from cups.taxonomy import void_value
 from cups.trainer import run_directory, validation_loader
 
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if metric is not None:
         visitors.append(score_with(metric))
     loader = validation_loader(dataset, config)
-    predict(model, loader, num_stuffs, visitors, len(loader))
+    predict(model, loader, num_stuffs, visitors, len(loader), void_value(num_things + num_stuffs))
 
     results = []
     if metric is not None:

@@ -25,13 +25,15 @@ from cups.optimizer import OptimizerSettings
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 from cups.provenance import code_version, ground_truth_answer, read_provenance
 from cups.structures import ThingStuffSplit
-from cups.taxonomy import class_set
+from cups.taxonomy import class_set, void_value
 
 VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
 log = logging.getLogger(__name__)
 
 DINO_NAMES = ("dino_RN50_pretrain_d2_format.pkl", "dino_RN50_full_pretrain_d2_format.pkl")
 DINO_FOLDER = Path(__file__).parent / "model" / "backbone_checkpoints"
+MAX_CLASS_WEIGHT = 10.0
+"""Largest loss weight of a rare class, relative to that of the median class."""
 
 
 def find_dino_checkpoint(config: CfgNode) -> Path | None:
@@ -91,15 +93,23 @@ def build_metric(config: CfgNode, num_things: int, num_stuffs: int) -> PanopticQ
         things_prototype=set(range(num_stuffs, num_stuffs + num_things)) if separate else None,
         stuffs_prototype=set(range(num_stuffs)) if separate else None,
         void_rule=config.VALIDATION.VOID_RULE,
+        void=void_value(num_things + num_stuffs),
     )
 
 
 def class_weights(data: PseudoLabelDataset) -> torch.Tensor:
-    """Return (S + 1,) float32 inverse-frequency weights, "some thing" first, then stuff (mean weight 1)."""
+    """Return (S + 1,) float32 loss weights of the semantic channels, "some thing" first (mean weight 1).
+
+    min(sqrt(median(f) / f_c), MAX_CLASS_WEIGHT), f the pixels of a channel: median-frequency balancing (Eigen
+    and Fergus, ICCV 2015) under the square root that Mahajan et al. (ECCV 2018) sample rare classes with. The
+    plain inverse lets a cluster of a few pixels, of which 300 overclusters have many, outweigh all others.
+    """
     counts = data.all_pixels.float()
     things = counts[list(data.split.things)].sum().reshape(1)
-    counts = torch.cat((things, counts[list(data.split.stuffs)])).clamp(min=1.0)
-    weights = 1.0 / (counts / counts.sum() * len(counts))
+    counts = torch.cat((things, counts[list(data.split.stuffs)]))
+    median = counts[counts > 0].median()
+    weights = torch.where(counts > 0, (median / counts.clamp(min=1.0)).sqrt(), 1.0)
+    weights = weights.clamp(max=MAX_CLASS_WEIGHT)
     return weights / weights.mean()
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cups.coco_panoptic import read_panoptic, write_panoptic
-from cups.data.utils import image_array
+from cups.data.utils import image_array, with_void
 from cups.metrics import ConfusionMatrix, PanopticQualitySemanticMatching
 from cups.model import panoptic_from_output
 from cups.ops.matching import hungarian_assignment
@@ -50,6 +50,7 @@ def predict(
     num_stuffs: int,
     visitors: Sequence[Visitor],
     total: int,
+    void: int = VOID,
 ) -> None:
     """Run a network over all batches and hand each frame's prediction to the visitors.
 
@@ -58,13 +59,14 @@ def predict(
         batches: lists of `{"image": (3, H, W), "name": str, ...}`.
         num_stuffs: number of stuff categories S; things start there.
         total: number of batches, for the progress bar.
+        void: category of void; with T things, `void_value(S + T)`.
     """
     model.eval()
     for batch in tqdm(batches, total=total, desc="predict", unit="batch"):
         images = [item["image"] for item in batch]
         outputs = model([{"image": i, "height": i.shape[-2], "width": i.shape[-1]} for i in images])
         for item, output in zip(batch, outputs, strict=True):
-            panoptic = panoptic_from_output(output, num_stuffs)
+            panoptic = panoptic_from_output(output, num_stuffs, void)
             prediction = Prediction(panoptic, output["sem_seg"].argmax(dim=0))
             for visit in visitors:
                 visit(item, prediction)
@@ -74,7 +76,7 @@ def score_with(metric: PanopticQualitySemanticMatching) -> Visitor:
     """Return a visitor that adds each frame with ground truth to `metric`."""
 
     def visit(item: dict[str, Any], prediction: Prediction) -> None:
-        metric.update(prediction.panoptic[None].cpu(), item["target"][None])
+        metric.update(prediction.panoptic[None].cpu(), with_void(item["target"], metric.void)[None])
 
     return visit
 

@@ -14,14 +14,14 @@ from cups.data.utils import image_array
 from cups.model import panoptic_from_output
 from cups.ops.png import write_png
 from cups.structures import Sample, ThingStuffSplit
-from cups.taxonomy import VOID
+from cups.taxonomy import VOID, void_value
 from cups.visualization import figure_sheet, overlay, pseudo_palette
 
 
-def sample_to_panoptic(sample: Sample, num_stuffs: int) -> np.ndarray:
+def sample_to_panoptic(sample: Sample, num_stuffs: int, void: int = VOID) -> np.ndarray:
     """Return a training sample as (H, W, 2) int64 (category, instance), categories as the network's."""
     semantic = sample.sem_seg.cpu().numpy()
-    category = np.where((semantic >= 1) & (semantic <= num_stuffs), semantic - 1, VOID)
+    category = np.where((semantic >= 1) & (semantic <= num_stuffs), semantic - 1, void)
     instance = np.zeros_like(category)
     for number, (mask, thing) in enumerate(
         zip(sample.masks.cpu().numpy(), sample.classes.tolist(), strict=True)
@@ -34,13 +34,13 @@ def sample_to_panoptic(sample: Sample, num_stuffs: int) -> np.ndarray:
 def training_panel(media: dict[str, Any], split: ThingStuffSplit) -> np.ndarray:
     """Draw what the network was shown, and what it predicts on a validation frame: (H, W, 3) uint8."""
     colors = pseudo_palette(split.num_pseudo_classes)
-    num_stuffs = len(split.stuffs)
+    num_stuffs, void = len(split.stuffs), void_value(split.num_pseudo_classes)
     image = image_array(media["sample"].image)
-    rows = [[image, overlay(image, sample_to_panoptic(media["sample"], num_stuffs), colors)]]
+    rows = [[image, overlay(image, sample_to_panoptic(media["sample"], num_stuffs, void), colors)]]
     names = ["training"]
     if "output" in media:
         image = image_array(media["validation"]["image"])
-        prediction = panoptic_from_output(media["output"], num_stuffs).cpu().numpy()
+        prediction = panoptic_from_output(media["output"], num_stuffs, void).cpu().numpy()
         rows.append([image, overlay(image, prediction, colors)])
         names.append("validation")
     return figure_sheet(["image", "pseudo-labels or prediction"], rows, names)

@@ -22,7 +22,7 @@ from cups.self_training import (
     update_average,
 )
 from cups.structures import Sample, ThingStuffSplit
-from cups.taxonomy import VOID
+from cups.taxonomy import WIDE_VOID
 from cups.training_module import PanopticModule
 from cups.tta import PanopticFPNWithTTA
 
@@ -116,7 +116,7 @@ class SelfTrainingModule(PanopticModule):
         return self.learn(self.augment(labelled, micro_batch), micro_batch)
 
     def _log_labels(self, labelled: Sequence[Sample]) -> None:
-        void = torch.stack([(sample.sem_seg == VOID).float().mean() for sample in labelled]).mean()
+        void = torch.stack([(sample.sem_seg == WIDE_VOID).float().mean() for sample in labelled]).mean()
         self.log_dict(
             {
                 "self_training/round": float(self.schedule.round_of(self.global_step) + 1),

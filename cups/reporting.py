@@ -22,7 +22,7 @@ from cups.errors import UserError
 from cups.ops.png import atomic_write
 from cups.protocol import Protocol, VoidRule
 from cups.provenance import ground_truth_answer
-from cups.taxonomy import ClassSet
+from cups.taxonomy import VOID, ClassSet
 
 MAIN_METRICS = ("pq", "pq_things", "pq_stuff", "miou")
 ALL_METRICS = ("pq", "sq", "rq", "pq_things", "pq_stuff", "miou", "accuracy")
@@ -94,9 +94,9 @@ def results_from_scores(
         }
         metrics = {key: float(value) for key, value in arrays.items() if value.ndim == 0}
         line = str(replace(protocol, void_rule=rule))
-        results.append(
-            Result(name, metrics, line, rule, arrays["assignment"].tolist(), per_class=per_class, **rest)
-        )
+        # The metric's "none" is above all clusters, which may be more than 255.
+        assignment = np.minimum(arrays["assignment"], VOID).tolist()
+        results.append(Result(name, metrics, line, rule, assignment, per_class=per_class, **rest))
     return results
 
 

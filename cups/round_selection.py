@@ -22,6 +22,7 @@ from cups.metrics.segments import PanopticCounts, panoptic_counts, segment_table
 from cups.model import panoptic_from_output
 from cups.ops.png import atomic_write
 from cups.provenance import any_ground_truth
+from cups.taxonomy import void_value
 from cups.tta import PanopticFPNWithTTA
 
 log = logging.getLogger(__name__)
@@ -88,11 +89,12 @@ class Consistency:
     @torch.no_grad()
     def _counts(self, model: Any) -> PanopticCounts:
         views = PanopticFPNWithTTA(model, self.scales, self.flip, model.combine_instances_score_thresh)
+        void = void_value(self.num_stuffs + self.num_things)
         rows, image = [], []
         for index in range(len(self.frames)):  # type: ignore[arg-type]
             frame = [{"image": self.frames[index]["image"]}]
             one, many = (
-                panoptic_from_output(network(frame)[0], self.num_stuffs).cpu().numpy()
+                panoptic_from_output(network(frame)[0], self.num_stuffs, void).cpu().numpy()
                 for network in (model, views)
             )
             rows.append(overlap_rows(overlap_table(one, many)))
@@ -127,7 +129,8 @@ class ValidationQuality:
     def __call__(self, model: nn.Module) -> float:
         """Return PQ, 0-1."""
         self.metric.reset()
-        predict(model, self.batches, self.num_stuffs, [score_with(self.metric)], len(self.batches))
+        score = score_with(self.metric)
+        predict(model, self.batches, self.num_stuffs, [score], len(self.batches), self.metric.void)
         value = float(self.metric.compute()["pq"])
         self.metric.reset()
         return value

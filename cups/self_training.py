@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.structures import Sample
-from cups.taxonomy import VOID
+from cups.taxonomy import WIDE_VOID
 
 Trainable = Literal["heads", "all"]
 
@@ -80,7 +80,7 @@ def select_trainable(model: nn.Module, which: Trainable = "heads") -> None:
 
 
 def semantic_targets(probabilities: Tensor, relative_threshold: float) -> Tensor:
-    """Return the label (H, W) int64 of each pixel, 255 where the teacher is unsure.
+    """Return the label (H, W) int64 of each pixel, 65535 where the teacher is unsure.
 
     A class takes part where it is more probable than `relative_threshold` times its highest probability in
     the image; of these the most probable one is the label (CUPS, self-training; after Araslanov and Roth,
@@ -93,7 +93,7 @@ def semantic_targets(probabilities: Tensor, relative_threshold: float) -> Tensor
     limits = relative_threshold * probabilities.amax(dim=(1, 2), keepdim=True)
     confident = torch.where(probabilities > limits, probabilities, 0.0)
     best, labels = confident.max(dim=0)
-    return torch.where(best > 0, labels, VOID)
+    return torch.where(best > 0, labels, WIDE_VOID)
 
 
 def targets_from_output(

@@ -16,7 +16,7 @@ class Sample:
 
     Attributes:
         image: (3, H, W) float32 RGB in 0-1.
-        sem_seg: (H, W) int64; 0 is "some thing", 1..S the stuff pseudo-classes, 255 ignore.
+        sem_seg: (H, W) int64; 0 is "some thing", 1..S the stuff pseudo-classes, 65535 ignore.
         masks: (N, H, W) bool, one per instance, disjoint.
         classes: (N,) int64, thing index 0..T-1 of each instance.
         name: frame stem, for messages.

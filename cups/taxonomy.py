@@ -14,10 +14,13 @@ import numpy as np
 VOID = 255
 """Ignore value of every map of ground-truth classes, and of pseudo-classes where they are few enough."""
 
+WIDE_VOID = 65535
+"""Ignore value of maps with more classes, and of all training labels: no pseudo-class can have it."""
+
 
 def void_value(num_classes: int) -> int:
     """Return the void value of maps of `num_classes`: 255, or 65535 where 255 is a class."""
-    return VOID if num_classes <= VOID else 65535
+    return VOID if num_classes <= VOID else WIDE_VOID
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from cups.data.utils import with_void
 from cups.errors import UserError
 from cups.lightning import step_seed
 from cups.metrics import PanopticQualitySemanticMatching
@@ -98,9 +99,9 @@ class PanopticModule(pl.LightningModule):
             return
         outputs = self.predict_panoptic([item["image"] for item in batch])
         for item, output in zip(batch, outputs, strict=True):
-            prediction = panoptic_from_output(output, len(self.split.stuffs))
+            prediction = panoptic_from_output(output, len(self.split.stuffs), self.metric.void)
             # A distributed sampler pads the last batch with frames that came before: they count once.
-            target = item["target"][None].to(prediction.device)
+            target = with_void(item["target"], self.metric.void)[None].to(prediction.device)
             self.metric.update(prediction[None], target, image_ids=[item["index"]])
         if batch_idx == 0:
             self.media |= {"validation": batch[0], "output": outputs[0]}

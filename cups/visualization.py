@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cups.taxonomy import VOID
+from cups.taxonomy import void_value
 
 VOID_COLOR = (38, 38, 42)
 BACKGROUND = (255, 255, 255)
@@ -64,24 +64,23 @@ def pseudo_palette(count: int) -> np.ndarray:
 
 
 def _check_ids(ids: np.ndarray, colors: np.ndarray) -> None:
-    known = ids[ids != VOID]
+    known = ids[ids != void_value(len(colors))]
     if known.size and (int(known.min()) < 0 or int(known.max()) >= len(colors)):
         raise ValueError(f"ids {known.min()}..{known.max()} do not fit {len(colors)} colours")
 
 
 def semantic_to_color(ids: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Colour a semantic map: (H, W) integer ids, (C, 3) uint8 colours -> (H, W, 3) uint8; 255 is void.
+    """Colour a semantic map: (H, W) integer ids, (C, 3) uint8 colours -> (H, W, 3) uint8.
+
+    Void is `cups.taxonomy.void_value(C)`, here and below.
 
     Raises:
         ValueError: for an id without a colour.
     """
     ids = np.asarray(ids).astype(np.int64)
     _check_ids(ids, colors)
-    table = np.full((max(len(colors), VOID + 1), 3), VOID_COLOR, dtype=np.uint8)
-    table[: len(colors)] = colors
-    picture = table[ids]
-    picture[ids == VOID] = VOID_COLOR
-    return picture
+    table = np.concatenate((colors, [VOID_COLOR])).astype(np.uint8)
+    return table[np.minimum(ids, len(colors))]
 
 
 def instances_to_color(ids: np.ndarray) -> np.ndarray:
@@ -128,7 +127,7 @@ def _shades(colors: np.ndarray, instances: np.ndarray) -> np.ndarray:
 def panoptic_to_color(panoptic: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Colour a panoptic map: (H, W, 2) integer (category, instance) -> (H, W, 3) uint8.
 
-    Stuff wears its class colour, each instance a shade of it; category 255 is void.
+    Stuff wears its class colour, each instance a shade of it.
 
     Raises:
         ValueError: for a category without a colour.
@@ -138,7 +137,7 @@ def panoptic_to_color(panoptic: np.ndarray, colors: np.ndarray) -> np.ndarray:
     segments, inverse = np.unique(category * 2**32 + instance, return_inverse=True)
     classes, numbers = segments >> 32, segments & (2**32 - 1)
     table = semantic_to_color(classes, colors)
-    shaded = np.where((classes == VOID)[:, None], table, _shades(table, numbers))
+    shaded = np.where((classes == void_value(len(colors)))[:, None], table, _shades(table, numbers))
     return shaded[inverse.reshape(category.shape)].astype(np.uint8)
 
 
@@ -162,7 +161,7 @@ def overlay(image: np.ndarray, panoptic: np.ndarray, colors: np.ndarray, alpha: 
 
     Args:
         image: (H, W, 3) uint8.
-        panoptic: (H', W', 2) integer (category, instance), 255 void; brought to the image's size.
+        panoptic: (H', W', 2) integer (category, instance), brought to the image's size.
         colors: (C, 3) uint8, one for each category.
         alpha: opacity of the colours, 0-1.
 
@@ -182,9 +181,10 @@ def overlay(image: np.ndarray, panoptic: np.ndarray, colors: np.ndarray, alpha: 
     # Colours of grey detail, not of the photograph's colours, keep their meaning.
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
     base = 0.5 * image + 0.5 * gray
-    mixed = np.where((category == VOID)[..., None], 0.45 * base, (1 - alpha) * base + alpha * paint)
+    void = category == void_value(len(colors))
+    mixed = np.where(void[..., None], 0.45 * base, (1 - alpha) * base + alpha * paint)
     segments = category.astype(np.int64) * 2**32 + instance
-    return _draw_borders(np.round(mixed).astype(np.uint8), segments, (instance > 0) & (category != VOID))
+    return _draw_borders(np.round(mixed).astype(np.uint8), segments, (instance > 0) & ~void)
 
 
 @cache

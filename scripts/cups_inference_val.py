@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.info("%d of %d frames to predict", len(missing), len(dataset))
     if missing:
         loader = validation_loader(Subset(dataset, missing), config)
-        predict(model, loader, num_stuffs, [save_to(export.raw, num_things + num_stuffs)], len(loader))
+        save = save_to(export.raw, num_things + num_stuffs)
+        predict(model, loader, num_stuffs, [save], len(loader), export.void)
 
     results = []
     if args.image_dir is None:

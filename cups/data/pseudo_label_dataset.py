@@ -31,7 +31,7 @@ from cups.ops.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
 from cups.sampling import Draw
 from cups.structures import Sample, ThingStuffSplit
-from cups.taxonomy import VOID
+from cups.taxonomy import WIDE_VOID
 
 IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
@@ -190,15 +190,12 @@ class PseudoLabelDataset(Dataset[Sample]):
         self.stems = self._list_stems(only_non_empty)[:max_images]
         self.all_pixels, self.inside = load_statistics(self.pseudo_root)
         self.split = thing_stuff_split(self.all_pixels, self.inside, thing_stuff_threshold)
-        if self.split.num_pseudo_classes >= VOID:
-            raise UserError(
-                f"{self.pseudo_root}: {self.split.num_pseudo_classes} pseudo-classes, the network tells "
-                f"{VOID - 1} apart; merge clusters with generate_overclustered_semantics.py --merge_to"
-            )
         self._images = ImageFinder(self.root)
         # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
-        self._to_channel = torch.full((65536,), VOID, dtype=torch.int64)
-        self._to_thing = torch.full((65536,), -1, dtype=torch.int64)
+        # The last place is everything that is no pseudo-class: void, 255 or 65535 by the width of the files.
+        count = self.split.num_pseudo_classes
+        self._to_channel = torch.full((count + 1,), WIDE_VOID, dtype=torch.int64)
+        self._to_thing = torch.full((count + 1,), -1, dtype=torch.int64)
         for index, pseudo_class in enumerate(self.split.things):
             self._to_channel[pseudo_class] = 0
             self._to_thing[pseudo_class] = index
@@ -230,26 +227,27 @@ class PseudoLabelDataset(Dataset[Sample]):
         )
         return self._to_sample(
             center_crop_or_pad(resize_image(image, size), self.crop, 0.0),
-            center_crop_or_pad(semantic, self.crop, VOID),
+            center_crop_or_pad(semantic, self.crop, WIDE_VOID),
             center_crop_or_pad(instance, self.crop, 0),
             stem,
         )
 
     def _to_sample(self, image: Tensor, semantic: Tensor, instance: Tensor, stem: str) -> Sample:
+        semantic = semantic.clamp(max=self.split.num_pseudo_classes)
         sem_seg = self._to_channel[semantic]
         ids, inverse = torch.unique(instance, return_inverse=True)
         thing_of = self._majority_things(semantic, inverse, len(ids))
         thing_of[ids == 0] = -1
         if self.ignore_unknown_things:
-            sem_seg[(sem_seg == 0) & (instance == 0)] = VOID
+            sem_seg[(sem_seg == 0) & (instance == 0)] = WIDE_VOID
         # An instance of a stuff pseudo-class is contradictory evidence: it teaches neither head.
-        sem_seg[(thing_of[inverse] < 0) & (instance > 0)] = VOID
+        sem_seg[(thing_of[inverse] < 0) & (instance > 0)] = WIDE_VOID
         kept = torch.nonzero(thing_of >= 0).flatten()
         return Sample(image, sem_seg, inverse == kept[:, None, None], thing_of[kept], stem)
 
     def _majority_things(self, semantic: Tensor, inverse: Tensor, count: int) -> Tensor:
         """Return (count,) int64: thing index of each instance's most frequent pseudo-class, -1 for stuff."""
-        size = int(semantic.max()) + 1
+        size = len(self._to_thing)
         votes = torch.bincount((inverse * size + semantic).flatten(), minlength=count * size)
         return self._to_thing[votes.reshape(count, size).argmax(dim=1)]
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from cups.errors import UserError
 from cups.layout import IMAGE_SUFFIXES
 from cups.ops.png import read_image
+from cups.taxonomy import VOID
 
 
 def image_tensor(image: np.ndarray) -> Tensor:
@@ -25,6 +26,14 @@ def image_array(image: Tensor) -> np.ndarray:
     """Convert (3, H, W) float in 0-1 to (H, W, 3) uint8 RGB."""
     pixels = image.detach().clamp(0, 1).mul(255.0).round().byte()
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def with_void(target: Tensor, void: int) -> Tensor:
+    """Return ground truth (H, W, 2) of (class, instance) with void classes `void` instead of 255."""
+    if void == VOID:
+        return target
+    category, instance = target.unbind(-1)
+    return torch.stack((category.masked_fill(category == VOID, void), instance), dim=-1)
 
 
 class ImageFolder(Dataset[dict[str, object]]):

@@ -39,20 +39,21 @@ def to_detectron2(sample: Sample) -> dict[str, Any]:
     }
 
 
-def panoptic_from_output(output: dict[str, Any], num_stuffs: int) -> Tensor:
+def panoptic_from_output(output: dict[str, Any], num_stuffs: int, void: int = VOID) -> Tensor:
     """Return the (H, W, 2) int64 panoptic tensor of one network output.
 
     Args:
         output: an element of the network's inference result, with `panoptic_seg` = (map, segments).
         num_stuffs: S, the number of stuff pseudo-classes (without the semantic head's thing channel).
+        void: category of void pixels; with T things, `cups.taxonomy.void_value(S + T)`.
 
     Returns:
         (category, instance) per pixel: 0..S-1 stuff with instance 0, S..S+T-1 things with instances 1..n,
-        void (255, 0).
+        void (`void`, 0).
     """
     ids, segments = output["panoptic_seg"]
     table = torch.zeros((len(segments) + 1, 2), dtype=torch.int64)
-    table[0, 0] = VOID
+    table[0, 0] = void
     things = 0
     for segment in segments:
         category = int(segment["category_id"])

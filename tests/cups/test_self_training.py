@@ -77,7 +77,7 @@ def test_semantic_targets__each_class_is_measured_by_its_own_maximum() -> None:
     assert semantic_targets(probabilities, 0.5).tolist() == [[0, 1, 2]]
     assert semantic_targets(probabilities, 0.0).tolist() == [[0, 1, 0]]
     # At 1 even the maximum does not exceed its own limit.
-    assert semantic_targets(probabilities, 1.0).tolist() == [[255, 255, 255]]
+    assert semantic_targets(probabilities, 1.0).tolist() == [[65535, 65535, 65535]]
 
 
 def test_targets__instances_are_some_thing_in_the_semantics() -> None:

@@ -50,14 +50,24 @@ def test_precision_of__common_names(name: str, lightning: str) -> None:
     assert precision_of("auto") in ("bf16-mixed", "32-true")
 
 
-def test_class_weights__generic_thing_first_and_inverse_to_frequency() -> None:
+def test_class_weights__generic_thing_first_and_falling_with_frequency() -> None:
     """Upstream puts the thing weight last, though label 0 is the thing class: every weight is off by one."""
     data = SimpleNamespace(
-        all_pixels=torch.tensor([100.0, 50.0, 25.0]), split=ThingStuffSplit(things=(2,), stuffs=(0, 1))
+        all_pixels=torch.tensor([16.0, 4.0, 1.0]), split=ThingStuffSplit(things=(2,), stuffs=(0, 1))
     )
     weights = class_weights(data)  # type: ignore[arg-type]
     assert weights.mean() == pytest.approx(1.0)
     torch.testing.assert_close(weights / weights[1], torch.tensor([4.0, 1.0, 2.0]))
+
+
+def test_class_weights__rare_classes_are_capped_and_absent_ones_neutral() -> None:
+    """The plain inverse gave the class of one pixel 299.9 of the 300 that all weights sum to."""
+    pixels = torch.full((300,), 1e6)
+    pixels[1], pixels[2], pixels[3] = 1.0, 0.0, 25e4
+    data = SimpleNamespace(all_pixels=pixels, split=ThingStuffSplit(things=(0,), stuffs=tuple(range(1, 300))))
+    weights = class_weights(data)  # type: ignore[arg-type]
+    torch.testing.assert_close(weights[:4] / weights[4], torch.tensor([1.0, 10.0, 1.0, 2.0]))
+    assert torch.isfinite(weights).all() and weights.mean() == pytest.approx(1.0)
 
 
 def test_find_dino_checkpoint__missing_weights_name_the_way_out(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def test_semantic_to_color__class_colours_and_void() -> None:
 
 def test_semantic_to_color__more_than_255_classes() -> None:
     palette = pseudo_palette(300)
-    picture = semantic_to_color(np.array([[299, 256, VOID]]), palette)
-    assert picture[0].tolist() == [palette[299].tolist(), palette[256].tolist(), list(VOID_COLOR)]
+    picture = semantic_to_color(np.array([[299, 255, 65535]]), palette)
+    assert picture[0].tolist() == [palette[299].tolist(), palette[255].tolist(), list(VOID_COLOR)]
 
 
 @pytest.mark.parametrize("bad", [19, 254, -1])

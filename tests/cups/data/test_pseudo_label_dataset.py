@@ -20,6 +20,7 @@ from cups.data.pseudo_label_dataset import (
 from cups.errors import UserError
 from cups.ops.png import write_png
 from cups.sampling import Draw
+from cups.taxonomy import WIDE_VOID
 
 STEM = "aachen_000000_000019"
 
@@ -97,30 +98,33 @@ def test_load__instances_take_their_majority_class_and_stuff_instances_become_vo
     sample = PseudoLabelDataset(root, pseudo, **options).load(0)
     assert sample.classes.tolist() == [0]
     assert int(sample.masks.sum()) == 64
-    assert (sample.sem_seg[20:24, 20:24] == 255).all()
+    assert (sample.sem_seg[20:24, 20:24] == WIDE_VOID).all()
     assert (sample.sem_seg[28:, :4] == 0).all()
     strict = PseudoLabelDataset(root, pseudo, ignore_unknown_things=True, **options).load(0)
-    assert (strict.sem_seg[28:, :4] == 255).all()
+    assert (strict.sem_seg[28:, :4] == WIDE_VOID).all()
     assert (strict.sem_seg[4:8, 4:8] == 0).all()
 
 
-def test_load__sixteen_bit_files_and_too_many_classes(tmp_path: Path) -> None:
-    semantic = np.full((32, 32), 253, np.uint16)
-    semantic[:8, :8] = 252
-    semantic[8:16] = 65535
-    instance = (semantic == 252).astype(np.uint16)
+@pytest.mark.parametrize(("count", "dtype"), [(254, np.uint8), (255, np.uint16), (300, np.uint16)])
+def test_load__void_is_no_class_however_many_there_are(tmp_path: Path, count: int, dtype: type) -> None:
+    """The channel of a 256th class collided with the ignore value 255, and padding was its label."""
+    stuff, thing = min(255, count - 1), count - 2
+    semantic = np.full((32, 32), stuff, dtype)
+    semantic[:8, :8] = thing
+    semantic[8:16] = np.iinfo(dtype).max
+    instance = (semantic == thing).astype(np.uint16)
     root, pseudo = _write_frame(tmp_path, np.zeros((32, 32, 3), np.uint8), semantic, instance)
-    inside = [0.0] * 254
-    inside[252] = 5.0
-    _write_statistics(pseudo, inside, [10.0] * 254)
-    data = PseudoLabelDataset(root, pseudo, scale=1.0, crop=(32, 32))
+    inside = [0.0] * count
+    inside[thing] = 5.0
+    _write_statistics(pseudo, inside, [10.0] * count)
+    data = PseudoLabelDataset(root, pseudo, scale=1.0, crop=(40, 40))
     sample = data.load(0)
-    assert data.split.things == (252,)
+    assert data.split.things == (thing,)
     assert sample.classes.tolist() == [0]
-    assert set(sample.sem_seg.unique().tolist()) == {0, data.split.stuffs.index(253) + 1, 255}
-    _write_statistics(pseudo, [*inside, 0.0], [10.0] * 255)
-    with pytest.raises(UserError, match="255 pseudo-classes, the network tells 254 apart"):
-        PseudoLabelDataset(root, pseudo, scale=1.0, crop=(32, 32))
+    channel = data.split.stuffs.index(stuff) + 1
+    assert set(sample.sem_seg.unique().tolist()) == {0, channel, WIDE_VOID}
+    assert (sample.sem_seg[:4] == WIDE_VOID).all(), "padding"
+    assert int((sample.sem_seg == channel).sum()) == 32 * 24 - 64
 
 
 def test_thing_stuff_split__order_threshold_and_edges() -> None:

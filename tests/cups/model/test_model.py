@@ -79,7 +79,7 @@ def test_training_step__images_without_objects_or_labels_give_finite_losses(
 ) -> None:
     """Upstream: an image whose pixels are all ignored made the loss NaN."""
     empty = build_sample([])
-    unlabelled = empty.replace(sem_seg=torch.full_like(empty.sem_seg, 255))
+    unlabelled = empty.replace(sem_seg=torch.full_like(empty.sem_seg, 65535))
     model = build_tiny(use_drop_loss=drop_loss)
     losses = model([to_detectron2(unlabelled), to_detectron2(unlabelled)])
     assert all(torch.isfinite(value) for value in losses.values())
