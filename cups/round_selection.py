@@ -185,6 +185,8 @@ class RoundCheckpoints(Callback):
             return
         self.values.append(self._score(module.model))
         log.info("round %d: %s", finished, self._told(finished))
+        if self.criterion is not None:
+            module.log(f"self_training/{self.criterion.name}", self.values[-1])
         trainer.save_checkpoint(self._round(finished), weights_only=False)
         if trainer.is_global_zero:
             self._write_best()
