@@ -102,8 +102,7 @@ class SemanticScorer:
 
     def __call__(self, item: dict[str, Any], prediction: Prediction) -> None:
         """Count one frame."""
-        classes = item["target"][..., 0]
-        maps = (self.select(prediction).cpu(), classes.masked_fill(classes == VOID, self.void))
+        maps = (self.select(prediction).cpu(), with_void(item["target"], self.void)[..., 0])
         pred, target = (to_protocol(ids, self.protocol, self.void).numpy() for ids in maps)
         self.confusion.update(pred, target)
 
