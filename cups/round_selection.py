@@ -200,7 +200,7 @@ class RoundCheckpoints(Callback):
         if self.criterion is None:
             return 0.0
         training = model.training
-        value = self.criterion(model)
+        value = self.criterion(model.eval())
         model.train(training)
         return value
 

@@ -68,15 +68,17 @@ def update_average(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 
 
 def select_trainable(model: nn.Module, which: Trainable = "heads") -> None:
-    """Let only some parameters be trained; the others need no gradient, so no backward pass reaches them.
+    """Freeze parameters: without need of gradients, no backward pass reaches them.
 
     Args:
         model: panoptic network.
         which: "heads" trains the RPN, region and semantic heads without their normalisation layers (CUPS),
-            "all" everything.
+            "all" everything that is not frozen already.
     """
+    if which == "all":
+        return
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(which == "all" or ("head" in name and "norm" not in name))
+        parameter.requires_grad_(parameter.requires_grad and "head" in name and "norm" not in name)
 
 
 def semantic_targets(probabilities: Tensor, relative_threshold: float) -> Tensor:

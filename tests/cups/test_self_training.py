@@ -53,6 +53,8 @@ def test_update_average__exact_after_n_steps() -> None:
 
 def test_select_trainable__heads_without_their_norms(build_tiny: Callable[..., nn.Module]) -> None:
     model = build_tiny()
+    select_trainable(model, "all")
+    assert all(parameter.requires_grad for parameter in model.parameters())
     select_trainable(model)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     prefixes = ("proposal_generator.rpn_head.", "roi_heads.", "sem_seg_head.")
@@ -61,7 +63,7 @@ def test_select_trainable__heads_without_their_norms(build_tiny: Callable[..., n
     }
     assert any(".norm." in name for name, _ in model.named_parameters() if name.startswith("sem_seg_head."))
     select_trainable(model, "all")
-    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not model.backbone.fpn_lateral2.weight.requires_grad, "what is frozen stays frozen"
 
 
 def test_semantic_targets__each_class_is_measured_by_its_own_maximum() -> None:
