@@ -189,6 +189,10 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "DATA.NUM_CLASSES": (27, 19, 7),
     "DATA.DATASET": ("cityscapes", "kitti"),
     "TRAINING.OPTIMIZER": ("adamw", "sgd"),
+    "TRAINING.PRECISION": (
+        *("auto", "bf16", "fp16", "16", "fp32", "32"),
+        *("bf16-mixed", "16-mixed", "32-true", "bf16-true", "64-true"),
+    ),
     "TRAINING.DECAY": ("constant", "cosine"),
     "TRAINING.GRADIENT_CLIP_ALGORITHM": ("norm", "value"),
     "VALIDATION.VOID_RULE": ("standard", "upstream"),

@@ -29,6 +29,7 @@ from cups.lightning import (
 )
 from cups.media import MediaLogger
 from cups.sampling import StepSampler
+from cups.throughput import StepClock, Throughput
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +95,13 @@ def validation_loader(dataset: Any, config: CfgNode, sampler: Sampler[int] | Non
     )
 
 
-def build_callbacks(config: CfgNode, directory: Path) -> list[Callback]:
-    """Return checkpointing (every validation, all kept, plus `last.ckpt`), learning rate and pictures."""
+def build_callbacks(config: CfgNode, directory: Path, clock: StepClock) -> list[Callback]:
+    """Return checkpointing (every validation, all kept, plus `last.ckpt`), learning rate, pictures, speed."""
     return [
         checkpoint_every(directory, config.TRAINING.VAL_EVERY_N_STEPS, keep_all=True),
         LearningRateMonitor("step"),
         MediaLogger(directory / "media", config.TRAINING.LOG_MEDIA_N_STEPS),
+        Throughput(clock, config.TRAINING.LOG_EVERY_N_STEPS),
         TQDMProgressBar(refresh_rate=5),
     ]
 
@@ -112,6 +114,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
     """
     training, system = config.TRAINING, config.SYSTEM
     raise_open_file_limit()
+    clock = StepClock()
     return pl.Trainer(
         accelerator=system.ACCELERATOR,
         devices=system.NUM_GPUS,
@@ -129,7 +132,8 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
         use_distributed_sampler=False,
         sync_batchnorm=system.NUM_GPUS * system.NUM_NODES > 1 and torch.cuda.is_available(),
         logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
-        callbacks=[*callbacks, *build_callbacks(config, directory)],
+        callbacks=[*callbacks, *build_callbacks(config, directory, clock)],
+        profiler=clock,
         default_root_dir=directory,
     )
 

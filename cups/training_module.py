@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from cups.bad_batch import on_any_process, save_bad_batch
 from cups.data.utils import with_void
 from cups.errors import UserError
 from cups.lightning import step_seed
@@ -66,22 +68,33 @@ class PanopticModule(pl.LightningModule):
         """Return the loss of a batch as the network is shown it, and log its parts.
 
         Raises:
-            UserError: when the loss is not finite.
+            UserError: when the loss of this or another process is not finite; the batch is in a file then.
         """
         # Detectron2 draws the anchors and regions it learns from with the global generator.
         torch.manual_seed(self.step_seed(micro_batch))
         losses: dict[str, Tensor] = self.model([to_detectron2(sample) for sample in samples])
         loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            values = ", ".join(f"{key} {float(value.detach()):.3g}" for key, value in losses.items())
-            raise UserError(
-                f"step {self.global_step}: the loss is not finite ({values}; frames "
-                f"{', '.join(sample.name for sample in samples)}); lower --lr and --resume"
-            )
+        bad = ~torch.isfinite(loss.detach())
+        if on_any_process(bad):
+            raise UserError(self._refusal(samples, losses, bool(bad)))
         size = len(samples)
         self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"losses/{key}": value.detach() for key, value in losses.items()}, batch_size=size)
         return loss
+
+    def _refusal(self, samples: Sequence[Sample], losses: Mapping[str, Tensor], here: bool) -> str:
+        """Save a batch whose loss is not finite, if it is this process's; return what the user is told."""
+        fix = "--resume with a smaller TRAINING.GRADIENT_CLIP_VAL, or start again with a lower --lr"
+        if not here:
+            return f"step {self.global_step}: the loss of another process is not finite; {fix}"
+        folder = Path(self.trainer.default_root_dir)
+        path = save_bad_batch(folder, self.global_step, self.global_rank, samples, losses)
+        values = ", ".join(f"{key} {float(value.detach()):.3g}" for key, value in losses.items())
+        names = ", ".join(sample.name for sample in samples)
+        return (
+            f"{path}: the loss of this batch is not finite (step {self.global_step}: {values}; frames "
+            f"{names}); look at it with torch.load, or {fix}"
+        )
 
     @torch.no_grad()
     def predict_panoptic(self, images: Sequence[Tensor]) -> list[dict[str, Any]]:

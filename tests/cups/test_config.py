@@ -73,6 +73,7 @@ def test_build_config__misspelt_key_names_the_nearest(tmp_path: Path, key: str, 
     [
         (["TRAINING.STEPS", "0"], "TRAINING.STEPS is 0; it must be above 0"),
         (["TRAINING.STEPS", "many"], "TRAINING.STEPS takes a value of type int, not 'many'"),
+        (["TRAINING.PRECISION", "bf61"], "TRAINING.PRECISION is 'bf61'; choose from auto, bf16, fp16"),
         (["DATA.NUM_CLASSES", "20"], "DATA.NUM_CLASSES is 20; choose from 27, 19, 7"),
         (["DATA.THING_STUFF_THRESHOLD", "1.5"], "it must lie in 0-1"),
         (["DATA.CROP_RESOLUTION", "(640,)"], r"must be \(height, width\)"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,7 +67,9 @@ def _module(network: nn.Module, self_paste_after: int = 500, **augmentation: Any
         BatchAugmentation(**augmentation),
         self_paste=SelfPaste(after=self_paste_after),
     )
-    module.trainer = SimpleNamespace(global_step=0, global_rank=0, accumulate_grad_batches=1)  # type: ignore[assignment]
+    module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_step=0, global_rank=0, accumulate_grad_batches=1, default_root_dir="unset"
+    )
     module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
     return module
 
@@ -138,7 +142,13 @@ def test_training_step__infers_only_when_the_next_step_pastes_own_finds() -> Non
     assert off.inferences == 0
 
 
-def test_training_step__a_loss_that_is_not_finite_stops_by_name() -> None:
+def test_training_step__a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) -> None:
     module = _module(_Network(loss=float("nan")))
-    with pytest.raises(UserError, match=r"step 0: the loss is not finite .*berlin_1"):
+    module.trainer.default_root_dir = str(tmp_path)  # type: ignore[misc]
+    with pytest.raises(UserError, match=r"bad_batch_step=000000\.pt: .* not finite .*berlin_1.*lower --lr"):
         module.training_step([_sample("berlin_1")], 0)
+    kept = torch.load(tmp_path / "bad_batch_step=000000.pt", weights_only=True)
+    assert kept["names"] == ["berlin_1"] and kept["step"] == 0
+    assert torch.equal(kept["images"][0], _sample().image) and torch.equal(kept["masks"][0], _sample().masks)
+    assert torch.equal(kept["sem_seg"][0], _sample().sem_seg) and kept["classes"][0].tolist() == [1]
+    assert set(kept["losses"]) == {"loss_mask", "loss_sem_seg"} and isnan(kept["losses"]["loss_mask"])

@@ -6,6 +6,7 @@ import torch
 
 from cups.model import panoptic_from_output, to_detectron2
 from cups.structures import Sample
+from cups.taxonomy import void_value
 
 
 def _sample(masks: torch.Tensor) -> Sample:
@@ -58,3 +59,14 @@ def test_panoptic_from_output__numbers_stuff_first_then_things() -> None:
 def test_panoptic_from_output__nothing_found_is_void() -> None:
     panoptic = panoptic_from_output({"panoptic_seg": (torch.zeros((2, 2), dtype=torch.int32), [])}, 3)
     assert panoptic[..., 0].eq(255).all() and panoptic[..., 1].eq(0).all()
+
+
+def test_panoptic_from_output__void_is_no_category_of_three_hundred() -> None:
+    """At S + T > 255 the category 255 is stuff or a thing, and was read as void by the metric."""
+    ids = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    segments = [
+        {"id": 1, "isthing": False, "category_id": 256},
+        {"id": 2, "isthing": True, "category_id": 9},
+    ]
+    panoptic = panoptic_from_output({"panoptic_seg": (ids, segments)}, num_stuffs=290, void=void_value(300))
+    assert panoptic.tolist() == [[[65535, 0], [255, 0], [299, 1]]]
