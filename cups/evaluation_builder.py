@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,10 @@ def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[
 
 
 def _frames(config: CfgNode) -> str:
-    """Return what is evaluated: data set, split, scale and crop."""
+    """Return what is evaluated: data set, split and crop."""
     data = config.DATA
-    crop = f", crop {tuple(data.VAL_CROP_RESOLUTION)}" if data.VAL_CROP_RESOLUTION else ""
-    return f"{data.DATASET} {data.VAL_SPLIT} (scale {data.VAL_SCALE:g}{crop})"
+    crop = " cropped to {}x{}".format(*data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else ""
+    return f"{data.DATASET} {data.VAL_SPLIT}{crop}"
 
 
 def panoptic_protocol(config: CfgNode) -> Protocol:
@@ -89,17 +90,18 @@ def panoptic_protocol(config: CfgNode) -> Protocol:
         num_classes=config.DATA.NUM_CLASSES,
         matching="separate" if validation.ADHERE_THING_STUFF else "joint",
         void_rule=validation.VOID_RULE,
+        scale=config.DATA.VAL_SCALE,
     )
 
 
 def semantic_protocols(config: CfgNode) -> list[Protocol]:
     """Return the semantic protocols: whole frames, and STEGO's centre crop if the configuration wants it."""
     classes, crop = config.DATA.NUM_CLASSES, config.VALIDATION.SEMSEG_CENTER_CROP_SIZE
-    whole = Protocol(_frames(config), classes, matching="joint", task="semantic")
+    scale = config.DATA.VAL_SCALE
+    whole = Protocol(_frames(config), classes, matching="joint", task="semantic", scale=scale)
     if crop is None:
         return [whole]
-    name = f"semantic-{classes}-crop{crop} on {_frames(config)}"
-    return [whole, Protocol(name, classes, crop=crop, matching="joint", task="semantic")]
+    return [whole, replace(whole, name=f"semantic-{classes}-crop{crop} on {whole.name}", crop=crop)]
 
 
 def build_semantic_scorers(config: CfgNode, num_things: int, num_stuffs: int) -> list[SemanticScorer]:

@@ -42,6 +42,7 @@ class Protocol:
             labels.
         crop: side of a centre crop after the short side was resized to it (STEGO's semantic protocol); None
             is none.
+        scale: factor by which images and labels were resized before anything else.
         matching: of clusters to classes. `separate` and `joint` are Hungarian, left-over clusters to their
             best class, things and stuff apart or not; the others suit the semantic task alone.
         void_rule: see `VOID_RULES`.
@@ -57,6 +58,7 @@ class Protocol:
     void_rule: VoidRule = "standard"
     task: Task = "panoptic"
     fitted_on: str = ""
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that no evaluator understands."""
@@ -69,6 +71,8 @@ class Protocol:
         lengths = (*(self.size or ()), *(() if self.crop is None else (self.crop,)))
         if min(lengths, default=1) < 1:
             raise ValueError(f"size {self.size} and crop {self.crop} must be positive")
+        if not self.scale > 0:
+            raise ValueError(f"scale {self.scale} must be positive")
 
     @property
     def classes(self) -> ClassSet:
@@ -77,9 +81,11 @@ class Protocol:
 
     def __str__(self) -> str:
         """One line to print with every result."""
-        size = "full resolution" if self.size is None else f"{self.size[0]}x{self.size[1]}"
+        size = "full resolution" if self.scale == 1 else f"scale {self.scale:g}"
+        if self.size is not None:
+            size = f"{self.size[0]}x{self.size[1]}"
         if self.crop is not None:
-            size = f"centre crop {self.crop}x{self.crop}"
+            size = f"centre crop {self.crop}x{self.crop} of {size}"
         fitted = f" fitted on {self.fitted_on}" if self.fitted_on else ""
         return (
             f"{self.name}: {self.task}, {self.num_classes} classes, {size}, "

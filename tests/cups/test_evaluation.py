@@ -66,9 +66,10 @@ def test_semantic_protocols__centre_crop_is_the_named_one() -> None:
 
 
 def test_panoptic_protocol__says_what_was_evaluated() -> None:
-    pairs = ["DATA.DATASET", "kitti", "DATA.VAL_CROP_RESOLUTION", "(368, 1240)", "DATA.VAL_SCALE", "1.0"]
-    protocol = panoptic_protocol(build_config(None, pairs))
-    assert protocol.name == "kitti val (scale 1, crop (368, 1240))"
+    pairs = ["DATA.DATASET", "kitti", "DATA.VAL_CROP_RESOLUTION", "(368, 1240)"]
+    line = str(panoptic_protocol(build_config(None, [*pairs, "DATA.VAL_SCALE", "1"])))
+    assert line.startswith("kitti val cropped to 368x1240: panoptic, 19 classes, full resolution,")
+    assert "scale 0.5, " in str(panoptic_protocol(build_config(None, pairs)))
 
 
 @pytest.mark.parametrize("clusters", [3, 300])

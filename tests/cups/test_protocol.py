@@ -48,6 +48,7 @@ def test_str__one_distinct_line_that_says_what_changes_the_number() -> None:
         {"task": "depth"},
         {"crop": 0},
         {"size": (0, 5)},
+        {"scale": 0},
     ],
 )
 def test_protocol__impossible_value(change: dict) -> None:
