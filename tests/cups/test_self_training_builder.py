@@ -36,6 +36,14 @@ def test_self_training_config__own_keys_or_those_of_stage_two() -> None:
     assert config.MODEL.CHECKPOINT == "b.ckpt"
 
 
+def test_self_training_config__flags_win_over_a_file_that_sets_stage_three() -> None:
+    """A flag that a key of the section SELF_TRAINING overrules would be ignored without a word."""
+    pairs = ["SELF_TRAINING.LEARNING_RATE", 1e-5, "SELF_TRAINING.VAL_EVERY_N_STEPS", 50]
+    flags = {"lr": 3e-4, "val_every": 7, "checkpoint": "a.ckpt"}
+    training = self_training_config(build_config(None, pairs, flags)).TRAINING
+    assert (training.ADAMW.LEARNING_RATE, training.VAL_EVERY_N_STEPS) == (3e-4, 7)
+
+
 def test_self_training_config__needs_a_network(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"MODEL\.CHECKPOINT is not set; .*Stage 2 with --checkpoint"):
         self_training_config(build_config())
