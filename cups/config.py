@@ -195,6 +195,11 @@ FRACTIONS = (
     "SELF_TRAINING.SEMANTIC_SEGMENTATION_THRESHOLD",
     "SELF_TRAINING.EMA_MOMENTUM",
 )
+POSITIVE_OR_NONE = (
+    "SELF_TRAINING.LEARNING_RATE",
+    "SELF_TRAINING.VAL_EVERY_N_STEPS",
+    "SELF_TRAINING.SCALE",
+)
 CHOICES: dict[str, tuple[Any, ...]] = {
     "DATA.NUM_CLASSES": (27, 19, 7),
     "DATA.DATASET": ("cityscapes", "kitti"),
@@ -319,9 +324,25 @@ def validate(config: CfgNode) -> None:
     for key, allowed in CHOICES.items():
         if get(config, key) not in allowed:
             raise UserError(f"{key} is {get(config, key)!r}; choose from {', '.join(map(str, allowed))}")
-    crop = config.DATA.CROP_RESOLUTION
-    if len(crop) != 2 or min(crop) < 32:
-        raise UserError(f"DATA.CROP_RESOLUTION is {crop}; it must be (height, width), each 32 or more")
+    for key in POSITIVE_OR_NONE:
+        value = get(config, key)
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise UserError(f"{key} is {value!r}; it must be a number above 0, or None")
+    _check_tuples(config)
+
+
+def _check_tuples(config: CfgNode) -> None:
+    for key in ("DATA.CROP_RESOLUTION", "SELF_TRAINING.CROP_RESOLUTION"):
+        crop = get(config, key)
+        if crop is not None and (not isinstance(crop, tuple | list) or len(crop) != 2 or min(crop) < 32):
+            raise UserError(f"{key} is {crop}; it must be (height, width), each 32 or more")
+    if min(config.MODEL.TTA_SCALES, default=0.0) <= 0:
+        raise UserError(f"MODEL.TTA_SCALES is {config.MODEL.TTA_SCALES}; it must be scales above 0")
+    heights = config.SELF_TRAINING.CROP_HEIGHTS
+    if len(heights) and not (len(heights) == 2 and 0 < heights[0] <= heights[1] <= 1):
+        raise UserError(
+            f"SELF_TRAINING.CROP_HEIGHTS is {heights}; it must be two rising shares of the height, or ()"
+        )
 
 
 def build_config(

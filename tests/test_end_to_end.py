@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,29 +117,115 @@ def test_train__writes_what_the_readme_says(trained: Path) -> None:
     assert list(trained.glob("media/step_*.png"))
 
 
+def _run_and_kill(script: str, arguments: tuple[object, ...], sign: Path) -> None:
+    """Start a script and kill it (signal 9) as soon as a file exists."""
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not sign.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert sign.exists()
+
+
+def _assert_same_end(first: Path, second: Path, steps: int) -> None:
+    """Both runs ended after `steps` steps with the same weights, of student and teacher."""
+    one, two = (torch.load(path, weights_only=True) for path in (first, second))
+    assert one["global_step"] == two["global_step"] == steps
+    assert one["lr_schedulers"] == two["lr_schedulers"]
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    # Adam makes a whole step of a gradient that is nothing but rounding: a few weights may differ.
+    weights = [(one["state_dict"][name], tensor) for name, tensor in two["state_dict"].items()]
+    differ = sum(int((~torch.isclose(a, b, rtol=1e-4, atol=1e-5)).sum()) for a, b in weights)
+    assert differ < 1e-4 * sum(b.numel() for _, b in weights)
+
+
 def test_train__killed_and_resumed_ends_with_the_same_weights(
     city: Path, labels: Path, trained: Path, tmp_path: Path
 ) -> None:
     """Same steps, same draws, same learning rate: the interruption leaves no trace in the weights."""
     arguments = _training(city, labels, tmp_path, "killed", 4)
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 300
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert last.exists()
+    _run_and_kill("train.py", arguments, last)
     _run("train.py", *arguments, "--resume")
-    resumed = torch.load(last, weights_only=True)
-    whole = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
-    assert resumed["global_step"] == whole["global_step"] == 4
-    assert resumed["lr_schedulers"] == whole["lr_schedulers"]
-    # Adam makes a whole step of a gradient that is nothing but rounding: a few weights may differ.
-    weights = [(resumed["state_dict"][name], tensor) for name, tensor in whole["state_dict"].items()]
-    differ = sum(int((~torch.isclose(a, b, rtol=1e-4, atol=1e-5)).sum()) for a, b in weights)
-    assert differ < 1e-4 * sum(b.numel() for _, b in weights)
+    _assert_same_end(last, trained / "checkpoints" / "last.ckpt", 4)
+
+
+SELF_TRAINING = (
+    *("SELF_TRAINING.ROUNDS", "2", "SELF_TRAINING.ROUND_STEPS", "2", "SELF_TRAINING.SELECT_FRAMES", "1"),
+    # A network after four steps is sure of nothing.
+    *("MODEL.INFERENCE_CONFIDENCE_THRESHOLD", "0.02", "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD", "0.02"),
+    *("SELF_TRAINING.CONFIDENCE_STEP", "0.01", "SELF_TRAINING.EMA_MOMENTUM", "0.5"),
+    *("MODEL.TTA_SCALES", "(0.5, 1.0)", "SELF_TRAINING.VAL_EVERY_N_STEPS", "1"),
+    *("TRAINING.LOG_EVERY_N_STEPS", "1"),
+)
+
+
+@pytest.fixture(scope="module")
+def hybrid(city: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run both stages without interruption; return the run's folder."""
+    logs = tmp_path_factory.mktemp("hybrid")
+    _run("train_hybrid.py", *_training(city, labels, logs, "whole", 2, *SELF_TRAINING))
+    return logs / "whole"
+
+
+def test_train_hybrid__both_stages_in_one_run(hybrid: Path) -> None:
+    folder = hybrid / "stage3" / "checkpoints"
+    best, last = (torch.load(folder / name, weights_only=True) for name in ("best.ckpt", "last.ckpt"))
+    assert last["global_step"] == 4
+    provenance = best["hyper_parameters"]["provenance"]
+    assert provenance["uses_ground_truth"] is provenance["stage2"]["uses_ground_truth"] is False
+    assert provenance["checkpoint_choice"]["criterion"] == "consistency"
+    assert set(provenance["checkpoint_choice"]["values"]) == {"before", "round_1", "round_2"}
+    stage2 = torch.load(hybrid / "stage2" / "checkpoints" / "last.ckpt", weights_only=True)
+    for key in ("thing_pseudo_classes", "stuff_pseudo_classes", "model"):
+        assert best["hyper_parameters"][key] == stage2["hyper_parameters"][key]
+    name = "sem_seg_head.predictor.weight"
+    start, student = stage2["state_dict"][f"model.{name}"], last["state_dict"][f"model.{name}"]
+    teacher = last["state_dict"][f"teacher_model.model.{name}"]
+    assert not torch.equal(start, student) and not torch.equal(student, teacher)
+    metrics = next((hybrid / "stage3").glob("csv/version_*/metrics.csv")).read_text()
+    for name in ("round", "threshold", "instances", "void", "consistency"):
+        assert f"self_training/{name}" in metrics
+
+
+def test_train_hybrid__killed_in_each_round_ends_with_the_same_weights(
+    city: Path, labels: Path, hybrid: Path, tmp_path: Path
+) -> None:
+    """Upstream cannot resume Stage 3 at all: its teacher's weights are unexpected keys."""
+    run = tmp_path / "killed"
+    # Stage 2 is that of the other run: only what follows is of interest.
+    shutil.copytree(hybrid / "stage2", run / "stage2", symlinks=True)
+    arguments = (*_training(city, labels, tmp_path, "killed", 2, *SELF_TRAINING), "--resume")
+    ours, whole = (folder / "stage3" / "checkpoints" for folder in (run, hybrid))
+    for step in (1, 3):
+        _run_and_kill("train_hybrid.py", arguments, ours / f"ups_checkpoint_step={step:06d}.ckpt")
+    _run("train_hybrid.py", *arguments)
+    _assert_same_end(ours / "last.ckpt", whole / "last.ckpt", 4)
+    scores = [
+        torch.load(folder / "best.ckpt", weights_only=True)["hyper_parameters"]["provenance"][
+            "checkpoint_choice"
+        ]["values"]
+        for folder in (ours, whole)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_train_self__reads_images_alone(city: Path, trained: Path, tmp_path: Path) -> None:
+    """No pseudo-label exists; the ground truth of the training split does not either."""
+    data = tmp_path / "data"
+    for part in ("leftImg8bit", "gtFine/val"):
+        shutil.copytree(city / part, data / part)
+    config = ("--experiment_config_file", ROOT / "configs" / "demo_toy.yaml", "--disable_wandb")
+    run = ("--data_root", data, "--pseudo_root", "/nowhere", "--log_path", tmp_path, "--run_name", "run")
+    short = ("SELF_TRAINING.ROUNDS", "1", "SELF_TRAINING.SELECT", "last")
+    start = ("--checkpoint", trained / "checkpoints" / "last.ckpt")
+    _run("train_self.py", *config, *run, *start, *TINY, *SELF_TRAINING, *short)
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
+    assert list((tmp_path / "run").glob("media/step_*.png"))
+    refused = _run("train_self.py", *config, *run, expect=2)
+    assert refused.stderr.strip().splitlines()[-1].startswith("error: MODEL.CHECKPOINT is not set")
 
 
 def test_train__a_run_is_not_overwritten(city: Path, labels: Path, trained: Path) -> None:
