@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+set -euo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+about="Stage 2: frozen DINOv2 ViT-B/14 on CAUSE's 27 classes."
+# shellcheck source=scripts/launch.sh
+source "$repository/scripts/launch.sh"
+
+launch vitb train_cityscapes_vitb.yaml "$@"

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+set -euo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+about="Stage 2: frozen DINOv2 ViT-B/14, effective batch 16 by gradient accumulation."
+# shellcheck source=scripts/launch.sh
+source "$repository/scripts/launch.sh"
+
+launch vitb_v5 train_cityscapes_vitb_v5.yaml "$@"
