@@ -82,7 +82,7 @@ def test_configs__labels(name: str, labels: str) -> None:
 
 
 def test_configs__stage3_follows_stage2() -> None:
-    """CUPS: learning rate 1e-5, instances above 0.7 rising by 0.05, 3 rounds of 500 steps, full resolution."""
+    """CUPS: rate 1e-5, instances above 0.7 rising by 0.05, 3 rounds of 500 steps, full resolution."""
     for name in ("train_self_cityscapes", "train_hybrid_local", "train_self_cityscapes_vitb_local"):
         keys = config(name).SELF_TRAINING
         assert (keys.LEARNING_RATE, keys.ROUNDS, keys.ROUND_STEPS) == (1e-5, 3, 500)
