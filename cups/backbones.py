@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cups.checkpoint import read_file
 from cups.errors import UserError
 from cups.texton import IMAGENET_MEAN, IMAGENET_STD, Texton
 from cups.weights import how_to_get, weight_files
@@ -28,8 +29,16 @@ class DinoV2(nn.Module):
         self.network = dinov2_vit(architecture)
         self.embed_dim = self.network.dim
         if checkpoint is not None:
-            load_strict(self.network, checkpoint)
+            self.load(checkpoint)
         self.requires_grad_(False).eval()
+
+    def load(self, checkpoint: Path) -> None:
+        """Load a file with the official names; raises `UserError` if it does not fit."""
+        load_strict(self.network, checkpoint)
+
+    def set_grad_checkpointing(self) -> None:
+        """Keep no activations inside the blocks when training; they are computed twice."""
+        self.network.checkpointing = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W), sides multiples of 14 -> (B, embed_dim, H/14, W/14)."""
@@ -63,8 +72,16 @@ class DinoV3(nn.Module):
         self.network = timm.create_model(DINOV3[architecture], pretrained=False, num_classes=0, qkv_bias=True)
         self.embed_dim: int = self.network.embed_dim
         if checkpoint is not None:
-            load_strict(self.network, checkpoint, translate=self._named_as_here)
+            self.load(checkpoint)
         self.requires_grad_(False).eval()
+
+    def load(self, checkpoint: Path) -> None:
+        """Load a file with official names or timm's; raises `UserError` if it does not fit."""
+        load_strict(self.network, checkpoint, translate=self._named_as_here)
+
+    def set_grad_checkpointing(self) -> None:
+        """Keep no activations inside the blocks when training; they are computed twice."""
+        self.network.set_grad_checkpointing()
 
     def _named_as_here(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = official_to_timm(state) if "storage_tokens" in state else state
@@ -123,12 +140,28 @@ def _texton(checkpoint: Path | None) -> nn.Module:
     return Texton().eval()
 
 
+NETWORKS: Mapping[str, type[DinoV2] | type[DinoV3]] = {
+    **dict.fromkeys(("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"), DinoV2),
+    **dict.fromkeys(("dinov3_vits16", "dinov3_vitb16"), DinoV3),
+}
 REGISTRY: Mapping[str, Builder] = {
     "texton": _texton,
-    **{name: _dino(name, DinoV2) for name in ("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14")},
-    **{name: _dino(name, DinoV3) for name in ("dinov3_vits16", "dinov3_vitb16")},
+    **{name: _dino(name, network) for name, network in NETWORKS.items()},
 }
 NAMES = tuple(REGISTRY)
+
+
+def untrained_backbone(name: str) -> nn.Module:
+    """Return a backbone of `NAMES` with random weights, to be loaded or trained (`texton` has none).
+
+    Raises:
+        UserError: unknown name.
+    """
+    if name == "texton":
+        return Texton()
+    if name not in NETWORKS:
+        raise UserError(f"backbone {name}: unknown; choose from {', '.join(NAMES)}")
+    return NETWORKS[name](name.partition("_")[2], None)
 
 
 def build_backbone(name: str, checkpoint: Path | str | None = None) -> nn.Module:
@@ -173,14 +206,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: missing file, or not a dict of tensors.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; see refs/weights.yaml for its source")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a foreign file
-        raise UserError(
-            f"{path}: not a file of tensors ({type(error).__name__}); download it again"
-        ) from None
+    content = read_file(path, fix="see refs/weights.yaml for its source")
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: holds no state dict; give the published checkpoint")
     return content

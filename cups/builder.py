@@ -20,12 +20,19 @@ from cups.config import plain
 from cups.data import CityscapesPanopticValidation, KittiPanopticValidation, PseudoLabelDataset
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.model import panoptic_cascade_mask_r_cnn, panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.model import (
+    DEFAULT_CONFIG,
+    VIT_CONFIG,
+    panoptic_cascade_mask_r_cnn,
+    panoptic_cascade_mask_r_cnn_from_checkpoint,
+    vit_overrides,
+)
 from cups.optimizer import OptimizerSettings
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 from cups.provenance import code_version, ground_truth_answer, read_provenance
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import class_set, void_value
+from cups.weights import weight_files
 
 VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
 log = logging.getLogger(__name__)
@@ -36,25 +43,41 @@ MAX_CLASS_WEIGHT = 10.0
 """Largest loss weight of a rare class, relative to that of the median class."""
 
 
-def find_dino_checkpoint(config: CfgNode) -> Path | None:
-    """Return the DINO ResNet-50 weights to start from, None when `MODEL.USE_DINO` is off.
+def find_backbone_checkpoint(config: CfgNode) -> Path | None:
+    """Return the self-supervised weights to start from, None when `MODEL.USE_DINO` is off or none exist.
 
     Raises:
         UserError: wanted, but in none of the known places.
     """
-    if not config.MODEL.USE_DINO or config.MODEL.CHECKPOINT is not None:
+    model = config.MODEL
+    if not model.USE_DINO or model.CHECKPOINT is not None or model.BACKBONE_TYPE == "texton":
         return None
-    if config.MODEL.BACKBONE_CHECKPOINT is not None:
-        candidates = [Path(config.MODEL.BACKBONE_CHECKPOINT)]
-    else:
+    if model.BACKBONE_CHECKPOINT is not None:
+        candidates = [Path(model.BACKBONE_CHECKPOINT)]
+    elif model.BACKBONE_TYPE == "resnet50":
         candidates = [DINO_FOLDER / name for name in DINO_NAMES]
+    else:
+        candidates = [weight_files(model.BACKBONE_TYPE)[0].path]
     for path in candidates:
         if path.is_file():
             return path
     raise UserError(
-        f"{candidates[0]}: no such file; download the DINO ResNet-50 weights (README, Checkpoints), "
-        "or train from scratch with MODEL.USE_DINO False"
+        f"{candidates[0]}: no such file, the weights of {model.BACKBONE_TYPE}; download them (README, "
+        "Checkpoints), name them with MODEL.BACKBONE_CHECKPOINT, or start from random ones with "
+        "MODEL.USE_DINO False"
     )
+
+
+def network_of(config: CfgNode) -> dict[str, Any]:
+    """Return `model_config` and `model_overrides` of the network: what a checkpoint needs to be reopened."""
+    model = config.MODEL
+    if model.BACKBONE_TYPE == "resnet50":
+        return {"model_config": model.CONFIG or DEFAULT_CONFIG, "model_overrides": list(model.OVERRIDES)}
+    transformer = vit_overrides(model.BACKBONE_TYPE, model.FREEZE_BACKBONE, model.GRADIENT_CHECKPOINTING)
+    return {
+        "model_config": model.CONFIG or VIT_CONFIG,
+        "model_overrides": [*transformer, *model.OVERRIDES],
+    }
 
 
 def build_training_data(config: CfgNode) -> PseudoLabelDataset:
@@ -122,9 +145,8 @@ def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
         len(split.things),
         len(split.stuffs) + 1,
         confidence_threshold=model_config.INFERENCE_CONFIDENCE_THRESHOLD,
-        model_config=model_config.CONFIG,
-        model_overrides=tuple(model_config.OVERRIDES),
-        backbone_checkpoint=find_dino_checkpoint(config),
+        **network_of(config),
+        backbone_checkpoint=find_backbone_checkpoint(config),
         class_weights=class_weights(data).tolist() if training.CLASS_WEIGHTING else None,
         use_drop_loss=training.DROP_LOSS,
         drop_loss_iou_threshold=training.DROP_LOSS_IOU_THRESHOLD,
@@ -162,6 +184,7 @@ def optimizer_settings(config: CfgNode) -> OptimizerSettings:
         warmup_steps=training.WARMUP_STEPS,
         decay=training.DECAY,
         steps=training.STEPS,
+        layer_decay=training.LAYER_DECAY,
     )
 
 
@@ -182,7 +205,7 @@ def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule
     things, stuffs = len(data.split.things), len(data.split.stuffs)
     description = {
         "config": plain(config),
-        "model": {"model_config": config.MODEL.CONFIG, "model_overrides": list(config.MODEL.OVERRIDES)},
+        "model": network_of(config),
         "provenance": training_provenance(config),
     }
     return PseudoLabelModule(

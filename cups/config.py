@@ -40,8 +40,13 @@ def default_config() -> CfgNode:
                 "WANDB_PROJECT": "Unsupervised Panoptic Segmentation",
             },
             "MODEL": {
-                # A Detectron2 YAML in cups/model/ (or a path), then overrides in its own KEY VALUE form.
-                "CONFIG": "Panoptic-Cascade-Mask-R-CNN.yaml",
+                # "resnet50", or a name of cups.backbones: the transformer keys hold for those.
+                "BACKBONE_TYPE": "resnet50",
+                "FREEZE_BACKBONE": True,
+                "GRADIENT_CHECKPOINTING": False,
+                # A Detectron2 YAML in cups/model/ (or a path), None: that of the backbone type; then
+                # overrides in its own KEY VALUE form.
+                "CONFIG": None,
                 "OVERRIDES": (),
                 "USE_DINO": True,
                 "BACKBONE_CHECKPOINT": None,
@@ -84,6 +89,8 @@ def default_config() -> CfgNode:
                 # Upstream: constant rate, no warm-up. A model trained from scratch wants both.
                 "WARMUP_STEPS": 0,
                 "DECAY": "constant",
+                # Of a transformer that is trained: factor of the learning rate from block to block downwards.
+                "LAYER_DECAY": 1.0,
                 "DROP_LOSS": True,
                 "DROP_LOSS_IOU_THRESHOLD": 0.4,
             },
@@ -177,6 +184,7 @@ POSITIVE = (
     "TRAINING.SGD.LEARNING_RATE",
     "SYSTEM.NUM_GPUS",
     "SYSTEM.NUM_NODES",
+    "TRAINING.LAYER_DECAY",
     "DATA.SCALE",
     "DATA.VAL_SCALE",
     "VALIDATION.BATCH_SIZE",
@@ -201,12 +209,16 @@ POSITIVE_OR_NONE = (
     "SELF_TRAINING.SCALE",
 )
 CHOICES: dict[str, tuple[Any, ...]] = {
+    "MODEL.BACKBONE_TYPE": (
+        *("resnet50", "dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"),
+        *("dinov3_vits16", "dinov3_vitb16", "texton"),
+    ),
     "DATA.NUM_CLASSES": (27, 19, 7),
     "DATA.DATASET": ("cityscapes", "kitti"),
     "TRAINING.OPTIMIZER": ("adamw", "sgd"),
     "TRAINING.PRECISION": (
         *("auto", "bf16", "fp16", "16", "fp32", "32"),
-        *("bf16-mixed", "16-mixed", "32-true", "bf16-true", "64-true"),
+        *("bf16-mixed", "16-mixed", "32-true"),
     ),
     "TRAINING.DECAY": ("constant", "cosine"),
     "TRAINING.GRADIENT_CLIP_ALGORITHM": ("norm", "value"),

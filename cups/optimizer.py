@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +12,8 @@ import torch
 from torch import nn
 
 NORM_LAYERS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+TRANSFORMER = "backbone.extractor.network."
+TOKENS = ("pos_embed", "cls_token", "reg_token", "mask_token")
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class OptimizerSettings:
     warmup_steps: int = 0
     decay: str = "constant"
     steps: int = 4000
+    layer_decay: float = 1.0
 
     def factor(self, step: int) -> float:
         """Return the learning rate at `step`, relative to `learning_rate`."""
@@ -36,24 +42,65 @@ class OptimizerSettings:
         return warm * 0.5 * (1.0 + float(torch.cos(torch.tensor(progress * torch.pi))))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split trainable parameters in two groups: normalisation layers without weight decay, the rest with."""
-    norm = {
+def layer_factors(names: Sequence[str], layer_decay: float) -> list[float]:
+    """Return the learning-rate factor of each parameter by its name (Bao et al., BEiT, ICLR 2022, appendix).
+
+    Everything outside a transformer has 1. Inside, the last norm has `layer_decay`, the last of n blocks its
+    square, and so on down to the embeddings with `layer_decay` ** (n + 2).
+    """
+    numbers = [_block(name) for name in names]
+    blocks = max((number for number in numbers if number is not None), default=-1) + 1
+    factors = []
+    for name, number in zip(names, numbers, strict=True):
+        if not name.startswith(TRANSFORMER):
+            factors.append(1.0)
+        elif number is not None:
+            factors.append(layer_decay ** (blocks - number + 1))
+        else:
+            last = name.startswith(TRANSFORMER + "norm.")
+            factors.append(layer_decay if last else layer_decay ** (blocks + 2))
+    return factors
+
+
+def _block(name: str) -> int | None:
+    found = re.match(re.escape(TRANSFORMER) + r"blocks\.(\d+)\.", name)
+    return int(found.group(1)) if found else None
+
+
+def _undecayed(model: nn.Module) -> set[int]:
+    """Return the ids of parameters without weight decay: norms; of a transformer also biases and tokens."""
+    norms = {
         id(parameter)
         for module in model.modules()
         if isinstance(module, NORM_LAYERS)
         for parameter in module.parameters(recurse=False)
     }
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return norms | {
+        id(parameter)
+        for name, parameter in model.named_parameters()
+        if name.startswith(TRANSFORMER) and (parameter.ndim <= 1 or name.endswith(TOKENS))
+    }
+
+
+def parameter_groups(
+    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Group trainable parameters by weight decay (norms have none) and, with `layer_decay`, learning rate."""
+    trainable = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    undecayed = _undecayed(model)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    factors = layer_factors([name for name, _ in trainable], layer_decay)
+    for (_, parameter), factor in zip(trainable, factors, strict=True):
+        groups[factor, 0.0 if id(parameter) in undecayed else weight_decay].append(parameter)
     return [
-        {"params": [p for p in trainable if id(p) not in norm], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if id(p) in norm], "weight_decay": 0.0},
+        {"params": parameters, "lr": factor * learning_rate, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
     ]
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Build the optimiser over `parameter_groups`."""
-    groups = parameter_groups(model, settings.weight_decay)
+    groups = parameter_groups(model, settings.learning_rate, settings.weight_decay, settings.layer_decay)
     if settings.name == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)

@@ -16,6 +16,7 @@ from torch import nn
 from cups.checkpoint import class_counts, load_checkpoint, load_into, load_trunk
 from cups.errors import UserError
 from cups.model import modeling
+from cups.model.backbone_dinov2_vit import SimpleFeaturePyramid
 
 CONFIG_DIR = Path(__file__).parent
 DEFAULT_CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
@@ -45,6 +46,7 @@ def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[A
     cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = []
     cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION = 0.0
     cfg.MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST = False
+    cfg.MODEL.VIT = CfgNode({"NAME": "dinov2_vitb14", "FROZEN": True, "GRADIENT_CHECKPOINTING": False})
     path = CONFIG_DIR / model_config
     if not path.is_file() and Path(model_config).is_file():
         path = Path(model_config)
@@ -81,7 +83,7 @@ def panoptic_cascade_mask_r_cnn(
         confidence_threshold: lowest score of a detection, and of an instance in the panoptic map.
         model_config: YAML in `cups/model/`, or a path.
         model_overrides: KEY VALUE pairs of detectron2's config.
-        backbone_checkpoint: self-supervised ResNet weights (.pkl or .pth); random weights without.
+        backbone_checkpoint: self-supervised weights of the trunk (.pkl or .pth); random weights without.
         class_weights: (S + 1,) weights of the semantic loss, index 0 the generic thing class.
         use_drop_loss, drop_loss_iou_threshold: DropLoss of the cascade heads.
         device: where the network is built.
@@ -102,8 +104,20 @@ def panoptic_cascade_mask_r_cnn(
     _choose_norm(cfg, torch.device(device))
     model = build_model(cfg)
     if backbone_checkpoint is not None:
-        load_trunk(model, backbone_checkpoint)
+        load_backbone(model, Path(backbone_checkpoint))
     return model
+
+
+def load_backbone(model: nn.Module, path: Path) -> None:
+    """Initialise the trunk from self-supervised weights: a ResNet's, or a transformer's by official names.
+
+    Raises:
+        UserError: a missing file, or weights of another network.
+    """
+    if isinstance(model.backbone, SimpleFeaturePyramid):
+        model.backbone.extractor.load(path)
+    else:
+        load_trunk(model, path)
 
 
 def _choose_norm(cfg: CfgNode, device: torch.device) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from cups.augmentation import BatchAugmentation, CopyPaste
 from cups.errors import UserError
-from cups.optimizer import OptimizerSettings, build_optimizer, parameter_groups
+from cups.optimizer import OptimizerSettings
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste, confident_new_objects
 from cups.structures import Sample, ThingStuffSplit
 
@@ -72,30 +72,6 @@ def _module(network: nn.Module, self_paste_after: int = 500, **augmentation: Any
     )
     module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
     return module
-
-
-def test_parameter_groups__norm_layers_have_no_weight_decay() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 32, 1), nn.GroupNorm(8, 32), nn.BatchNorm2d(32), nn.Linear(2, 2))
-    model[3].bias.requires_grad = False
-    decayed, plain = parameter_groups(model, 0.1)
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    assert {id(p) for p in plain["params"]} == {id(p) for layer in model[1:3] for p in layer.parameters()}
-    assert len(decayed["params"]) == 3
-
-
-@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
-def test_build_optimizer__kind_and_rate(name: str, kind: type) -> None:
-    optimizer = build_optimizer(nn.Linear(2, 2), OptimizerSettings(name=name, learning_rate=0.3))
-    assert isinstance(optimizer, kind)
-    assert optimizer.param_groups[0]["lr"] == 0.3
-
-
-def test_factor__constant_like_upstream_or_warm_up_and_cosine() -> None:
-    assert [OptimizerSettings().factor(step) for step in (0, 10, 3999)] == [1.0, 1.0, 1.0]
-    settings = OptimizerSettings(warmup_steps=4, decay="cosine", steps=100)
-    assert settings.factor(0) == pytest.approx(0.25)
-    assert settings.factor(50) == pytest.approx(0.5)
-    assert settings.factor(100) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_confident_new_objects__keeps_confident_finds_beside_the_labels() -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cups.builder import class_weights, find_dino_checkpoint
+from cups.builder import class_weights, find_backbone_checkpoint, network_of
 from cups.config import build_config
 from cups.errors import UserError
 from cups.lightning import last_checkpoint, precision_of
@@ -70,12 +70,29 @@ def test_class_weights__rare_classes_are_capped_and_absent_ones_neutral() -> Non
     assert torch.isfinite(weights).all() and weights.mean() == pytest.approx(1.0)
 
 
-def test_find_dino_checkpoint__missing_weights_name_the_way_out(tmp_path: Path) -> None:
+def test_find_backbone_checkpoint__missing_weights_name_the_way_out(tmp_path: Path) -> None:
     missing = str(tmp_path / "dino.pkl")
     with pytest.raises(UserError, match=r"MODEL\.USE_DINO False"):
-        find_dino_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
-    assert find_dino_checkpoint(build_config(None, ["MODEL.USE_DINO", "False"])) is None
-    assert find_dino_checkpoint(build_config(None, ["MODEL.CHECKPOINT", "run.ckpt"])) is None
+        find_backbone_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
+    assert find_backbone_checkpoint(build_config(None, ["MODEL.USE_DINO", "False"])) is None
+    assert find_backbone_checkpoint(build_config(None, ["MODEL.CHECKPOINT", "run.ckpt"])) is None
     (tmp_path / "dino.pkl").write_bytes(b"")
-    found = find_dino_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
+    found = find_backbone_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
     assert found == tmp_path / "dino.pkl"
+
+
+def test_find_backbone_checkpoint__a_transformer_has_its_own_place() -> None:
+    vit = ["MODEL.BACKBONE_TYPE", "dinov2_vitl14"]
+    with pytest.raises(UserError, match=r"dinov2_vitl14.*MODEL\.BACKBONE_CHECKPOINT"):
+        find_backbone_checkpoint(build_config(None, vit))
+    assert find_backbone_checkpoint(build_config(None, ["MODEL.BACKBONE_TYPE", "texton"])) is None
+
+
+def test_network_of__the_backbone_type_chooses_config_and_overrides() -> None:
+    plain = network_of(build_config(None, []))
+    assert plain == {"model_config": "Panoptic-Cascade-Mask-R-CNN.yaml", "model_overrides": []}
+    pairs = ["MODEL.BACKBONE_TYPE", "dinov3_vits16", "MODEL.OVERRIDES", ("MODEL.FPN.OUT_CHANNELS", 64)]
+    vit = network_of(build_config(None, pairs))
+    assert vit["model_config"] == "Panoptic-Cascade-Mask-R-CNN-ViTB.yaml"
+    assert "dinov3_vits16" in vit["model_overrides"]
+    assert vit["model_overrides"][-2:] == ["MODEL.FPN.OUT_CHANNELS", 64]

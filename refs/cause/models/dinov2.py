@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 PATCH = 14
 GRID = 37
@@ -86,7 +87,9 @@ class PatchEmbed(nn.Module):
 
 
 class DinoVisionTransformer(nn.Module):
-    """DINOv2 without registers."""
+    """DINOv2 without registers. With `checkpointing`, training keeps no activations inside the blocks."""
+
+    checkpointing = False
 
     def __init__(self, dim: int, depth: int, heads: int) -> None:
         super().__init__()
@@ -114,7 +117,8 @@ class DinoVisionTransformer(nn.Module):
         x = self.patch_embed(images)
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1) + self._positions(height, width)
         for block in self.blocks:
-            x = block(x)
+            recompute = self.checkpointing and torch.is_grad_enabled()
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         x = self.norm(x)
         return x[:, 0], x[:, 1:]
 

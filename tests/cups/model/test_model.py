@@ -152,12 +152,13 @@ def test_load_config__every_yaml_merges(name: str) -> None:
     assert cfg.MODEL.RPN.NMS_THRESH == 0.65
 
 
-def test_load_config__five_configs_are_shipped() -> None:
+def test_load_config__these_configs_are_shipped() -> None:
     assert {path.name for path in CONFIG_DIR.glob("*.yaml")} == {
         "Base-RCNN-FPN.yaml",
         "Base-Panoptic-FPN.yaml",
         "Cascade-Mask-R-CNN.yaml",
         "Panoptic-Cascade-Mask-R-CNN.yaml",
+        "Panoptic-Cascade-Mask-R-CNN-ViTB.yaml",
         "Panoptic-Cascade-Mask-R-CNN-Small.yaml",
     }
 
