@@ -88,15 +88,18 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def read_file(path: str | Path) -> Any:
+def read_file(path: str | Path, fix: str = "check MODEL.CHECKPOINT or the path given") -> Any:
     """Read a `.pkl` (arrays) or any torch file (tensors) as plain data.
+
+    Args:
+        fix: what to do about a missing file, for the error.
 
     Raises:
         UserError: for a missing, truncated or foreign file, and for one that holds anything but data.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; check MODEL.CHECKPOINT or the path given")
+        raise UserError(f"{path}: no such file; {fix}")
     return _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
 
 

@@ -14,12 +14,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cups.checkpoint import file_sha256
 from cups.errors import UserError
 from cups.ops.png import atomic_write
 from cups.weights import weight_table
 
 FILE_NAME = "provenance.json"
 SCHEMA = 1
+IDENTITY = "sha256"
+"""Key, in the entry of weights, of the digests by file name."""
 _PACKAGE = "unsupervised-panoptic-segmentation"
 _GROUND_TRUTH_FOLDERS = frozenset({"gtFine", "gtCoarse", "gtBbox3d"})
 _WRITTEN_BY_US = ("features_", "pseudo_", "codes_", "depth_", "cause_", "cups_pseudo_labels")
@@ -145,19 +148,43 @@ def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(mapping), default=str))
 
 
-def known_weights(name: str) -> dict[str, Any]:
+def known_weights(name: str, *files: Path) -> dict[str, Any]:
     """Return the entry of a checkpoint in `refs/weights.yaml`, with its `name`; unknown ones stay unknown.
 
     An entry that is not listed has `uses_ground_truth` None.
+
+    Args:
+        files: where the weights were read from, to tell them from later ones (`changed_weights`).
     """
     entry = weight_table().get(name, {"uses_ground_truth": None, "supervised_by": "unknown"})
-    return {"name": name, **entry}
+    return {"name": name, **entry, **_identity(files)}
 
 
-def trained_weights(path: Path) -> dict[str, Any]:
+def trained_weights(path: Path, *files: Path) -> dict[str, Any]:
     """Return the entry, as of `known_weights`, of weights (file or folder) that a script of ours trained.
 
     Without a `provenance.json` in its folder, `uses_ground_truth` is None.
+
+    Args:
+        files: of which the weights consist (default: `path`, a file).
     """
     provenance = read_provenance(path if path.is_dir() else path.parent) or {}
-    return {"name": str(path), "uses_ground_truth": provenance.get("uses_ground_truth")}
+    return {
+        "name": str(path),
+        "uses_ground_truth": provenance.get("uses_ground_truth"),
+        **_identity(files or (path,)),
+    }
+
+
+def _identity(files: Sequence[Path]) -> dict[str, dict[str, str]]:
+    digests = {file.name: file_sha256(file) for file in files if file.is_file()}
+    return {IDENTITY: digests} if digests else {}
+
+
+def changed_weights(earlier: Mapping[str, Any], weights: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the files of `weights` that had other content in an `earlier` provenance."""
+    then, now = (
+        {name: digest for entry in entries for name, digest in entry.get(IDENTITY, {}).items()}
+        for entries in (earlier.get("weights", ()), weights)
+    )
+    return sorted(name for name in now if then.get(name, now[name]) != now[name])

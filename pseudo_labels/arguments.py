@@ -31,8 +31,11 @@ _RUN_CONTROL = frozenset((*_WHICH_AND_WHERE, *_HOW)) | SCHEDULING
 """Arguments that choose where, which and how fast, not what is written into a file."""
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that all Stage-1 steps share."""
+def add_common_arguments(parser: argparse.ArgumentParser, shards: bool = True) -> None:
+    """Add the flags that all Stage-1 steps share.
+
+    shards: whether parts of the images can be worked on apart; a training, a statistic needs them all.
+    """
     data = parser.add_argument_group("data")
     data.add_argument("--cityscapes_root", type=Path, help="folder that holds leftImg8bit/")
     data.add_argument("--image_dir", type=Path, help="plain folder of images instead (needs --output_root)")
@@ -51,7 +54,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--seed", type=int, default=0, help="seed of everything random")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (auto: cuda if there is one)")
-    _add_executor_arguments(parser)
+    if shards:
+        _add_executor_arguments(parser)
+    else:
+        parser.set_defaults(num_shards=1, shard=0, executor="none", run_id=None)
 
 
 def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,10 +109,10 @@ class _Parser(argparse.ArgumentParser):
         return parsed
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the common arguments whose help shows defaults."""
+def make_parser(description: str, shards: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the common arguments (see `add_common_arguments`) whose help shows defaults."""
     parser = _Parser(description=description, formatter_class=_HelpFormatter)
-    add_common_arguments(parser)
+    add_common_arguments(parser, shards)
     return parser
 
 
@@ -116,8 +122,15 @@ def add_batch_argument(
     """Add `--batch_size`, for steps that run a network (`workers.Batched`); they use a GPU and threads."""
     parser.set_defaults(num_workers=4, slurm_gpus=1)
     parser.add_argument(
-        "--batch_size", type=int, default=batch_size, help=f"{what} that the network takes at once"
+        "--batch_size", type=_batch_size, default=batch_size, help=f"{what} that the network takes at once"
     )
+
+
+def _batch_size(text: str) -> int:
+    size = int(text)
+    if size < 1:
+        raise UserError(f"--batch_size {size}: must be at least 1")
+    return size
 
 
 def settings_of(args: argparse.Namespace, ignore: Sequence[str] = ()) -> dict[str, Any]:

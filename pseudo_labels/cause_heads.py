@@ -302,10 +302,11 @@ def load_cause(args: argparse.Namespace, device: torch.device, batch: int = WIND
 
 def head_weights(folder: Path, backbone: str) -> list[dict[str, Any]]:
     """Return the provenance entries of the heads in `folder` and of the backbone's weights."""
+    segment, cluster = folder / SEGMENT, folder / CLUSTER
     if read_provenance(folder) is None:
-        heads = [known_weights("cause_segment_tr"), known_weights("cause_cluster_tr")]
+        heads = [known_weights("cause_segment_tr", segment), known_weights("cause_cluster_tr", cluster)]
     else:
-        heads = [trained_weights(folder / SEGMENT)]
+        heads = [trained_weights(segment, segment, cluster)]
     return [*heads, *([] if backbone == "texton" else [known_weights(backbone)])]
 
 

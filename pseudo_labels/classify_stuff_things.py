@@ -302,7 +302,7 @@ def input_folders(args: argparse.Namespace) -> tuple[Path, Path]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line of the step."""
-    parser = make_parser((__doc__ or "").splitlines()[0])
+    parser = make_parser((__doc__ or "").splitlines()[0], shards=False)
     parser.add_argument("--semantic_subdir", default=MAPPED_SEMANTICS, help="semantic folder")
     parser.add_argument("--depth_subdir", default=DEPTH_FOLDER, help="depth folder")
     parser.add_argument(

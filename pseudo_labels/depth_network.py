@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cups.checkpoint import read_file
 from cups.errors import UserError
 from cups.ops.png import atomic_write
 from cups.weights import weight_files
@@ -189,15 +190,11 @@ def published_name(folder: Path) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; fetch it with scripts/download_checkpoints.sh, train it with "
-            "train_spidepth.py, or use --source disparity"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a foreign file
-        raise UserError(f"{path}: not a file of tensors ({type(error).__name__}); fetch it again") from None
+    fix = (
+        "fetch it with scripts/download_checkpoints.sh, train it with train_spidepth.py, "
+        "or use --source disparity"
+    )
+    content = read_file(path, fix)
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no state dict; give the published file")
     return content

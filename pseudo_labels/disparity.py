@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cups.errors import UserError
 from cups.ops.png import read_ids
+from pseudo_labels.cameras import Camera
 
 DISPARITY_SCALE = 256.0
 """Cityscapes stores disparity d as round(256 d) + 1, and 0 where it is unknown (its README, "disparity")."""
 
 SKY_ROWS = 0.6
 """Share of the image height that sky can reach down; longer unknown columns are the blind side."""
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Focal length in pixels and stereo baseline in metres."""
-
-    focal: float
-    baseline: float
-
-
-def read_camera(path: Path) -> Camera:
-    """Read a Cityscapes camera file.
-
-    Raises:
-        UserError: missing file, invalid JSON, missing or impossible values.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; unpack the camera package beside leftImg8bit")
-    try:
-        content = json.loads(path.read_text())
-        camera = Camera(float(content["intrinsic"]["fx"]), float(content["extrinsic"]["baseline"]))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: holds no intrinsic.fx and extrinsic.baseline; unpack it again") from None
-    if not (camera.focal > 0 and camera.baseline > 0):
-        raise UserError(f"{path}: focal length and baseline must be positive; unpack it again")
-    return camera
 
 
 def read_disparity(path: Path) -> tuple[np.ndarray, np.ndarray]:

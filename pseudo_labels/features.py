@@ -18,6 +18,7 @@ from cups.errors import UserError
 from cups.ops.png import read_image
 from cups.ops.resize import resize_image
 from cups.provenance import known_weights
+from cups.weights import weight_files
 from pseudo_labels.arguments import (
     add_batch_argument,
     add_precision_argument,
@@ -137,8 +138,8 @@ def parse_arguments(
     model.add_argument("--flip", action="store_true", help="average with the features of the mirrored image")
     add_precision_argument(model)
     args = parser.parse_args(argv)
-    if args.batch_size < 1 or (args.height is not None and args.height < 0):
-        parser.error("--batch_size must be at least 1, --height at least 0")
+    if args.height is not None and args.height < 0:
+        raise UserError(f"--height {args.height}: must be at least 0")
     if args.height is None:
         args.height = 0 if args.backbone == "texton" else 644
     return args
@@ -158,5 +159,8 @@ def extract(args: argparse.Namespace, script: str) -> None:
         args.flip,
     )
     step = Batched(extraction.load, extraction.compute, extraction.save, args.batch_size)
-    weights = [] if args.backbone == "texton" else [known_weights(args.backbone)]
+    weights = []
+    if args.backbone != "texton":
+        file = args.backbone_checkpoint or weight_files(args.backbone)[0].path
+        weights.append(known_weights(args.backbone, file))
     run_stage(frames, step, [extraction.output], args, script=script, weights=weights, show=extraction.show)

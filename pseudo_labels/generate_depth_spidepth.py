@@ -19,9 +19,17 @@ from cups.errors import UserError
 from cups.ops.png import read_image
 from cups.provenance import known_weights, read_provenance, trained_weights
 from cups.weights import weight_files
-from pseudo_labels.arguments import add_precision_argument, pick_precision, require_at_least_one
-from pseudo_labels.depth_network import DepthSettings, load_depth_network, published_name
-from pseudo_labels.disparity import depth_from_disparity, read_camera, read_disparity
+from pseudo_labels.arguments import add_precision_argument, pick_precision
+from pseudo_labels.cameras import read_camera
+from pseudo_labels.depth_network import (
+    DEPTH,
+    ENCODER,
+    SETTINGS,
+    DepthSettings,
+    load_depth_network,
+    published_name,
+)
+from pseudo_labels.disparity import depth_from_disparity, read_disparity
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import DEPTH_FOLDER
 from pseudo_labels.sequences import feed_image
@@ -185,7 +193,6 @@ def run_network(args: argparse.Namespace, output: Folder) -> None:
     Raises:
         UserError: missing or foreign weights, impossible sizes.
     """
-    require_at_least_one(args, "batch_size")
     frames, device = list_frames(args), pick_device(args)
     folder = args.checkpoint_dir or CHECKPOINT_DIR
     network, settings = load_depth_network(folder, **{name: getattr(args, name) for name in OVERRIDES})
@@ -202,9 +209,10 @@ def run_network(args: argparse.Namespace, output: Folder) -> None:
 def network_weights(folder: Path) -> list[dict[str, Any]]:
     """Return the provenance entry of the network in `folder`: published, trained here, or unknown."""
     published = published_name(folder)
+    files = [folder / name for name in (ENCODER, DEPTH, SETTINGS)]
     if published is not None and read_provenance(folder) is None:
-        return [known_weights(published)]
-    return [trained_weights(folder)]
+        return [known_weights(published, *files)]
+    return [trained_weights(folder, *files)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from cups.errors import UserError
 from cups.ops.components import cut_components, keep_components, keep_things, relabel_by_area
 from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
+from cups.provenance import trained_weights
 from pseudo_labels.arguments import require_at_least_one
 from pseudo_labels.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
 from pseudo_labels.executor import run_script
@@ -197,7 +198,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def check(args: argparse.Namespace) -> None:
     """Raise a `UserError` for impossible arguments."""
-    require_at_least_one(args, "batch_size", "min_area", "num_slots")
+    require_at_least_one(args, "min_area", "num_slots")
     if args.dilation < 0 or not 0 <= args.min_thing_share <= 1:
         raise UserError("--dilation must not be negative, --min_thing_share must lie in 0-1")
 
@@ -234,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.seed,
     )
     inputs = [folder.directory for folder in (features, semantics) if folder is not None]
-    inputs += [checkpoint.parent, *([args.split_json] if args.split_json else [])]
+    inputs += [args.split_json] if args.split_json else []
     run_stage(
         frames,
         Batched(step.load, step.compute, step.save, args.batch_size),
@@ -242,6 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args,
         script=SCRIPT,
         inputs=inputs,
+        weights=[trained_weights(checkpoint)],
         newer_than=checkpoint,
         show=step.show,
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 from cups.errors import UserError
 from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
+from cups.provenance import trained_weights
 from cups.taxonomy import VOID, void_value
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import SPLIT_FILE, find_things, write_split
@@ -149,7 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         [output],
         args,
         script=SCRIPT,
-        inputs=[*folders.directories, args.checkpoint.parent],
+        inputs=folders.directories,
+        weights=[trained_weights(args.checkpoint)],
         newer_than=args.checkpoint,
         show=step.show,
     )

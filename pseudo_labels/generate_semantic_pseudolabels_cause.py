@@ -49,10 +49,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add_batch_argument(parser, WINDOW_BATCH, what="windows")
     add_model_arguments(parser)
     parser.add_argument("--crf", action="store_true", help="refine labels along edges by a dense CRF (slow)")
-    args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        parser.error("--batch_size must be at least 1")
-    return args
+    return parser.parse_args(argv)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,7 +65,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         UserError: impossible values.
     """
-    parser = make_parser(__doc__ or "")
+    parser = make_parser(__doc__ or "", shards=False)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser.set_defaults(split="val", num_workers=cores)
     add_model_arguments(parser)
@@ -89,8 +89,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--cityscapes_root: missing; the analysis needs gtFine")
     if min(args.ks) < 2 or max(args.ks) > 65534:
         raise UserError(f"--ks {' '.join(map(str, args.ks))}: each must be in 2..65534")
-    if args.num_shards != 1:
-        raise UserError(f"--num_shards {args.num_shards}: the analysis is one pass; use --num_workers")
     if not 0 <= args.recovered_iou < 1:
         raise UserError(f"--recovered_iou {args.recovered_iou}: must be in 0..1")
     args.ks = sorted(set(args.ks))

@@ -115,6 +115,9 @@ class RefinementFrames(Dataset[dict[str, Tensor]]):
 
     Args:
         crop: side of the crops in pixels of the working size; whole feature tokens are taken.
+
+    Raises:
+        UserError: crops of another size than those of the first frame; they cannot share a batch.
     """
 
     def __init__(
@@ -125,9 +128,16 @@ class RefinementFrames(Dataset[dict[str, Tensor]]):
         self.num_classes = num_classes
         self.crop = crop
         self.seed = seed
+        self.first = self._lengths(folders.read(self.frames[0], num_classes))
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def _lengths(self, whole: RefineInput) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return (tokens, pixels) of the height and of the width of crops."""
+        grid, size = whole.features.shape[1:], whole.labels.shape
+        height, width = (_part_lengths(*sides, self.crop) for sides in zip(grid, size, strict=True))
+        return height, width
 
     def extras(self, frame: Frame, whole: RefineInput) -> dict[str, Tensor]:
         """Return further maps of a frame, (H, W) at the working size."""
@@ -136,13 +146,22 @@ class RefinementFrames(Dataset[dict[str, Tensor]]):
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         frame = self.frames[draw.frame]
         whole = self.folders.read(frame, self.num_classes)
-        size = (whole.labels.shape[0], whole.labels.shape[1])
+        lengths = self._lengths(whole)
+        if lengths != self.first:
+            (_, height), (_, width) = lengths
+            (_, first_height), (_, first_width) = self.first
+            raise UserError(
+                f"{frame.image}: its crops are {height}x{width} pixels, those of {self.frames[0].image} "
+                f"{first_height}x{first_width}; give a smaller --crop, or train on images of one size"
+            )
         rng = np.random.default_rng((self.seed, draw.number))
-        grid = (whole.features.shape[1], whole.features.shape[2])
-        tokens, pixels = zip(
-            *(_random_part(rng, n, length, self.crop) for n, length in zip(grid, size, strict=True)),
-            strict=True,
+        parts = (
+            _random_part(rng, tokens, pixels, *length)
+            for tokens, pixels, length in zip(
+                whole.features.shape[1:], whole.labels.shape, lengths, strict=True
+            )
         )
+        tokens, pixels = zip(*parts, strict=True)
         item = {
             "features": whole.features[(..., *tokens)],
             "log_depth": whole.log_depth[(..., *pixels)],
@@ -154,10 +173,16 @@ class RefinementFrames(Dataset[dict[str, Tensor]]):
         return {name: (maps.flip(-1) if mirror else maps).contiguous() for name, maps in item.items()}
 
 
-def _random_part(rng: np.random.Generator, tokens: int, length: int, crop: int) -> tuple[slice, slice]:
-    """Return a random run of tokens about `crop` pixels long, and the pixels under it; one length for all."""
+def _part_lengths(tokens: int, length: int, crop: int) -> tuple[int, int]:
+    """Return the number of tokens about `crop` pixels long, and that of the pixels under them."""
     count = min(tokens, max(1, round(crop * tokens / length)))
-    pixels = round(count * length / tokens)
+    return count, round(count * length / tokens)
+
+
+def _random_part(
+    rng: np.random.Generator, tokens: int, length: int, count: int, pixels: int
+) -> tuple[slice, slice]:
+    """Return a random run of `count` of the tokens, and the `pixels` of `length` under it."""
     first = int(rng.integers(tokens - count + 1))
     start = min(round(first * length / tokens), length - pixels)
     return slice(first, first + count), slice(start, start + pixels)

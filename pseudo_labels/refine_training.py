@@ -133,7 +133,7 @@ def load_network(path: Path) -> tuple[RefineNetwork, dict[str, Any]]:
 
 def build_parser(description: str) -> argparse.ArgumentParser:
     """Return the command line that both trainings share."""
-    parser = make_parser(description)
+    parser = make_parser(description, shards=False)
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument("--semantic_subdir", default="pseudo_semantic_cause27", help="semantics to refine")
     inputs.add_argument("--features_subdir", default="features_dinov2_vitb14", help="feature folder")

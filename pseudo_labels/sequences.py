@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from cups.errors import UserError
 from cups.layout import IMAGE_SUFFIX
 from cups.ops.png import read_image
 from cups.sampling import Draw
+from pseudo_labels.cameras import read_intrinsics
 from pseudo_labels.stage import Frame, image_folder, list_frames
 
 SEQUENCE_FOLDER = "leftImg8bit_sequence"
@@ -56,24 +56,6 @@ def feed_camera(
     # Pixel centres are whole numbers, so the border of the image is at -0.5.
     scaled[:2, 2] += (scale - 1) / 2
     return scaled
-
-
-def read_intrinsics(path: Path) -> np.ndarray:
-    """Read the (3, 3) float64 camera matrix, in pixels, of a Cityscapes camera file.
-
-    Raises:
-        UserError: invalid JSON, missing or impossible values.
-    """
-    try:
-        values = json.loads(path.read_text())["intrinsic"]
-        fx, fy, u0, v0 = (float(values[key]) for key in ("fx", "fy", "u0", "v0"))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{path}: holds no intrinsic fx, fy, u0, v0; unpack the camera package again"
-        ) from None
-    if not (fx > 0 and fy > 0):
-        raise UserError(f"{path}: focal lengths must be positive; unpack it again, or give --focal")
-    return np.array([[fx, 0, u0], [0, fy, v0], [0, 0, 1]])
 
 
 def centred_camera(focal: float, size: tuple[int, int]) -> np.ndarray:

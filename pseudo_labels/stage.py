@@ -20,7 +20,7 @@ from cups.errors import UserError
 from cups.layout import IMAGE_SUFFIX, IMAGE_SUFFIXES
 from cups.ops.png import atomic_write, is_complete_png, write_png
 from cups.provenance import FILE_NAME as PROVENANCE
-from cups.provenance import any_ground_truth, read_provenance, write_provenance
+from cups.provenance import any_ground_truth, changed_weights, read_provenance, write_provenance
 from pseudo_labels.arguments import SPLITS, image_folder, recorded, settings_of
 from pseudo_labels.arguments import add_batch_argument as add_batch_argument
 from pseudo_labels.arguments import add_common_arguments as add_common_arguments
@@ -197,7 +197,7 @@ def run_stage(
         show: returns (caption, [(H, W, 3) uint8, ...]) of a frame, for `--show N`.
 
     Raises:
-        UserError: an unreadable frame (without `--skip_bad`), or files of a run with other settings.
+        UserError: an unreadable frame (without `--skip_bad`), files of a run with other settings or weights.
     """
     started = time.monotonic()
     oldest = newer_than.stat().st_mtime_ns if newer_than is not None and newer_than.is_file() else 0
@@ -279,6 +279,12 @@ def _account(
     earlier = read_provenance(folder.directory)
     if earlier is not None and summary.skipped:
         refuse_other_settings(folder.directory, earlier, args, script, ignore=("batch_size",))
+        changed = changed_weights(earlier, weights)
+        if changed:
+            raise UserError(
+                f"{folder.directory}: holds files made with other weights ({', '.join(changed)} has changed "
+                "since); add --overwrite"
+            )
     fact = uses_ground_truth
     # One shard alone overwrites its part; the others' files keep what was recorded of them.
     overwrites_all = args.overwrite and (args.num_shards == 1 or args.run_id is not None)

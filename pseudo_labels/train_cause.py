@@ -63,7 +63,7 @@ STATISTICS_FRAMES = 100
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = make_parser(__doc__ or "")
+    parser = make_parser(__doc__ or "", shards=False)
     add_model_arguments(parser)
     train = parser.add_argument_group("training")
     train.add_argument("--codebook_steps", type=int, help="steps of phase 1 (default: one epoch)")

@@ -134,7 +134,7 @@ class DinosaurFit(Fit):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = make_parser(__doc__ or "")
+    parser = make_parser(__doc__ or "", shards=False)
     parser.set_defaults(num_workers=4)
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument("--backbone", default="dinov3_vitb16", help="whose features_{NAME}/ to read")

@@ -158,7 +158,7 @@ def _feature_name(name: str) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = make_parser(__doc__ or "")
+    parser = make_parser(__doc__ or "", shards=False)
     default = DepthSettings()
     parser.add_argument("--checkpoint_dir", type=Path, help="folder to write (default: in --output_root)")
     video = parser.add_argument_group("video")

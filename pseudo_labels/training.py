@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from cups.checkpoint import read_file
 from cups.errors import UserError
 from cups.lightning import (
     PRECISIONS,
@@ -214,15 +215,11 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UserError: missing file, or a file of another kind.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; train the network first, or give another --checkpoint")
+    content = read_file(path, fix="train the network first, or give another --checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
         return dict(content["state_dict"]), dict(content["settings"])
-    except Exception as error:  # torch raises many kinds for a foreign file
-        raise UserError(
-            f"{path}: not weights of a Stage-1 network ({type(error).__name__}); check --checkpoint"
-        ) from None
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise UserError(f"{path}: not weights of a Stage-1 network; check --checkpoint") from None
 
 
 Network = TypeVar("Network", bound=nn.Module)

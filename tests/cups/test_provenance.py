@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from cups.errors import UserError
-from cups.provenance import code_version, known_weights, read_provenance, write_provenance
+from cups.provenance import (
+    changed_weights,
+    code_version,
+    known_weights,
+    read_provenance,
+    trained_weights,
+    write_provenance,
+)
 
 
 def fact(folder: Path, **arguments: object) -> bool | None:
@@ -38,6 +45,30 @@ def test_write_provenance__weights_count(tmp_path: Path) -> None:
     assert fact(tmp_path / "a", weights=[known_weights("dinov2_vitb14")]) is False
     assert fact(tmp_path / "b", weights=[known_weights("cause_segment_tr")]) is True
     assert fact(tmp_path / "c", weights=[known_weights("never heard of")]) is None
+
+
+def test_trained_weights__without_provenance_beside_them_are_unknown(tmp_path: Path) -> None:
+    file = tmp_path / "net.pth"
+    file.write_bytes(b"weights")
+    assert trained_weights(file)["uses_ground_truth"] is None
+    fact(tmp_path)
+    assert trained_weights(file)["uses_ground_truth"] is False
+
+
+def test_changed_weights__tells_files_of_other_content(tmp_path: Path) -> None:
+    encoder, depth = tmp_path / "encoder.pth", tmp_path / "depth.pth"
+    encoder.write_bytes(b"encoder")
+    depth.write_bytes(b"depth")
+    made = write_provenance(
+        tmp_path / "out", script="test", arguments={}, weights=[trained_weights(tmp_path, encoder, depth)]
+    )
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    files = [file.rename(moved / file.name) for file in (encoder, depth)]
+    assert changed_weights(made, [trained_weights(moved, *files)]) == []
+    files[1].write_bytes(b"depth of another training")
+    assert changed_weights(made, [trained_weights(moved, *files)]) == ["depth.pth"]
+    assert changed_weights({}, [trained_weights(moved, *files)]) == []  # from before digests were kept
 
 
 def test_read_provenance__broken_json_names_the_file(tmp_path: Path) -> None:

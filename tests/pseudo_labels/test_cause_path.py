@@ -99,6 +99,17 @@ def test_generate_semantics__files(done: Path) -> None:
     assert labels.shape == (48, 96) and labels.dtype == np.uint8 and labels.max() < 27
 
 
+def test_generate_semantics__other_heads_are_noticed(done: Path, tmp_path: Path) -> None:
+    heads = tmp_path / "heads"
+    shutil.copytree(done / "cause_texton", heads)
+    where = ("--checkpoint_dir", heads, "--output_root", tmp_path)
+    semantics.main(flags(done, *where))
+    cluster = torch.load(heads / "cluster_tr.pth", weights_only=True)
+    torch.save({**cluster, "cluster_probe": -cluster["cluster_probe"]}, heads / "cluster_tr.pth")
+    with pytest.raises(UserError, match=r"other weights \(cluster_tr\.pth"):
+        semantics.main(flags(done, *where))
+
+
 def test_generate_semantics__missing_heads(done: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder; train heads"):
         semantics.main(flags(done, "--backbone", "texton", "--checkpoint_dir", tmp_path / "none"))

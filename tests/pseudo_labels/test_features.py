@@ -146,7 +146,7 @@ def test_main__missing_weights(tiny_root: Root, monkeypatch: pytest.MonkeyPatch)
         extract_dinov2_features.main(flags)
     with pytest.raises(UserError, match=r"none\.pth: no such file.*accept the DINOv3 licence"):
         extract_dinov3_features.main(flags)
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match="--batch_size 0: must be at least 1"):
         extract_dinov2_features.main([*flags, "--batch_size", "0"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 from cups.errors import UserError
 from cups.ops.png import read_ids, write_png
 from cups.provenance import read_provenance
+from pseudo_labels.cameras import Camera
 from pseudo_labels.depth_network import (
     DepthSettings,
     build_depth_network,
     load_depth_network,
     save_depth_network,
 )
-from pseudo_labels.disparity import Camera, depth_from_disparity, fill_unknown
+from pseudo_labels.disparity import depth_from_disparity, fill_unknown
 from pseudo_labels.generate_depth_spidepth import DepthInference, main
 from pseudo_labels.stage import Folder, Frame
 
@@ -184,6 +186,22 @@ def test_network__batches_do_not_change_the_files(tiny_root: Any, checkpoints: P
         np.testing.assert_allclose(np.load(one), np.load(other), rtol=2e-3)
 
 
+def test_network__retrained_weights_are_noticed(tiny_root: Any, checkpoints: Path, tmp_path: Path) -> None:
+    """Maps of the old network stayed, and those of new frames would have come from the new one."""
+    folder = tmp_path / "spidepth"
+    shutil.copytree(checkpoints, folder)
+    run_network(tiny_root.path, folder)
+    run_network(tiny_root.path, folder)
+    torch.manual_seed(1)
+    save_depth_network(folder, build_depth_network(SMALL), None, SMALL)
+    stem = tiny_root.stems[0]
+    old = np.load(tiny_root.file("depth_spidepth", f"{stem}.npy"))
+    with pytest.raises(UserError, match=r"other weights \(depth\.pth, encoder\.pth.*--overwrite"):
+        run_network(tiny_root.path, folder)
+    run_network(tiny_root.path, folder, "--overwrite")
+    assert not np.array_equal(old, np.load(tiny_root.file("depth_spidepth", f"{stem}.npy")))
+
+
 def test_network__published_files_need_no_settings(tiny_root: Any, checkpoints: Path, tmp_path: Path) -> None:
     published = tmp_path / "published"
     published.mkdir()
@@ -272,7 +290,7 @@ def test_network__missing_or_foreign_weights(
     with pytest.raises(UserError, match=rf"{name}: weights of another network"):
         run_network(tiny_root.path, folder)
     (folder / name).write_bytes(b"broken")
-    with pytest.raises(UserError, match=rf"{name}: not a file of tensors"):
+    with pytest.raises(UserError, match=rf"{name}: not a (readable )?checkpoint"):
         run_network(tiny_root.path, folder)
     assert not (tiny_root.path / "depth_spidepth").exists()
 

@@ -118,7 +118,6 @@ def test_main__without_plain_cause(coded_root: Any, caplog: Any) -> None:
     [
         (("--ks", "1"), "--ks 1: each must be"),
         (("--ks", "60000"), "larger than the"),
-        (("--num_shards", "2"), "--num_shards 2"),
         (("--recovered_iou", "2"), "--recovered_iou"),
         (("--output_root", "nowhere"), "codes_cause_tr: no such folder"),
     ],

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
+from cups.ops.png import read_ids, read_image, write_png
 from cups.provenance import read_provenance, write_provenance
 from cups.sampling import Draw
 from pseudo_labels import generate_refined_semantics, train_joint_refine_net, train_refine_net
@@ -103,6 +103,33 @@ def test_main__end_to_end(root: Any, joint: bool) -> None:
     provenance = read_provenance(output)
     assert provenance is not None and provenance["uses_ground_truth"] is False
     assert json.loads((output / "thing_stuff_split.json").read_text())["things"] == list(range(11, 19))
+
+
+def test_main__weights_of_unknown_origin_make_unknown_labels(root: Any, tmp_path: Path) -> None:
+    """Of the weights' folder a plain one was made, which counts as raw data: the labels were "label-free"."""
+    train(root)
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    shutil.copy(root.path / "refine_net" / "refine_net.pth", folder)
+    generate(root, "--checkpoint", str(folder / "refine_net.pth"))
+    provenance = read_provenance(root.path / "pseudo_semantic_refined_mapped_k300")
+    assert provenance is not None and provenance["uses_ground_truth"] is None
+
+
+def test_main__mixed_sizes_train_if_their_crops_agree(root: Any) -> None:
+    """A frame of half the height gave crops that no batch could hold: an error deep in the loader."""
+    stem = root.stems[1]
+    image = read_image(root.file("leftImg8bit", f"{stem}_leftImg8bit.png"))
+    for rows, crop, fits in ((64, "32", True), (24, "16", True), (24, "32", False)):
+        write_png(root.file("leftImg8bit", f"{stem}_leftImg8bit.png"), image[:rows, :96].copy())
+        write_png(root.file(MAPPED, f"{stem}.png"), np.zeros((rows, 96), np.uint8))
+        write_npy(root.file("depth_spidepth", f"{stem}.npy"), np.ones((rows, 96), np.float32))
+        extract(["--cityscapes_root", str(root.path), "--backbone", "texton", "--overwrite"])
+        if fits:
+            assert train(root, "--crop", crop, "--overwrite") == 0
+        else:
+            with pytest.raises(UserError, match=f"{stem}.*24x32 pixels.*give a smaller --crop"):
+                train(root, "--crop", crop, "--overwrite")
 
 
 def test_main__a_killed_training_goes_on_where_it_was(root: Any, monkeypatch: pytest.MonkeyPatch) -> None:

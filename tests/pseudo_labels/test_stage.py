@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,16 @@ import pytest
 from cups.errors import UserError
 from cups.ops.png import read_image, write_png
 from cups.provenance import read_provenance
-from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, read_npy, run_stage, write_npy
+from pseudo_labels.stage import (
+    Folder,
+    Frame,
+    add_batch_argument,
+    list_frames,
+    make_parser,
+    read_npy,
+    run_stage,
+    write_npy,
+)
 
 
 def arguments(*flags: object) -> argparse.Namespace:
@@ -147,6 +157,36 @@ def test_run_stage__ground_truth_of_kept_files_is_not_forgotten(cityscapes: Path
     output, _ = run(args, cityscapes, uses_ground_truth=True)
     run(args, cityscapes, uses_ground_truth=False)
     assert (read_provenance(output.directory) or {})["uses_ground_truth"] is True
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        *("train_cause", "train_spidepth", "train_dinosaur", "train_refine_net", "train_joint_refine_net"),
+        *("classify_stuff_things", "overclustering_cause"),
+    ],
+)
+def test_make_parser__trainings_and_statistics_have_no_shards(
+    script: str, cityscapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train_... --num_shards 8 --shard 0` trained on an eighth of the images and said nothing."""
+    main = import_module(f"pseudo_labels.{script}").main
+    for flags in (["--num_shards", "2"], ["--shard", "1"], ["--executor", "local"]):
+        with pytest.raises(SystemExit) as exit_code:
+            main(["--cityscapes_root", str(cityscapes), *flags])
+        assert exit_code.value.code == 2
+        assert flags[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["0", "-3"])
+def test_add_batch_argument__refuses_no_images_at_once(size: str) -> None:
+    parser = make_parser("test")
+    add_batch_argument(parser, 4)
+    assert parser.parse_args([]).batch_size == 4
+    with pytest.raises(UserError, match=f"--batch_size {size}: must be at least 1"):
+        parser.parse_args(["--batch_size", size])
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--batch_size", "many"])
 
 
 def test_read_npy__bad_files(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_main__end_to_end(root: Any) -> None:
     assert (output / "contact_sheet.png").is_file()
     provenance = read_provenance(output)
     assert provenance is not None and provenance["uses_ground_truth"] is False
-    assert [Path(entry["path"]).name for entry in provenance["inputs"]][-1] == "dinosaur"
+    assert [Path(entry["name"]).name for entry in provenance["weights"]] == ["dinosaur.pth"]
     convert = ["--cityscapes_root", str(root.path), "--instance_subdir", output.name, "--trainid_input"]
     assert convert_to_cups_format.main(convert) == 0
 
@@ -72,6 +73,15 @@ def test_main__labels_behind_the_network_are_not_forgotten(root: Any) -> None:
     generate(root)
     provenance = read_provenance(root.path / "pseudo_instance_dinosaur")
     assert provenance is not None and provenance["uses_ground_truth"] is True
+
+
+def test_main__weights_of_unknown_origin_make_unknown_instances(root: Any, tmp_path: Path) -> None:
+    """Their folder went into the provenance as an input, and folders without provenance count as raw data."""
+    train(root)
+    copied = shutil.copy(root.path / "dinosaur" / "dinosaur.pth", tmp_path)
+    generate(root, "--checkpoint", str(copied))
+    provenance = read_provenance(root.path / "pseudo_instance_dinosaur")
+    assert provenance is not None and provenance["uses_ground_truth"] is None
 
 
 def test_generate__same_slots_in_any_batch_and_order(root: Any) -> None:
