@@ -44,7 +44,7 @@ class SelfTrainingModule(PanopticModule):
         trainable: see `select_trainable`.
         scales, flip: views of the teacher, see `PanopticFPNWithTTA`.
         momentum: of the teacher's average; at 0 the teacher is the student.
-        relative_threshold: see `cups.self_training.semantic_targets`.
+        relative_threshold, ignore_unknown_things: see `cups.self_training.targets_from_output`.
         round_start: what happens when a round begins. "keep" (upstream) lets both networks go on: the
             average is never interrupted, and the optimiser's moments stay those of its weights. The other
             two copy one network's weights to the other: restarting from the teacher forgets what it has not
@@ -64,6 +64,7 @@ class SelfTrainingModule(PanopticModule):
         flip: bool = True,
         momentum: float = 0.999,
         relative_threshold: float = 0.5,
+        ignore_unknown_things: bool = False,
         round_start: RoundStart = "keep",
         metric: PanopticQualitySemanticMatching | None = None,
         seed: int = 0,
@@ -79,6 +80,7 @@ class SelfTrainingModule(PanopticModule):
         self.schedule = schedule
         self.momentum = momentum
         self.relative_threshold = relative_threshold
+        self.ignore_unknown_things = ignore_unknown_things
         self.round_start = round_start
         # The teacher never trains: that is no oversight of which the trainer should warn.
         warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start of training.*")
@@ -99,7 +101,9 @@ class SelfTrainingModule(PanopticModule):
         self.teacher_model.score_threshold = self.schedule.threshold_at(self.global_step)
         outputs = self.teacher_model([{"image": frame["image"]} for frame in batch])
         return [
-            targets_from_output(output, frame["image"], self.relative_threshold, frame["name"])
+            targets_from_output(
+                output, frame["image"], self.relative_threshold, frame["name"], self.ignore_unknown_things
+            )
             for output, frame in zip(outputs, batch, strict=True)
         ]
 

@@ -99,7 +99,11 @@ def semantic_targets(probabilities: Tensor, relative_threshold: float) -> Tensor
 
 
 def targets_from_output(
-    output: Mapping[str, Any], image: Tensor, relative_threshold: float, name: str = ""
+    output: Mapping[str, Any],
+    image: Tensor,
+    relative_threshold: float,
+    name: str = "",
+    ignore_unknown_things: bool = False,
 ) -> Sample:
     """Return the training sample that a teacher's output makes of an image.
 
@@ -111,6 +115,7 @@ def targets_from_output(
         image: (3, H, W) float RGB 0-1, as the teacher saw it.
         relative_threshold: see `semantic_targets`.
         name: frame, for messages.
+        ignore_unknown_things: "some thing" outside every instance becomes void, as in `PseudoLabelDataset`.
     """
     panoptic, segments = output["panoptic_seg"]
     things = [segment for segment in segments if segment["isthing"]]
@@ -118,6 +123,8 @@ def targets_from_output(
     masks = panoptic == ids[:, None, None]
     classes = torch.tensor([segment["category_id"] for segment in things], device=panoptic.device)
     sem_seg = semantic_targets(output["sem_seg"], relative_threshold)
+    if ignore_unknown_things:
+        sem_seg = sem_seg.masked_fill(sem_seg == 0, WIDE_VOID)
     return Sample(
         image.to(panoptic.device), sem_seg.masked_fill(masks.any(dim=0), 0), masks, classes.long(), name
     )

@@ -142,6 +142,7 @@ def build_self_training_module(config: CfgNode) -> SelfTrainingModule:
         flip=flip,
         momentum=keys.EMA_MOMENTUM,
         relative_threshold=keys.SEMANTIC_SEGMENTATION_THRESHOLD,
+        ignore_unknown_things=config.DATA.IGNORE_UNKNOWN_THING_REGIONS,
         round_start=keys.ROUND_START,
         metric=build_metric(config, things, stuffs),
         seed=config.SYSTEM.SEED,

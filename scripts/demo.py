@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the pipeline end to end on toy streets: Stage 1, Stage 2, evaluation, report.
+"""Run the pipeline end to end on toy streets: Stage 1, Stage 2, Stage 3, evaluation, report.
 
 Finished steps are remembered, so a killed demo goes on where it was; --fresh starts over.
 """
@@ -25,6 +25,12 @@ PROPOSALS = {"disparity": "objects", "learned": "things"}
 """What proposes instances: sharp depth alone can; what a network learns in a demo's minutes is blurred."""
 
 
+def run_flags(data: Path, output: Path, run_name: str, config: Path) -> tuple[str, ...]:
+    """Return the flags of a training into `output/run_name`; killed, it resumes."""
+    flags = ("--experiment_config_file", str(config), "--disable_wandb", "--resume_if_possible")
+    return (*flags, "--data_root", str(data), "--log_path", str(output), "--run_name", run_name)
+
+
 def training_step(
     name: str,
     data: Path,
@@ -34,18 +40,41 @@ def training_step(
     pairs: Sequence[str],
     config: Path = CONFIG,
 ) -> Step:
-    """Return the step that trains Stage 2 into `output/run_name`; killed, it resumes."""
-    arguments = ("--experiment_config_file", str(config), "--disable_wandb", "--resume_if_possible")
-    arguments += ("--data_root", str(data), "--pseudo_root", str(labels))
-    arguments += ("--log_path", str(output), "--run_name", run_name)
-    return Step(name, "train.py", (*arguments, *pairs))
+    """Return the step that trains Stage 2 into `output/run_name`."""
+    flags = (*run_flags(data, output, run_name, config), "--pseudo_root", str(labels))
+    return Step(name, "train.py", (*flags, *pairs))
+
+
+def self_training_step(
+    name: str,
+    data: Path,
+    checkpoint: Path,
+    output: Path,
+    run_name: str,
+    pairs: Sequence[str],
+    config: Path = CONFIG,
+) -> Step:
+    """Return the step that trains Stage 3 from a checkpoint of Stage 2 into `output/run_name`."""
+    flags = (*run_flags(data, output, run_name, config), "--checkpoint", str(checkpoint))
+    return Step(name, "train_self.py", (*flags, *pairs))
+
+
+def checkpoint_of(output: Path, run_name: str, name: str = "last") -> Path:
+    """Return a checkpoint of a run: `last`, or of self-training `best` or `round_1`, ..."""
+    return output / run_name / "checkpoints" / f"{name}.ckpt"
 
 
 def validation_step(
-    name: str, data: Path, output: Path, run_name: str, pairs: Sequence[str], config: Path = CONFIG
+    name: str,
+    data: Path,
+    output: Path,
+    run_name: str,
+    pairs: Sequence[str],
+    config: Path = CONFIG,
+    checkpoint: Path | None = None,
 ) -> Step:
-    """Return the step that evaluates `output/run_name` into `output/{run_name}_val`."""
-    checkpoint = output / run_name / "checkpoints" / "last.ckpt"
+    """Return the step that evaluates a checkpoint (the last of the run) into `output/{run_name}_val`."""
+    checkpoint = checkpoint or checkpoint_of(output, run_name)
     arguments = ("--experiment_config_file", str(config), "--disable_wandb", "--visualize_results")
     arguments += ("--data_root", str(data), "--checkpoint", str(checkpoint), "--run_name", run_name)
     return Step(name, "val.py", (*arguments, "--output_dir", str(output / f"{run_name}_val"), *pairs))
@@ -103,6 +132,15 @@ def demo_steps(
         ),
         training_step("Stage 2", data, labels, output, "stage2", pairs),
         validation_step("Stage 2 evaluated", data, output, "stage2", pairs),
+        self_training_step("Stage 3", data, checkpoint_of(output, "stage2"), output, "stage3", pairs),
+        validation_step(
+            "Stage 3 evaluated",
+            data,
+            output,
+            "stage3",
+            pairs,
+            checkpoint=checkpoint_of(output, "stage3", "best"),
+        ),
     ]
 
 

@@ -28,7 +28,7 @@ from cups.visualization import depth_to_color, figure_sheet, overlay
 from pseudo_labels.evaluation.engine import to_panoptic
 from pseudo_labels.labels import DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE, read_depth, read_pair, read_split
 
-COLUMNS = ("image", "depth", "pseudo-label", "Stage 2", "ground truth")
+COLUMNS = ("image", "depth", "pseudo-label", "Stage 2", "Stage 3", "ground truth")
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def pseudo_label_classes(files: DemoFiles, frame: GroundTruthFrame, assignment: 
     return to_classes(panoptic, assignment)
 
 
-def figure(files: DemoFiles, pseudo: Result, stage2: Result, count: int = 4) -> np.ndarray:
-    """Draw image, depth, pseudo-label, prediction and ground truth of frames spread over the val split."""
+def figure(files: DemoFiles, pseudo: Result, stage2: Result, stage3: Result, count: int = 4) -> np.ndarray:
+    """Draw image, depth, labels of each stage and ground truth of frames spread over the val split."""
     classes = class_set(19)
     frames = list_ground_truth_frames(files.data, "val")
     frames = frames[:: max(1, len(frames) // count)][:count]
@@ -74,10 +74,15 @@ def figure(files: DemoFiles, pseudo: Result, stage2: Result, count: int = 4) -> 
     for frame in frames:
         image = read_image(frame.image)
         depth = files.data / DEPTH_FOLDER / "val" / frame.image.parent.name / f"{frame.stem}.npy"
-        prediction = read_panoptic(files.output / "stage2_val" / "predictions" / f"{frame.stem}.png")
         maps = (
             pseudo_label_classes(files, frame, np.array(pseudo.assignment)),
-            to_classes(prediction, np.array(stage2.assignment)),
+            *(
+                to_classes(
+                    read_panoptic(files.output / f"{name}_val" / "predictions" / f"{frame.stem}.png"),
+                    np.array(result.assignment),
+                )
+                for name, result in (("stage2", stage2), ("stage3", stage3))
+            ),
             read_panoptic_target(frame.label_ids, frame.instance_ids, classes),
         )
         overlays = [overlay(image, panoptic, classes.colors) for panoptic in maps]
@@ -86,21 +91,22 @@ def figure(files: DemoFiles, pseudo: Result, stage2: Result, count: int = 4) -> 
     return figure_sheet(COLUMNS, rows, [frame.stem for frame in frames], legend=legend)
 
 
-def verdict(pseudo: Result, stage2: Result) -> str:
-    """Say in a sentence whether training improved on its labels."""
-    before, after = pseudo.metrics["pq"], stage2.metrics["pq"]
-    compare = "beats" if after > before else "does not beat"
+def verdict(name: str, result: Result, before_name: str, before: Result) -> str:
+    """Say in a sentence whether a stage improved on what it learnt from."""
+    compare = "beats" if result.metrics["pq"] > before.metrics["pq"] else "does not beat"
     return (
-        f"Stage 2 {compare} its own pseudo-labels: {percent(after)} against {percent(before)} PQ "
-        "(standard void rule)."
+        f"{name} {compare} {before_name}: {percent(result.metrics['pq'])} against "
+        f"{percent(before.metrics['pq'])} PQ ({result.void_rule} void rule)."
     )
 
 
 def write_report(output: Path, semantics: str, records: Sequence[StepRecord]) -> Path:
     """Write `report.md` and `figure.png` into the demo's folder; return the report's path."""
     files = DemoFiles(output, semantics)
-    pseudo, stage2 = files.results("pseudo_labels_val"), files.results("stage2_val/results")
-    write_png(output / "figure.png", figure(files, pseudo[0], stage2[0]))
+    pseudo, stage2, stage3 = (
+        files.results(name) for name in ("pseudo_labels_val", "stage2_val/results", "stage3_val/results")
+    )
+    write_png(output / "figure.png", figure(files, pseudo[0], stage2[0], stage3[0]))
     provenance = read_provenance(files.labels) or {}
     uses = provenance.get("uses_ground_truth")
     text = f"""# Demo on toy streets
@@ -108,15 +114,16 @@ def write_report(output: Path, semantics: str, records: Sequence[StepRecord]) ->
 Validation split, {code_version()}, seed {stage2[0].seeds[0]}.
 Training labels used ground truth: **{uses}** (`{files.labels.name}/provenance.json`).
 
-{results_table([pseudo[0], stage2[0], pseudo[1], stage2[1]])}
+{results_table([results[rule] for rule in (0, 1) for results in (pseudo, stage2, stage3)])}
 
-{verdict(pseudo[0], stage2[0])}
+{verdict("Stage 2", stage2[0], "its pseudo-labels", pseudo[0])}
+{verdict("Stage 3", stage3[0], "Stage 2", stage2[0])}
 
-![image, depth, pseudo-label, prediction, ground truth](figure.png)
+![image, depth, labels of each stage, ground truth](figure.png)
 
-## Stage 2 by class
+## Stage 3 by class
 
-{class_table(stage2[0])}
+{class_table(stage3[0])}
 
 ## Time and memory
 

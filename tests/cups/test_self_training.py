@@ -15,6 +15,7 @@ from cups.self_training import (
     targets_from_output,
     update_average,
 )
+from cups.taxonomy import WIDE_VOID
 
 SCHEDULE = RoundSchedule(rounds=3, round_steps=500, threshold=0.7, threshold_step=0.05)
 
@@ -111,3 +112,16 @@ def test_targets__no_instance_leaves_the_semantics() -> None:
     sample = targets_from_output(output, torch.rand(3, 4, 6), 0.5)
     assert sample.masks.shape == (0, 4, 6) and sample.classes.shape == (0,)
     assert torch.equal(sample.sem_seg, semantic_targets(probabilities, 0.5))
+
+
+def test_targets__things_without_an_instance_are_void_when_asked() -> None:
+    probabilities = torch.zeros(2, 1, 3)
+    probabilities[0, 0, :2] = probabilities[1, 0, 2] = 1.0  # thing, thing, stuff; an instance on the first
+    panoptic = torch.tensor([[1, 0, 0]], dtype=torch.int32)
+    segments = [{"id": 1, "isthing": True, "category_id": 0, "score": 0.9, "instance_id": 0}]
+    output = {"sem_seg": probabilities, "panoptic_seg": (panoptic, segments)}
+    kept, ignored = (
+        targets_from_output(output, torch.rand(3, 1, 3), 0.5, ignore_unknown_things=ignore).sem_seg.tolist()
+        for ignore in (False, True)
+    )
+    assert (kept, ignored) == ([[0, 0, 1]], [[0, WIDE_VOID, 1]])
