@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.errors import UserError
+from cups.ops.png import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,19 @@ def read_file(path: str | Path, fix: str = "check MODEL.CHECKPOINT or the path g
     if not path.is_file():
         raise UserError(f"{path}: no such file; {fix}")
     return _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
+
+
+def write_file(path: Path, content: Any) -> None:
+    """Write plain data as a torch file, atomically; the same content gives the same bytes.
+
+    Through an open file, for torch writes the name of a file that it opens itself into it.
+    """
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+
+    atomic_write(path, write)
 
 
 def file_sha256(path: str | Path) -> str:

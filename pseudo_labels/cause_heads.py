@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import refs.cause
 from cups.backbones import NAMES, autocast, build_backbone, load_strict, load_tensors, normalize
+from cups.checkpoint import write_file
 from cups.errors import UserError
 from cups.ops.png import atomic_write, read_image
 from cups.ops.resize import resize_image
@@ -338,8 +339,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def save_heads(folder: Path, segment: SegmentTR, cluster: Cluster, settings: dict[str, Any]) -> None:
     """Write heads in the published layout, atomically, and `settings.json` beside them."""
-    atomic_write(folder / SEGMENT, lambda path: torch.save(segment.state_dict(), path))
-    atomic_write(folder / CLUSTER, lambda path: torch.save(cluster.state_dict(), path))
+    write_file(folder / SEGMENT, segment.state_dict())
+    write_file(folder / CLUSTER, cluster.state_dict())
     codebook = cluster.codebook.detach().cpu().numpy().astype(np.float32)
     atomic_write(folder / CODEBOOK, lambda path: np.save(path, codebook))
     text = json.dumps(settings, indent=2) + "\n"

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cups.checkpoint import write_file
 from cups.errors import UserError
 from cups.layout import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.components import majority_classes, unify_semantics
@@ -105,7 +106,7 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
         INSIDE_INSTANCES: torch.from_numpy(statistics.inside).float(),
         "distribution per object proposal": torch.from_numpy(statistics.instances).float(),
     }
-    atomic_write(path, lambda temporary: torch.save(content, temporary))
+    write_file(path, content)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cups.checkpoint import read_file
+from cups.checkpoint import read_file, write_file
 from cups.errors import UserError
 from cups.ops.png import atomic_write
 from cups.weights import weight_files
@@ -122,7 +122,7 @@ def save_depth_network(
     if pose is not None:
         parts[POSE] = pose.state_dict()
     for name, state in parts.items():
-        atomic_write(folder / name, lambda path, state=state: torch.save(state, path))
+        write_file(folder / name, state)
     text = json.dumps(asdict(settings), indent=2) + "\n"
     atomic_write(folder / SETTINGS, lambda path: path.write_text(text))
 

@@ -18,8 +18,8 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from cups.backbones import load_tensors
+from cups.checkpoint import write_file
 from cups.errors import UserError, run_main
-from cups.ops.png import atomic_write
 from cups.provenance import known_weights, read_provenance, write_provenance
 from pseudo_labels.arguments import recorded
 from pseudo_labels.cause_heads import (
@@ -306,7 +306,7 @@ def train(args: argparse.Namespace, frames: Sequence[Frame], folder: Path) -> No
             log.info("%s: done before, loaded %s", phase, state)
             continue
         trainer.run(phase)
-        atomic_write(state, lambda path: torch.save(both.state_dict(), path))
+        write_file(state, both.state_dict())
     save_heads(folder, segment, cluster, settings)
 
 

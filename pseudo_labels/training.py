@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from cups.checkpoint import read_file
+from cups.checkpoint import read_file, write_file
 from cups.errors import UserError
 from cups.lightning import (
     PRECISIONS,
@@ -28,7 +28,6 @@ from cups.lightning import (
     save_last_step,
     step_seed,
 )
-from cups.ops.png import atomic_write
 from cups.provenance import read_provenance, write_provenance
 from cups.sampling import StepSampler
 from pseudo_labels.arguments import recorded, require_at_least_one
@@ -205,8 +204,8 @@ def _loader(
 
 def save_weights(path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
     """Write tensors and the plain settings that rebuild their network as one file, atomically."""
-    content = {"settings": dict(settings), "state_dict": {key: value.cpu() for key, value in state.items()}}
-    atomic_write(path, lambda temporary: torch.save(content, temporary))
+    tensors = {key: value.cpu() for key, value in state.items()}
+    write_file(path, {"settings": dict(settings), "state_dict": tensors})
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,7 +17,16 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from cups.checkpoint import class_counts, load_checkpoint, load_into, load_trunk, match_suffixes, read_file
+from cups.checkpoint import (
+    class_counts,
+    file_sha256,
+    load_checkpoint,
+    load_into,
+    load_trunk,
+    match_suffixes,
+    read_file,
+    write_file,
+)
 from cups.errors import UserError
 from cups.model import panoptic_cascade_mask_r_cnn, panoptic_cascade_mask_r_cnn_from_checkpoint
 
@@ -174,6 +183,14 @@ def test_read_file__missing_truncated_and_foreign_files(
         with pytest.raises(UserError, match=name) as error:
             read_file(path)
         assert "\n" not in str(error.value)
+
+
+def test_write_file__same_content_same_bytes(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """torch.save puts the file's name inside, and an atomic write has another temporary name each time."""
+    for name in ("one.pth", "other.pth"):
+        write_file(tmp_path / name, weights)
+    assert file_sha256(tmp_path / "one.pth") == file_sha256(tmp_path / "other.pth")
+    assert set(read_file(tmp_path / "one.pth")) == set(weights)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}])

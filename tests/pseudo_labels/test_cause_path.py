@@ -99,6 +99,11 @@ def test_generate_semantics__files(done: Path) -> None:
     assert labels.shape == (48, 96) and labels.dtype == np.uint8 and labels.max() < 27
 
 
+def test_generate_semantics__heads_written_again_are_the_same(done: Path) -> None:
+    train_cause.main(flags(done, "--backbone", "texton", *SMALL))
+    assert semantics.main(flags(done, "--backbone", "texton")) == 0
+
+
 def test_generate_semantics__other_heads_are_noticed(done: Path, tmp_path: Path) -> None:
     heads = tmp_path / "heads"
     shutil.copytree(done / "cause_texton", heads)

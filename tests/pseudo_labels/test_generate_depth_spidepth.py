@@ -191,7 +191,8 @@ def test_network__retrained_weights_are_noticed(tiny_root: Any, checkpoints: Pat
     folder = tmp_path / "spidepth"
     shutil.copytree(checkpoints, folder)
     run_network(tiny_root.path, folder)
-    run_network(tiny_root.path, folder)
+    save_depth_network(folder, load_depth_network(folder)[0], None, SMALL)
+    run_network(tiny_root.path, folder)  # the same network, written again by a training that was finished
     torch.manual_seed(1)
     save_depth_network(folder, build_depth_network(SMALL), None, SMALL)
     stem = tiny_root.stems[0]
