@@ -6,22 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from cups.ops.png import atomic_write
 from cups.structures import Sample
-
-
-def on_any_process(flag: Tensor) -> bool:
-    """Return whether a boolean scalar is true on this or, under DDP, any other process.
-
-    Every process must ask: one that stopped alone would leave the others waiting for its gradients.
-    """
-    if dist.is_available() and dist.is_initialized():
-        flag = flag.to(torch.uint8)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-    return bool(flag)
 
 
 def save_bad_batch(

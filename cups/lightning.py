@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 
 PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": "32-true", "fp32": "32-true"}
 
@@ -18,6 +20,18 @@ PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": 
 def step_seed(*key: int) -> int:
     """Return a seed of (seed, step, rank, ...): a resumed run repeats what the first would have drawn."""
     return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes of the run; every process must take part.
+
+    A value that is not finite anywhere is not finite in the mean.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
 
 
 def build_loggers(directory: Path, wandb_project: str | None) -> list[Logger]:

@@ -11,10 +11,10 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from cups.bad_batch import on_any_process, save_bad_batch
+from cups.bad_batch import save_bad_batch
 from cups.data.utils import with_void
 from cups.errors import UserError
-from cups.lightning import step_seed
+from cups.lightning import mean_over_processes, step_seed
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import panoptic_from_output, to_detectron2
 from cups.optimizer import OptimizerSettings, build_optimizer
@@ -74,18 +74,21 @@ class PanopticModule(pl.LightningModule):
         torch.manual_seed(self.step_seed(micro_batch))
         losses: dict[str, Tensor] = self.model([to_detectron2(sample) for sample in samples])
         loss = torch.stack(list(losses.values())).sum()
-        bad = ~torch.isfinite(loss.detach())
-        if on_any_process(bad):
-            raise UserError(self._refusal(samples, losses, bool(bad)))
+        # One exchange tells all processes the mean to log, and whether the loss of any of them is broken: one
+        # that stopped alone would leave the others waiting for its gradients.
+        means = mean_over_processes(torch.stack([value.detach().float() for value in losses.values()]))
+        if not torch.isfinite(means).all():
+            raise UserError(self._refusal(samples, losses))
         size = len(samples)
-        self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
-        self.log_dict({f"losses/{key}": value.detach() for key, value in losses.items()}, batch_size=size)
+        self.log("loss", means.sum(), prog_bar=True, batch_size=size)
+        named = zip(losses, means, strict=True)
+        self.log_dict({f"losses/{key}": value for key, value in named}, batch_size=size)
         return loss
 
-    def _refusal(self, samples: Sequence[Sample], losses: Mapping[str, Tensor], here: bool) -> str:
+    def _refusal(self, samples: Sequence[Sample], losses: Mapping[str, Tensor]) -> str:
         """Save a batch whose loss is not finite, if it is this process's; return what the user is told."""
         fix = "--resume with a smaller TRAINING.GRADIENT_CLIP_VAL, or start again with a lower --lr"
-        if not here:
+        if all(bool(torch.isfinite(value)) for value in losses.values()):
             return f"step {self.global_step}: the loss of another process is not finite; {fix}"
         folder = Path(self.trainer.default_root_dir)
         path = save_bad_batch(folder, self.global_step, self.global_rank, samples, losses)
@@ -124,8 +127,9 @@ class PanopticModule(pl.LightningModule):
             return
         values = self.metric.compute()
         scalars = {f"val/{key}": float(value) for key, value in values.items() if value.ndim == 0}
-        self.log_dict(scalars)
-        self.log("pq_val", float(values["pq"]), prog_bar=True, logger=False)
+        # The metric has gathered all processes already, so their values are the same.
+        self.log_dict(scalars, sync_dist=True)
+        self.log("pq_val", float(values["pq"]), prog_bar=True, logger=False, sync_dist=True)
         self.metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
