@@ -1,4 +1,4 @@
-"""Semantic FPN head with class weights and a loss that survives images without labels."""
+"""Semantic FPN head with class weights and a loss in little memory that survives images without labels."""
 
 from __future__ import annotations
 
@@ -6,26 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor
 
-
-def semantic_loss(logits: Tensor, targets: Tensor, weights: Tensor | None, ignore_value: int) -> Tensor:
-    """Cross-entropy, (weighted) mean over the labelled pixels; 0 with a graph when there are none.
-
-    Args:
-        logits: (B, C, H, W) float.
-        targets: (B, H, W) int64 in 0..C-1 or `ignore_value`.
-        weights: (C,) float, weight of each channel (0 is the generic thing class), or None.
-    """
-    total = F.cross_entropy(logits, targets, weight=weights, ignore_index=ignore_value, reduction="sum")
-    labelled = targets != ignore_value
-    count = labelled.sum() if weights is None else weights[targets[labelled]].sum()
-    return total / torch.where(count > 0, count, 1)
+from cups.model.modeling.meta_arch.semantic_loss import semantic_loss
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -56,8 +43,7 @@ class CustomSemSegFPNHead(SemSegFPNHead):
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return `loss_sem_seg` of logits (B, S+1, H/4, W/4) and targets (B, H, W)."""
-        logits = F.interpolate(
-            predictions.float(), scale_factor=self.common_stride, mode="bilinear", align_corners=False
+        loss = semantic_loss(
+            predictions.float(), targets, self.class_weights, self.ignore_value, self.common_stride
         )
-        loss = semantic_loss(logits, targets, self.class_weights, self.ignore_value)
         return {"loss_sem_seg": loss * self.loss_weight}

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cups.model.modeling.meta_arch.semantic_seg import semantic_loss
+from cups.model.modeling.meta_arch import semantic_loss as module
+from cups.model.modeling.meta_arch.semantic_loss import semantic_loss
 
 
 def test_semantic_loss__equals_the_plain_mean_over_labelled_pixels() -> None:
@@ -30,6 +31,39 @@ def test_semantic_loss__nothing_labelled_is_zero_with_gradient() -> None:
         loss.backward()
         assert float(loss.detach()) == 0
         assert logits.grad is not None and logits.grad.eq(0).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 7, 100])
+def test_semantic_loss__in_strips_equals_the_enlarged_whole(
+    monkeypatch: pytest.MonkeyPatch, rows: int, weighted: bool
+) -> None:
+    """Value and gradient; 7 rows in strips of 3 leave a last strip of one."""
+    logits = torch.randn((2, 5, 7, 6), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    targets = torch.randint(0, 5, (2, 28, 24), generator=torch.Generator().manual_seed(1))
+    targets[0, 5:9] = 65535
+    weights = torch.rand(5, dtype=torch.float64) + 0.5 if weighted else None
+    results = []
+    for strips in (False, True):
+        part = logits.clone().requires_grad_()
+        if strips:
+            monkeypatch.setattr(module, "STRIP_ELEMENTS", rows * 2 * 5 * 6 * 16)
+            loss = semantic_loss(part, targets, weights, 65535, stride=4)
+        else:
+            enlarged = F.interpolate(part, scale_factor=4, mode="bilinear", align_corners=False)
+            loss = F.cross_entropy(enlarged, targets, weight=weights, ignore_index=65535)
+        (3 * loss).backward()
+        results.append((loss.detach(), part.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-12)
+
+
+def test_semantic_loss__strips_without_a_label_are_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRIP_ELEMENTS", 1)
+    logits = torch.randn((1, 3, 4, 4), requires_grad=True)
+    loss = semantic_loss(logits, torch.full((1, 16, 16), 255), None, 255, stride=4)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None and logits.grad.eq(0).all()
 
 
 def test_class_weights__first_is_the_generic_thing_class(build_tiny: Callable[..., nn.Module]) -> None:
