@@ -27,6 +27,7 @@ from cups.model import (
     panoptic_cascade_mask_r_cnn_from_checkpoint,
     vit_overrides,
 )
+from cups.model.speed import set_speed
 from cups.optimizer import OptimizerSettings
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 from cups.provenance import code_version, ground_truth_answer, read_provenance
@@ -153,7 +154,7 @@ def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
     )
     if model_config.CHECKPOINT is not None:
         initialise_from(model, Path(model_config.CHECKPOINT), split)
-    return model
+    return set_speed(model, channels_last=training.CHANNELS_LAST, compile_trunk=training.COMPILE)
 
 
 def initialise_from(model: torch.nn.Module, path: Path, split: ThingStuffSplit) -> None:

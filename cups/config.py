@@ -77,6 +77,9 @@ def default_config() -> CfgNode:
                 "BATCH_SIZE": 16,
                 "ACCUMULATE_GRAD_BATCHES": 1,
                 "PRECISION": "bf16-mixed",
+                # See cups.model.speed.set_speed; for GPUs.
+                "CHANNELS_LAST": False,
+                "COMPILE": False,
                 "GRADIENT_CLIP_ALGORITHM": "norm",
                 "GRADIENT_CLIP_VAL": 1.0,
                 "LOG_EVERY_N_STEPS": 10,

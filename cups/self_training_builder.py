@@ -15,6 +15,7 @@ from cups.config import get, plain
 from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.model.speed import set_speed
 from cups.pl_model_self import SelfTrainingModule
 from cups.provenance import code_version, ground_truth_answer
 from cups.round_selection import Consistency, Criterion, RoundCheckpoints, ValidationQuality
@@ -129,6 +130,7 @@ def build_self_training_module(config: CfgNode) -> SelfTrainingModule:
         path, confidence_threshold=config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
     )
     set_drop_loss(model, config)
+    set_speed(model, channels_last=config.TRAINING.CHANNELS_LAST, compile_trunk=config.TRAINING.COMPILE)
     scales, flip = teacher_views(config)
     keys = config.SELF_TRAINING
     return SelfTrainingModule(

@@ -1,7 +1,7 @@
 """Semantic cross-entropy over logits that are coarser than the labels, in little memory.
 
-At image size, logits of 28 channels for 16 crops of 640x1280 fill 1.5 GB, those of 300 overclusters 16 GB,
-and autograd keeps several such tensors. Here the image is passed in strips: each is enlarged, scored and turned
+At image size, logits of 28 channels for 16 crops of 640x1280 fill 1.5 GB, those of 300 overclusters 16 GB.
+Autograd keeps several such tensors. Here the image is passed in strips: each is enlarged, scored and turned
 into its gradient before the next. The values are those of the whole, up to the order of summation.
 """
 
