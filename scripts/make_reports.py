@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 import report_cause_tr_refinement
 import report_overclustered_spidepth_sweep
+import report_stage2_spatial_alignment_fix
+import report_stage3_self_training
 import report_stage_1
 from report_pictures import write_jpeg
 from steps import ROOT, Step, recorded, run_steps
@@ -43,6 +45,8 @@ REPORTS: tuple[Report, ...] = (
     report_stage_1,
     report_cause_tr_refinement,
     report_overclustered_spidepth_sweep,
+    report_stage2_spatial_alignment_fix,
+    report_stage3_self_training,
 )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from PIL import Image
 from report_text import NOT_RUN
 from toy_runs import ToyRuns
 
+from cups.coco_panoptic import read_panoptic
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
 from cups.evaluation import to_classes
 from cups.ops.png import atomic_write, read_ids, read_image
 from cups.reporting import Result
-from cups.taxonomy import class_set
+from cups.taxonomy import class_set, void_value
 from cups.visualization import figure_sheet, overlay
 from pseudo_labels.evaluation.engine import to_panoptic
 
@@ -54,6 +56,13 @@ def label_classes(root: Path, result: Result, frame: GroundTruthFrame) -> np.nda
     return to_classes(panoptic, np.array(result.assignment))
 
 
+def predicted_classes(folder: Path, result: Result, frame: GroundTruthFrame) -> np.ndarray:
+    """Return (H, W, 2) classes and instances of a saved prediction, as the evaluation matched it."""
+    void = void_value(len(result.assignment))
+    prediction = read_panoptic(folder / f"{frame.stem}.png", void)
+    return to_classes(prediction, np.array(result.assignment))
+
+
 def label_sheet(
     runs: ToyRuns, seed: int, variants: Sequence[tuple[str, str]], count: int = 3
 ) -> np.ndarray | None:
@@ -65,20 +74,37 @@ def label_sheet(
     Returns:
         (H, W, 3) uint8, or None where no variant was run.
     """
-    found = [(name, runs.results(file)[seed]) for name, file in variants if seed in runs.results(file)]
-    if not found:
-        return None
+    found = {name: runs.results(file)[seed] for name, file in variants if seed in runs.results(file)}
+    columns = {name: partial(label_classes, runs.root(seed), result) for name, result in found.items()}
+    return class_sheet(runs, columns, count) if columns else None
+
+
+def class_sheet(
+    runs: ToyRuns, columns: Mapping[str, Callable[[GroundTruthFrame], np.ndarray]], count: int = 3
+) -> np.ndarray:
+    """Draw validation frames: image, `columns`, ground truth, in the colours of the classes.
+
+    Args:
+        columns: header -> function that returns (H, W, 2) classes and instances of a frame.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
     classes = class_set(19)
     frames = list_ground_truth_frames(runs.data, "val")
     rows = []
     for frame in frames[:: max(1, len(frames) // count)][:count]:
         image = read_image(frame.image)
-        maps = [label_classes(runs.root(seed), result, frame) for _, result in found]
+        maps = [classes_of(frame) for classes_of in columns.values()]
         maps.append(read_panoptic_target(frame.label_ids, frame.instance_ids, classes))
         rows.append([image, *(overlay(image, panoptic, classes.colors) for panoptic in maps)])
-    columns = ("image", *(name for name, _ in found), "ground truth")
-    legend = list(zip(classes.names, classes.colors.tolist(), strict=True))
-    return figure_sheet(columns, rows, legend=legend, tile_width=300)
+    return figure_sheet(("image", *columns, "ground truth"), rows, legend=legend(), tile_width=300)
+
+
+def legend() -> list[tuple[str, list[int]]]:
+    """Return names and colours of the classes."""
+    classes = class_set(19)
+    return list(zip(classes.names, classes.colors.tolist(), strict=True))
 
 
 def picture_link(name: str, text: str, drawn: Collection[str]) -> str:

@@ -102,7 +102,7 @@ def steps(runs: ToyRuns) -> list[Step]:
             run.instances(CAUSE, "cause_cc", "--no_depth"),
             run.instances(OVERCLUSTERS, "cc", "--no_depth"),
             run.instances(OVERCLUSTERS, "depth_classes"),
-            run.instances(OVERCLUSTERS, "depth_guided", *OBJECTS),
+            run.proposed_objects(),
             run.instances(
                 OVERCLUSTERS, "learned_depth", *LEARNED, "--depth_subdir", learned_depth_folder(runs)
             ),

@@ -52,7 +52,7 @@ class ToyRuns:
 
         Args:
             name: result file, of which the first result is taken; "file, matching" picks the matching of a
-                semantic evaluation.
+                semantic evaluation. Networks: `toy_training.network_result`.
             void_rule: see `cups.protocol.VOID_RULES`.
         """
         file, _, matching = name.partition(", ")
@@ -87,7 +87,8 @@ class ToyRuns:
 
     def code_versions(self) -> list[str]:
         """Return the versions of the code that made labels and result files, each once."""
-        files = [file for seed in self.seeds for file in self.root(seed).glob("*/*.json")]
+        patterns = ("*/*.json", "results/*/*.json")
+        files = [file for seed in self.seeds for p in patterns for file in self.root(seed).glob(p)]
         contents = [content for file in files if isinstance(content := json.loads(file.read_text()), dict)]
         made = [entry for content in contents for entry in (content, *content.get("results", ()))]
         return sorted({entry["code_version"] for entry in made if entry.get("code_version")})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import depth_steps
+from demo import PROPOSALS, depth_steps
 from steps import SMALL_HEADS, Step
 from toy_runs import ToyRuns
 
@@ -139,6 +139,10 @@ class ToyStage1:
         where = ("--semantic_subdir", semantics, "--method_name", method)
         script = "generate_depth_guided_instances"
         return self.step(f"instances {method}", script, "all", *where, "--min_area", str(MIN_AREA), *flags)
+
+    def proposed_objects(self) -> Step:
+        """Split the things of the overclusters into objects that depth proposes, as the demo does."""
+        return self.instances(OVERCLUSTERS, "depth_guided", "--proposals", PROPOSALS["disparity"])
 
     def slots(self) -> list[Step]:
         """Train DINOSAUR on textons, then split the things of the overclusters by its slots."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from cups import config
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
@@ -21,16 +23,24 @@ class Parsed(Exception):
 
 @pytest.fixture
 def parses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Sequence[str]], None]:
-    """Return a function that fails unless a module's own command line understands the arguments."""
-    parse = argparse.ArgumentParser.parse_args
+    """Return a function that fails unless a module's own command line understands the arguments.
+
+    Of trainings and evaluations that includes the configuration, its `KEY VALUE` pairs and all.
+    """
+    parse, build = argparse.ArgumentParser.parse_args, config.build_config
 
     def parse_and_stop(self: argparse.ArgumentParser, *arguments: Any) -> None:
         parse(self, *arguments)
         raise Parsed
 
+    def build_and_stop(*arguments: Any) -> None:
+        build(*arguments)
+        raise Parsed
+
     def check(module: str, arguments: Sequence[str]) -> None:
         with monkeypatch.context() as patched:
             patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            patched.setattr(config, "build_config", build_and_stop)
             with pytest.raises(Parsed):
                 importlib.import_module(module).main(list(arguments))
 
