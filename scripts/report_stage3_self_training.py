@@ -173,7 +173,7 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
     """Return the report as Markdown."""
     question = "Does self-training improve on Stage 2, when, and which of its parts does it owe that to?"
     config = build_config(CONFIG)
-    keys = config.SELF_TRAINING
+    keys, threshold = config.SELF_TRAINING, config.MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD
     scales = ", ".join(f"{scale:g}" for scale in config.MODEL.TTA_SCALES)
     provenance = [
         ("training labels", fact(runs.uses_ground_truth(LABELS))),
@@ -206,8 +206,7 @@ round that was chosen without labels (below).
 
 A teacher, the average of the student's weights (momentum {keys.EMA_MOMENTUM:g}), labels clean frames; the
 student learns from them on augmented ones. There are {ROUNDS} rounds of {keys.ROUND_STEPS} steps. In the
-first an instance of the teacher must score {config.MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD:g}, in each further
-one {keys.CONFIDENCE_STEP:g} more. The teacher averages views at scale {scales}, each mirrored too.
+first an instance of the teacher must score {threshold:g}, in each further one {keys.CONFIDENCE_STEP:g} more. The teacher averages views at scale {scales}, each mirrored too.
 
 {metrics_table(NAME, runs, ROUND_ROWS)}
 
