@@ -206,7 +206,8 @@ round that was chosen without labels (below).
 
 A teacher, the average of the student's weights (momentum {keys.EMA_MOMENTUM:g}), labels clean frames; the
 student learns from them on augmented ones. There are {ROUNDS} rounds of {keys.ROUND_STEPS} steps. In the
-first an instance of the teacher must score {threshold:g}, in each further one {keys.CONFIDENCE_STEP:g} more. The teacher averages views at scale {scales}, each mirrored too.
+first an instance of the teacher must score {threshold:g}, in each further one {keys.CONFIDENCE_STEP:g} more.
+The teacher averages views at scale {scales}, each mirrored too.
 
 {metrics_table(NAME, runs, ROUND_ROWS)}
 
