@@ -10,7 +10,8 @@ import torch
 from yacs.config import CfgNode
 
 from cups.checkpoint import file_sha256, load_checkpoint
-from cups.config import get, plain
+from cups.config import plain
+from cups.config_keys import get
 from cups.crf import DenseCrfRefinement
 from cups.errors import UserError
 from cups.evaluation import SemanticScorer

@@ -11,7 +11,8 @@ from yacs.config import CfgNode
 from cups.augmentation import BatchAugmentation, RandomCrop
 from cups.builder import batch_augmentation, build_metric, build_validation_data, optimizer_settings
 from cups.checkpoint import Checkpoint, load_checkpoint
-from cups.config import get, plain
+from cups.config import plain
+from cups.config_keys import get
 from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint

@@ -9,7 +9,8 @@ import yaml
 from yacs.config import CfgNode
 
 from cups.builder import network_of
-from cups.config import BASE_KEY, build_config, get, leaf_keys
+from cups.config import BASE_KEY, build_config
+from cups.config_keys import get, leaf_keys
 from cups.model.model import load_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"

@@ -8,17 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cups.config import (
-    FLAGS,
-    add_config_arguments,
-    build_config,
-    default_config,
-    get,
-    leaf_keys,
-    parse_args,
-    plain,
-    save_config,
-)
+from cups.config import FLAGS, add_config_arguments, build_config, parse_args, plain, save_config
+from cups.config_keys import default_config, get, leaf_keys
 from cups.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,7 +130,7 @@ def test_save_config__can_be_read_back(tmp_path: Path) -> None:
 def test_leaf_keys__every_key_has_a_reader() -> None:
     """A dead key that looks like the method misleads its user (upstream has a dozen)."""
     sources = [*(ROOT / "cups").rglob("*.py"), *ROOT.glob("*.py"), *(ROOT / "scripts").glob("*.py")]
-    text = "\n".join(file.read_text() for file in sources if file.name != "config.py")
+    text = "\n".join(file.read_text() for file in sources if file.name not in ("config.py", "config_keys.py"))
     unread = []
     for key in leaf_keys(default_config()):
         name = key.split(".")[-1]
