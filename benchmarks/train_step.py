@@ -6,9 +6,10 @@ All networks are of one model config with the same weights and see the same batc
 turns, so that whatever else the machine does meets all of them. A step is forward, backward and AdamW.
 
 - ours: the step of Stage 2.
-- ours, pasting own finds: after `AUGMENTATION.NUM_STEPS_STARTUP` steps, an inference pass feeds copy-paste.
-- upstream's habits: our network, but the batch is deep-copied and that inference pass is run at every step,
-  used or not.
+- ours, pasting own finds: after `AUGMENTATION.NUM_STEPS_STARTUP` steps, detection on the clean batch feeds
+  copy-paste.
+- upstream's habits: our network, but at every step the batch is deep-copied and all of inference is run on
+  the clean one, used or not.
 - plain detectron2: its own PanopticFPN, RPN, CascadeROIHeads, ROIAlign and semantic loss.
 """
 
@@ -92,7 +93,7 @@ def training_step(model: nn.Module) -> Step:
 
 @torch.no_grad()
 def infer(model: nn.Module, batch: Batch) -> None:
-    """Run inference on the clean batch, as self-enhanced copy-paste needs it."""
+    """Run all of inference on the clean batch."""
     model.eval()
     model([{"image": sample.image} for sample in batch])
     model.train()
@@ -108,7 +109,9 @@ def contenders(arguments: argparse.Namespace) -> dict[str, Step]:
 
     def pasting(batch: Batch) -> None:
         step(batch)
-        infer(ours, batch)
+        network: Any = ours.eval()
+        network.find_objects([{"image": sample.image} for sample in batch], 0.75)
+        network.train()
 
     def upstream(batch: Batch) -> None:
         step(deepcopy(batch))

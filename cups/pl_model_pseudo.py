@@ -30,17 +30,15 @@ class SelfPaste:
     confidence: float = 0.75
 
 
-def confident_new_objects(output: Mapping[str, Any], sample: Sample, confidence: float) -> Sample:
-    """Return `sample` with the network's own finds as instances: confident, and on no pseudo-labelled object.
+def new_objects(found: Any, sample: Sample) -> Sample:
+    """Return `sample` with the network's own finds as instances, those on no pseudo-labelled object.
 
     Args:
-        output: Detectron2 inference output of `sample.image`.
+        found: instances (`pred_masks`, `pred_classes`) that the network found in `sample.image`.
         sample: the clean training sample.
-        confidence: score a find must exceed (0-1).
     """
-    found = output["instances"]
-    masks = found.pred_masks.to(sample.masks.device) > 0.5
-    keep = (found.scores.to(masks.device) > confidence) & masks.flatten(1).any(dim=1)
+    masks = found.pred_masks.to(sample.masks.device)
+    keep = masks.flatten(1).any(dim=1)
     if len(sample.masks) and len(masks):
         overlap = box_iou(boxes_from_masks(masks), boxes_from_masks(sample.masks)).amax(dim=1)
         keep &= overlap < 0.5
@@ -92,8 +90,7 @@ class PseudoLabelModule(PanopticModule):
         paste = self.self_paste
         if self.batch_augmentation.copy_paste is None or self.global_step + 1 < paste.after:
             return
-        outputs = self.predict_panoptic([sample.image for sample in batch])
-        self._sources = [
-            confident_new_objects(output, sample, paste.confidence)
-            for output, sample in zip(outputs, batch, strict=True)
-        ]
+        model: Any = self.model.eval()
+        finds = model.find_objects([{"image": sample.image} for sample in batch], paste.confidence)
+        model.train()
+        self._sources = [new_objects(found, sample) for found, sample in zip(finds, batch, strict=True)]

@@ -14,7 +14,7 @@ from torch import nn
 from cups.augmentation import BatchAugmentation, CopyPaste
 from cups.errors import UserError
 from cups.optimizer import OptimizerSettings
-from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste, confident_new_objects
+from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste, new_objects
 from cups.structures import Sample, ThingStuffSplit
 
 
@@ -48,14 +48,15 @@ class _Network(nn.Module):
         self.inferences = 0
 
     def forward(self, batch: list[dict[str, Any]]) -> Any:
-        if self.training:
-            self.inputs.append(batch)
-            return {"loss_mask": self.weight * 2, "loss_sem_seg": self.weight}
+        assert self.training
+        self.inputs.append(batch)
+        return {"loss_mask": self.weight * 2, "loss_sem_seg": self.weight}
+
+    def find_objects(self, batch: list[dict[str, Any]], confidence: float) -> list[Any]:
+        assert not self.training and confidence == 0.75
         self.inferences += 1
-        found = SimpleNamespace(
-            pred_masks=_masks((22, 30, 31, 60)), scores=torch.tensor([0.9]), pred_classes=torch.tensor([0])
-        )
-        return [{"instances": found} for _ in batch]
+        found = SimpleNamespace(pred_masks=_masks((22, 30, 31, 60)), pred_classes=torch.tensor([0]))
+        return [found for _ in batch]
 
 
 def _module(network: nn.Module, self_paste_after: int = 500, **augmentation: Any) -> PseudoLabelModule:
@@ -74,15 +75,14 @@ def _module(network: nn.Module, self_paste_after: int = 500, **augmentation: Any
     return module
 
 
-def test_confident_new_objects__keeps_confident_finds_beside_the_labels() -> None:
+def test_new_objects__keeps_finds_beside_the_labels() -> None:
     sample = _sample()
     found = SimpleNamespace(
-        # on the labelled object; unsure; empty; good
-        pred_masks=_masks((4, 4, 20, 21), (22, 2, 30, 12), (0, 0, 0, 0), (22, 30, 31, 60)),
-        scores=torch.tensor([0.99, 0.5, 0.99, 0.9]),
-        pred_classes=torch.tensor([1, 1, 1, 0]),
+        # on the labelled object; empty; good
+        pred_masks=_masks((4, 4, 20, 21), (0, 0, 0, 0), (22, 30, 31, 60)),
+        pred_classes=torch.tensor([1, 1, 0]),
     )
-    kept = confident_new_objects({"instances": found}, sample, confidence=0.75)
+    kept = new_objects(found, sample)
     assert kept.classes.tolist() == [0]
     assert torch.equal(kept.masks, _masks((22, 30, 31, 60)))
     assert torch.equal(kept.image, sample.image)

@@ -163,6 +163,23 @@ def test_load_config__these_configs_are_shipped() -> None:
     }
 
 
+def test_find_objects__equals_the_confident_part_of_inference(
+    build_tiny: Builder, build_sample: Sampler
+) -> None:
+    model = build_tiny(confidence_threshold=0.05).eval()
+    images = [{"image": build_sample([(4, 6, 40, 40)], size=size).image} for size in ((64, 96), (50, 70))]
+    with torch.no_grad():
+        every = [output["instances"] for output in model(images)]
+    confidence = float(torch.cat([found.scores for found in every]).median())
+    some = model.find_objects(images, confidence)
+    for whole, part in zip(every, some, strict=True):
+        chosen = whole[whole.scores > confidence]
+        assert 0 < len(chosen) < len(whole)
+        assert torch.equal(part.scores, chosen.scores)
+        assert torch.equal(part.pred_classes, chosen.pred_classes)
+        assert torch.equal(part.pred_masks, chosen.pred_masks)
+
+
 def test_cascade_config__builds_a_class_agnostic_detector_with_drop_loss() -> None:
     narrow = [
         *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64),
