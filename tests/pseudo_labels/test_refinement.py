@@ -153,6 +153,14 @@ def test_main__a_killed_training_goes_on_where_it_was(root: Any, monkeypatch: py
         train(root, *killed, "--channels", "4")
 
 
+def test_main__a_finished_training_run_again_writes_the_same_bytes(root: Any) -> None:
+    train(root)
+    path = root.path / "refine_net" / "refine_net.pth"
+    first = path.read_bytes()
+    train(root)
+    assert path.read_bytes() == first
+
+
 def test_main__a_new_checkpoint_redoes_old_outputs(root: Any) -> None:
     train(root)
     generate(root)

@@ -99,6 +99,15 @@ def test_main__resumed_equals_uninterrupted(streets: Path, tmp_path: Path) -> No
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_main__a_finished_training_run_again_writes_the_same_bytes(streets: Path, tmp_path: Path) -> None:
+    """Else its depth maps would count as made with other weights whenever a whole script runs again."""
+    names = ("encoder.pth", "depth.pth", "settings.json")
+    _train(streets, tmp_path, "--steps", "2")
+    first = [(tmp_path / name).read_bytes() for name in names]
+    _train(streets, tmp_path, "--steps", "2")
+    assert [(tmp_path / name).read_bytes() for name in names] == first
+
+
 def test_losses__learn(streets: Path, tmp_path: Path) -> None:
     """Every network moves, and half-size comparison gives a loss of the same order."""
     arguments = ["--cityscapes_root", str(streets), *SMALL, "--steps", "2"]
