@@ -49,7 +49,7 @@ ROUND_ROWS = (
 )
 ABLATIONS = (
     ("no test-time augmentation", "stage3_no_tta", ("SELF_TRAINING.USE_TTA", "False")),
-    ("no average: the teacher is the student", "stage3_no_ema", ("SELF_TRAINING.EMA_MOMENTUM", "0.0")),
+    ("no average (the teacher is the student)", "stage3_no_ema", ("SELF_TRAINING.EMA_MOMENTUM", "0.0")),
     ("no confidence step", "stage3_no_step", ("SELF_TRAINING.CONFIDENCE_STEP", "0.0")),
 )
 """Printed name, run, and what differs from the full method."""
