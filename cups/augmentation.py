@@ -312,9 +312,14 @@ class RandomCrop:
         if not 0 < low <= high <= 1:
             raise ValueError(f"heights {low, high} must be rising shares of the image height within 0-1")
 
-    def __call__(self, samples: Sequence[Sample], generator: torch.Generator) -> list[Sample]:
-        """Return the crops, each at its own place; instances of fewer than `MIN_AREA` pixels are dropped."""
-        share = _uniform(generator, *self.heights)
+    def __call__(
+        self, samples: Sequence[Sample], generator: torch.Generator, shared: torch.Generator | None = None
+    ) -> list[Sample]:
+        """Return the crops, each at its own place; instances of fewer than `MIN_AREA` pixels are dropped.
+
+        The size is drawn from `shared`, if it is given.
+        """
+        share = _uniform(shared or generator, *self.heights)
         cropped = []
         for sample in samples:
             height, width = (max(1, round(share * side)) for side in sample.size)
@@ -338,16 +343,24 @@ class BatchAugmentation:
     photometric: Photometric | None = None
 
     def __call__(
-        self, samples: Sequence[Sample], sources: Sequence[Sample], generator: torch.Generator
+        self,
+        samples: Sequence[Sample],
+        sources: Sequence[Sample],
+        generator: torch.Generator,
+        shared: torch.Generator | None = None,
     ) -> list[Sample]:
-        """Return the augmented batch; objects to paste come from `sources`."""
+        """Return the augmented batch; objects to paste come from `sources`.
+
+        Sizes are drawn from `shared`, if it is given: seeded alike on all processes of a run, it gives them
+        images of one size, so that none waits for another with larger ones.
+        """
         batch = list(samples)
         if self.copy_paste is not None:
             batch = self.copy_paste(batch, sources, generator)
         if self.random_crop is not None:
-            batch = self.random_crop(batch, generator)
+            batch = self.random_crop(batch, generator, shared)
         if self.resolution_jitter is not None:
-            batch = self.resolution_jitter(batch, generator)
+            batch = self.resolution_jitter(batch, shared or generator)
         if self.photometric is not None:
             batch = [self.photometric(sample, generator) for sample in batch]
         return batch

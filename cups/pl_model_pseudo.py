@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
@@ -72,10 +71,9 @@ class PseudoLabelModule(PanopticModule):
 
     def augment(self, batch: Sequence[Sample], micro_batch: int) -> list[Sample]:
         """Return the batch as the network is shown it; the input stays untouched."""
-        generator = torch.Generator().manual_seed(self.step_seed(micro_batch))
         own = self.global_step >= self.self_paste.after
         sources = (self._sources or ()) if own else batch
-        return self.batch_augmentation(batch, sources, generator)
+        return self.batch_augmentation(batch, sources, *self.generators(micro_batch))
 
     def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:
         micro_batch = self.micro_batch(batch_idx)

@@ -109,8 +109,7 @@ class SelfTrainingModule(PanopticModule):
 
     def augment(self, batch: Sequence[Sample], micro_batch: int) -> list[Sample]:
         """Return the batch as the student is shown it; the input stays untouched."""
-        generator = torch.Generator().manual_seed(self.step_seed(micro_batch))
-        return self.batch_augmentation(batch, batch, generator)
+        return self.batch_augmentation(batch, batch, *self.generators(micro_batch))
 
     def training_step(self, batch: list[dict[str, Any]], batch_idx: int) -> Tensor:
         micro_batch = self.micro_batch(batch_idx)

@@ -20,6 +20,9 @@ from cups.model import panoptic_from_output, to_detectron2
 from cups.optimizer import OptimizerSettings, build_optimizer
 from cups.structures import Sample, ThingStuffSplit
 
+SHARED = 2**31
+"""Stands in seeds where a process has its rank."""
+
 
 class PanopticModule(pl.LightningModule):
     """A panoptic network that learns from samples: losses, optimiser, validation, what checkpoints tell.
@@ -59,6 +62,13 @@ class PanopticModule(pl.LightningModule):
     def step_seed(self, micro_batch: int) -> int:
         """Return a seed of step, micro-batch and rank: a resumed run repeats what the first would do."""
         return step_seed(self.seed, self.global_step, micro_batch, self.global_rank)
+
+    def generators(self, micro_batch: int) -> tuple[torch.Generator, torch.Generator]:
+        """Return the randomness of a batch: this process's own, and one that all processes share."""
+        shared = step_seed(self.seed, self.global_step, micro_batch, SHARED)
+        seeds = (self.step_seed(micro_batch), shared)
+        own, common = (torch.Generator().manual_seed(seed) for seed in seeds)
+        return own, common
 
     def micro_batch(self, batch_idx: int) -> int:
         """Return the number of a batch within its optimisation step."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from cups.augmentation import BatchAugmentation, CopyPaste
+from cups.augmentation import BatchAugmentation, CopyPaste, RandomCrop, ResolutionJitter
 from cups.errors import UserError
 from cups.optimizer import OptimizerSettings
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste, new_objects
@@ -101,6 +101,28 @@ def test_augment__same_step_same_result_other_step_other_result() -> None:
     assert torch.equal(batch[0].image, _sample().image), (
         "the clean batch is pasted from again: it must not change"
     )
+
+
+def test_augment__processes_share_sizes_and_nothing_else() -> None:
+    """Each drew its own resolution, and every step took as long as the largest."""
+    sizes = tuple((32 + 8 * i, 64 + 16 * i) for i in range(8))
+    module = _module(
+        _Network(),
+        copy_paste=CopyPaste(min_side=4),
+        random_crop=RandomCrop((0.5, 1.0)),
+        resolution_jitter=ResolutionJitter(sizes),
+    )
+    seen = set()
+    for step in range(6):
+        module.trainer.global_step = step  # type: ignore[misc]
+        drawn = []
+        for rank in range(2):
+            module.trainer.global_rank = rank  # type: ignore[misc]
+            drawn.append(module.augment([_sample()], 0)[0].image)
+        assert drawn[0].shape == drawn[1].shape
+        assert not torch.equal(drawn[0], drawn[1])
+        seen.add(drawn[0].shape)
+    assert len(seen) > 1
 
 
 def test_training_step__infers_only_when_the_next_step_pastes_own_finds() -> None:
