@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cups.data.toy_streets import write_dataset
+from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.reporting import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,9 +186,14 @@ def test_train_hybrid__both_stages_in_one_run(hybrid: Path) -> None:
     start, student = stage2["state_dict"][f"model.{name}"], last["state_dict"][f"model.{name}"]
     teacher = last["state_dict"][f"teacher_model.model.{name}"]
     assert not torch.equal(start, student) and not torch.equal(student, teacher)
+    for prefer_teacher, expected in ((False, student), (True, teacher)):
+        network, *_ = panoptic_cascade_mask_r_cnn_from_checkpoint(
+            folder / "last.ckpt", prefer_teacher=prefer_teacher
+        )
+        assert torch.equal(network.state_dict()[name], expected)
     metrics = next((hybrid / "stage3").glob("csv/version_*/metrics.csv")).read_text()
-    for name in ("round", "threshold", "instances", "void", "consistency"):
-        assert f"self_training/{name}" in metrics
+    for key in ("round", "threshold", "instances", "void", "consistency"):
+        assert f"self_training/{key}" in metrics
 
 
 def test_train_hybrid__killed_in_each_round_ends_with_the_same_weights(
