@@ -82,18 +82,25 @@ class PanopticModule(pl.LightningModule):
         """
         # Detectron2 draws the anchors and regions it learns from with the global generator.
         torch.manual_seed(self.step_seed(micro_batch))
-        losses: dict[str, Tensor] = self.model([to_detectron2(sample) for sample in samples])
+        losses = self._losses(samples)
         loss = torch.stack(list(losses.values())).sum()
         # One exchange tells all processes the mean to log, and whether the loss of any of them is broken: one
         # that stopped alone would leave the others waiting for its gradients.
-        means = mean_over_processes(torch.stack([value.detach().float() for value in losses.values()]))
-        if not torch.isfinite(means).all():
+        mean = mean_over_processes(loss.detach().float())
+        if not torch.isfinite(mean):
             raise UserError(self._refusal(samples, losses))
         size = len(samples)
-        self.log("loss", means.sum(), prog_bar=True, batch_size=size)
-        named = zip(losses, means, strict=True)
-        self.log_dict({f"losses/{key}": value for key, value in named}, batch_size=size)
+        self.log("loss", mean, prog_bar=True, batch_size=size)
+        self.log_dict({f"losses/{key}": value.detach() for key, value in losses.items()}, batch_size=size)
         return loss
+
+    def _losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        try:
+            losses: dict[str, Tensor] = self.model([to_detectron2(sample) for sample in samples])
+        except FloatingPointError:
+            # Detectron2 stops at proposals that are not finite, before it has any loss.
+            return {"proposals": torch.tensor(float("nan"), device=self.device)}
+        return losses
 
     def _refusal(self, samples: Sequence[Sample], losses: Mapping[str, Tensor]) -> str:
         """Save a batch whose loss is not finite, if it is this process's; return what the user is told."""

@@ -41,8 +41,9 @@ def _sample(name: str = "frame") -> Sample:
 class _Network(nn.Module):
     """Stands in for the panoptic network: one loss, and one confident object where nothing is labelled."""
 
-    def __init__(self, loss: float = 1.0) -> None:
+    def __init__(self, loss: float = 1.0, diverges: bool = False) -> None:
         super().__init__()
+        self.diverges = diverges
         self.weight = nn.Parameter(torch.tensor(loss))
         self.inputs: list[Any] = []
         self.inferences = 0
@@ -50,6 +51,8 @@ class _Network(nn.Module):
     def forward(self, batch: list[dict[str, Any]]) -> Any:
         assert self.training
         self.inputs.append(batch)
+        if self.diverges:
+            raise FloatingPointError("Predicted boxes or scores contain Inf/NaN. Training has diverged.")
         return {"loss_mask": self.weight * 2, "loss_sem_seg": self.weight}
 
     def find_objects(self, batch: list[dict[str, Any]], confidence: float) -> list[Any]:
@@ -150,3 +153,12 @@ def test_training_step__a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_
     assert torch.equal(kept["images"][0], _sample().image) and torch.equal(kept["masks"][0], _sample().masks)
     assert torch.equal(kept["sem_seg"][0], _sample().sem_seg) and kept["classes"][0].tolist() == [1]
     assert set(kept["losses"]) == {"loss_mask", "loss_sem_seg"} and isnan(kept["losses"]["loss_mask"])
+
+
+def test_training_step__proposals_that_are_not_finite_stop_it_too(tmp_path: Path) -> None:
+    """Detectron2 raises of its own accord: no batch was kept, and other processes waited for this one."""
+    module = _module(_Network(diverges=True))
+    module.trainer.default_root_dir = str(tmp_path)  # type: ignore[misc]
+    with pytest.raises(UserError, match=r"bad_batch_step=000000\.pt: .*proposals nan"):
+        module.training_step([_sample()], 0)
+    assert (tmp_path / "bad_batch_step=000000.pt").is_file()
