@@ -42,7 +42,8 @@ class SparseROIPooler(ROIPooler):
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
         """Pool feature maps (B, C, H_l, W_l) in boxes (XYXY pixels of the image) -> (R, C, P, P)."""
         ratio, size = self.level_poolers[0].sampling_ratio, self.output_size[0]
-        boxes = torch.cat([item.tensor for item in box_lists]).float()
+        # Pooling has no gradient with respect to boxes, here as in RoIAlign.
+        boxes = torch.cat([item.tensor for item in box_lists]).detach().float()
         if ratio <= 0 or x[0].device.type != "cpu" or len(boxes) == 0:
             return super().forward(x, box_lists)
         levels = assign_boxes_to_levels(

@@ -116,6 +116,15 @@ def test_sparse_pooler__equals_roi_align_in_value_and_gradient(ratio: int) -> No
         assert expected.abs().max() > 0.1
 
 
+def test_sparse_pooler__boxes_of_a_trained_head_need_no_gradient() -> None:
+    """Inference outside `torch.no_grad()` came here with boxes that require one, and numpy refused them."""
+    boxes = torch.tensor([[1.0, 2.0, 9.0, 8.0]], requires_grad=True)
+    features = torch.rand(1, 3, 8, 8, requires_grad=True)
+    pooled = SparseROIPooler(5, (1 / 4,), 2, "ROIAlignV2")([features], [Boxes(boxes)])
+    pooled.sum().backward()
+    assert features.grad is not None and boxes.grad is None
+
+
 def test_sparse_pooler__no_boxes() -> None:
     pooler = SparseROIPooler(5, (1 / 4,), 2, "ROIAlignV2")
     assert pooler([torch.zeros((1, 3, 8, 8))], [Boxes(torch.zeros((0, 4)))]).shape == (0, 3, 5, 5)
