@@ -163,7 +163,7 @@ def markdown(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) 
     height, width = arguments.size
     base = results["ours"]["images_per_second"]
     rows = [
-        (name, f"{row['images_per_second']:.2f}", f"{row['images_per_second'] / base:.2f}x")
+        (name, f"{row['images_per_second']:.3g}", f"{row['images_per_second'] / base:.2f}x")
         for name, row in results.items()
     ]
     setting = (
