@@ -307,4 +307,4 @@ def test_demo__steps_are_the_documented_scripts() -> None:
     steps = demo_steps(Path("out"), workers=1, seed=0)
     files = [step.script for step in steps if step.script.endswith(".py")]
     assert all((ROOT / file).is_file() for file in files)
-    assert files[-2:] == ["train.py", "val.py"]
+    assert files[-4:] == ["train.py", "val.py", "train_self.py", "val.py"]
