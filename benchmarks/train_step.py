@@ -27,10 +27,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from cups.measure import machine_line
 from cups.model import panoptic_cascade_mask_r_cnn, to_detectron2
 from cups.model.model import load_config
 from cups.model.speed import set_speed
-from cups.reporting import machine_line, markdown_table
+from cups.reporting import markdown_table
 from cups.structures import Sample
 
 PLAIN_PARTS = {

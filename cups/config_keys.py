@@ -222,6 +222,10 @@ def validate(config: CfgNode) -> None:
         value = get(config, key)
         if value is not None and not (isinstance(value, int | float) and value > 0):
             raise UserError(f"{key} is {value!r}; it must be a number above 0, or None")
+    if config.MODEL.BACKBONE_TYPE == "texton" and not config.MODEL.FREEZE_BACKBONE:
+        raise UserError(
+            "MODEL.FREEZE_BACKBONE is False, but the texton backbone has no weights to train; leave it True"
+        )
     _check_tuples(config)
 
 

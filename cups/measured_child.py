@@ -1,4 +1,4 @@
-"""Runs a command and reports its exit code and peak memory through a pipe; see `cups.reporting.run_measured`.
+"""Runs a command and reports its exit code and peak memory through a pipe; see `cups.measure.run_measured`.
 
 Linux carries the peak memory of a process over to the programs it starts. A large program that measures its
 children therefore reads its own size; this small one does not. It is run as a file, without importing `cups`.

@@ -1,18 +1,12 @@
-"""Results that say what they are (JSON, CSV, Markdown), and what the steps of a run cost."""
+"""Results that say what they are (JSON, CSV, Markdown)."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
-import platform
-import subprocess
-import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +126,7 @@ def read_results(path: Path) -> list[Result]:
         raise UserError(f"{path}: holds no results; evaluate again") from None
     results = []
     for content in contents:
-        _check_fields(content, Result, path, "evaluate again")
+        check_fields(content, Result, path, "evaluate again")
         content["metrics"] = {key: _number(value) for key, value in content["metrics"].items()}
         for values in content.get("per_class", {}).values():
             values.update({key: _number(value) for key, value in values.items() if key != "kind"})
@@ -220,147 +214,6 @@ def class_table(result: Result) -> str:
     return markdown_table(rows, ("class", "kind", *(_CLASS_COLUMNS[key] for key in keys)))
 
 
-@dataclass(frozen=True)
-class StepRecord:
-    """What one step of a run cost.
-
-    Attributes:
-        name: the step.
-        seconds: wall time.
-        peak_memory_mb: largest resident memory of a single process (MiB) among the step's process and those
-            of its children that it waited for; not their sum.
-        command: the arguments it was started with.
-    """
-
-    name: str
-    seconds: float
-    peak_memory_mb: float
-    command: tuple[str, ...] = ()
-
-    def write_json(self, path: Path) -> None:
-        """Write the record atomically."""
-        write_json(Path(path), asdict(self))
-
-
-def read_step(path: Path) -> StepRecord:
-    """Read what `StepRecord.write_json` wrote.
-
-    Raises:
-        UserError: missing file, or one that is no step record.
-    """
-    fix = "run the step again"
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {fix}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise UserError(f"{path}: not valid JSON; {fix}") from None
-    _check_fields(content, StepRecord, path, fix)
-    return StepRecord(**content | {"command": tuple(content.get("command", ()))})
-
-
-def steps_table(steps: Sequence[StepRecord]) -> str:
-    """Return a Markdown table step | time | peak memory, with the sum of times and the highest peak."""
-    rows = [(step.name, duration(step.seconds), f"{step.peak_memory_mb:.0f} MB") for step in steps]
-    if len(steps) > 1:
-        peak = max(step.peak_memory_mb for step in steps)
-        rows.append(("total", duration(sum(step.seconds for step in steps)), f"{peak:.0f} MB"))
-    return markdown_table(rows, ("step", "time", "peak memory"))
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as "4.2 s", "3 min 05 s" or "2 h 03 min"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def run_measured(
-    argv: Sequence[str], name: str | None = None, env: Mapping[str, str] | None = None
-) -> StepRecord:
-    """Run a command, its output passing through, and measure it.
-
-    Args:
-        argv: program and arguments.
-        name: name of the record; by default the program's.
-        env: environment; by default this process's.
-
-    Returns:
-        Wall time and peak memory; `StepRecord` says what the peak counts.
-
-    Raises:
-        UserError: the program is missing, or ends with another code than 0.
-    """
-    name = name or Path(argv[0]).name
-    reader, writer = os.pipe()
-    launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("measured_child.py")), str(writer)]
-    start = time.perf_counter()
-    with os.fdopen(reader) as pipe:
-        try:
-            environment = None if env is None else dict(env)
-            process = subprocess.Popen([*launcher, *argv], env=environment, pass_fds=(writer,))
-        finally:
-            os.close(writer)
-        try:
-            process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        seconds = time.perf_counter() - start
-        code, _, value = pipe.read().partition(" ")
-    if code == "start":
-        raise UserError(f"{argv[0]}: cannot be started ({os.strerror(int(value))}); check the installation")
-    if code != "0":
-        raise UserError(f"{name}: failed with exit code {code or process.returncode}; see its output above")
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return StepRecord(name, seconds, int(value) / unit, tuple(argv))
-
-
-def describe_machine() -> dict[str, str]:
-    """Return processor, cores, memory, GPU (if any), system and versions, for reports."""
-    import torch
-
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    machine = {
-        "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "memory": f"{memory:.0f} GB",
-        "gpu": ", ".join(gpus) or "none",
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-    for package in ("torch", "torchvision", "pytorch-lightning", "numpy", "detectron2"):
-        try:
-            machine[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return machine
-
-
-def machine_line() -> str:
-    """Return the machine in one line: what stands under a table of times."""
-    machine = describe_machine()
-    gpu = "" if machine["gpu"] == "none" else f", {machine['gpu']}"
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}{gpu}, "
-        f"Python {machine['python']}, torch {machine.get('torch', 'none')}"
-    )
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.split(":", 1)[1].split())
-    return platform.processor() or platform.machine()
-
-
 def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
@@ -391,7 +244,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     _write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _check_fields(content: Any, kind: type[Result] | type[StepRecord], path: Path, fix: str) -> None:
+def check_fields(content: Any, kind: type[Any], path: Path, fix: str) -> None:
+    """Refuse the content of a JSON file that lacks fields of a dataclass, or has others.
+
+    Raises:
+        UserError: naming the file and the fix.
+    """
     known = {item.name for item in fields(kind)}
     needed = {
         item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING

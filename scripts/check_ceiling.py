@@ -15,9 +15,10 @@ from steps import ROOT, Step, run_steps
 
 from cups.config import build_config
 from cups.errors import run_main
+from cups.measure import machine_line, steps_table
 from cups.ops.png import atomic_write
 from cups.provenance import code_version
-from cups.reporting import class_table, machine_line, read_results, results_table, steps_table
+from cups.reporting import class_table, read_results, results_table
 
 CEILING = ROOT / "configs" / "ceiling_toy.yaml"
 

@@ -11,18 +11,10 @@ import numpy as np
 from cups.coco_panoptic import read_panoptic
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
 from cups.evaluation import to_classes
+from cups.measure import StepRecord, machine_line, steps_table
 from cups.ops.png import atomic_write, read_image, write_png
 from cups.provenance import code_version, read_provenance
-from cups.reporting import (
-    Result,
-    StepRecord,
-    class_table,
-    machine_line,
-    percent,
-    read_results,
-    results_table,
-    steps_table,
-)
+from cups.reporting import Result, class_table, percent, read_results, results_table
 from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
 from pseudo_labels.evaluation.engine import to_panoptic

@@ -10,7 +10,8 @@ from typing import Any
 
 from toy_runs import ToyRuns
 
-from cups.reporting import TITLES, StepRecord, duration, markdown_table
+from cups.measure import StepRecord, duration
+from cups.reporting import TITLES, markdown_table
 
 NOT_RUN = "not run"
 Values = Mapping[int, float]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.reporting import StepRecord, read_step, run_measured
+from cups.measure import StepRecord, config_digests, read_step, run_measured
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_HEADS = (
@@ -47,13 +47,15 @@ def record_path(step: Step, folder: Path) -> Path:
 
 
 def recorded(step: Step, folder: Path) -> StepRecord | None:
-    """Return the record of a step that is done with these very arguments, else None.
+    """Return the record of a step that is done with these very arguments and configuration files, else None.
 
     Another Python or another checkout does not undo what is done.
     """
     path = record_path(step, folder)
     record = read_step(path) if path.is_file() else None
     if record is None or record.command[len(record.command) - len(step.arguments) :] != step.arguments:
+        return None
+    if record.configs != config_digests(step.arguments):
         return None
     return record
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from steps import Step, recorded
 
+from cups.measure import StepRecord, machine_line
 from cups.ops.png import atomic_write
 from cups.provenance import read_provenance
-from cups.reporting import Result, StepRecord, machine_line, read_results
+from cups.reporting import Result, read_results
 
 
 @dataclass(frozen=True)

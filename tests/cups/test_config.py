@@ -72,6 +72,10 @@ def test_build_config__misspelt_key_names_the_nearest(tmp_path: Path, key: str, 
         (["SELF_TRAINING.LEARNING_RATE", "fast"], "it must be a number above 0, or None"),
         (["SELF_TRAINING.CROP_HEIGHTS", "(1.0, 0.5)"], "two rising shares of the height"),
         (["MODEL.TTA_SCALES", "()"], "it must be scales above 0"),
+        (
+            ["MODEL.BACKBONE_TYPE", "texton", "MODEL.FREEZE_BACKBONE", "False"],
+            "texton backbone has no weights",
+        ),
         (["TRAINING.STEPS"], "TRAINING.STEPS has no value"),
     ],
 )

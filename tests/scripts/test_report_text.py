@@ -8,7 +8,8 @@ import pytest
 from report_text import fact, judge, metrics_table, spread, steps_summary, table
 from toy_runs import ToyRuns
 
-from cups.reporting import Result, StepRecord, write_results
+from cups.measure import StepRecord
+from cups.reporting import Result, write_results
 
 
 def test_spread__mean_and_sample_deviation() -> None:

@@ -42,6 +42,19 @@ def test_run_steps__other_arguments_run_again(tmp_path: Path) -> None:
     assert counter.read_text() == "12"
 
 
+def test_run_steps__an_edited_configuration_file_runs_again(tmp_path: Path) -> None:
+    counter, config, script = (tmp_path / name for name in ("counter", "a.yaml", "count.py"))
+    script.write_text(f"open({str(counter)!r}, 'a').write('x')")
+    step = Step("train", str(script), ("--config", str(config)))
+    config.write_text("STEPS: 1")
+    run_steps([step], tmp_path / "steps")
+    run_steps([step], tmp_path / "steps")
+    assert counter.read_text() == "x"
+    config.write_text("STEPS: 2")
+    run_steps([step], tmp_path / "steps")
+    assert counter.read_text() == "xx"
+
+
 def test_run_steps__failure_leaves_no_record(tmp_path: Path) -> None:
     step = Step("bad", "timeit", ("-n", "1", "-r", "1", "raise SystemExit(3)"))
     with pytest.raises(UserError, match="bad: failed with exit code"):
