@@ -24,7 +24,7 @@ from report_text import (
 )
 from steps import Step
 from toy_runs import ToyRuns
-from toy_training import PSEUDO_LABELS, ROUNDS, ToyTraining, network_result, prediction_folder
+from toy_training import PSEUDO_LABELS, ROUNDS, STEPS, ToyTraining, network_result, prediction_folder
 
 from cups.config import build_config
 
@@ -83,7 +83,7 @@ def steps(runs: ToyRuns) -> list[Step]:
         run = ToyTraining(runs, seed)
         result += [
             *run.label_steps(),
-            *run.stage2("Stage 2", "stage2"),
+            *run.stage2("Stage 2", "stage2", ("TRAINING.STEPS", str(STEPS))),
             run.stage3("Stage 3", "stage3"),
             run.round_evaluation("Stage 3", "stage3", "stage3", "best"),
         ]

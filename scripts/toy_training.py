@@ -13,6 +13,8 @@ from toy_steps import CLUSTERS, OVERCLUSTERS, ToyStage1, toy_streets
 
 from cups.config import build_config
 
+STEPS = 3600
+"""Of Stage 2 before self-training: three times the demo's, which has to end within minutes."""
 ROUNDS = int(build_config(CONFIG).SELF_TRAINING.ROUNDS)
 PSEUDO_LABELS = "overclusters_depth"
 """Result file of the labels that are trained on: those of the demo."""
