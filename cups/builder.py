@@ -16,6 +16,7 @@ from cups.augmentation import (
     ResolutionJitter,
     flip_and_resized_crop,
 )
+from cups.checkpoint import load_checkpoint
 from cups.config import plain
 from cups.data import CityscapesPanopticValidation, KittiPanopticValidation, PseudoLabelDataset
 from cups.errors import UserError
@@ -30,7 +31,13 @@ from cups.model import (
 from cups.model.speed import set_speed
 from cups.optimizer import OptimizerSettings
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
-from cups.provenance import code_version, ground_truth_answer, read_provenance
+from cups.provenance import (
+    any_ground_truth,
+    code_version,
+    ground_truth_answer,
+    known_weights,
+    read_provenance,
+)
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import class_set, void_value
 from cups.weights import weight_files
@@ -221,9 +228,41 @@ def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule
     )
 
 
+def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
+    """Return what is known of the weights that training starts from, as entries of `refs/weights.yaml`.
+
+    A checkpoint of ours says itself what it was made of; a ResNet under a name that is not DINO's is unknown.
+    """
+    if config.MODEL.CHECKPOINT is not None:
+        path = Path(config.MODEL.CHECKPOINT)
+        before = load_checkpoint(path).hyper_parameters.get("provenance") or {}
+        return [{"name": str(path), "uses_ground_truth": before.get("uses_ground_truth")}]
+    file = find_backbone_checkpoint(config)
+    if file is None:
+        return []
+    resnet = config.MODEL.BACKBONE_TYPE == "resnet50"
+    dino = "dino_resnet50" if file.name in DINO_NAMES else str(file)
+    return [known_weights(dino if resnet else config.MODEL.BACKBONE_TYPE, file)]
+
+
 def training_provenance(config: CfgNode) -> dict[str, Any]:
     """Say what the training labels and starting weights came from; logged, and stored in checkpoints."""
     labels = read_provenance(Path(config.DATA.ROOT_PSEUDO))
-    uses = labels.get("uses_ground_truth") if labels else None
-    log.info("training labels %s: ground truth used: %s", config.DATA.ROOT_PSEUDO, ground_truth_answer(uses))
-    return {"code_version": code_version(), "uses_ground_truth": uses, "pseudo_labels": labels}
+    weights = starting_weights(config)
+    facts = [entry.get("uses_ground_truth") for entry in (labels or {}, *weights)]
+    uses = any_ground_truth(facts)
+    log.info(
+        "training labels %s: ground truth used: %s", config.DATA.ROOT_PSEUDO, ground_truth_answer(facts[0])
+    )
+    for entry in weights:
+        log.info(
+            "starting weights %s: ground truth used: %s",
+            entry["name"],
+            ground_truth_answer(entry.get("uses_ground_truth")),
+        )
+    return {
+        "code_version": code_version(),
+        "uses_ground_truth": uses,
+        "pseudo_labels": labels,
+        "weights": weights,
+    }

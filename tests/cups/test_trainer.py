@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cups.builder import class_weights, find_backbone_checkpoint, network_of
+from cups.builder import class_weights, find_backbone_checkpoint, network_of, training_provenance
 from cups.config import build_config
 from cups.errors import UserError
 from cups.lightning import last_checkpoint, precision_of
+from cups.provenance import write_provenance
 from cups.structures import ThingStuffSplit
 from cups.trainer import run_directory, start_run
 
@@ -86,6 +87,40 @@ def test_find_backbone_checkpoint__a_transformer_has_its_own_place() -> None:
     with pytest.raises(UserError, match=r"dinov2_vitl14.*MODEL\.BACKBONE_CHECKPOINT"):
         find_backbone_checkpoint(build_config(None, vit))
     assert find_backbone_checkpoint(build_config(None, ["MODEL.BACKBONE_TYPE", "texton"])) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "labels", "expected"),
+    [
+        ("dino_RN50_pretrain_d2_format.pkl", False, False),
+        ("dino_RN50_pretrain_d2_format.pkl", None, None),
+        ("imagenet_supervised.pkl", False, None),
+        ("imagenet_supervised.pkl", True, True),
+    ],
+)
+def test_training_provenance__backbone_weights_count(
+    tmp_path: Path, file: str, labels: bool | None, expected: bool | None
+) -> None:
+    (tmp_path / file).write_bytes(b"weights")
+    pairs = ["DATA.ROOT_PSEUDO", str(tmp_path / "labels"), "MODEL.BACKBONE_CHECKPOINT", str(tmp_path / file)]
+    write_provenance(tmp_path / "labels", script="test", arguments={}, uses_ground_truth=labels)
+    provenance = training_provenance(build_config(None, pairs))
+    assert provenance["uses_ground_truth"] is expected
+    assert provenance["weights"][0]["sha256"].keys() == {file}
+
+
+@pytest.mark.parametrize("before", [True, False, None])
+def test_training_provenance__a_starting_checkpoint_hands_on_its_fact(
+    tmp_path: Path, before: bool | None
+) -> None:
+    """A network pretrained with labels once made Stage 2 on label-free labels count as label-free."""
+    content = {"state_dict": {"model.w": torch.zeros(1)}, "hyper_parameters": {}}
+    if before is not None:
+        content["hyper_parameters"] = {"provenance": {"uses_ground_truth": before}}
+    torch.save(content, tmp_path / "start.ckpt")
+    write_provenance(tmp_path / "labels", script="test", arguments={})
+    pairs = ["DATA.ROOT_PSEUDO", str(tmp_path / "labels"), "MODEL.CHECKPOINT", str(tmp_path / "start.ckpt")]
+    assert training_provenance(build_config(None, pairs))["uses_ground_truth"] is before
 
 
 def test_network_of__the_backbone_type_chooses_config_and_overrides() -> None:
