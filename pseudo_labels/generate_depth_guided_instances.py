@@ -52,6 +52,8 @@ class SplitSettings:
             pixels on at least `min_thing_share` of their area are kept. In the last two each instance takes
             its majority class in the next step.
         min_thing_share: see `proposals`.
+        depth_blur: with "objects": share of the image height over which a step of depth is spread (see
+            `cups.ops.ground.ObjectModel`).
     """
 
     things: tuple[int, ...]
@@ -61,6 +63,7 @@ class SplitSettings:
     sigma: float = 1.0
     proposals: str = "classes"
     min_thing_share: float = 0.3
+    depth_blur: float = 0.0
 
 
 def depth_guided_instances(
@@ -98,7 +101,9 @@ def object_instances(is_thing: np.ndarray, depth: np.ndarray, settings: SplitSet
     ground = fit_ground(small)
     if ground is None:
         return np.zeros(is_thing.shape, dtype=np.uint16)
-    objects = object_regions(small, ground, ObjectModel(edge=settings.grad_threshold))
+    objects = object_regions(
+        small, ground, ObjectModel(edge=settings.grad_threshold, blur=settings.depth_blur)
+    )
     if objects.shape != is_thing.shape:
         objects = cv2.resize(objects, is_thing.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return keep_things(objects, is_thing, settings.min_thing_share, settings.min_area)
@@ -163,6 +168,12 @@ def build_parser() -> argparse.ArgumentParser:
     split.add_argument(
         "--min_thing_share", type=float, default=0.3, help="with objects: least share of thing pixels in one"
     )
+    split.add_argument(
+        "--depth_blur",
+        type=float,
+        default=0.0,
+        help="with objects: share of the height over which outlines are blurred (stereo 0)",
+    )
     things = parser.add_mutually_exclusive_group()
     things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing classes")
     things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
@@ -179,6 +190,8 @@ def check_settings(args: argparse.Namespace, things: tuple[int, ...]) -> SplitSe
         raise UserError(f"--grad_threshold {args.grad_threshold}, --sigma {args.sigma}: must be positive")
     if args.min_area < 1 or args.dilation < 0:
         raise UserError(f"--min_area {args.min_area}: must be 1 or more, --dilation 0 or more")
+    if not 0 <= args.depth_blur <= 0.2:
+        raise UserError(f"--depth_blur {args.depth_blur}: must lie in 0-0.2")
     if args.no_depth and args.proposals == "objects":
         raise UserError("--proposals objects: comes from depth; leave out --no_depth")
     return SplitSettings(
@@ -189,6 +202,7 @@ def check_settings(args: argparse.Namespace, things: tuple[int, ...]) -> SplitSe
         args.sigma,
         args.proposals,
         args.min_thing_share,
+        args.depth_blur,
     )
 
 

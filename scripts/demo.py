@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demo_report import write_report
-from steps import ROOT, SMALL_DEPTH_NETWORK, SMALL_HEADS, Step, run_steps
+from steps import ROOT, SHORT_DEPTH_TRAINING, SMALL_HEADS, TOY_DEPTH_NETWORK, Step, run_steps
 
 from cups.errors import UserError, run_main
 
@@ -21,8 +21,15 @@ CLUSTERS = 120
 SEMANTICS = f"pseudo_semantic_raw_k{CLUSTERS}"
 CLASSES = ("--num_semantic_classes", str(CLUSTERS))
 LABELS = "cups_pseudo_labels"
-PROPOSALS = {"disparity": "objects", "learned": "things"}
-"""What proposes instances: sharp depth alone can; what a network learns in a demo's minutes is blurred."""
+PROPOSALS = {
+    "disparity": ("--proposals", "objects"),
+    "learned": ("--proposals", "objects", "--grad_threshold", "0.03", "--depth_blur", "0.03"),
+    "trained": ("--proposals", "things"),
+}
+"""Flags that turn each kind of depth into instances: what a network learns in a demo's minutes is too blurred
+to propose objects alone."""
+TOY_DEPTH = ROOT / "refs" / "spidepth" / "toy"
+"""Weights of the depth network that learned from video of another toy city (`scripts/train_toy_depth.py`)."""
 
 
 def run_flags(data: Path, output: Path, run_name: str, config: Path) -> tuple[str, ...]:
@@ -81,16 +88,18 @@ def validation_step(
 
 
 def depth_steps(output: Path, root: Sequence[str], depth: str, seed: int) -> list[Step]:
-    """Return the steps that write depth: from stereo, or by a network that learns from the frames."""
+    """Return the steps that write depth of one of the kinds of `PROPOSALS`."""
     script, everything = "pseudo_labels/generate_depth_spidepth.py", (*root, "--split", "all")
     if depth == "disparity":
         return [Step("depth", script, (*everything, "--source", "disparity"))]
-    network = ("--checkpoint_dir", str(output / "spidepth"))
-    train = (*root, "--split", "train", *network, "--seed", str(seed), *SMALL_DEPTH_NETWORK)
-    return [
-        Step("depth network", "pseudo_labels/train_spidepth.py", train),
-        Step("depth", script, (*everything, *network, "--post_process")),
-    ]
+    folder = TOY_DEPTH if depth == "learned" else output / "spidepth"
+    network = ("--checkpoint_dir", str(folder))
+    steps = [Step("depth", script, (*everything, *network, "--post_process"))]
+    if depth == "trained":
+        settings = (*TOY_DEPTH_NETWORK, *SHORT_DEPTH_TRAINING)
+        train = (*root, "--split", "train", *network, "--seed", str(seed), *settings)
+        steps.insert(0, Step("depth network", "pseudo_labels/train_spidepth.py", train))
+    return steps
 
 
 def demo_steps(
@@ -118,7 +127,7 @@ def demo_steps(
         Step(
             "instances",
             f"{stage1}/generate_depth_guided_instances.py",
-            (*everything, *semantics, "--proposals", PROPOSALS[depth], "--min_area", "60", "--show", "6"),
+            (*everything, *semantics, *PROPOSALS[depth], "--min_area", "60", "--show", "6"),
         ),
         Step(
             "CUPS format",
@@ -152,7 +161,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--num_workers", type=int, default=2, help="processes of the Stage-1 steps")
     parser.add_argument("--seed", type=int, default=0, help="seed of clustering and training")
     parser.add_argument(
-        "--depth", choices=tuple(PROPOSALS), default="disparity", help="stereo, or learned from the frames"
+        "--depth",
+        choices=tuple(PROPOSALS),
+        default="disparity",
+        help="from stereo; from one image by a network that learned from video of another toy city (learned) "
+        "or is trained on this one first",
     )
     parser.add_argument("--fresh", action="store_true", help="remove an earlier demo in --output first")
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides of the training config")

@@ -37,7 +37,7 @@ VARIANTS = (
     (f"overclusters, k = {CLUSTERS} + connected components", "overclusters_cc"),
     ("overclusters + depth edges inside each class", "overclusters_depth_classes"),
     ("overclusters + objects proposed by depth", "overclusters_depth"),
-    ("overclusters + learned depth inside all things", "overclusters_learned_depth"),
+    ("overclusters + objects proposed by learned depth", "overclusters_learned_depth"),
     ("overclusters + slots of DINOSAUR", "overclusters_dinosaur"),
     ("overclusters, refined + objects proposed by depth", "refined_depth"),
 )
@@ -61,8 +61,8 @@ BROKEN_OBJECTS = (
 )
 """Why splitting inside classes fails where it does."""
 
-OBJECTS = ("--proposals", PROPOSALS["disparity"])
-LEARNED = ("--proposals", PROPOSALS["learned"])
+OBJECTS = PROPOSALS["disparity"]
+LEARNED = PROPOSALS["learned"]
 
 PUBLISHED = (
     (
@@ -144,7 +144,7 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
             why=BROKEN_OBJECTS,
         ),
         judge(
-            "learned depth, no stereo, inside all things together beats connected components on PQ things",
+            "objects proposed by learned depth, no stereo, beat connected components on PQ things",
             ("learned depth", runs.values("overclusters_learned_depth", "pq_things")),
             components,
             "PQ things",
@@ -179,7 +179,8 @@ As each folder's `provenance.json` says, over all seeds and everything upstream.
 
 {steps_summary(NAME, runs.done(steps(runs)))}
 
-Peak memory is that of a step's largest process. The depth network is trained once (seed 0) and shared.
+Peak memory is that of a step's largest process. Learned depth is that of
+`refs/spidepth/toy`, written once for all seeds.
 
 ## Published figures
 

@@ -16,15 +16,17 @@ SMALL_HEADS = (
     *("--codebook_size", "256", "--projection_dim", "128", "--hidden_dim", "128"),
 )
 """CAUSE heads that train in a minute on two cores."""
-SMALL_DEPTH_NETWORK = (
+TOY_DEPTH_NETWORK = (
     *("--height", "192", "--width", "384", "--crop_bottom", "0", "--min_depth", "0.5"),
-    *("--loss_strides", "4", "4", "2", "2"),
     *("--backbone", "test_resnet", "--dec_channels", "64", "48", "32", "24", "--model_dim", "24"),
     *("--patch_size", "12", "--query_nums", "16", "--dim_out", "16", "--feedforward", "128"),
-    *("--pose_backbone", "test_resnet", "--pose_scale", "0.25"),
-    *("--steps", "400", "--batch_size", "4", "--lr", "5e-4"),
+    *("--pose_backbone", "test_resnet", "--pose_scale", "0.25", "--batch_size", "4", "--lr", "5e-4"),
 )
-"""A depth network that trains in minutes on two cores."""
+"""A depth network of a million weights for toy streets."""
+SHORT_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "--steps", "400")
+"""Its training in minutes on two cores: street and large vehicles, blurred."""
+LONG_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "1", "1", "1", "1", "--steps", "3000")
+"""Its training in an hour: that of the network in `refs/spidepth/toy`."""
 
 
 @dataclass(frozen=True)

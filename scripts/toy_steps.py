@@ -32,7 +32,7 @@ SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--
 
 
 def learned_depth(runs: ToyRuns) -> list[Step]:
-    """Train the depth network on the training frames, once for all seeds, and write its depth."""
+    """Write depth by the network that learned from video of another toy city, once for all seeds."""
     root = ("--cityscapes_root", str(runs.data), "--output_root", str(runs.folder / "learned"))
     workers = ("--num_workers", str(runs.workers))
     return depth_steps(runs.folder / "learned", (*root, *workers), "learned", seed=0)
@@ -142,7 +142,7 @@ class ToyStage1:
 
     def proposed_objects(self) -> Step:
         """Split the things of the overclusters into objects that depth proposes, as the demo does."""
-        return self.instances(OVERCLUSTERS, "depth_guided", "--proposals", PROPOSALS["disparity"])
+        return self.instances(OVERCLUSTERS, "depth_guided", *PROPOSALS["disparity"])
 
     def slots(self) -> list[Step]:
         """Train DINOSAUR on textons, then split the things of the overclusters by its slots."""

@@ -65,6 +65,9 @@ class ObjectModel:
         ground_margin: lower than this counts as street (kerbs, slopes, noise of the depth) ...
         foot_margin: ... but an object, once found, reaches down to here: its wheels and feet.
         edge: natural-log depth step that separates two surfaces.
+        blur: over how much of the image height such a step is spread: 0 in stereo, some percent in the depth
+            of a network. Outlines are compared with what lies that far beside them, and pixels cut away on
+            the slope go back to an object.
         top: lowest and highest top of an object: a child or a crouching person; a lorry.
         max_base: an object starts below this; signs and crowns of trees hang higher.
         width: narrowest and widest; a person from the side, an articulated bus.
@@ -76,6 +79,7 @@ class ObjectModel:
     ground_margin: float = 0.2
     foot_margin: float = 0.08
     edge: float = 0.1
+    blur: float = 0.0
     top: tuple[float, float] = (0.5, 3.2)
     max_base: float = 0.7
     width: tuple[float, float] = (0.15, 10.0)
@@ -103,18 +107,19 @@ def object_regions(depth: np.ndarray, ground: GroundPlane, model: ObjectModel | 
     height = ground.height(depth)
     raised = (height > model.ground_margin).astype(np.uint8)
     rim = 1 + depth.shape[0] // 256
-    components = split_components(raised, depth_edges(depth) > model.edge, min_area=12, dilation=rim)
+    reach = rim + round(model.blur * depth.shape[0])
+    components = split_components(raised, depth_edges(depth) > model.edge, min_area=12, dilation=reach)
     boxes = cc3d.statistics(components)["bounding_boxes"]
     kept = np.zeros(len(boxes), dtype=components.dtype)
     for index in range(1, len(boxes)):
         if boxes[index][0].start == 0:
             # Cut off by the upper border: its height is not known, and road users rarely reach it.
             continue
-        window = tuple(slice(max(0, side.start - 2 * rim), side.stop + 2 * rim) for side in boxes[index])
+        window = tuple(slice(max(0, side.start - 2 * reach), side.stop + 2 * reach) for side in boxes[index])
         mask = components[window] == index
         # The focal length only measures the extent along the view; street cameras have it near the width.
         focal = float(depth.shape[1])
-        if _looks_like_object(mask, depth[window], height[window], ground, model, rim, focal):
+        if _looks_like_object(mask, depth[window], height[window], ground, model, (rim, reach), focal):
             kept[index] = index
     return relabel_by_area(_add_feet(kept[components], depth, height, model))
 
@@ -137,7 +142,7 @@ def _looks_like_object(
     height: np.ndarray,
     ground: GroundPlane,
     model: ObjectModel,
-    rim: int,
+    ring: tuple[int, int],
     focal: float,
 ) -> bool:
     base, top = np.quantile(height[mask], (0.05, 0.95))
@@ -152,18 +157,26 @@ def _looks_like_object(
         return False
     if (far - near) * focal > model.max_depth_extent:
         return False
-    return _front_share(mask, depth, height, model, rim) >= model.min_front
+    return _front_share(mask, depth, height, model, ring) >= model.min_front
 
 
 def _front_share(
-    mask: np.ndarray, depth: np.ndarray, height: np.ndarray, model: ObjectModel, rim: int
+    mask: np.ndarray, depth: np.ndarray, height: np.ndarray, model: ObjectModel, widths: tuple[int, int]
 ) -> float:
-    """Share of the outline, without its contact with the street, where the outside is farther."""
-    kernel = np.ones((2 * rim + 1, 2 * rim + 1), np.uint8)
-    inside = np.where(mask, depth, 0)
-    reach = cv2.dilate(inside, kernel)
-    ring = (reach > 0) & ~mask
+    """Share of the outline, without its contact with the street, where the outside is farther.
+
+    Args:
+        widths: (width of the ring that is looked at, distance of its outer side from the mask), pixels.
+    """
+    width, distance = widths
+    reach = cv2.dilate(np.where(mask, depth, 0), _square(distance))
+    near = cv2.dilate(mask.view(np.uint8), _square(distance - width)) > 0 if distance > width else mask
+    ring = (reach > 0) & ~near
     step = np.log(depth[ring] / reach[ring])
     contact = (np.abs(step) <= model.edge) & (height[ring] <= model.ground_margin)
     counted = np.count_nonzero(~contact)
     return float(np.count_nonzero(step > model.edge)) / counted if counted else 0.0
+
+
+def _square(radius: int) -> np.ndarray:
+    return np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)

@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import demo
+import numpy as np
 import pytest
+
+from cups.data.toy_streets import write_dataset
+from cups.provenance import read_provenance
+from pseudo_labels import generate_depth_spidepth
 
 Parses = Callable[[str, Sequence[str]], None]
 
 
-@pytest.mark.parametrize("depth", ["disparity", "learned"])
+@pytest.mark.parametrize("depth", list(demo.PROPOSALS))
 def test_demo_steps__each_stage_1_command_parses(parses: Parses, tmp_path: Path, depth: str) -> None:
     steps = demo.demo_steps(tmp_path, workers=2, seed=0, depth=depth)
     stage_1 = [step for step in steps if step.script.startswith("pseudo_labels/")]
@@ -20,13 +25,35 @@ def test_demo_steps__each_stage_1_command_parses(parses: Parses, tmp_path: Path,
         parses(step.script.removesuffix(".py").replace("/", "."), step.arguments)
 
 
-def test_demo_steps__learned_depth_reads_no_disparity(tmp_path: Path) -> None:
-    steps = demo.demo_steps(tmp_path, workers=2, seed=0, depth="learned")
+@pytest.mark.parametrize("depth", ["learned", "trained"])
+def test_demo_steps__learned_depth_reads_no_disparity(tmp_path: Path, depth: str) -> None:
+    steps = demo.demo_steps(tmp_path, workers=2, seed=0, depth=depth)
     names = [step.name for step in steps]
-    assert names.index("depth network") < names.index("depth") < names.index("instances")
+    assert names.index("depth") < names.index("instances")
+    assert ("depth network" in names[: names.index("depth")]) == (depth == "trained")
     assert not any("disparity" in step.arguments for step in steps)
 
 
+def test_toy_depth__is_label_free_and_sees_depth_in_an_unseen_city(tmp_path: Path) -> None:
+    """Correlation of log depth with that of the renderer's stereo; the row of a pixel alone gives less."""
+    write_dataset(tmp_path, train_frames=5, val_frames=5, height=192, width=384, seed=7, workers=1)
+    frames = ["--cityscapes_root", str(tmp_path), "--split", "val", "--num_workers", "1"]
+    true, seen = (["--output_root", str(tmp_path / name)] for name in ("true", "seen"))
+    generate_depth_spidepth.main([*frames, *true, "--source", "disparity"])
+    generate_depth_spidepth.main([*frames, *seen, "--checkpoint_dir", str(demo.TOY_DEPTH)])
+    provenance = read_provenance(tmp_path / "seen" / "depth_spidepth")
+    assert provenance is not None and provenance["uses_ground_truth"] is False
+    maps = [
+        np.stack([np.load(file) for file in sorted((tmp_path / name).rglob("*.npy"))]).astype(float)
+        for name in ("true", "seen")
+    ]
+    known = maps[0] < 60
+    row = np.broadcast_to(np.arange(192.0)[:, None], maps[0].shape)[known]
+    true_log, seen_log = (np.log(depth[known]) for depth in maps)
+    by_row = np.corrcoef(true_log, row)[0, 1]
+    assert np.corrcoef(true_log, seen_log)[0, 1] > max(0.8, abs(by_row))
+
+
 def test_demo_steps__names_are_different(tmp_path: Path) -> None:
-    names = [step.name for step in demo.demo_steps(tmp_path, workers=2, seed=0, depth="learned")]
+    names = [step.name for step in demo.demo_steps(tmp_path, workers=2, seed=0, depth="trained")]
     assert len(set(names)) == len(names), "records are named after steps"

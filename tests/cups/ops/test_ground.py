@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from cups.ops.ground import GroundPlane, fit_ground, object_regions
+from cups.ops.ground import GroundPlane, ObjectModel, fit_ground, object_regions
 
 HEIGHT, WIDTH, FOCAL, HORIZON, CAMERA = 192, 384, 400.0, 86.0, 1.3
 FAR = 80.0
@@ -85,3 +86,21 @@ def test_object_regions__a_gateway_in_a_house_is_not_in_front() -> None:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     depth[(number == 1) & (np.abs(columns - 190) < 30) & (rows > HORIZON - 8)] = 14.0
     assert object_regions(depth, GroundPlane(HORIZON, 1 / (FOCAL * CAMERA))).max() == 0
+
+
+@pytest.mark.parametrize("board", [CAR, PERSON, BUS], ids=["car", "person", "bus"])
+def test_object_regions__outlines_blurred_by_a_network(board: tuple[float, ...]) -> None:
+    """Right beside a blurred outline hardly anything is farther: without `blur`, no object stood in front."""
+    x, z = board[:2]
+    depth, number = street(board, (x, 1.5 * z, 14.0, 12.0, 0.0))  # type: ignore[arg-type]
+    blurred = np.exp(cv2.GaussianBlur(np.log(depth), (0, 0), 2.5))
+    ground = GroundPlane(HORIZON, 1 / (FOCAL * CAMERA))
+    assert object_regions(blurred, ground).max() == 0
+    found = object_regions(blurred, ground, ObjectModel(edge=0.03, blur=0.03)) > 0
+    assert (found & (number == 1)).sum() / (found | (number == 1)).sum() > 0.8
+
+
+def test_object_regions__a_blurred_house_is_no_object() -> None:
+    blurred = np.exp(cv2.GaussianBlur(np.log(street(HOUSE)[0]), (0, 0), 2.5))
+    ground = GroundPlane(HORIZON, 1 / (FOCAL * CAMERA))
+    assert object_regions(blurred, ground, ObjectModel(edge=0.03, blur=0.03)).max() == 0
