@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ class ToyRuns:
         """Return a metric (share, 0-1) of an evaluation by seed, of the seeds that have it."""
         results = self.results(name, void_rule)
         return {seed: result.metrics[metric] for seed, result in results.items() if metric in result.metrics}
+
+    def with_results(self, names: Iterable[str]) -> ToyRuns:
+        """Return the runs of the seeds that have all of these evaluations; where none has, all."""
+        common = set(self.seeds).intersection(*(self.results(name) for name in names))
+        return replace(self, seeds=tuple(sorted(common)) or self.seeds)
 
     def content(self, path: str) -> dict[int, Any]:
         """Return the JSON of another result file in the folder of a seed; seeds without it are missing."""

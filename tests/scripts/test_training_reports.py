@@ -176,6 +176,16 @@ def test_alignment__verdict_follows_the_numbers(tmp_path: Path) -> None:
     assert "192 rows and 384\ncolumns off" in text and "36 rows and 72 columns" in text
 
 
+def test_self_training__ablations_are_compared_over_the_seeds_that_have_all(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path, (0, 1))
+    (_, full), *ablated = self_training.ABLATION_ROWS
+    write_scores(runs, full, {0: 0.2, 1: 0.4})
+    assert row(self_training.render(runs, ()), "full method").count("30.0 ± 14.1") == 4
+    for _, file in ablated:
+        write_scores(runs, file, {1: 0.1})
+    assert row(self_training.render(runs, ()), "full method").count("40.0 (seed 1)") == 4
+
+
 def test_self_training__picture_shows_predictions_in_matched_classes(streets: ToyRuns) -> None:
     runs = streets
     frame = list_ground_truth_frames(runs.data, "val")[0]
