@@ -240,9 +240,10 @@ def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
     file = find_backbone_checkpoint(config)
     if file is None:
         return []
-    resnet = config.MODEL.BACKBONE_TYPE == "resnet50"
-    dino = "dino_resnet50" if file.name in DINO_NAMES else str(file)
-    return [known_weights(dino if resnet else config.MODEL.BACKBONE_TYPE, file)]
+    name = config.MODEL.BACKBONE_TYPE
+    if name == "resnet50":
+        name = "dino_resnet50" if file.name in DINO_NAMES else str(file)
+    return [known_weights(name, file)]
 
 
 def training_provenance(config: CfgNode) -> dict[str, Any]:

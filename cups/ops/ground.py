@@ -142,7 +142,7 @@ def _looks_like_object(
     height: np.ndarray,
     ground: GroundPlane,
     model: ObjectModel,
-    ring: tuple[int, int],
+    widths: tuple[int, int],
     focal: float,
 ) -> bool:
     base, top = np.quantile(height[mask], (0.05, 0.95))
@@ -157,7 +157,7 @@ def _looks_like_object(
         return False
     if (far - near) * focal > model.max_depth_extent:
         return False
-    return _front_share(mask, depth, height, model, ring) >= model.min_front
+    return _front_share(mask, depth, height, model, widths) >= model.min_front
 
 
 def _front_share(
@@ -170,7 +170,7 @@ def _front_share(
     """
     width, distance = widths
     reach = cv2.dilate(np.where(mask, depth, 0), _square(distance))
-    near = cv2.dilate(mask.view(np.uint8), _square(distance - width)) > 0 if distance > width else mask
+    near = cv2.dilate(mask.view(np.uint8), _square(distance - width)) > 0
     ring = (reach > 0) & ~near
     step = np.log(depth[ring] / reach[ring])
     contact = (np.abs(step) <= model.edge) & (height[ring] <= model.ground_margin)
