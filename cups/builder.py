@@ -235,7 +235,7 @@ def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
     """
     if config.MODEL.CHECKPOINT is not None:
         path = Path(config.MODEL.CHECKPOINT)
-        before = load_checkpoint(path).hyper_parameters.get("provenance") or {}
+        before = load_checkpoint(path).provenance
         return [{"name": str(path), "uses_ground_truth": before.get("uses_ground_truth")}]
     file = find_backbone_checkpoint(config)
     if file is None:

@@ -48,6 +48,11 @@ class Checkpoint:
     state: State
     hyper_parameters: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the training that wrote the file said of its labels and weights; empty if it said nothing."""
+        return self.hyper_parameters.get("provenance") or {}
+
 
 def _config_stand_in(module: str) -> type:
     """Make the class that takes the place of a pickled yacs config.

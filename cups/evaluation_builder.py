@@ -131,12 +131,11 @@ def results_of(
     scores = metric.compute_all()
     first = config.VALIDATION.VOID_RULE
     checkpoint = Path(config.MODEL.CHECKPOINT)
-    stored = load_checkpoint(checkpoint).hyper_parameters
     rest: dict[str, Any] = {
         "seeds": [config.SYSTEM.SEED],
         "code_version": code_version(),
         "config": plain(config),
-        "provenance": stored.get("provenance", {"uses_ground_truth": None}),
+        "provenance": load_checkpoint(checkpoint).provenance or {"uses_ground_truth": None},
         "checkpoint": {"path": str(checkpoint), "sha256": file_sha256(checkpoint)},
     }
     wrappers = [key for key in ("TTA", "CRF") if get(config, f"VALIDATION.USE_{key}")]

@@ -165,7 +165,7 @@ def set_drop_loss(model: Any, config: CfgNode) -> None:
 
 def self_training_provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     """Carry on what is known of the Stage-2 network; self-training itself reads images only."""
-    before = checkpoint.hyper_parameters.get("provenance") or {}
+    before = checkpoint.provenance
     uses = before.get("uses_ground_truth")
     log.info("network %s: ground truth used: %s", checkpoint.path, ground_truth_answer(uses))
     return {

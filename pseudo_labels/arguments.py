@@ -204,3 +204,27 @@ def output_root(args: argparse.Namespace) -> Path:
 def image_folder(args: argparse.Namespace) -> Path:
     """Return the folder that holds the images (for provenance)."""
     return Path(args.image_dir) if args.image_dir else Path(args.cityscapes_root) / "leftImg8bit"
+
+
+def add_outline_arguments(group: argparse._ActionsContainer, grad_threshold: float) -> None:
+    """Add `--grad_threshold` and `--depth_blur`, for steps that look for outlines in depth."""
+    group.add_argument(
+        "--grad_threshold",
+        type=float,
+        default=grad_threshold,
+        help="log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling",
+    )
+    group.add_argument(
+        "--depth_blur",
+        type=float,
+        default=0.0,
+        help="of object proposals: share of the height over which outlines are blurred (stereo 0)",
+    )
+
+
+def check_outlines(args: argparse.Namespace) -> None:
+    """Refuse impossible values of `add_outline_arguments`."""
+    if args.grad_threshold <= 0:
+        raise UserError(f"--grad_threshold {args.grad_threshold}: must be positive")
+    if not 0 <= args.depth_blur <= 0.2:
+        raise UserError(f"--depth_blur {args.depth_blur}: must lie in 0-0.2")

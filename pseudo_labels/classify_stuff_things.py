@@ -25,6 +25,7 @@ from cups.ops.depth_edges import REFERENCE_HEIGHT
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
 from cups.provenance import any_ground_truth, code_version, describe_input
 from cups.taxonomy import VOID
+from pseudo_labels.arguments import add_outline_arguments, check_outlines
 from pseudo_labels.labels import (
     DEPTH_FOLDER,
     MAPPED_SEMANTICS,
@@ -75,21 +76,25 @@ class ClassSums:
         return ClassSums(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
-def frame_sums(semantic: np.ndarray, depth: np.ndarray, num_classes: int) -> ClassSums | None:
+def frame_sums(
+    semantic: np.ndarray, depth: np.ndarray, num_classes: int, model: ObjectModel | None = None
+) -> ClassSums | None:
     """Gather the sums of one frame; None where no street can be fitted.
 
     Args:
         semantic: (H, W) classes; values from `num_classes` on are void.
         depth: (H, W) float, positive, any unit.
+        model: what counts as an object, and as a step of depth.
     """
     ground = fit_ground(depth)
     if ground is None:
         return None
-    model = ObjectModel()
+    model = model or ObjectModel()
     objects = object_regions(depth, ground, model) > 0
     labels = np.minimum(semantic, num_classes)
     edge = _is_outline(labels)
-    in_front = np.log(cv2.dilate(depth, np.ones((3, 3), np.uint8)) / depth) > model.edge
+    side = 3 + 2 * round(model.blur * depth.shape[0])
+    in_front = np.log(cv2.dilate(depth, np.ones((side, side), np.uint8)) / depth) > model.edge
     # Far off, metres of height hang on single pixels: what counts is street, object, or taller.
     above = np.clip(ground.height(depth), 0, 4)
 
@@ -187,6 +192,7 @@ class GatherSums:
     semantics: Folder
     depths: Folder
     num_classes: int
+    model: ObjectModel
 
     def __call__(self, frame: Frame) -> ClassSums | None:
         """Read semantics and depth, at most `REFERENCE_HEIGHT` rows, and count."""
@@ -197,9 +203,8 @@ class GatherSums:
         size = (max(1, round(semantic.shape[1] * height / semantic.shape[0])), height)
         semantic = cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST_EXACT)
         # Nearest as well: a mean of depths across an edge is a surface that does not exist.
-        return frame_sums(
-            semantic, cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT), self.num_classes
-        )
+        depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        return frame_sums(semantic, depth, self.num_classes, self.model)
 
 
 def gather(frames: Sequence[Frame], read: GatherSums, workers: int) -> tuple[ClassSums, int]:
@@ -283,6 +288,8 @@ def describe(
         "num_pseudo_classes": num_classes,
         "threshold": args.threshold if args.num_things is None else None,
         "num_things": args.num_things,
+        "grad_threshold": args.grad_threshold,
+        "depth_blur": args.depth_blur,
         "frames": used,
         "descriptions": DESCRIPTIONS,
         "classes": {
@@ -310,6 +317,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output_json", type=Path, help=f"(default: {SPLIT_FILE} in the semantic folder)")
     parser.add_argument("--sample", type=int, default=500, help="look at N evenly spread frames at most")
+    add_outline_arguments(parser.add_argument_group("outlines"), grad_threshold=ObjectModel().edge)
     choice = parser.add_argument_group("choice")
     choice.add_argument("--threshold", type=float, default=0.4, help="score from which a class is a thing")
     choice.add_argument("--num_things", type=int, help="take this many of the best instead")
@@ -322,6 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if not 0 <= args.threshold <= 1 or (args.num_things is not None and args.num_things < 1):
         raise UserError(f"--threshold {args.threshold}: lies in 0-1, --num_things is 1 or more")
+    check_outlines(args)
     frames, root = list_frames(args), output_root(args)
     if len(frames) > args.sample > 0:
         frames = [frames[i] for i in np.linspace(0, len(frames) - 1, args.sample).round().astype(int)]
@@ -330,7 +339,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     depths = Folder(root, args.depth_subdir, ".npy")
     depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first")
     num_classes = args.num_semantic_classes or count_classes(semantics, frames)
-    sums, used = gather(frames, GatherSums(semantics, depths, num_classes), args.num_workers)
+    model = ObjectModel(edge=args.grad_threshold, blur=args.depth_blur)
+    sums, used = gather(frames, GatherSums(semantics, depths, num_classes, model), args.num_workers)
     statistics, occurs = statistics_of(sums, used), sums.pixels > 0
     things = choose_things(statistics.score, occurs, args.threshold, args.num_things)
     target = args.output_json or semantics.directory / SPLIT_FILE

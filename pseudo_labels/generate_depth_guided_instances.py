@@ -19,6 +19,7 @@ from cups.ops.components import keep_things, split_components
 from cups.ops.depth_edges import REFERENCE_HEIGHT, depth_edges
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
 from cups.ops.png import read_ids, read_image, write_png
+from pseudo_labels.arguments import add_outline_arguments, check_outlines
 from pseudo_labels.executor import run_script
 from pseudo_labels.labels import (
     DEFAULT_METHOD,
@@ -148,12 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no_depth", action="store_true", help="plain connected components")
     parser.add_argument("--method_name", help="pseudo_instance_{NAME} (depth_guided, or cc with --no_depth)")
     split = parser.add_argument_group("splitting")
-    split.add_argument(
-        "--grad_threshold",
-        type=float,
-        default=0.15,
-        help="log-depth step of a cut: 0.1 = 10 %%, 0.7 = doubling",
-    )
+    add_outline_arguments(split, grad_threshold=0.15)
     split.add_argument("--min_area", type=int, default=1000, help="pixels at the size of the label files")
     split.add_argument(
         "--dilation", type=int, default=3, help="reach in pixels when cut pixels are given back"
@@ -168,12 +164,6 @@ def build_parser() -> argparse.ArgumentParser:
     split.add_argument(
         "--min_thing_share", type=float, default=0.3, help="with objects: least share of thing pixels in one"
     )
-    split.add_argument(
-        "--depth_blur",
-        type=float,
-        default=0.0,
-        help="with objects: share of the height over which outlines are blurred (stereo 0)",
-    )
     things = parser.add_mutually_exclusive_group()
     things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing classes")
     things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
@@ -186,12 +176,11 @@ def check_settings(args: argparse.Namespace, things: tuple[int, ...]) -> SplitSe
     Raises:
         UserError: impossible values.
     """
-    if args.grad_threshold <= 0 or args.sigma < 0:
-        raise UserError(f"--grad_threshold {args.grad_threshold}, --sigma {args.sigma}: must be positive")
+    check_outlines(args)
+    if args.sigma < 0:
+        raise UserError(f"--sigma {args.sigma}: must not be negative")
     if args.min_area < 1 or args.dilation < 0:
         raise UserError(f"--min_area {args.min_area}: must be 1 or more, --dilation 0 or more")
-    if not 0 <= args.depth_blur <= 0.2:
-        raise UserError(f"--depth_blur {args.depth_blur}: must lie in 0-0.2")
     if args.no_depth and args.proposals == "objects":
         raise UserError("--proposals objects: comes from depth; leave out --no_depth")
     return SplitSettings(

@@ -21,13 +21,18 @@ CLUSTERS = 120
 SEMANTICS = f"pseudo_semantic_raw_k{CLUSTERS}"
 CLASSES = ("--num_semantic_classes", str(CLUSTERS))
 LABELS = "cups_pseudo_labels"
+BLURRED = ("--grad_threshold", "0.03", "--depth_blur", "0.03")
+"""Flags for the outlines in a network's depth: low steps, spread over some percent of the height."""
+OUTLINES = {"disparity": (), "learned": BLURRED, "trained": BLURRED}
+"""Flags that find objects in each kind of depth."""
 PROPOSALS = {
     "disparity": ("--proposals", "objects"),
-    "learned": ("--proposals", "objects", "--grad_threshold", "0.03", "--depth_blur", "0.03"),
+    "learned": ("--proposals", "objects", *BLURRED),
     "trained": ("--proposals", "things"),
 }
 """Flags that turn each kind of depth into instances: what a network learns in a demo's minutes is too blurred
 to propose objects alone."""
+DEPTH = "learned"
 TOY_DEPTH = ROOT / "refs" / "spidepth" / "toy"
 """Weights of the depth network that learned from video of another toy city (`scripts/train_toy_depth.py`)."""
 
@@ -103,7 +108,7 @@ def depth_steps(output: Path, root: Sequence[str], depth: str, seed: int) -> lis
 
 
 def demo_steps(
-    output: Path, workers: int, seed: int, extra: Sequence[str] = (), depth: str = "disparity"
+    output: Path, workers: int, seed: int, extra: Sequence[str] = (), depth: str = DEPTH
 ) -> list[Step]:
     """Return the steps of the demo, in order. `extra`: `KEY VALUE` pairs for training."""
     data, labels = output / "toy_streets", output / LABELS
@@ -123,7 +128,11 @@ def demo_steps(
             f"{stage1}/generate_overclustered_semantics.py",
             (*everything, *heads, "--k", str(CLUSTERS), "--raw", "--features", "context", "--regions"),
         ),
-        Step("things and stuff", f"{stage1}/classify_stuff_things.py", (*train, *semantics)),
+        Step(
+            "things and stuff",
+            f"{stage1}/classify_stuff_things.py",
+            (*train, *semantics, *OUTLINES[depth]),
+        ),
         Step(
             "instances",
             f"{stage1}/generate_depth_guided_instances.py",
@@ -163,9 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--depth",
         choices=tuple(PROPOSALS),
-        default="disparity",
-        help="from stereo; from one image by a network that learned from video of another toy city (learned) "
-        "or is trained on this one first",
+        default=DEPTH,
+        help="from one image, by a network that learned from video of another toy city (learned) or of this "
+        "one first (trained); or from stereo",
     )
     parser.add_argument("--fresh", action="store_true", help="remove an earlier demo in --output first")
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides of the training config")

@@ -26,7 +26,6 @@ from toy_steps import (
     OVERCLUSTERS,
     ToyStage1,
     learned_depth,
-    learned_depth_folder,
     refined_folder,
     toy_streets,
 )
@@ -62,7 +61,6 @@ BROKEN_OBJECTS = (
 """Why splitting inside classes fails where it does."""
 
 OBJECTS = PROPOSALS["disparity"]
-LEARNED = PROPOSALS["learned"]
 
 PUBLISHED = (
     (
@@ -103,15 +101,15 @@ def steps(runs: ToyRuns) -> list[Step]:
             run.instances(OVERCLUSTERS, "cc", "--no_depth"),
             run.instances(OVERCLUSTERS, "depth_classes"),
             run.proposed_objects(),
-            run.instances(
-                OVERCLUSTERS, "learned_depth", *LEARNED, "--depth_subdir", learned_depth_folder(runs)
-            ),
+            *run.learned_objects(),
             run.instances(refined_folder(OVERCLUSTERS), "refined_depth", *OBJECTS),
             run.panoptic_scores("cause_cc", CAUSE, 27, "cause_cc"),
             run.panoptic_scores("overclusters_cc", OVERCLUSTERS, CLUSTERS, "cc"),
             run.panoptic_scores("overclusters_depth_classes", OVERCLUSTERS, CLUSTERS, "depth_classes"),
             run.panoptic_scores("overclusters_depth", OVERCLUSTERS, CLUSTERS, "depth_guided"),
-            run.panoptic_scores("overclusters_learned_depth", OVERCLUSTERS, CLUSTERS, "learned_depth"),
+            run.panoptic_scores(
+                "overclusters_learned_depth", OVERCLUSTERS, CLUSTERS, "learned_depth", *run.learned_split
+            ),
             run.panoptic_scores("overclusters_dinosaur", OVERCLUSTERS, CLUSTERS, "dinosaur"),
             run.panoptic_scores("refined_depth", refined_folder(OVERCLUSTERS), CLUSTERS, "refined_depth"),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import PROPOSALS, depth_steps
+from demo import OUTLINES, PROPOSALS, depth_steps
 from steps import SMALL_HEADS, Step
 from toy_runs import ToyRuns
 
@@ -38,9 +38,9 @@ def learned_depth(runs: ToyRuns) -> list[Step]:
     return depth_steps(runs.folder / "learned", (*root, *workers), "learned", seed=0)
 
 
-def learned_depth_folder(runs: ToyRuns) -> str:
-    """Return the folder of learned depth, to be given as `--depth_subdir`."""
-    return str(runs.folder / "learned" / "depth_spidepth")
+def learned_depth_folder(runs: ToyRuns) -> tuple[str, str]:
+    """Return the flag that names the folder of learned depth."""
+    return ("--depth_subdir", str(runs.folder / "learned" / "depth_spidepth"))
 
 
 def refined_folder(semantics: str) -> str:
@@ -134,6 +134,23 @@ class ToyStage1:
         name = f"things and stuff of {semantics}"
         return self.step(name, "classify_stuff_things", "train", "--semantic_subdir", semantics)
 
+    @property
+    def learned_split(self) -> tuple[str, str]:
+        """Flag of the thing/stuff split of the overclusters that learned depth gives."""
+        return ("--split_json", str(self.root / "learned_split.json"))
+
+    def learned_objects(self) -> list[Step]:
+        """Tell things from stuff by learned depth, and split things into the objects that it proposes."""
+        depth = learned_depth_folder(self.runs)
+        target = ("--output_json", self.learned_split[1])
+        where = ("--semantic_subdir", OVERCLUSTERS, *depth, *target)
+        name = "things and stuff by learned depth"
+        flags = (*PROPOSALS["learned"], *depth, *self.learned_split)
+        return [
+            self.step(name, "classify_stuff_things", "train", *where, *OUTLINES["learned"]),
+            self.instances(OVERCLUSTERS, "learned_depth", *flags),
+        ]
+
     def instances(self, semantics: str, method: str, *flags: str) -> Step:
         """Split the things of `semantics` into `pseudo_instance_{method}`."""
         where = ("--semantic_subdir", semantics, "--method_name", method)
@@ -153,11 +170,11 @@ class ToyStage1:
             self.step("instances dinosaur", "generate_dinosaur_instances", "val", *where, *self.seeded),
         ]
 
-    def panoptic_scores(self, name: str, semantics: str, classes: int, method: str) -> Step:
+    def panoptic_scores(self, name: str, semantics: str, classes: int, method: str, *flags: str) -> Step:
         """Score semantics with instances on the validation split into the result file `name`."""
         where = ("--semantic_subdir", semantics, "--instance_subdir", f"pseudo_instance_{method}")
-        flags = ("--num_semantic_classes", str(classes), "--results", self.runs.stem(self.seed, name))
-        return self.step(f"scores {name}", "evaluation/evaluate_pseudolabels", "val", *where, *flags)
+        files = ("--num_semantic_classes", str(classes), "--results", self.runs.stem(self.seed, name))
+        return self.step(f"scores {name}", "evaluation/evaluate_pseudolabels", "val", *where, *files, *flags)
 
     def semantic_scores(self, name: str, semantics: str, classes: int) -> Step:
         """Score semantics alone on the validation split, classes named by those of the training split."""

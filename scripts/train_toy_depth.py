@@ -2,11 +2,13 @@
 """Train the depth network that the demo uses, from video of a toy city that no demo and no report shows.
 
 About an hour on one core, without labels and without stereo. Finished steps are remembered.
+Paths count from the repository: the provenance that is committed with the weights names no other place.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/toy_depth"), help="folder of the training")
     parser.add_argument("--weights", type=Path, default=TOY_DEPTH.relative_to(ROOT), help="folder to write")
     args = parser.parse_args(argv)
+    os.chdir(ROOT)
     run_steps(steps(args.output), args.output / "steps", "toy depth")
     args.weights.mkdir(parents=True, exist_ok=True)
     for name in KEPT:

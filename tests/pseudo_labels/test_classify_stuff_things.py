@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -81,6 +82,24 @@ def test_frame_sums__add_up() -> None:
     one, two = statistics_of(sums, 1), statistics_of(twice, 2)
     assert np.allclose(one.region_area, two.region_area) and one.regions_per_image.tolist() == [1, 1, 0]
     assert one.vertical_extent.tolist() == [33 / 64, 31 / 64, 0]
+
+
+def test_main__depth_with_blurred_outlines(street_root: Any) -> None:
+    """In a network's depth nothing is farther right beside a car: no class at all was a thing."""
+    for stem in street_root.stems:
+        path = street_root.file("depth_spidepth", f"{stem}.npy")
+        depth = np.load(path)
+        np.save(path, (1 / cv2.GaussianBlur(1 / depth.astype(np.float32), (0, 0), 3)).astype(depth.dtype))
+    run(street_root)
+    assert read_split(split_file(street_root)).things == ()
+    run(street_root, "--grad_threshold", "0.03", "--depth_blur", "0.1")
+    assert read_split(split_file(street_root)).things == (13,)
+
+
+@pytest.mark.parametrize("flags", [("--grad_threshold", "0"), ("--depth_blur", "0.5"), ("--num_things", "0")])
+def test_main__bad_settings(street_root: Any, flags: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=flags[0]):
+        run(street_root, *flags)
 
 
 def test_choose_things__absent_classes_are_never_things() -> None:

@@ -34,6 +34,11 @@ def test_demo_steps__learned_depth_reads_no_disparity(tmp_path: Path, depth: str
     assert not any("disparity" in step.arguments for step in steps)
 
 
+def test_demo_steps__depth_is_learned_unless_asked_otherwise(tmp_path: Path) -> None:
+    """The demo shows what a user with single images gets."""
+    assert demo.demo_steps(tmp_path, 2, 0) == demo.demo_steps(tmp_path, 2, 0, depth="learned")
+
+
 def test_toy_depth__is_label_free_and_sees_depth_in_an_unseen_city(tmp_path: Path) -> None:
     """Correlation of log depth with that of the renderer's stereo; the row of a pixel alone gives less."""
     write_dataset(tmp_path, train_frames=5, val_frames=5, height=192, width=384, seed=7, workers=1)
