@@ -142,7 +142,10 @@ def thing_classes(
             f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py or give --thing_classes"
         )
     if not things:
-        raise UserError(f"{split_file}: names no thing; lower --threshold or set --num_things")
+        raise UserError(
+            f"{split_file}: names no thing; run classify_stuff_things.py with a lower --threshold; "
+            "with a network's depth, --grad_threshold 0.03 --depth_blur 0.03"
+        )
     if min(things) < 0 or max(things) >= 65535:
         raise UserError(f"--thing_classes {min(things)} ... {max(things)}: class ids lie in 0-65534")
     return things

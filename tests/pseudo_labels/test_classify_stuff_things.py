@@ -13,7 +13,8 @@ from cups.errors import UserError
 from cups.ops.png import read_ids, write_png
 from pseudo_labels.classify_stuff_things import choose_things, frame_sums, main, statistics_of
 from pseudo_labels.generate_depth_spidepth import main as make_depth
-from pseudo_labels.labels import read_split
+from pseudo_labels.labels import read_split, thing_classes
+from pseudo_labels.stage import Folder
 
 
 @pytest.fixture
@@ -92,6 +93,9 @@ def test_main__depth_with_blurred_outlines(street_root: Any) -> None:
         np.save(path, (1 / cv2.GaussianBlur(1 / depth.astype(np.float32), (0, 0), 3)).astype(depth.dtype))
     run(street_root)
     assert read_split(split_file(street_root)).things == ()
+    folder = Folder(street_root.path, split_file(street_root).parent.name, ".png")
+    with pytest.raises(UserError, match=r"names no thing; .*--depth_blur"):
+        thing_classes(folder)
     run(street_root, "--grad_threshold", "0.03", "--depth_blur", "0.1")
     assert read_split(split_file(street_root)).things == (13,)
 
