@@ -60,6 +60,14 @@ BROKEN_OBJECTS = (
 )
 """Why splitting inside classes fails where it does."""
 
+NO_OBJECTS_IN_SLOTS = (
+    "DINOSAUR needs features that tell what belongs together (Seitzer et al., ICLR 2023, reconstruct "
+    "self-supervised ones, since colours do not do); textons tell colour and texture. On the demo's city, "
+    "five times the steps with a coarser grid of positions (6x12) made slots of places, as road, sky and the "
+    "sides of the street: PQ things 0.3 on its training frames. With DINOv3 features it was not run here."
+)
+"""Why slots find nothing on textons."""
+
 OBJECTS = PROPOSALS["disparity"]
 
 PUBLISHED = (
@@ -146,6 +154,13 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
             ("learned depth", runs.values("overclusters_learned_depth", "pq_things")),
             components,
             "PQ things",
+        ),
+        judge(
+            "slots of DINOSAUR on textons beat connected components on PQ things",
+            ("slots", runs.values("overclusters_dinosaur", "pq_things")),
+            components,
+            "PQ things",
+            why=NO_OBJECTS_IN_SLOTS,
         ),
     ]
     provenance = [(f"`{folder}`", fact(runs.uses_ground_truth(folder))) for folder in FOLDERS]
