@@ -201,3 +201,15 @@ def _plain_value(value: Any) -> Any:
 def save_config(config: CfgNode, path: Path) -> None:
     """Write the resolved tree as YAML, atomically; it can be given back as a config file."""
     atomic_write(path, lambda temporary: temporary.write_text(yaml.safe_dump(plain(config), sort_keys=False)))
+
+
+def changed_settings(config: CfgNode, saved: Path) -> dict[str, tuple[Any, Any]]:
+    """Return {dotted key: (before, now)} of what differs from a file of `save_config`; none without the file.
+
+    A key that only one of them knows (another version wrote the file) is None in the other.
+    """
+    if not saved.is_file():
+        return {}
+    before, now = dict(_flatten(yaml.safe_load(saved.read_text()) or {})), dict(_flatten(plain(config)))
+    keys = dict.fromkeys((*now, *before))
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgr
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from yacs.config import CfgNode
 
-from cups.config import save_config
+from cups.config import changed_settings, save_config
 from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.lightning import (
@@ -32,6 +32,9 @@ from cups.sampling import StepSampler
 from cups.throughput import StepClock, Throughput
 
 log = logging.getLogger(__name__)
+
+RESTORED = ("TRAINING.ADAMW.", "TRAINING.SGD.", "TRAINING.LAYER_DECAY")
+"""Keys of what a resumed optimiser takes from its checkpoint."""
 
 
 def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
@@ -141,6 +144,8 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
 def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
     """Prepare the run folder: save the resolved config; return the checkpoint to resume from, if asked.
 
+    Settings that have changed since the run began are logged.
+
     Raises:
         UserError: `resume` without a checkpoint, or a folder that already holds another run.
     """
@@ -149,6 +154,9 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
         raise UserError(f"{checkpoint}: no such file; --resume needs the --log_path and --run_name of a run")
     if not resume and checkpoint.exists():
         raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
+    for key, (before, now) in changed_settings(config, directory / "config.yaml").items():
+        note = " (no effect: the optimiser goes on as in the checkpoint)" if key.startswith(RESTORED) else ""
+        log.warning("resumed with another setting: %s %s -> %s%s", key, before, now, note)
     save_config(config, directory / "config.yaml")
     return checkpoint if resume else None
 

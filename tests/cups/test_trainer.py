@@ -42,6 +42,22 @@ def test_start_run__resume_needs_a_checkpoint_and_a_run_is_kept(tmp_path: Path) 
     assert start_run(config, tmp_path, resume=True) == last
 
 
+def test_start_run__resumed_with_other_settings_says_which(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lower --lr was taken without a word, and did nothing: the rate comes from the checkpoint."""
+    pairs = ["DATA.CROP_RESOLUTION", "(192, 384)"]
+    start_run(build_config(None, pairs), tmp_path, resume=False)
+    last = last_checkpoint(tmp_path)
+    last.parent.mkdir()
+    last.write_bytes(b"weights")
+    start_run(build_config(None, pairs), tmp_path, resume=True)
+    assert not caplog.records
+    start_run(build_config(None, [*pairs, "TRAINING.STEPS", "9000"], {"lr": 1e-6}), tmp_path, resume=True)
+    assert "TRAINING.STEPS 4000 -> 9000\n" in caplog.text
+    assert "TRAINING.ADAMW.LEARNING_RATE 0.0001 -> 1e-06 (no effect" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "lightning"),
     [("bf16", "bf16-mixed"), ("32", "32-true"), ("16", "16-mixed"), ("64-true", "64-true")],
