@@ -93,8 +93,7 @@ def frame_sums(
     objects = object_regions(depth, ground, model) > 0
     labels = np.minimum(semantic, num_classes)
     edge = _is_outline(labels)
-    side = 3 + 2 * round(model.blur * depth.shape[0])
-    in_front = np.log(cv2.dilate(depth, np.ones((side, side), np.uint8)) / depth) > model.edge
+    in_front = np.log(cv2.dilate(depth, np.ones((3, 3), np.uint8)) / depth) > model.edge
     # Far off, metres of height hang on single pixels: what counts is street, object, or taller.
     above = np.clip(ground.height(depth), 0, 4)
 

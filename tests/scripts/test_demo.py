@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from cups.data.toy_streets import write_dataset
+from cups.ops.png import read_ids, write_png
 from cups.provenance import read_provenance
-from pseudo_labels import generate_depth_spidepth
+from cups.taxonomy import class_set
+from pseudo_labels import classify_stuff_things, generate_depth_spidepth
+from pseudo_labels.labels import SPLIT_FILE, read_split
 
 Parses = Callable[[str, Sequence[str]], None]
 
@@ -39,17 +42,24 @@ def test_demo_steps__depth_is_learned_unless_asked_otherwise(tmp_path: Path) -> 
     assert demo.demo_steps(tmp_path, 2, 0) == demo.demo_steps(tmp_path, 2, 0, depth="learned")
 
 
-def test_toy_depth__is_label_free_and_sees_depth_in_an_unseen_city(tmp_path: Path) -> None:
-    """Correlation of log depth with that of the renderer's stereo; the row of a pixel alone gives less."""
-    write_dataset(tmp_path, train_frames=5, val_frames=5, height=192, width=384, seed=7, workers=1)
-    frames = ["--cityscapes_root", str(tmp_path), "--split", "val", "--num_workers", "1"]
-    true, seen = (["--output_root", str(tmp_path / name)] for name in ("true", "seen"))
+@pytest.fixture(scope="module")
+def unseen_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A city that the toy depth network has not seen, with the depth of both, in `true/` and `seen/`."""
+    root = tmp_path_factory.mktemp("city")
+    write_dataset(root, train_frames=5, val_frames=5, height=192, width=384, seed=7, workers=1)
+    frames = ["--cityscapes_root", str(root), "--split", "val", "--num_workers", "1"]
+    true, seen = (["--output_root", str(root / name)] for name in ("true", "seen"))
     generate_depth_spidepth.main([*frames, *true, "--source", "disparity"])
     generate_depth_spidepth.main([*frames, *seen, "--checkpoint_dir", str(demo.TOY_DEPTH)])
-    provenance = read_provenance(tmp_path / "seen" / "depth_spidepth")
+    return root
+
+
+def test_toy_depth__is_label_free_and_sees_depth(unseen_city: Path) -> None:
+    """Correlation of log depth with that of the renderer's stereo; the row of a pixel alone gives less."""
+    provenance = read_provenance(unseen_city / "seen" / "depth_spidepth")
     assert provenance is not None and provenance["uses_ground_truth"] is False
     maps = [
-        np.stack([np.load(file) for file in sorted((tmp_path / name).rglob("*.npy"))]).astype(float)
+        np.stack([np.load(file) for file in sorted((unseen_city / name).rglob("*.npy"))]).astype(float)
         for name in ("true", "seen")
     ]
     known = maps[0] < 60
@@ -57,6 +67,30 @@ def test_toy_depth__is_label_free_and_sees_depth_in_an_unseen_city(tmp_path: Pat
     true_log, seen_log = (np.log(depth[known]) for depth in maps)
     by_row = np.corrcoef(true_log, row)[0, 1]
     assert np.corrcoef(true_log, seen_log)[0, 1] > max(0.8, abs(by_row))
+
+
+def test_outlines__learned_depth_tells_things_from_stuff(unseen_city: Path) -> None:
+    """`demo.sh --depth learned` once ended here: without `OUTLINES`, no class was a thing."""
+    classes = class_set(19)
+    for image in sorted((unseen_city / "leftImg8bit" / "val").rglob("*.png")):
+        ids = str(image).replace("leftImg8bit", "gtFine").removesuffix(".png") + "_labelIds.png"
+        semantic = classes.from_id[read_ids(Path(ids))].astype(np.uint8)
+        name = f"{image.name.removesuffix('_leftImg8bit.png')}.png"
+        write_png(unseen_city / "seen" / "semantics" / "val" / image.parent.name / name, semantic)
+    where = [
+        "--cityscapes_root",
+        str(unseen_city),
+        "--output_root",
+        str(unseen_city / "seen"),
+        "--split",
+        "val",
+    ]
+    flags = ["--semantic_subdir", "semantics", "--num_semantic_classes", "19"]
+    classify_stuff_things.main([*where, *flags, *demo.OUTLINES["learned"]])
+    things = read_split(unseen_city / "seen" / "semantics" / SPLIT_FILE).things
+    names = {classes.names[index] for index in things}
+    assert {"truck", "bus"} <= names
+    assert not {"road", "sidewalk", "building", "vegetation", "terrain", "sky"} & names
 
 
 def test_demo_steps__names_are_different(tmp_path: Path) -> None:
