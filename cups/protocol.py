@@ -14,7 +14,7 @@ Task = Literal["panoptic", "semantic"]
 VOID_RULES: tuple[VoidRule, ...] = get_args(VoidRule)
 """`standard`: Kirillov et al., "Panoptic Segmentation" (CVPR 2019), as panopticapi and cityscapesScripts
 count: a predicted void pixel is an error. `upstream`: as torchmetrics counts and CUPS (CVPR 2025) publishes:
-it is free."""
+it is free; and in the matching of panoptic results a class that does not occur may take a cluster."""
 
 _MATCHING = {
     "separate": "Hungarian matching (things and stuff matched apart, left-over clusters to their best class)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -169,11 +170,17 @@ class PanopticQualitySemanticMatching(Metric):
             rows[:, 2] == self.void, VOID_CLASS, np.searchsorted(self._classes, rows[:, 2])
         )
         counts = self._confusion(rows, target_class)
-        panoptic = hungarian_assignment(counts[:-1], self._groups) if assignment is None else assignment
-        semantic = hungarian_assignment(counts[:-1])
-        pred_class = np.append(panoptic, VOID_CLASS)[self._cluster(rows)]
-        table = segment_table(rows, image, pred_class, target_class, self._is_thing)
-        return {rule: self._report(table, counts, panoptic, semantic, rule) for rule in rules}
+        tables: dict[bytes, SegmentTable] = {}
+        reports = {}
+        for rule in rules:
+            match = partial(hungarian_assignment, counts[:-1], empty_pairs=rule == "upstream")
+            panoptic = match(self._groups) if assignment is None else assignment
+            if panoptic.tobytes() not in tables:
+                pred_class = np.append(panoptic, VOID_CLASS)[self._cluster(rows)]
+                table = segment_table(rows, image, pred_class, target_class, self._is_thing)
+                tables[panoptic.tobytes()] = table
+            reports[rule] = self._report(tables[panoptic.tobytes()], counts, panoptic, match(), rule)
+        return reports
 
     def _report(
         self,

@@ -12,18 +12,24 @@ UNASSIGNED = -1
 
 
 def hungarian_assignment(
-    confusion: np.ndarray, groups: Sequence[tuple[Iterable[int], Iterable[int]]] | None = None
+    confusion: np.ndarray,
+    groups: Sequence[tuple[Iterable[int], Iterable[int]]] | None = None,
+    *,
+    empty_pairs: bool = False,
 ) -> np.ndarray:
     """Match clusters to classes so that the total overlap is largest; left-over clusters take their best
     class.
 
     With more clusters than classes several clusters share a class; with fewer, some classes stay without one.
+    A pair without a common pixel is no match: where a class does not occur, it would take any cluster, and
+    which one only the order of the clusters decides. The total is largest all the same.
     Source: Kuhn (1955); the many-to-one rule is that of CUPS (Hahn et al., CVPR 2025).
 
     Args:
         confusion: (K, C) pixel counts of cluster and class, integers or floats >= 0.
         groups: pairs (clusters, classes), each matched on its own, for example things with things and stuff
             with stuff. None is one group of everything.
+        empty_pairs: whether a pair without a common pixel is a match all the same, as CUPS has it.
 
     Returns:
         (K,) int64, the class (column) of each cluster; -1 where its group has no class or it is in no group.
@@ -49,7 +55,7 @@ def hungarian_assignment(
     assignment = np.full(num_clusters, UNASSIGNED, dtype=np.int64)
     for row, column in zip(rows, columns, strict=True):
         if len(row) and len(column):
-            assignment[row] = column[_match(confusion[np.ix_(row, column)])]
+            assignment[row] = column[_match(confusion[np.ix_(row, column)], empty_pairs)]
     return assignment
 
 
@@ -74,11 +80,12 @@ def many_to_one_assignment(confusion: np.ndarray) -> np.ndarray:
     return np.where(confusion.any(axis=1), confusion.argmax(axis=1), UNASSIGNED)
 
 
-def _match(confusion: np.ndarray) -> np.ndarray:
+def _match(confusion: np.ndarray, empty_pairs: bool) -> np.ndarray:
     """Return the column of each row of a non-empty matrix."""
     chosen = confusion.argmax(axis=1)
     row, column = linear_sum_assignment(confusion, maximize=True)
-    chosen[row] = column
+    matched = (confusion[row, column] > 0) | empty_pairs
+    chosen[row[matched]] = column[matched]
     return chosen
 
 

@@ -133,8 +133,8 @@ def assignments(
 ) -> Iterator[tuple[Matching, np.ndarray]]:
     """Yield each matching with the class of each cluster, (K,), -1 for none.
 
-    The Hungarian matching with left-over clusters to their best class ("joint") is the one-to-one matching
-    where there are no more clusters than classes, and is left out there.
+    The Hungarian matching with left-over clusters to their best class ("joint") says nothing new where there
+    are no more clusters than classes, and is left out there.
 
     counts: (K + 1, C) that the matchings are fitted on; named: the K labels are 19 or 27 classes with names.
     """

@@ -387,8 +387,19 @@ def test_compute_all__agrees_with_compute() -> None:
         ours = metric(void_rule=rule)
         ours.update(preds, targets)
         assert_same(ours.compute(), ours.compute_all()[rule])
-    both = ours.compute_all()
+    both = ours.compute_all(assignment=np.arange(5))
     assert both["standard"]["pq"] < both["upstream"]["pq"]
+
+
+def test_compute_all__class_that_does_not_occur() -> None:
+    """Two clusters share class 3, class 4 is absent: only upstream's matching gives it one of them."""
+    target, pred = grid("aaaabbbb"), grid("aaaaBBBB")
+    ours = metric(5, things_prototype=[3, 4], stuffs_prototype=[0, 1, 2])
+    ours.update(pred, target)
+    scores = ours.compute_all()
+    assert scores["standard"]["assignment"][3:].tolist() == [3, 3] and scores["standard"]["pq"] == 1
+    assert scores["upstream"]["assignment"][3:].tolist() == [3, 4]
+    assert scores["upstream"]["pq_per_class"][3:].tolist() == pytest.approx([2 / 3, 0])
 
 
 def test_compute__fewer_clusters_than_classes() -> None:
