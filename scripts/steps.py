@@ -25,8 +25,8 @@ TOY_DEPTH_NETWORK = (
 """A depth network of a million weights for toy streets."""
 SHORT_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "--steps", "400")
 """Its training in minutes on two cores: street and large vehicles, blurred."""
-LONG_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "1", "1", "1", "1", "--steps", "3000")
-"""Its training in an hour: that of the network in `refs/spidepth/toy`."""
+LONG_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "1", "1", "1", "1", "--steps", "8000")
+"""Its training in hours: that of the network in `refs/spidepth/toy`."""
 
 
 @dataclass(frozen=True)

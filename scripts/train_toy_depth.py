@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train the depth network that the demo uses, from video of a toy city that no demo and no report shows.
 
-About an hour on one core, without labels and without stereo. Finished steps are remembered.
+About two hours on one core, without labels and without stereo. Finished steps are remembered.
 Paths count from the repository: the provenance that is committed with the weights names no other place.
 """
 
@@ -20,7 +20,7 @@ from cups.errors import run_main
 from cups.provenance import FILE_NAME
 from pseudo_labels.depth_network import DEPTH, ENCODER, SETTINGS
 
-CITY_SEED, FRAMES = 100, 360
+CITY_SEED, FRAMES = 100, 720
 KEPT = (ENCODER, DEPTH, SETTINGS, FILE_NAME)
 """What reading depth needs: not the pose network, not the checkpoints of the training."""
 
