@@ -68,6 +68,14 @@ NO_OBJECTS_IN_SLOTS = (
 )
 """Why slots find nothing on textons."""
 
+CLAIMS = (
+    ("objects proposed by depth", "depth", "overclusters_depth", ""),
+    ("depth edges inside each class", "depth", "overclusters_depth_classes", BROKEN_OBJECTS),
+    ("objects proposed by learned depth, no stereo,", "learned depth", "overclusters_learned_depth", ""),
+    ("slots of DINOSAUR on textons", "slots", "overclusters_dinosaur", NO_OBJECTS_IN_SLOTS),
+)
+"""What is claimed to beat connected components: claim, printed name, result file, why it may fail."""
+
 OBJECTS = PROPOSALS["disparity"]
 
 PUBLISHED = (
@@ -137,31 +145,13 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
     components = ("components", runs.values("overclusters_cc", "pq_things"))
     verdicts = [
         judge(
-            "objects proposed by depth beat connected components on PQ things",
-            ("depth", runs.values("overclusters_depth", "pq_things")),
+            f"{claim} beat connected components on PQ things",
+            (name, runs.values(file, "pq_things")),
             components,
             "PQ things",
-        ),
-        judge(
-            "depth edges inside each class beat connected components on PQ things",
-            ("depth", runs.values("overclusters_depth_classes", "pq_things")),
-            components,
-            "PQ things",
-            why=BROKEN_OBJECTS,
-        ),
-        judge(
-            "objects proposed by learned depth, no stereo, beat connected components on PQ things",
-            ("learned depth", runs.values("overclusters_learned_depth", "pq_things")),
-            components,
-            "PQ things",
-        ),
-        judge(
-            "slots of DINOSAUR on textons beat connected components on PQ things",
-            ("slots", runs.values("overclusters_dinosaur", "pq_things")),
-            components,
-            "PQ things",
-            why=NO_OBJECTS_IN_SLOTS,
-        ),
+            why=why,
+        )
+        for claim, name, file, why in CLAIMS
     ]
     provenance = [(f"`{folder}`", fact(runs.uses_ground_truth(folder))) for folder in FOLDERS]
     return f"""{header("Stage 1 on toy streets", question, runs, NAME)}
