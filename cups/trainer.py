@@ -154,7 +154,8 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
         raise UserError(f"{checkpoint}: no such file; --resume needs the --log_path and --run_name of a run")
     if not resume and checkpoint.exists():
         raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
-    for key, (before, now) in changed_settings(config, directory / "config.yaml").items():
+    changed = changed_settings(config, directory / "config.yaml") if resume else {}
+    for key, (before, now) in changed.items():
         note = " (no effect: the optimiser goes on as in the checkpoint)" if key.startswith(RESTORED) else ""
         log.warning("resumed with another setting: %s %s -> %s%s", key, before, now, note)
     save_config(config, directory / "config.yaml")

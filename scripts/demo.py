@@ -33,6 +33,7 @@ PROPOSALS = {
 """Flags that turn each kind of depth into instances: what a network learns in a demo's minutes is too blurred
 to propose objects alone."""
 DEPTH = "learned"
+"""The kind of depth unless told otherwise: like a user's, it needs the single image alone."""
 TOY_DEPTH = ROOT / "refs" / "spidepth" / "toy"
 """Weights of the depth network that learned from video of another toy city (`scripts/train_toy_depth.py`)."""
 

@@ -38,7 +38,7 @@ def learned_depth(runs: ToyRuns) -> list[Step]:
     return depth_steps(runs.folder / "learned", (*root, *workers), "learned", seed=0)
 
 
-def learned_depth_folder(runs: ToyRuns) -> tuple[str, str]:
+def learned_depth_flag(runs: ToyRuns) -> tuple[str, str]:
     """Return the flag that names the folder of learned depth."""
     return ("--depth_subdir", str(runs.folder / "learned" / "depth_spidepth"))
 
@@ -135,17 +135,16 @@ class ToyStage1:
         return self.step(name, "classify_stuff_things", "train", "--semantic_subdir", semantics)
 
     @property
-    def learned_split(self) -> tuple[str, str]:
-        """Flag of the thing/stuff split of the overclusters that learned depth gives."""
-        return ("--split_json", str(self.root / "learned_split.json"))
+    def learned_split(self) -> str:
+        """The file of the thing/stuff split of the overclusters that learned depth gives."""
+        return str(self.root / "learned_split.json")
 
     def learned_objects(self) -> list[Step]:
         """Tell things from stuff by learned depth, and split things into the objects that it proposes."""
-        depth = learned_depth_folder(self.runs)
-        target = ("--output_json", self.learned_split[1])
-        where = ("--semantic_subdir", OVERCLUSTERS, *depth, *target)
+        depth = learned_depth_flag(self.runs)
+        where = ("--semantic_subdir", OVERCLUSTERS, *depth, "--output_json", self.learned_split)
         name = "things and stuff by learned depth"
-        flags = (*PROPOSALS["learned"], *depth, *self.learned_split)
+        flags = (*PROPOSALS["learned"], *depth, "--split_json", self.learned_split)
         return [
             self.step(name, "classify_stuff_things", "train", *where, *OUTLINES["learned"]),
             self.instances(OVERCLUSTERS, "learned_depth", *flags),

@@ -175,11 +175,11 @@ class PanopticQualitySemanticMatching(Metric):
         for rule in rules:
             match = partial(hungarian_assignment, counts[:-1], empty_pairs=rule == "upstream")
             panoptic = match(self._groups) if assignment is None else assignment
-            if panoptic.tobytes() not in tables:
+            names = panoptic.tobytes()
+            if names not in tables:
                 pred_class = np.append(panoptic, VOID_CLASS)[self._cluster(rows)]
-                table = segment_table(rows, image, pred_class, target_class, self._is_thing)
-                tables[panoptic.tobytes()] = table
-            reports[rule] = self._report(tables[panoptic.tobytes()], counts, panoptic, match(), rule)
+                tables[names] = segment_table(rows, image, pred_class, target_class, self._is_thing)
+            reports[rule] = self._report(tables[names], counts, panoptic, match(), rule)
         return reports
 
     def _report(

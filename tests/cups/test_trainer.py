@@ -47,7 +47,8 @@ def test_start_run__resumed_with_other_settings_says_which(
 ) -> None:
     """A lower --lr was taken without a word, and did nothing: the rate comes from the checkpoint."""
     pairs = ["DATA.CROP_RESOLUTION", "(192, 384)"]
-    start_run(build_config(None, pairs), tmp_path, resume=False)
+    start_run(build_config(), tmp_path, resume=False)
+    start_run(build_config(None, pairs), tmp_path, resume=False)  # the first left no checkpoint: a new run
     last = last_checkpoint(tmp_path)
     last.parent.mkdir()
     last.write_bytes(b"weights")

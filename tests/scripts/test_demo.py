@@ -9,6 +9,7 @@ import demo
 import numpy as np
 import pytest
 
+from cups.data.cityscapes import list_ground_truth_frames
 from cups.data.toy_streets import write_dataset
 from cups.ops.png import read_ids, write_png
 from cups.provenance import read_provenance
@@ -72,22 +73,14 @@ def test_toy_depth__is_label_free_and_sees_depth(unseen_city: Path) -> None:
 def test_outlines__learned_depth_tells_things_from_stuff(unseen_city: Path) -> None:
     """`demo.sh --depth learned` once ended here: without `OUTLINES`, no class was a thing."""
     classes = class_set(19)
-    for image in sorted((unseen_city / "leftImg8bit" / "val").rglob("*.png")):
-        ids = str(image).replace("leftImg8bit", "gtFine").removesuffix(".png") + "_labelIds.png"
-        semantic = classes.from_id[read_ids(Path(ids))].astype(np.uint8)
-        name = f"{image.name.removesuffix('_leftImg8bit.png')}.png"
-        write_png(unseen_city / "seen" / "semantics" / "val" / image.parent.name / name, semantic)
-    where = [
-        "--cityscapes_root",
-        str(unseen_city),
-        "--output_root",
-        str(unseen_city / "seen"),
-        "--split",
-        "val",
-    ]
-    flags = ["--semantic_subdir", "semantics", "--num_semantic_classes", "19"]
+    semantics = unseen_city / "seen" / "semantics"
+    for frame in list_ground_truth_frames(unseen_city, "val"):
+        semantic = classes.from_id[read_ids(frame.label_ids)].astype(np.uint8)
+        write_png(semantics / "val" / frame.image.parent.name / f"{frame.stem}.png", semantic)
+    where = ["--cityscapes_root", str(unseen_city), "--output_root", str(semantics.parent)]
+    flags = ["--split", "val", "--semantic_subdir", semantics.name, "--num_semantic_classes", "19"]
     classify_stuff_things.main([*where, *flags, *demo.OUTLINES["learned"]])
-    things = read_split(unseen_city / "seen" / "semantics" / SPLIT_FILE).things
+    things = read_split(semantics / SPLIT_FILE).things
     names = {classes.names[index] for index in things}
     assert {"truck", "bus"} <= names
     assert not {"road", "sidewalk", "building", "vegetation", "terrain", "sky"} & names

@@ -48,8 +48,8 @@ def test_hungarian_assignment__group_without_classes() -> None:
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
 def test_hungarian_assignment__equals_brute_force(clusters: int, classes: int, seed: int) -> None:
-    confusion = np.random.default_rng(seed).integers(1, 1000, (clusters, classes))
-    assignment = hungarian_assignment(confusion)
+    confusion = np.random.default_rng(seed).integers(0, 1000, (clusters, classes))
+    assignment = hungarian_assignment(confusion, empty_pairs=True)
     small = min(clusters, classes)
     best = max(
         sum(confusion[row, column] for row, column in zip(rows, columns, strict=True))
@@ -59,8 +59,9 @@ def test_hungarian_assignment__equals_brute_force(clusters: int, classes: int, s
     total = confusion[np.arange(clusters), assignment]
     assert total.sum() >= best
     assert len(set(assignment.tolist())) == small
+    assert confusion[np.arange(clusters), hungarian_assignment(confusion)].sum() >= total.sum()
     order = np.random.default_rng(seed).permutation(clusters)
-    shuffled = hungarian_assignment(confusion[order])
+    shuffled = hungarian_assignment(confusion[order], empty_pairs=True)
     assert confusion[order][np.arange(clusters), shuffled].sum() == total.sum()
 
 
