@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import resource
 import warnings
 from pathlib import Path
@@ -32,6 +33,19 @@ def mean_over_processes(values: Tensor) -> Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total / dist.get_world_size()
+
+
+def leave_group_at_exit() -> None:
+    """Leave the group of processes, if this run is in one, before the interpreter ends.
+
+    A thread of Gloo that outlives the interpreter aborts the process; Lightning leaves groups of NCCL only.
+    """
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def build_loggers(directory: Path, wandb_project: str | None) -> list[Logger]:

@@ -23,6 +23,7 @@ from cups.lightning import (
     build_loggers,
     checkpoint_every,
     last_checkpoint,
+    leave_group_at_exit,
     precision_of,
     raise_open_file_limit,
     save_last_step,
@@ -117,6 +118,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
     """
     training, system = config.TRAINING, config.SYSTEM
     raise_open_file_limit()
+    leave_group_at_exit()
     clock = StepClock()
     return pl.Trainer(
         accelerator=system.ACCELERATOR,

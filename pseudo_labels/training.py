@@ -23,6 +23,7 @@ from cups.lightning import (
     build_loggers,
     checkpoint_every,
     last_checkpoint,
+    leave_group_at_exit,
     precision_of,
     raise_open_file_limit,
     save_last_step,
@@ -160,6 +161,7 @@ def _saved_step(checkpoint: Path) -> int:
 def _build_trainer(args: argparse.Namespace, folder: Path) -> pl.Trainer:
     device = pick_device(args)
     raise_open_file_limit()
+    leave_group_at_exit()
     devices = args.num_gpus if device.index is None else [device.index]
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,

@@ -8,12 +8,14 @@ Usage: semantic_run.py KEY VALUE ... -- ARGUMENTS OF train.py -- KEY VALUE ... o
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
@@ -66,6 +68,7 @@ def main(pairs: Sequence[str], broken_rank: int | None = None) -> int:
 if __name__ == "__main__":
     import train
 
+    atexit.register(lambda: print(f"in a group at exit: {dist.is_initialized()}", file=sys.stderr))
     first, second = (index for index, argument in enumerate(sys.argv) if argument == "--")
     main(sys.argv[1:first])
     train.main(sys.argv[first + 1 : second])

@@ -175,6 +175,7 @@ def test_fit__a_broken_process_stops_all(two_processes: tuple[Path, str]) -> Non
     assert said.count(f"error: {kept}: the loss of this batch is not finite") == 1
     assert said.count("error: step 0: the loss of another process is not finite") == 1
     assert isnan(torch.load(kept, weights_only=True)["losses"]["loss_sem_seg"])
+    assert said.count("in a group at exit: False") == 2, "Gloo's threads would outlive the interpreter"
 
 
 def test_fit__accumulated_micro_batches_are_one_batch(

@@ -362,6 +362,7 @@ for name, shares in {"split": ((0, 1, 2), (3, 4, 2)), "lonely": ((0, 1, 2, 3, 4)
     both = metric.compute_all()
     assert torch.equal(both["standard"]["pq_per_class"], metric.compute()["pq_per_class"])
     torch.save(both, f"{folder}/{name}{rank}.pt")
+torch.distributed.destroy_process_group()
 """
 
 
