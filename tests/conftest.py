@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from cups.data.cityscapes import CityscapesPanopticValidation
@@ -15,6 +16,10 @@ from cups.data.toy_streets import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 PARITY = ROOT.parent / "shared" / "parity"
+
+# The same examples on every run, and no limit on the time of one: a loaded machine is not a bug.
+settings.register_profile("deterministic", deadline=None, derandomize=True)
+settings.load_profile("deterministic")
 
 
 @pytest.fixture(autouse=True, scope="session")

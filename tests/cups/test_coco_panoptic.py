@@ -45,7 +45,7 @@ def test_to_rgb__round_trip() -> None:
     assert (from_rgb(to_rgb(segments)) == segments).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_write_panoptic__same_partition_reads_back(
     tmp_path_factory: pytest.TempPathFactory, seed: int

@@ -10,7 +10,7 @@ from cups.sampling import StepSampler
 sizes = st.integers(1, 7)
 
 
-@settings(max_examples=50, derandomize=True, deadline=None)
+@settings(max_examples=50)
 @given(frames=sizes, batch=sizes, steps=sizes, world=st.integers(1, 3))
 def test_step_sampler__every_pass_over_the_ranks_sees_each_frame_once(
     frames: int, batch: int, steps: int, world: int
@@ -22,7 +22,7 @@ def test_step_sampler__every_pass_over_the_ranks_sees_each_frame_once(
         assert sorted(draw.frame for draw in draws[start : start + frames]) == list(range(frames))
 
 
-@settings(max_examples=50, derandomize=True, deadline=None)
+@settings(max_examples=50)
 @given(frames=sizes, batch=sizes, steps=sizes, first=st.integers(0, 6))
 def test_step_sampler__resuming_continues_the_same_sequence(
     frames: int, batch: int, steps: int, first: int

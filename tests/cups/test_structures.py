@@ -22,7 +22,7 @@ def test_boxes_from_masks__a_mask_over_everything() -> None:
     assert boxes_from_masks(torch.zeros(0, 4, 6, dtype=torch.bool)).shape == (0, 4)
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 4))
 def test_boxes_from_masks__equal_torchvision_plus_one(seed: int, count: int) -> None:
     masks = torch.rand(count, 7, 9, generator=torch.Generator().manual_seed(seed)) > 0.9

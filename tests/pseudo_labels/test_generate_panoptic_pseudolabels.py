@@ -36,7 +36,7 @@ def test_merge__more_objects_than_ids() -> None:
         merge(np.ones((1, 1000), np.uint8), instance, things=(1,), num_classes=2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_merge__every_segment_is_one_class_and_partitions_hold(seed: int) -> None:
     rng = np.random.default_rng(seed)

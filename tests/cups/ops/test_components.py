@@ -86,7 +86,7 @@ def reference_give_back(labels: np.ndarray, regions: np.ndarray, radius: int) ->
     return distance <= radius
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REGIONS, st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_give_back__reaches_what_a_distance_transform_reaches(
     regions: np.ndarray, seed: int, radius: int
@@ -98,7 +98,7 @@ def test_give_back__reaches_what_a_distance_transform_reaches(
     assert (given_back[given_back > 0] == regions[given_back > 0] + 10).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REGIONS, st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 3))
 def test_split_components__invariants(regions: np.ndarray, seed: int, min_area: int, dilation: int) -> None:
     cut = np.random.default_rng(seed).random(regions.shape) < 0.3
@@ -111,7 +111,7 @@ def test_split_components__invariants(regions: np.ndarray, seed: int, min_area: 
     assert not labels[regions == 0].any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REGIONS, st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_split_components__equals_labelling_one_class_at_a_time(
     regions: np.ndarray, seed: int, min_area: int
@@ -152,7 +152,7 @@ def test_unify_semantics__uniform_inside_and_void_instances_dropped() -> None:
     assert unified.dtype == np.uint8
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(REGIONS, st.integers(0, 2**32 - 1))
 def test_unify_semantics__every_instance_one_class(semantic: np.ndarray, seed: int) -> None:
     instance = np.random.default_rng(seed).integers(0, 4, semantic.shape).astype(np.uint16)
@@ -162,7 +162,7 @@ def test_unify_semantics__every_instance_one_class(semantic: np.ndarray, seed: i
     assert (unified[instance == 0] == semantic[instance == 0]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REGIONS, st.integers(0, 2**32 - 1), st.sampled_from([None, (1, 2)]))
 def test_unify_semantics__equals_a_loop_over_instances(
     semantic: np.ndarray, seed: int, things: tuple[int, ...] | None

@@ -18,7 +18,7 @@ from cups.ops.png import atomic_write, encode_ids, read_ids, read_image, write_p
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(ids=hnp.arrays(np.uint16, shapes) | hnp.arrays(np.uint8, shapes))
 def test_ids__come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, ids: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("ids") / "a.png"

@@ -108,7 +108,7 @@ def literal(found: Instances, semantic: torch.Tensor, limit: int, threshold: flo
     return torch.tensor(out, dtype=torch.int32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), count=st.integers(0, 6))
 def test_merge__equals_the_literal_rule(seed: int, count: int) -> None:
     generator = torch.Generator().manual_seed(seed)
