@@ -214,6 +214,11 @@ def add_outline_arguments(group: argparse._ActionsContainer, grad_threshold: flo
         default=grad_threshold,
         help="log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling",
     )
+    add_blur_argument(group)
+
+
+def add_blur_argument(group: argparse._ActionsContainer) -> None:
+    """Add `--depth_blur`."""
     group.add_argument(
         "--depth_blur",
         type=float,
@@ -226,5 +231,10 @@ def check_outlines(args: argparse.Namespace) -> None:
     """Refuse impossible values of `add_outline_arguments`."""
     if args.grad_threshold <= 0:
         raise UserError(f"--grad_threshold {args.grad_threshold}: must be positive")
+    check_blur(args)
+
+
+def check_blur(args: argparse.Namespace) -> None:
+    """Refuse impossible values of `add_blur_argument`."""
     if not 0 <= args.depth_blur <= 0.2:
         raise UserError(f"--depth_blur {args.depth_blur}: must lie in 0-0.2")

@@ -83,31 +83,34 @@ def depth_guided_instances(
         # Nearest: a mean of two depths is a surface that does not exist.
         depth = cv2.resize(depth, semantic.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     if settings.proposals == "objects":
-        return object_instances(regions > 0, depth, settings)
+        objects = object_proposals(depth, regions.shape, settings)
+        return keep_things(objects, regions > 0, settings.min_thing_share, settings.min_area)
     cut = depth_edges(depth, settings.sigma, inside=regions > 0) > settings.grad_threshold
     return split_components(regions, cut, min_area=settings.min_area, dilation=settings.dilation)
 
 
-def object_instances(is_thing: np.ndarray, depth: np.ndarray, settings: SplitSettings) -> np.ndarray:
-    """Return the object-like regions of the depth map that hold enough thing pixels: (H, W) uint16 ids.
+def object_proposals(depth: np.ndarray, size: tuple[int, int], settings: SplitSettings) -> np.ndarray:
+    """Return the object-like regions of a depth map, which semantics have no part in.
 
     Args:
-        is_thing: (H, W) bool.
-        depth: (H, W) float, positive, any unit. Without a street in it there are no objects.
+        depth: (h, w) float, positive, any unit. Without a street in it there are no objects.
+        size: (H, W) of the result.
+
+    Returns:
+        (H, W) uint16 ids, 0 = none.
     """
     # At full size the outlines would not be better, and the street is found as well in fewer pixels.
     height = min(depth.shape[0], REFERENCE_HEIGHT)
-    size = (max(1, round(depth.shape[1] * height / depth.shape[0])), height)
-    small = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    small_size = (max(1, round(depth.shape[1] * height / depth.shape[0])), height)
+    small = cv2.resize(depth, small_size, interpolation=cv2.INTER_NEAREST_EXACT)
     ground = fit_ground(small)
     if ground is None:
-        return np.zeros(is_thing.shape, dtype=np.uint16)
-    objects = object_regions(
-        small, ground, ObjectModel(edge=settings.grad_threshold, blur=settings.depth_blur)
-    )
-    if objects.shape != is_thing.shape:
-        objects = cv2.resize(objects, is_thing.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return keep_things(objects, is_thing, settings.min_thing_share, settings.min_area)
+        return np.zeros(size, dtype=np.uint16)
+    model = ObjectModel(edge=settings.grad_threshold, blur=settings.depth_blur)
+    objects = object_regions(small, ground, model)
+    if objects.shape != size:
+        objects = cv2.resize(objects, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return objects
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,33 @@ class GenerateInstances:
         return frame.stem, [fit(picture, image) for picture in pictures]
 
 
+def add_splitting_arguments(group: argparse._ActionsContainer) -> None:
+    """Add the flags of `SplitSettings` other than threshold, least area and blur."""
+    group.add_argument(
+        "--dilation", type=int, default=3, help="reach in pixels when cut pixels are given back"
+    )
+    group.add_argument("--sigma", type=float, default=1.0, help="depth smoothing, pixels of a 512-row image")
+    group.add_argument(
+        "--proposals",
+        choices=("classes", "things", "objects"),
+        default="classes",
+        help="split each thing class (sharp semantics), their union, or let depth propose (blurred ones)",
+    )
+    group.add_argument(
+        "--min_thing_share", type=float, default=0.3, help="with objects: least share of thing pixels in one"
+    )
+
+
+def check_splitting(args: argparse.Namespace) -> None:
+    """Refuse impossible values of `add_splitting_arguments`."""
+    if args.sigma < 0:
+        raise UserError(f"--sigma {args.sigma}: must not be negative")
+    if args.dilation < 0:
+        raise UserError(f"--dilation {args.dilation}: must not be negative")
+    if not 0 < args.min_thing_share <= 1:
+        raise UserError(f"--min_thing_share {args.min_thing_share}: must be above 0, at most 1")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line of the step."""
     parser = make_parser(__doc__ or "")
@@ -151,19 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
     split = parser.add_argument_group("splitting")
     add_outline_arguments(split, grad_threshold=0.15)
     split.add_argument("--min_area", type=int, default=1000, help="pixels at the size of the label files")
-    split.add_argument(
-        "--dilation", type=int, default=3, help="reach in pixels when cut pixels are given back"
-    )
-    split.add_argument("--sigma", type=float, default=1.0, help="depth smoothing, pixels of a 512-row image")
-    split.add_argument(
-        "--proposals",
-        choices=("classes", "things", "objects"),
-        default="classes",
-        help="split each thing class (sharp semantics), their union, or let depth propose (blurred ones)",
-    )
-    split.add_argument(
-        "--min_thing_share", type=float, default=0.3, help="with objects: least share of thing pixels in one"
-    )
+    add_splitting_arguments(split)
     things = parser.add_mutually_exclusive_group()
     things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing classes")
     things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
@@ -177,10 +195,9 @@ def check_settings(args: argparse.Namespace, things: tuple[int, ...]) -> SplitSe
         UserError: impossible values.
     """
     check_outlines(args)
-    if args.sigma < 0:
-        raise UserError(f"--sigma {args.sigma}: must not be negative")
-    if args.min_area < 1 or args.dilation < 0:
-        raise UserError(f"--min_area {args.min_area}: must be 1 or more, --dilation 0 or more")
+    check_splitting(args)
+    if args.min_area < 1:
+        raise UserError(f"--min_area {args.min_area}: must be 1 or more")
     if args.no_depth and args.proposals == "objects":
         raise UserError("--proposals objects: comes from depth; leave out --no_depth")
     return SplitSettings(

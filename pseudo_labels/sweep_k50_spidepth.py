@@ -2,9 +2,10 @@
 
 Semantics, depth and ground truth of a frame are read once for all configurations. The default grid has 31:
 six thresholds times five areas, and the defaults of `generate_depth_guided_instances.py`; connected
-components without depth, at each area, are the baseline. Pseudo-classes are matched to classes once, by the
-pixels that the semantic maps share with ground truth (Hungarian, things and stuff apart): all configurations
-are scored under that one matching, and differ by their instances only.
+components without depth, at each area, are the baseline: of each thing class with `--proposals classes`, else
+of all thing classes together. Pseudo-classes are matched to classes once, by the pixels that the semantic
+maps share with ground truth (Hungarian, things and stuff apart): all configurations are scored under that one
+matching, and differ by their instances only.
 
 It reads gtFine: this is analysis. To choose a configuration by it is to choose with labels, and to do so on
 val is to tune on what is reported; `--split train --max_images N` at least keeps val unseen. Label-free
@@ -34,9 +35,14 @@ from cups.protocol import Protocol
 from cups.provenance import code_version, describe_input
 from cups.reporting import markdown_table, percent
 from cups.taxonomy import class_set
+from pseudo_labels.arguments import add_blur_argument, check_blur
 from pseudo_labels.evaluation.instance_sweep import Configuration, FrameTables, SweepFrame, score_tables
 from pseudo_labels.executor import run_script
-from pseudo_labels.generate_depth_guided_instances import SplitSettings
+from pseudo_labels.generate_depth_guided_instances import (
+    SplitSettings,
+    add_splitting_arguments,
+    check_splitting,
+)
 from pseudo_labels.labels import DEPTH_FOLDER, thing_classes
 from pseudo_labels.stage import (
     Folder,
@@ -92,14 +98,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     grid.add_argument("--no_cc_baseline", action="store_true", help="leave out connected components")
     shared = parser.add_argument_group("splitting, the same in all configurations")
-    shared.add_argument("--dilation", type=int, default=SplitSettings(()).dilation, help="as the generator")
-    shared.add_argument("--sigma", type=float, default=SplitSettings(()).sigma, help="as the generator")
-    shared.add_argument(
-        "--proposals",
-        choices=("classes", "things"),
-        default="classes",
-        help="split each class, or their union",
-    )
+    add_splitting_arguments(shared)
+    add_blur_argument(shared)
     things = parser.add_mutually_exclusive_group()
     things.add_argument("--thing_classes", type=int, nargs="+", help="ids of the thing classes")
     things.add_argument("--split_json", type=Path, help="from classify_stuff_things.py (or the folder's)")
@@ -120,10 +120,10 @@ def configurations_of(args: argparse.Namespace) -> tuple[Configuration, ...]:
         UserError: impossible or repeated values.
     """
     thresholds, areas = args.grad_thresholds or GRAD_THRESHOLDS, args.min_areas or MIN_AREAS
-    if min(thresholds) <= 0 or args.sigma < 0:
-        raise UserError(f"--grad_thresholds {min(thresholds)}, --sigma {args.sigma}: must be positive")
-    if min(areas) < 1 or args.dilation < 0:
-        raise UserError(f"--min_areas {min(areas)}: must be 1 or more, --dilation 0 or more")
+    if min(thresholds) <= 0:
+        raise UserError(f"--grad_thresholds {min(thresholds)}: must be positive")
+    if min(areas) < 1:
+        raise UserError(f"--min_areas {min(areas)}: must be 1 or more")
     for flag, values in (("--grad_thresholds", thresholds), ("--min_areas", areas)):
         if len(set(values)) < len(values):
             raise UserError(f"{flag} {' '.join(map(str, values))}: holds a value twice; leave it out once")
@@ -348,6 +348,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.image_dir is not None:
         raise UserError("--image_dir: has no ground truth to compare with; give --cityscapes_root")
+    check_splitting(args)
+    check_blur(args)
     configurations, count = configurations_of(args), num_clusters(args)
     frames, root = list_frames(args), output_root(args)
     semantics = Folder(root, args.semantic_subdir, ".png")
@@ -361,7 +363,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.thing_classes = list(things)
     target = args.output_dir or root / "sweeps" / f"{args.semantic_subdir}+{args.depth_subdir}"
     folder = Folder(target, TABLES, ".npz")
-    settings = SplitSettings(things, dilation=args.dilation, sigma=args.sigma, proposals=args.proposals)
+    settings = SplitSettings(
+        things,
+        dilation=args.dilation,
+        sigma=args.sigma,
+        proposals=args.proposals,
+        min_thing_share=args.min_thing_share,
+        depth_blur=args.depth_blur,
+    )
     process = SweepFrame(
         Path(args.cityscapes_root),
         semantics,

@@ -7,8 +7,9 @@ scores is exactly what evaluating its written instances would add.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,14 +20,14 @@ from cups.data.cityscapes import ground_truth_paths, read_panoptic_target
 from cups.data.pseudo_label_dataset import align_labels
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.ops.components import cut_components, keep_components, majority_classes
+from cups.ops.components import cut_components, keep_components, keep_things, majority_classes
 from cups.ops.depth_edges import depth_edges
 from cups.ops.matching import hungarian_assignment
 from cups.ops.png import atomic_write
 from cups.protocol import VoidRule
 from cups.taxonomy import VOID, ClassSet, class_set, void_value
 from pseudo_labels.evaluation.semantic import count_pixels
-from pseudo_labels.generate_depth_guided_instances import SplitSettings
+from pseudo_labels.generate_depth_guided_instances import SplitSettings, object_proposals
 from pseudo_labels.labels import check_aspect, read_depth, read_semantic, thing_regions
 from pseudo_labels.stage import Folder, Frame
 
@@ -68,6 +69,12 @@ class Target:
         number[found] = np.arange(len(found))
         return cls(np.take(number, key), found // width, found % width)
 
+    def joint(self, pred: np.ndarray, segment: np.ndarray, count: int) -> np.ndarray:
+        """Return (count, T) pixels that each prediction shares with each segment; pred, segment: (N,) ids."""
+        key = pred.astype(np.int64) * len(self.category) + segment
+        size = count * len(self.category)
+        return np.bincount(key, minlength=size).reshape(count, len(self.category))
+
     def rows(self, category: np.ndarray, instance: np.ndarray, joint: np.ndarray) -> np.ndarray:
         """Return the (M, 5) rows of an overlap table.
 
@@ -98,21 +105,26 @@ def split_all(
         regions: (H, W), 0 = no thing (`thing_regions`).
         depth: (h, w) float, positive; None if no configuration needs it.
     """
-    strength = None
+    is_thing, strength = regions > 0, None
     if depth is not None:
         if depth.shape != regions.shape:
             depth = cv2.resize(depth, regions.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        strength = depth_edges(depth, settings.sigma, inside=regions > 0)
+        if settings.proposals != "objects":
+            strength = depth_edges(depth, settings.sigma, inside=is_thing)
     for threshold in dict.fromkeys(configuration.grad_threshold for configuration in configurations):
+        keep: Callable[..., np.ndarray]
         if threshold is None:
-            components, dilation = cut_components(regions), 0
+            keep = partial(keep_components, cut_components(regions), regions)
+        elif strength is not None:
+            components = cut_components(regions, strength > threshold)
+            keep = partial(keep_components, components, regions, dilation=settings.dilation)
         else:
-            assert strength is not None, "a configuration with a threshold needs depth"
-            components, dilation = cut_components(regions, strength > threshold), settings.dilation
+            assert depth is not None, "a configuration with a threshold needs depth"
+            objects = object_proposals(depth, regions.shape, replace(settings, grad_threshold=threshold))
+            keep = partial(keep_things, objects, is_thing, settings.min_thing_share)
         for index, configuration in enumerate(configurations):
             if configuration.grad_threshold == threshold:
-                min_area = configuration.min_area
-                yield index, keep_components(components, regions, min_area=min_area, dilation=dilation)
+                yield index, keep(min_area=configuration.min_area)
 
 
 def overlap_rows_of_all(
@@ -125,8 +137,9 @@ def overlap_rows_of_all(
 ) -> list[np.ndarray]:
     """Return the overlap rows of each configuration: (M, 5) int32 each, see `cups.metrics.overlap`.
 
-    Every pixel of a thing region belongs to an instance, which takes its majority class, or is void; all
-    other pixels are the same in every configuration and are counted once.
+    An instance takes the majority class of its thing pixels; what no instance takes of the thing regions is
+    void. All other pixels keep their class in every configuration: they are counted once, and where depth
+    proposed an object beyond the thing regions, its pixels are taken off again.
 
     Args:
         semantic: (h, w) pseudo-classes.
@@ -136,26 +149,30 @@ def overlap_rows_of_all(
     """
     void, size = void_value(num_classes), target.shape[:2]
     truth = Target.of(target)
-    count = len(truth.category)
-    regions = thing_regions(semantic, settings.things, merged=settings.proposals == "things")
+    regions = thing_regions(semantic, settings.things, merged=settings.proposals != "classes")
     pixels = torch.arange(semantic.size).reshape(semantic.shape)
     place = align_labels(pixels, size, size).numpy().ravel()
-    in_thing = regions.ravel()[place] > 0
-    segment = truth.segment.ravel()
-    stuff = semantic.ravel()[place][~in_thing].astype(np.int64) * count + segment[~in_thing]
-    joint = np.bincount(stuff, minlength=(void + 1) * count).reshape(-1, count)
-    shared = truth.rows(np.arange(len(joint)), np.zeros(len(joint), dtype=np.int64), joint)
+    in_thing, segment = regions.ravel()[place] > 0, truth.segment.ravel()
     thing_segment, thing_place = segment[in_thing], place[in_thing]
+    stuff_segment, stuff_place = segment[~in_thing], place[~in_thing]
+    stuff_class = semantic.ravel()[stuff_place]
+    stuff = truth.joint(stuff_class, stuff_segment, void + 1)
+    every_class, no_instance = np.arange(void + 1), np.zeros(void + 1, dtype=np.int64)
+    shared = truth.rows(every_class, no_instance, stuff)
     inside = np.flatnonzero(regions)
     classes = semantic.ravel()[inside]
     rows: list[np.ndarray] = [shared] * len(configurations)
     for index, instances in split_all(regions, depth, configurations, settings):
-        labels = instances.ravel()
+        labels, others = instances.ravel(), shared
         category = majority_classes(classes, labels[inside], num_classes, void, settings.things)
-        seen = labels[thing_place].astype(np.int64) * count + thing_segment
-        joint = np.bincount(seen, minlength=len(category) * count).reshape(-1, count)
-        own = truth.rows(category, np.arange(len(category)), joint)
-        rows[index] = np.concatenate((shared, own))
+        joint = truth.joint(labels[thing_place], thing_segment, len(category))
+        if settings.proposals == "objects":
+            covered = np.flatnonzero(labels[stuff_place])
+            beyond = stuff_segment[covered]
+            joint += truth.joint(labels[stuff_place[covered]], beyond, len(category))
+            left = stuff - truth.joint(stuff_class[covered], beyond, void + 1)
+            others = truth.rows(every_class, no_instance, left)
+        rows[index] = np.concatenate((others, truth.rows(category, np.arange(len(category)), joint)))
     return rows
 
 

@@ -22,19 +22,22 @@ from pseudo_labels.sweep_k50_spidepth import METRICS, build_parser, configuratio
 
 SEMANTICS = "pseudo_semantic_raw_k20"
 THINGS = (3, 11, 17)
+OBJECTS = ("--min_thing_share", "0.2", "--depth_blur", "0.01")
 GRID = ("--grad_thresholds", "0.1", "0.25", "--min_areas", "4", "40", "300")
 
 
 @pytest.fixture
 def swept_root(tiny_root: Any) -> Any:
-    """Depth, and noisy clusters: cars are 3 or 11, the street 0 or 5 with specks of 17, void at a corner."""
+    """Depth, and noisy clusters: cars are 3, 11 and specks of 5, the street 0, 5 and specks of 17; void."""
     make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
     rng = np.random.default_rng(0)
     for stem in tiny_root.stems:
         train_ids = read_ids(tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
         noise = np.kron(rng.integers(0, 2, (8, 16)), np.ones((8, 8), np.int64))
         clusters = np.choose(noise, (np.where(train_ids == 13, 3, 0), np.where(train_ids == 13, 11, 5)))
-        clusters[rng.random(clusters.shape) < 0.02] = 17
+        specks = rng.random(clusters.shape)
+        clusters[specks < 0.02] = 17
+        clusters[(specks > 0.95) & (train_ids == 13)] = 5
         clusters[:3, :3] = 255
         write_png(tiny_root.file(SEMANTICS, f"{stem}.png"), clusters.astype(np.uint8))
     return tiny_root
@@ -54,7 +57,7 @@ def _no_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 def sweep(root: Any, *more: str, output: str = "sweep") -> dict[str, Any]:
     arguments = ["--cityscapes_root", str(root.path), "--split", "train", "--semantic_subdir", SEMANTICS]
-    arguments += ["--thing_classes", *map(str, THINGS), "--num_workers", "0", *GRID, *more]
+    arguments += ["--thing_classes", *map(str, THINGS), "--num_workers", "0", *GRID, *OBJECTS, *more]
     main([*arguments, "--output_dir", str(root.path / output)])
     return json.loads((root.path / output / "sweep.json").read_text())
 
@@ -63,7 +66,9 @@ def separate_route(
     root: Any, content: dict[str, Any], threshold: float | None, area: int, proposals: str
 ) -> dict[str, Any]:
     """Write the instances of one configuration, then evaluate the folder."""
-    flags = ["--no_depth"] if threshold is None else ["--grad_threshold", str(threshold)]
+    flags = ["--no_depth"] if threshold is None else ["--grad_threshold", str(threshold), *OBJECTS]
+    if threshold is None and proposals == "objects":
+        proposals = "things"  # the baseline of proposals by depth
     make_instances(
         ["--cityscapes_root", str(root.path), "--semantic_subdir", SEMANTICS, "--min_area", str(area), *flags,
          "--method_name", "alone", "--proposals", proposals, "--thing_classes", *map(str, THINGS),
@@ -81,7 +86,7 @@ def separate_route(
     return {rule: {m: float(values[m]) for m in METRICS} for rule, values in evaluation.scores.items()}
 
 
-@pytest.mark.parametrize("proposals", ["classes", "things"])
+@pytest.mark.parametrize("proposals", ["classes", "things", "objects"])
 @pytest.mark.parametrize(("threshold", "area"), [(0.1, 40), (0.25, 4), (None, 40), (None, 300)])
 def test_main__rows_equal_generating_and_evaluating(
     swept_root: Any, threshold: float | None, area: int, proposals: str
