@@ -21,7 +21,8 @@ CLUSTERS = 120
 SEMANTICS = f"pseudo_semantic_raw_k{CLUSTERS}"
 CLASSES = ("--num_semantic_classes", str(CLUSTERS))
 LABELS = "cups_pseudo_labels"
-BLURRED = ("--grad_threshold", "0.03", "--depth_blur", "0.03")
+LOW_STEP, BLUR = 0.03, ("--depth_blur", "0.03")
+BLURRED = ("--grad_threshold", str(LOW_STEP), *BLUR)
 """Flags for the outlines in a network's depth: low steps, spread over some percent of the height."""
 OUTLINES = {"disparity": (), "learned": BLURRED, "trained": BLURRED}
 """Flags that find objects in each kind of depth."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import OUTLINES, PROPOSALS, depth_steps
+from demo import BLUR, LOW_STEP, OUTLINES, PROPOSALS, depth_steps
 from steps import SMALL_HEADS, Step
 from toy_runs import ToyRuns
 
@@ -19,7 +19,46 @@ KS = (27, 50, 100, 200, 300)
 GRAD_THRESHOLD, MIN_AREA = 0.15, 60
 """The demo's: the default depth step, and an area that is 1700 pixels of a Cityscapes frame."""
 GRAD_THRESHOLDS = (0.05, 0.1, GRAD_THRESHOLD, 0.2, 0.3, 0.5)
+LOW_STEPS = (0.01, 0.02, LOW_STEP, 0.05, 0.1, 0.2)
 MIN_AREAS = (20, 40, MIN_AREA, 100, 200)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of depth steps and least areas for one way to propose instances.
+
+    Attributes:
+        words: what reports call it.
+        baseline: what they call the components that it is compared with.
+        flags: the way.
+        fixed: the depth step that was chosen beforehand.
+        grid: the depth steps that are tried.
+        learned: depth of the network instead of stereo.
+    """
+
+    words: str
+    baseline: str
+    flags: tuple[str, ...]
+    fixed: float = GRAD_THRESHOLD
+    grid: tuple[float, ...] = GRAD_THRESHOLDS
+    learned: bool = False
+
+
+IN_CLASSES, IN_THINGS = "connected components of each class", "connected components of all things together"
+SWEEPS = {
+    "classes": Sweep("depth edges inside each class", IN_CLASSES, ("--proposals", "classes")),
+    "things": Sweep("depth edges inside all things together", IN_THINGS, ("--proposals", "things")),
+    "objects": Sweep("objects proposed by depth", IN_THINGS, ("--proposals", "objects")),
+    "learned": Sweep(
+        "objects proposed by learned depth",
+        f"{IN_THINGS}, as learned depth tells things from stuff",
+        ("--proposals", "objects", *BLUR),
+        LOW_STEP,
+        LOW_STEPS,
+        learned=True,
+    ),
+}
+"""Name of the folder -> sweep."""
 
 SMALL_DINOSAUR = (
     *("--num_slots", "16", "--slot_dim", "64", "--decoder_dim", "256"),
@@ -48,9 +87,9 @@ def refined_folder(semantics: str) -> str:
     return semantics.replace("pseudo_semantic_", "pseudo_semantic_refined_", 1)
 
 
-def sweep_folder(proposals: str) -> str:
-    """Return the folder of a sweep in that of a seed."""
-    return f"sweep_{proposals}"
+def sweep_folder(name: str) -> str:
+    """Return the folder of one of `SWEEPS` in that of a seed."""
+    return f"sweep_{name}"
 
 
 def toy_streets(runs: ToyRuns) -> Step:
@@ -139,16 +178,16 @@ class ToyStage1:
         """The file of the thing/stuff split of the overclusters that learned depth gives."""
         return str(self.root / "learned_split.json")
 
-    def learned_objects(self) -> list[Step]:
-        """Tell things from stuff by learned depth, and split things into the objects that it proposes."""
-        depth = learned_depth_flag(self.runs)
-        where = ("--semantic_subdir", OVERCLUSTERS, *depth, "--output_json", self.learned_split)
-        name = "things and stuff by learned depth"
-        flags = (*PROPOSALS["learned"], *depth, "--split_json", self.learned_split)
-        return [
-            self.step(name, "classify_stuff_things", "train", *where, *OUTLINES["learned"]),
-            self.instances(OVERCLUSTERS, "learned_depth", *flags),
-        ]
+    def learned_thing_split(self) -> Step:
+        """Decide by learned depth which overclusters are things."""
+        where = ("--semantic_subdir", OVERCLUSTERS, *learned_depth_flag(self.runs))
+        flags = (*where, "--output_json", self.learned_split, *OUTLINES["learned"])
+        return self.step("things and stuff by learned depth", "classify_stuff_things", "train", *flags)
+
+    def learned_objects(self) -> Step:
+        """Split things, as learned depth tells them, into the objects that it proposes."""
+        flags = (*learned_depth_flag(self.runs), "--split_json", self.learned_split)
+        return self.instances(OVERCLUSTERS, "learned_depth", *PROPOSALS["learned"], *flags)
 
     def instances(self, semantics: str, method: str, *flags: str) -> Step:
         """Split the things of `semantics` into `pseudo_instance_{method}`."""
@@ -196,12 +235,20 @@ class ToyStage1:
         flags = ("--ks", *map(str, KS), "--match_split", "train")
         return self.step("clusters for many k", "overclustering_cause", "val", *self.heads, *flags)
 
-    def sweep(self, proposals: str) -> Step:
-        """Score a grid of thresholds and least areas, for one way to propose instances."""
-        grid = ("--grad_thresholds", *map(str, GRAD_THRESHOLDS), "--min_areas", *map(str, MIN_AREAS))
-        where = ("--semantic_subdir", OVERCLUSTERS, "--output_dir", self.root / sweep_folder(proposals))
-        script = "sweep_k50_spidepth"
-        return self.step(f"sweep of {proposals}", script, "val", *where, "--proposals", proposals, *grid)
+    def sweep(self, name: str) -> Step:
+        """Score the grid of one of `SWEEPS`."""
+        sweep = SWEEPS[name]
+        flags = (
+            *sweep.flags,
+            "--grad_thresholds",
+            *map(str, sweep.grid),
+            "--min_areas",
+            *map(str, MIN_AREAS),
+        )
+        if sweep.learned:
+            flags += (*learned_depth_flag(self.runs), "--split_json", self.learned_split)
+        where = ("--semantic_subdir", OVERCLUSTERS, "--output_dir", self.root / sweep_folder(name))
+        return self.step(f"sweep of {name}", "sweep_k50_spidepth", "val", *where, *flags)
 
     def semantics(self) -> list[Step]:
         """Return the steps up to both kinds of semantics, with depth and thing/stuff splits."""

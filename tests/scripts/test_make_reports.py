@@ -17,7 +17,7 @@ from make_reports import REPORTS, Report, main, write_report
 from report_pictures import label_classes, label_sheet, write_jpeg
 from steps import Step, record_path
 from toy_runs import ToyRuns
-from toy_steps import CAUSE, GRAD_THRESHOLD, MIN_AREA, refined_folder, sweep_folder
+from toy_steps import CAUSE, MIN_AREA, SWEEPS, refined_folder, sweep_folder
 
 from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
 from cups.data.toy_streets import write_dataset
@@ -166,7 +166,7 @@ def test_label_sheet__colours_are_those_of_the_matched_classes(tmp_path: Path) -
     assert sheet is not None and 3 * 300 < sheet.shape[1] < 4 * 300  # image, perfect, ground truth
 
 
-def _write_sweep(runs: ToyRuns, seed: int, proposals: str, gain: float) -> None:
+def _write_sweep(runs: ToyRuns, seed: int, name: str, gain: float) -> None:
     """Two areas, one threshold and components: depth is `gain` above components of 0.2 at each area."""
     rows = [
         {
@@ -177,9 +177,9 @@ def _write_sweep(runs: ToyRuns, seed: int, proposals: str, gain: float) -> None:
         }
         for rule in ("standard", "upstream")
         for area in (20, MIN_AREA)
-        for threshold in (GRAD_THRESHOLD, None)
+        for threshold in (SWEEPS[name].fixed, None)
     ]
-    path = runs.root(seed) / sweep_folder(proposals) / "sweep.json"
+    path = runs.root(seed) / sweep_folder(name) / "sweep.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"rows": rows}))
 
@@ -189,13 +189,15 @@ def test_sweep__fixed_setting_against_components_of_the_same_area(tmp_path: Path
     for seed in runs.seeds:
         _write_sweep(runs, seed, "classes", 0.1)
         _write_sweep(runs, seed, "things", -0.1)
+        _write_sweep(runs, seed, "learned", 0.2)
     text = sweep_report.render(runs, ())
     assert re.search(r"\*\*Holds\*\*: .*each class\)\. PQ things: depth 30\.0 ± 0\.0, components 20\.0", text)
     assert re.search(r"\*\*Does not hold\*\*: .*things together\)\.", text)
     assert "each class: 2 of 2 settings beat" in text and "together: 0 of 2 settings beat" in text
-    assert set(sweep_report.pictures(runs)) == {
-        f"{sweep_report.NAME}_{way}" for way in sweep_report.PROPOSALS
-    }
+    assert re.search(r"\*\*Holds\*\*: .*learned depth\)\. PQ things: depth 40\.0", text)
+    assert re.search(r"\*\*Not run\*\*: .*proposed by depth\)", text)
+    drawn = {f"{sweep_report.NAME}_{way}" for way in SWEEPS if way != "objects"}
+    assert set(sweep_report.pictures(runs)) == drawn
 
 
 def test_cause_tr_refinement__clusters_over_k(tmp_path: Path) -> None:
