@@ -105,6 +105,24 @@ def test_main__objects_without_depth_are_refused(tiny_root: Any) -> None:
         run(tiny_root.path, "--proposals", "objects", "--no_depth")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--grad_threshold", "0"),
+        ("--depth_blur", "0.3"),
+        ("--min_area", "0"),
+        ("--dilation", "-1"),
+        ("--sigma", "-0.5"),
+        ("--min_thing_share", "0"),
+        ("--min_thing_share", "1.5"),
+    ],
+)
+def test_main__impossible_settings_are_named(tiny_root: Any, flags: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=f"^{flags[0]} "):
+        run(tiny_root.path, "--no_depth", *flags)
+    assert not (tiny_root.path / "pseudo_instance_cc").exists()
+
+
 def run(root: Path, *more: str) -> int:
     return main(["--cityscapes_root", str(root), "--min_area", "20", *more])
 

@@ -169,6 +169,9 @@ def test_configurations_of__default_grid() -> None:
         (["--grad_thresholds", "0"], "--grad_thresholds 0.0"),
         (["--min_areas", "0"], "--min_areas 0"),
         (["--min_areas", "5", "5"], "--min_areas 5 5: holds a value twice"),
+        (["--min_thing_share", "0"], "--min_thing_share 0.0: must be above 0"),
+        (["--sigma", "-1"], "--sigma -1.0: must not be negative"),
+        (["--depth_blur", "1"], "--depth_blur 1.0: must lie in 0-0.2"),
         (["--thing_classes", "20"], "--thing_classes: 20 is no pseudo-class"),
         (
             ["--semantic_subdir", "pseudo_semantic_mapped_k300", "--num_semantic_classes", "2"],
