@@ -62,6 +62,9 @@ def hungarian_assignment(
 def one_to_one_assignment(confusion: np.ndarray) -> np.ndarray:
     """Match clusters to classes one to one so that the total overlap is largest (Kuhn, 1955).
 
+    As in published figures of semantics alone (STEGO, CAUSE), a pair without a common pixel is a match too: a
+    class that does not occur takes a cluster, and its IoU of 0 enters the mean.
+
     Args:
         confusion: (K, C) pixel counts of cluster and class, >= 0.
 
