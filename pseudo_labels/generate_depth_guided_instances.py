@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from cups.errors import UserError
-from cups.ops.components import keep_things, split_components
+from cups.ops.components import cut_components, keep_components, keep_things
 from cups.ops.depth_edges import REFERENCE_HEIGHT, depth_edges
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
 from cups.ops.png import read_ids, read_image, write_png
@@ -77,39 +78,59 @@ def depth_guided_instances(
         depth: (h, w) float, positive, the same view at any size; None for plain connected components.
     """
     regions = thing_regions(semantic, settings.things, merged=settings.proposals != "classes")
-    if depth is None:
-        return split_components(regions, min_area=settings.min_area)
-    if depth.shape != semantic.shape:
-        # Nearest: a mean of two depths is a surface that does not exist.
-        depth = cv2.resize(depth, semantic.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    if settings.proposals == "objects":
-        objects = object_proposals(depth, regions.shape, settings)
-        return keep_things(objects, regions > 0, settings.min_thing_share, settings.min_area)
-    cut = depth_edges(depth, settings.sigma, inside=regions > 0) > settings.grad_threshold
-    return split_components(regions, cut, min_area=settings.min_area, dilation=settings.dilation)
+    threshold = None if depth is None else settings.grad_threshold
+    (keep,) = splits_of(regions, depth, (threshold,), settings)
+    return keep(min_area=settings.min_area)
 
 
-def object_proposals(depth: np.ndarray, size: tuple[int, int], settings: SplitSettings) -> np.ndarray:
+def splits_of(
+    regions: np.ndarray, depth: np.ndarray | None, thresholds: Sequence[float | None], settings: SplitSettings
+) -> Iterator[Callable[..., np.ndarray]]:
+    """Yield a function for each threshold (None: no depth): `keep(min_area=...)` returns the instances.
+
+    Args:
+        regions: (H, W), 0 = no thing (`thing_regions`).
+        depth: (h, w) float, positive; None if no threshold needs it.
+        settings: all but threshold and least area.
+    """
+    is_thing, strength = regions > 0, None
+    if depth is not None:
+        if depth.shape != regions.shape:
+            # Nearest: a mean of two depths is a surface that does not exist.
+            depth = cv2.resize(depth, regions.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        if settings.proposals != "objects":
+            strength = depth_edges(depth, settings.sigma, inside=is_thing)
+    for threshold in thresholds:
+        if threshold is None:
+            yield partial(keep_components, cut_components(regions), regions)
+        elif strength is not None:
+            components = cut_components(regions, strength > threshold)
+            yield partial(keep_components, components, regions, dilation=settings.dilation)
+        else:
+            assert depth is not None, "a threshold needs depth"
+            objects = object_proposals(depth, ObjectModel(edge=threshold, blur=settings.depth_blur))
+            yield partial(keep_things, objects, is_thing, settings.min_thing_share)
+
+
+def object_proposals(depth: np.ndarray, model: ObjectModel) -> np.ndarray:
     """Return the object-like regions of a depth map, which semantics have no part in.
 
     Args:
-        depth: (h, w) float, positive, any unit. Without a street in it there are no objects.
-        size: (H, W) of the result.
+        depth: (H, W) float, positive, any unit. Without a street in it there are no objects.
 
     Returns:
         (H, W) uint16 ids, 0 = none.
     """
     # At full size the outlines would not be better, and the street is found as well in fewer pixels.
     height = min(depth.shape[0], REFERENCE_HEIGHT)
-    small_size = (max(1, round(depth.shape[1] * height / depth.shape[0])), height)
-    small = cv2.resize(depth, small_size, interpolation=cv2.INTER_NEAREST_EXACT)
+    size = (max(1, round(depth.shape[1] * height / depth.shape[0])), height)
+    small = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
     ground = fit_ground(small)
     if ground is None:
-        return np.zeros(size, dtype=np.uint16)
-    model = ObjectModel(edge=settings.grad_threshold, blur=settings.depth_blur)
+        return np.zeros(depth.shape, dtype=np.uint16)
     objects = object_regions(small, ground, model)
-    if objects.shape != size:
-        objects = cv2.resize(objects, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    if objects.shape != depth.shape:
+        objects = cv2.resize(objects, depth.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return objects
 
 

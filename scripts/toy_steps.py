@@ -178,6 +178,11 @@ class ToyStage1:
         """The file of the thing/stuff split of the overclusters that learned depth gives."""
         return str(self.root / "learned_split.json")
 
+    @property
+    def learned_inputs(self) -> tuple[str, ...]:
+        """Flags of learned depth and of the split by it."""
+        return (*learned_depth_flag(self.runs), "--split_json", self.learned_split)
+
     def learned_thing_split(self) -> Step:
         """Decide by learned depth which overclusters are things."""
         where = ("--semantic_subdir", OVERCLUSTERS, *learned_depth_flag(self.runs))
@@ -186,8 +191,7 @@ class ToyStage1:
 
     def learned_objects(self) -> Step:
         """Split things, as learned depth tells them, into the objects that it proposes."""
-        flags = (*learned_depth_flag(self.runs), "--split_json", self.learned_split)
-        return self.instances(OVERCLUSTERS, "learned_depth", *PROPOSALS["learned"], *flags)
+        return self.instances(OVERCLUSTERS, "learned_depth", *PROPOSALS["learned"], *self.learned_inputs)
 
     def instances(self, semantics: str, method: str, *flags: str) -> Step:
         """Split the things of `semantics` into `pseudo_instance_{method}`."""
@@ -246,7 +250,7 @@ class ToyStage1:
             *map(str, MIN_AREAS),
         )
         if sweep.learned:
-            flags += (*learned_depth_flag(self.runs), "--split_json", self.learned_split)
+            flags += self.learned_inputs
         where = ("--semantic_subdir", OVERCLUSTERS, "--output_dir", self.root / sweep_folder(name))
         return self.step(f"sweep of {name}", "sweep_k50_spidepth", "val", *where, *flags)
 

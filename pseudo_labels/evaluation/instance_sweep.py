@@ -7,12 +7,10 @@ scores is exactly what evaluating its written instances would add.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -20,14 +18,13 @@ from cups.data.cityscapes import ground_truth_paths, read_panoptic_target
 from cups.data.pseudo_label_dataset import align_labels
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.ops.components import cut_components, keep_components, keep_things, majority_classes
-from cups.ops.depth_edges import depth_edges
+from cups.ops.components import majority_classes
 from cups.ops.matching import hungarian_assignment
 from cups.ops.png import atomic_write
 from cups.protocol import VoidRule
 from cups.taxonomy import VOID, ClassSet, class_set, void_value
 from pseudo_labels.evaluation.semantic import count_pixels
-from pseudo_labels.generate_depth_guided_instances import SplitSettings, object_proposals
+from pseudo_labels.generate_depth_guided_instances import SplitSettings, splits_of
 from pseudo_labels.labels import check_aspect, read_depth, read_semantic, thing_regions
 from pseudo_labels.stage import Folder, Frame
 
@@ -105,23 +102,8 @@ def split_all(
         regions: (H, W), 0 = no thing (`thing_regions`).
         depth: (h, w) float, positive; None if no configuration needs it.
     """
-    is_thing, strength = regions > 0, None
-    if depth is not None:
-        if depth.shape != regions.shape:
-            depth = cv2.resize(depth, regions.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        if settings.proposals != "objects":
-            strength = depth_edges(depth, settings.sigma, inside=is_thing)
-    for threshold in dict.fromkeys(configuration.grad_threshold for configuration in configurations):
-        keep: Callable[..., np.ndarray]
-        if threshold is None:
-            keep = partial(keep_components, cut_components(regions), regions)
-        elif strength is not None:
-            components = cut_components(regions, strength > threshold)
-            keep = partial(keep_components, components, regions, dilation=settings.dilation)
-        else:
-            assert depth is not None, "a configuration with a threshold needs depth"
-            objects = object_proposals(depth, regions.shape, replace(settings, grad_threshold=threshold))
-            keep = partial(keep_things, objects, is_thing, settings.min_thing_share)
+    thresholds = tuple(dict.fromkeys(configuration.grad_threshold for configuration in configurations))
+    for threshold, keep in zip(thresholds, splits_of(regions, depth, thresholds, settings), strict=True):
         for index, configuration in enumerate(configurations):
             if configuration.grad_threshold == threshold:
                 yield index, keep(min_area=configuration.min_area)

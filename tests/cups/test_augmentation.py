@@ -185,7 +185,7 @@ def constant(target_size: tuple[int, int] = SIZE) -> Sample:
     )
 
 
-@settings(max_examples=60, database=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), counts=st.lists(st.integers(0, 4), min_size=1, max_size=3))
 def test_copy_paste__invariants(seed: int, counts: list[int]) -> None:
     batch = [scene(seed * 7 + i, count) for i, count in enumerate(counts)]
@@ -214,7 +214,7 @@ def test_copy_paste__invariants(seed: int, counts: list[int]) -> None:
             assert inside[:, 0].any() and inside[:, -1].any()
 
 
-@settings(max_examples=40, database=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000))
 def test_copy_paste__sem_seg_is_zero_exactly_where_pixels_were_pasted(seed: int) -> None:
     (out,) = CopyPaste(min_side=2, min_visible=0.0, min_area=1)([constant()], [scene(seed)], generator(seed))
