@@ -10,10 +10,10 @@ import argparse
 import logging
 from collections.abc import Sequence
 
+from cups.builders.stages import train_on_own_labels
+from cups.builders.trainer import add_resume_arguments, prepare_process, resumes, run_directory
 from cups.config import add_config_arguments, parse_args
 from cups.errors import run_main
-from cups.stages import train_on_own_labels
-from cups.trainer import add_resume_arguments, prepare_process, resumes, run_directory
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.builder import build_metric, build_validation_data
+from cups.builders.evaluation import build_semantic_scorers, load_for_evaluation, results_of
+from cups.builders.stage2 import build_metric, build_validation_data
+from cups.builders.trainer import run_directory, validation_loader
 from cups.config import add_config_arguments, parse_args
 from cups.data import ImageFolder
 from cups.errors import run_main
-from cups.evaluation import predict, save_to, score_with, write_overlays
-from cups.evaluation_builder import build_semantic_scorers, load_for_evaluation, results_of
-from cups.reporting import results_report, write_results
+from cups.evaluation.predict import predict, save_to, score_with, write_overlays
+from cups.evaluation.results import results_report, write_results
 from cups.taxonomy import void_value
-from cups.trainer import run_directory, validation_loader
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,12 +27,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cups.measure import machine_line
+from cups.evaluation.results import markdown_table
 from cups.model import panoptic_cascade_mask_r_cnn, to_detectron2
 from cups.model.model import load_config
 from cups.model.speed import set_speed
-from cups.reporting import markdown_table
 from cups.structures import Sample
+from studies.measure import machine_line
 
 PLAIN_PARTS = {
     "MODEL.META_ARCHITECTURE": "PanopticFPN",

@@ -11,9 +11,9 @@ from torchvision.ops import box_iou
 
 from cups.augmentation import BatchAugmentation
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.optimizer import OptimizerSettings
 from cups.structures import Sample, ThingStuffSplit, boxes_from_masks
-from cups.training_module import PanopticModule
+from cups.training.module import PanopticModule
+from cups.training.optimizer import OptimizerSettings
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from cups.augmentation import BatchAugmentation
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import freeze_batch_norm
-from cups.optimizer import OptimizerSettings
-from cups.self_training import (
+from cups.model.tta import PanopticFPNWithTTA
+from cups.structures import Sample, ThingStuffSplit
+from cups.taxonomy import WIDE_VOID
+from cups.training.module import PanopticModule
+from cups.training.optimizer import OptimizerSettings
+from cups.training.self_training import (
     RoundSchedule,
     Trainable,
     select_trainable,
     targets_from_output,
     update_average,
 )
-from cups.structures import Sample, ThingStuffSplit
-from cups.taxonomy import WIDE_VOID
-from cups.training_module import PanopticModule
-from cups.tta import PanopticFPNWithTTA
 
 RoundStart = Literal["keep", "teacher_to_student", "student_to_teacher"]
 
@@ -44,7 +44,7 @@ class SelfTrainingModule(PanopticModule):
         trainable: see `select_trainable`.
         scales, flip: views of the teacher, see `PanopticFPNWithTTA`.
         momentum: of the teacher's average; at 0 the teacher is the student.
-        relative_threshold, ignore_unknown_things: see `cups.self_training.targets_from_output`.
+        relative_threshold, ignore_unknown_things: see `cups.training.self_training.targets_from_output`.
         round_start: what happens when a round begins. "keep" (upstream) lets both networks go on: the
             average is never interrupted, and the optimiser's moments stay those of its weights. The other
             two copy one network's weights to the other: restarting from the teacher forgets what it has not

@@ -21,12 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.errors import UserError, run_main
+from cups.io.provenance import any_ground_truth, code_version, describe_input
 from cups.ops.depth_edges import REFERENCE_HEIGHT
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
-from cups.provenance import any_ground_truth, code_version, describe_input
 from cups.taxonomy import VOID
-from pseudo_labels.arguments import add_outline_arguments, check_outlines
-from pseudo_labels.labels import (
+from pseudo_labels.inputs.labels import (
     DEPTH_FOLDER,
     MAPPED_SEMANTICS,
     SPLIT_FILE,
@@ -35,7 +34,8 @@ from pseudo_labels.labels import (
     read_semantic,
     write_split,
 )
-from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root
+from pseudo_labels.steps.arguments import add_outline_arguments, check_outlines
+from pseudo_labels.steps.step import Folder, Frame, list_frames, make_parser, output_root
 
 SCRIPT = "classify_stuff_things"
 SMALLEST_REGION = 1e-4

@@ -17,22 +17,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cups.checkpoint import write_file
 from cups.errors import UserError
-from cups.layout import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.checkpoint import write_file
+from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.png import atomic_write, read_ids, read_image, write_png
+from cups.io.provenance import code_version
 from cups.ops.components import majority_classes, unify_semantics
-from cups.ops.png import atomic_write, read_ids, read_image, write_png
-from cups.provenance import code_version
 from cups.taxonomy import void_value
-from pseudo_labels.executor import run_script
-from pseudo_labels.labels import (
+from pseudo_labels.inputs.labels import (
     DEFAULT_METHOD,
     INSTANCE_PREFIX,
     MAPPED_SEMANTICS,
     find_things,
     read_pair,
 )
-from pseudo_labels.stage import Folder, Frame, is_complete, list_frames, make_parser, output_root, run_stage
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.step import (
+    Folder,
+    Frame,
+    is_complete,
+    list_frames,
+    make_parser,
+    output_root,
+    run_stage,
+)
 
 SCRIPT = "convert_to_cups_format"
 STATISTICS_FILE = "pseudo_classes_split_1.pt"
@@ -133,7 +141,7 @@ class Convert:
 
     def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
         """Return caption and pictures (image, semantics, instances) of one frame for the contact sheet."""
-        from pseudo_labels.pictures import label_pictures
+        from pseudo_labels.steps.pictures import label_pictures
 
         semantic = read_ids(self.semantic_output.path(frame))
         instance = read_ids(self.instance_output.path(frame))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pseudo_labels.executor import run_script
-from pseudo_labels.features import extract, parse_arguments
+from pseudo_labels.inputs.features import extract, parse_arguments
+from pseudo_labels.steps.executor import run_script
 
 SCRIPT = "extract_dinov2_features"
 BACKBONES = ("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14", "texton")

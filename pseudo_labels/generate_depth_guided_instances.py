@@ -16,13 +16,11 @@ import cv2
 import numpy as np
 
 from cups.errors import UserError
+from cups.io.png import read_ids, read_image, write_png
 from cups.ops.components import cut_components, keep_components, keep_things
 from cups.ops.depth_edges import REFERENCE_HEIGHT, depth_edges
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
-from cups.ops.png import read_ids, read_image, write_png
-from pseudo_labels.arguments import add_outline_arguments, check_outlines
-from pseudo_labels.executor import run_script
-from pseudo_labels.labels import (
+from pseudo_labels.inputs.labels import (
     DEFAULT_METHOD,
     DEPTH_FOLDER,
     INSTANCE_PREFIX,
@@ -33,7 +31,9 @@ from pseudo_labels.labels import (
     thing_classes,
     thing_regions,
 )
-from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root, run_stage
+from pseudo_labels.steps.arguments import add_outline_arguments, check_outlines
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.step import Folder, Frame, list_frames, make_parser, output_root, run_stage
 
 SCRIPT = "generate_depth_guided_instances"
 
@@ -155,7 +155,7 @@ class GenerateInstances:
     def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
         """Return caption and pictures (image, depth, instances) of one frame for the contact sheet."""
         from cups.visualization import depth_to_color, instances_to_color
-        from pseudo_labels.pictures import fit
+        from pseudo_labels.steps.pictures import fit
 
         image = read_image(frame.image)
         pictures = [image]

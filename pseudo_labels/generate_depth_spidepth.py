@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from cups.backbones import autocast
 from cups.errors import UserError
-from cups.ops.png import read_image
-from cups.provenance import known_weights, read_provenance, trained_weights
-from cups.weights import weight_files
-from pseudo_labels.arguments import add_precision_argument, pick_precision
-from pseudo_labels.cameras import read_camera
-from pseudo_labels.depth_network import (
+from cups.io.png import read_image
+from cups.io.provenance import known_weights, read_provenance, trained_weights
+from cups.io.weights import weight_files
+from pseudo_labels.inputs.cameras import read_camera
+from pseudo_labels.inputs.disparity import depth_from_disparity, read_disparity
+from pseudo_labels.inputs.labels import DEPTH_FOLDER
+from pseudo_labels.inputs.sequences import feed_image
+from pseudo_labels.networks.depth_network import (
     DEPTH,
     ENCODER,
     SETTINGS,
@@ -29,11 +31,9 @@ from pseudo_labels.depth_network import (
     load_depth_network,
     published_name,
 )
-from pseudo_labels.disparity import depth_from_disparity, read_disparity
-from pseudo_labels.executor import run_script
-from pseudo_labels.labels import DEPTH_FOLDER
-from pseudo_labels.sequences import feed_image
-from pseudo_labels.stage import (
+from pseudo_labels.steps.arguments import add_precision_argument, pick_precision
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.step import (
     Folder,
     Frame,
     add_batch_argument,
@@ -45,7 +45,7 @@ from pseudo_labels.stage import (
     run_stage,
     write_npy,
 )
-from pseudo_labels.workers import Batched
+from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_depth_spidepth"
 CHECKPOINT_DIR = weight_files("spidepth_cityscapes")[0].path.parent
@@ -58,7 +58,7 @@ STEREO_RANGE = (0.5, 80.0)
 def show_depth(frame: Frame, output: Folder) -> tuple[str, list[np.ndarray]]:
     """Return caption and pictures (image, depth) of one frame for the contact sheet."""
     from cups.visualization import depth_to_color
-    from pseudo_labels.pictures import fit
+    from pseudo_labels.steps.pictures import fit
 
     image = read_image(frame.image)
     depth = read_npy(output.path(frame), ndim=2).astype(np.float32)

@@ -18,15 +18,12 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
+from cups.io.png import read_ids, read_image, write_png
+from cups.io.provenance import trained_weights
 from cups.ops.components import cut_components, keep_components, keep_things, relabel_by_area
-from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
-from cups.provenance import trained_weights
-from pseudo_labels.arguments import require_at_least_one
-from pseudo_labels.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
-from pseudo_labels.executor import run_script
-from pseudo_labels.features import feature_folder, read_features
-from pseudo_labels.labels import (
+from pseudo_labels.inputs.features import feature_folder, read_features
+from pseudo_labels.inputs.labels import (
     INSTANCE_PREFIX,
     MAPPED_SEMANTICS,
     check_aspect,
@@ -34,8 +31,11 @@ from pseudo_labels.labels import (
     thing_classes,
     thing_regions,
 )
-from pseudo_labels.pictures import fit
-from pseudo_labels.stage import (
+from pseudo_labels.networks.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
+from pseudo_labels.steps.arguments import require_at_least_one
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.pictures import fit
+from pseudo_labels.steps.step import (
     Folder,
     Frame,
     add_batch_argument,
@@ -45,7 +45,7 @@ from pseudo_labels.stage import (
     pick_device,
     run_stage,
 )
-from pseudo_labels.workers import Batched
+from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_dinosaur_instances"
 

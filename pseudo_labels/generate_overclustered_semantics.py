@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from cups.errors import UserError
+from cups.io.locking import made_once
+from cups.io.png import image_size, read_ids, read_image, write_png
 from cups.ops.dense_crf import dense_crf
 from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, merge_centroids
-from cups.ops.png import image_size, read_ids, read_image, write_png
 from cups.ops.resize import nearest_indices
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import VOID, class27_to_train_id
-from pseudo_labels.cause_heads import add_model_arguments
-from pseudo_labels.cluster_features import (
+from pseudo_labels.algorithms.overclustering import (
     FEATURES,
     Reader,
     load_or_fit,
@@ -31,12 +31,12 @@ from pseudo_labels.cluster_features import (
     shuffled_batches,
     vector_source,
 )
-from pseudo_labels.executor import run_script
 from pseudo_labels.generate_semantic_pseudolabels_cause import SEMANTIC_FOLDER
-from pseudo_labels.locking import made_once
-from pseudo_labels.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
-from pseudo_labels.pictures import label_pictures
-from pseudo_labels.stage import (
+from pseudo_labels.networks.cause_heads import add_model_arguments
+from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.pictures import label_pictures
+from pseudo_labels.steps.step import (
     Folder,
     Frame,
     list_frames,

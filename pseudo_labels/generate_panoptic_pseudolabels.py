@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.coco_panoptic import (
+from cups.errors import UserError
+from cups.io.coco_panoptic import (
     PanopticFile,
     categories_of,
     read_panoptic,
@@ -18,19 +19,18 @@ from cups.coco_panoptic import (
     to_segments,
     write_panoptic_json,
 )
-from cups.errors import UserError
+from cups.io.png import read_image, write_png
 from cups.ops.components import unify_semantics
-from cups.ops.png import read_image, write_png
 from cups.taxonomy import class_set, void_value
-from pseudo_labels.executor import run_script
-from pseudo_labels.labels import (
+from pseudo_labels.inputs.labels import (
     DEFAULT_METHOD,
     INSTANCE_PREFIX,
     MAPPED_SEMANTICS,
     read_pair,
     thing_classes,
 )
-from pseudo_labels.stage import (
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.step import (
     Folder,
     Frame,
     all_frames,
@@ -46,7 +46,7 @@ PANOPTIC_PREFIX = "pseudo_panoptic_"
 
 
 def merge(semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int) -> np.ndarray:
-    """Merge a semantic and an instance map: (H, W) int64 segment ids of `cups.coco_panoptic`.
+    """Merge a semantic and an instance map: (H, W) int64 segment ids of `cups.io.coco_panoptic`.
 
     Each instance takes the majority class of its pixels, of its thing pixels where it has any; one of stuff
     alone joins that stuff. Pixels of a thing class outside every instance are void: what they belong to is
@@ -90,7 +90,7 @@ class Merge:
 
     def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
         """Return caption and pictures (image, panoptic map) of one frame for the contact sheet."""
-        from pseudo_labels.pictures import fit, panoptic_picture
+        from pseudo_labels.steps.pictures import fit, panoptic_picture
 
         image = read_image(frame.image)
         panoptic = read_panoptic(self.output.path(frame), void_value(self.num_classes))

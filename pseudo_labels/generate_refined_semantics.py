@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, read_image, write_png
+from cups.io.png import read_ids, read_image, write_png
+from cups.io.provenance import trained_weights
 from cups.ops.smooth_labels import smooth_labels
-from cups.provenance import trained_weights
 from cups.taxonomy import VOID, void_value
-from pseudo_labels.executor import run_script
-from pseudo_labels.labels import SPLIT_FILE, find_things, write_split
-from pseudo_labels.pictures import label_pictures
-from pseudo_labels.refine_inputs import RefineFolders, RefineInput
-from pseudo_labels.refine_training import RefineNetwork, load_network
-from pseudo_labels.stage import (
+from pseudo_labels.inputs.labels import SPLIT_FILE, find_things, write_split
+from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineInput
+from pseudo_labels.networks.refine_training import RefineNetwork, load_network
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.pictures import label_pictures
+from pseudo_labels.steps.step import (
     Folder,
     Frame,
     add_batch_argument,
@@ -32,7 +32,7 @@ from pseudo_labels.stage import (
     pick_device,
     run_stage,
 )
-from pseudo_labels.workers import Batched
+from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_refined_semantics"
 PREFIX = "pseudo_semantic_refined_"

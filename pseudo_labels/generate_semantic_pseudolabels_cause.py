@@ -12,19 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cups.io.png import read_ids, read_image, write_png
 from cups.ops.dense_crf import dense_crf
-from cups.ops.png import read_ids, read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
-from pseudo_labels.cause_heads import (
+from pseudo_labels.networks.cause_heads import (
     WINDOW_BATCH,
     CauseModel,
     add_model_arguments,
     checkpoint_folder,
     load_cause,
 )
-from pseudo_labels.executor import run_script
-from pseudo_labels.pictures import label_pictures
-from pseudo_labels.stage import (
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.pictures import label_pictures
+from pseudo_labels.steps.step import (
     Folder,
     Frame,
     add_batch_argument,
@@ -35,7 +35,7 @@ from pseudo_labels.stage import (
     run_stage,
     write_npy,
 )
-from pseudo_labels.workers import Batched
+from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_semantic_pseudolabels_cause"
 SEMANTIC_FOLDER, CODES_FOLDER = "pseudo_semantic_cause27", "codes_cause_tr"

@@ -25,15 +25,13 @@ from typing import Any
 import numpy as np
 
 from cups.errors import UserError, run_main
+from cups.evaluation.results import markdown_table, percent, write_json
+from cups.io.png import atomic_write
+from cups.io.provenance import code_version, write_provenance
+from cups.metrics.protocol import Protocol
 from cups.ops.kmeans import fit_kmeans
-from cups.ops.png import atomic_write
-from cups.protocol import Protocol
-from cups.provenance import code_version, write_provenance
-from cups.reporting import markdown_table, percent, write_json
 from cups.taxonomy import class_set
-from pseudo_labels.arguments import image_folder, recorded
-from pseudo_labels.cause_heads import add_model_arguments
-from pseudo_labels.cluster_features import (
+from pseudo_labels.algorithms.overclustering import (
     FEATURES,
     Source,
     load_or_fit,
@@ -42,17 +40,19 @@ from pseudo_labels.cluster_features import (
     shuffled_batches,
     vector_source,
 )
-from pseudo_labels.evaluation.engine import ground_truth_frames
-from pseudo_labels.evaluation.overclusters import (
+from pseudo_labels.generate_semantic_pseudolabels_cause import SEMANTIC_FOLDER
+from pseudo_labels.networks.cause_heads import add_model_arguments
+from pseudo_labels.scoring.engine import ground_truth_frames
+from pseudo_labels.scoring.overclusters import (
     ALL_CLASSES,
     ClusterScore,
     Tally,
     count_clusters,
     score_clusters,
 )
-from pseudo_labels.evaluation.semantic import SemanticLabels, semantic_counts
-from pseudo_labels.generate_semantic_pseudolabels_cause import SEMANTIC_FOLDER
-from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root
+from pseudo_labels.scoring.semantic import SemanticLabels, semantic_counts
+from pseudo_labels.steps.arguments import image_folder, recorded
+from pseudo_labels.steps.step import Folder, Frame, list_frames, make_parser, output_root
 
 log = logging.getLogger(__name__)
 SCRIPT = "overclustering_cause"

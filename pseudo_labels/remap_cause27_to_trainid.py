@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cups.ops.png import read_ids, read_image, write_png
+from cups.io.png import read_ids, read_image, write_png
 from cups.taxonomy import class27_to_train_id
-from pseudo_labels.executor import run_script
-from pseudo_labels.labels import read_semantic
-from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root, run_stage
+from pseudo_labels.inputs.labels import read_semantic
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.step import Folder, Frame, list_frames, make_parser, output_root, run_stage
 
 SCRIPT = "remap_cause27_to_trainid"
 
@@ -32,7 +32,7 @@ class Remap:
 
     def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
         """Return caption and pictures (image, semantics) of one frame for the contact sheet."""
-        from pseudo_labels.pictures import label_pictures
+        from pseudo_labels.steps.pictures import label_pictures
 
         semantic = read_ids(self.output.path(frame))
         return frame.stem, label_pictures(read_image(frame.image), semantic, None, 19)

@@ -30,21 +30,21 @@ from typing import Any
 import numpy as np
 
 from cups.errors import UserError
-from cups.ops.png import atomic_write
-from cups.protocol import Protocol
-from cups.provenance import code_version, describe_input
-from cups.reporting import markdown_table, percent
+from cups.evaluation.results import markdown_table, percent
+from cups.io.png import atomic_write
+from cups.io.provenance import code_version, describe_input
+from cups.metrics.protocol import Protocol
 from cups.taxonomy import class_set
-from pseudo_labels.arguments import add_blur_argument, check_blur
-from pseudo_labels.evaluation.instance_sweep import Configuration, FrameTables, SweepFrame, score_tables
-from pseudo_labels.executor import run_script
 from pseudo_labels.generate_depth_guided_instances import (
     SplitSettings,
     add_splitting_arguments,
     check_splitting,
 )
-from pseudo_labels.labels import DEPTH_FOLDER, thing_classes
-from pseudo_labels.stage import (
+from pseudo_labels.inputs.labels import DEPTH_FOLDER, thing_classes
+from pseudo_labels.scoring.instance_sweep import Configuration, FrameTables, SweepFrame, score_tables
+from pseudo_labels.steps.arguments import add_blur_argument, check_blur
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.step import (
     Folder,
     all_frames,
     is_complete,

@@ -18,11 +18,10 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from cups.backbones import load_tensors
-from cups.checkpoint import write_file
 from cups.errors import UserError, run_main
-from cups.provenance import known_weights, read_provenance, write_provenance
-from pseudo_labels.arguments import recorded
-from pseudo_labels.cause_heads import (
+from cups.io.checkpoint import write_file
+from cups.io.provenance import known_weights, read_provenance, write_provenance
+from pseudo_labels.networks.cause_heads import (
     SEGMENT,
     FeatureExtractor,
     Standardizer,
@@ -31,7 +30,8 @@ from pseudo_labels.cause_heads import (
     checkpoint_folder,
     save_heads,
 )
-from pseudo_labels.stage import (
+from pseudo_labels.steps.arguments import recorded
+from pseudo_labels.steps.step import (
     Frame,
     image_folder,
     list_frames,

@@ -19,16 +19,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.errors import UserError, run_main
-from cups.ops.png import read_image, write_png
+from cups.io.png import read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
-from cups.sampling import Draw
+from cups.training.sampling import Draw
 from cups.visualization import figure_sheet
-from pseudo_labels.arguments import require_at_least_one
-from pseudo_labels.dinosaur import Dinosaur, save_dinosaur, slot_noise, slot_picture, token_coordinates
-from pseudo_labels.features import feature_folder, read_features
-from pseudo_labels.refine_inputs import feature_statistics
-from pseudo_labels.stage import Folder, Frame, list_frames, make_parser, output_root
-from pseudo_labels.training import Fit, add_training_arguments, train
+from pseudo_labels.inputs.features import feature_folder, read_features
+from pseudo_labels.inputs.refine_inputs import feature_statistics
+from pseudo_labels.networks.dinosaur import (
+    Dinosaur,
+    save_dinosaur,
+    slot_noise,
+    slot_picture,
+    token_coordinates,
+)
+from pseudo_labels.networks.training import Fit, add_training_arguments, train
+from pseudo_labels.steps.arguments import require_at_least_one
+from pseudo_labels.steps.step import Folder, Frame, list_frames, make_parser, output_root
 
 log = logging.getLogger(__name__)
 SCRIPT = "train_dinosaur"

@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cups.errors import run_main
+from cups.io.png import read_ids
 from cups.ops.depth_edges import depth_edges
-from cups.ops.png import read_ids
 from cups.ops.resize import resize_ids
-from pseudo_labels.arguments import require_at_least_one
+from pseudo_labels.inputs.labels import DEFAULT_METHOD, INSTANCE_PREFIX, check_aspect
+from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineInput, RefinementFrames
 from pseudo_labels.joint_refine_net import JointRefineNet
-from pseudo_labels.labels import DEFAULT_METHOD, INSTANCE_PREFIX, check_aspect
 from pseudo_labels.losses.instance_embedding_loss import instance_embedding_loss
-from pseudo_labels.refine_inputs import RefineFolders, RefineInput, RefinementFrames
-from pseudo_labels.refine_training import RefineFit, build_parser, run_training
-from pseudo_labels.stage import Folder, Frame, list_frames, output_root
+from pseudo_labels.networks.refine_training import RefineFit, build_parser, run_training
+from pseudo_labels.steps.arguments import require_at_least_one
+from pseudo_labels.steps.step import Folder, Frame, list_frames, output_root
 
 SCRIPT = "train_joint_refine_net"
 DEPTH_STEP = 0.15

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from cups.errors import run_main
+from pseudo_labels.networks.refine_training import RefineFit, build_parser, run_training
 from pseudo_labels.refine_net import CSCMRefineNet
-from pseudo_labels.refine_training import RefineFit, build_parser, run_training
 
 SCRIPT = "train_refine_net"
 

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from cups.backbones import load_tensors
 from cups.errors import UserError, run_main
-from cups.provenance import known_weights
-from pseudo_labels.depth_network import DepthSettings, build_depth_network, save_depth_network
-from pseudo_labels.sequences import ClipDataset, change_colors, find_clips, sequence_folder
-from pseudo_labels.stage import make_parser, output_root
-from pseudo_labels.training import Fit, add_training_arguments, train
-from pseudo_labels.view_synthesis import edge_aware_smoothness, reprojection_loss, warp
+from cups.io.provenance import known_weights
+from pseudo_labels.inputs.sequences import ClipDataset, change_colors, find_clips, sequence_folder
+from pseudo_labels.losses.view_synthesis import edge_aware_smoothness, reprojection_loss, warp
+from pseudo_labels.networks.depth_network import DepthSettings, build_depth_network, save_depth_network
+from pseudo_labels.networks.training import Fit, add_training_arguments, train
+from pseudo_labels.steps.step import make_parser, output_root
 from refs.spidepth import SQLDepth
 from refs.spidepth.layers import transformation
 from refs.spidepth.networks import PoseNet

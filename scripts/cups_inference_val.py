@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Subset
 
-from cups.builder import build_metric, build_validation_data
+from cups.builders.evaluation import load_for_evaluation, prediction_settings, results_of
+from cups.builders.stage2 import build_metric, build_validation_data
+from cups.builders.trainer import validation_loader
 from cups.config import add_config_arguments, parse_args
 from cups.data import ImageFolder
 from cups.errors import run_main
-from cups.evaluation import predict, save_to, score_with
-from cups.evaluation_builder import load_for_evaluation, prediction_settings, results_of
-from cups.panoptic_export import PanopticExport
-from cups.reporting import results_report, write_results
-from cups.trainer import validation_loader
+from cups.evaluation.panoptic_export import PanopticExport
+from cups.evaluation.predict import predict, save_to, score_with
+from cups.evaluation.results import results_report, write_results
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,13 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
+from cups import config
 from cups.data.cityscapes import CityscapesPanopticValidation
 from cups.data.toy_streets import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
+# Entry points at the root, and scripts, are imported by name, as when Python runs one of them.
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 PARITY = ROOT.parent / "shared" / "parity"
 
 # The same examples on every run, and no limit on the time of one: a loaded machine is not a bug.
@@ -87,3 +93,33 @@ def tiny_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def oracle(tiny_city: Path) -> NoisyOracle:
     """The stand-in for a network trained on the tiny city."""
     return NoisyOracle(CityscapesPanopticValidation(tiny_city))
+
+
+class Parsed(Exception):
+    """Raised in place of a script's work once its arguments are understood."""
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Sequence[str]], None]:
+    """Return a function that fails unless a module's own command line understands the arguments.
+
+    Of trainings and evaluations that includes the configuration, its `KEY VALUE` pairs and all.
+    """
+    parse, build = argparse.ArgumentParser.parse_args, config.build_config
+
+    def parse_and_stop(self: argparse.ArgumentParser, *arguments: Any) -> None:
+        parse(self, *arguments)
+        raise Parsed
+
+    def build_and_stop(*arguments: Any) -> None:
+        build(*arguments)
+        raise Parsed
+
+    def check(module: str, arguments: Sequence[str]) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            patched.setattr(config, "build_config", build_and_stop)
+            with pytest.raises(Parsed):
+                importlib.import_module(module).main(list(arguments))
+
+    return check

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from cups.data.toy_streets import write_dataset
+from cups.evaluation.results import read_results
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
-from cups.reporting import read_results
+from studies.demo import demo_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTERS = 12
@@ -299,11 +300,6 @@ def test_train__checkpoint_of_another_class_count(
 
 def test_demo__steps_are_the_documented_scripts() -> None:
     """The demo runs the very scripts of the README, and they exist."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from demo import demo_steps
-    finally:
-        sys.path.pop(0)
     steps = demo_steps(Path("out"), workers=1, seed=0)
     files = [step.script for step in steps if step.script.endswith(".py")]
     assert all((ROOT / file).is_file() for file in files)

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 
 from cups.data.utils import image_tensor
 from cups.errors import UserError
-from cups.layout import IMAGE_SUFFIX
-from cups.ops.png import read_ids, read_image
+from cups.io.file_names import IMAGE_SUFFIX
+from cups.io.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
 from cups.taxonomy import VOID, ClassSet, class_set
 

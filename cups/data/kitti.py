@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.coco_panoptic import from_rgb
 from cups.data.cityscapes import (
     FIRST_NUMBERED_ID,
     CityscapesPanopticValidation,
@@ -24,7 +23,8 @@ from cups.data.cityscapes import (
     panoptic_target,
 )
 from cups.errors import UserError
-from cups.ops.png import read_ids, read_image
+from cups.io.coco_panoptic import from_rgb
+from cups.io.png import read_ids, read_image
 
 GREY_FOLDER, RGB_FOLDER = "cityscapes_instance_format", "annotations"
 SPLITS = {"val": "validation", "train": "training"}

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from cups.data.utils import image_tensor
 from cups.errors import UserError
-from cups.layout import (
+from cups.io.file_names import (
     ALL_PIXELS,
     IMAGE_SUFFIX,
     IMAGE_SUFFIXES,
@@ -27,11 +27,11 @@ from cups.layout import (
     INSTANCE_SUFFIX,
     SEMANTIC_SUFFIX,
 )
-from cups.ops.png import read_ids, read_image
+from cups.io.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
-from cups.sampling import Draw
 from cups.structures import Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
+from cups.training.sampling import Draw
 
 IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)

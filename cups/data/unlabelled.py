@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 
 from cups.data.utils import image_tensor
 from cups.errors import UserError
-from cups.layout import IMAGE_SUFFIX, IMAGE_SUFFIXES
-from cups.ops.png import read_image
+from cups.io.file_names import IMAGE_SUFFIX, IMAGE_SUFFIXES
+from cups.io.png import read_image
 from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
-from cups.sampling import Draw
+from cups.training.sampling import Draw
 
 
 def list_images(root: Path, folder: str) -> list[Path]:

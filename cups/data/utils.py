@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.errors import UserError
-from cups.layout import IMAGE_SUFFIXES
-from cups.ops.png import read_image
+from cups.io.file_names import IMAGE_SUFFIXES
+from cups.io.png import read_image
 from cups.taxonomy import VOID
 
 

@@ -13,10 +13,10 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from cups.metrics.overlap import overlap_rows, overlap_table
+from cups.metrics.protocol import VOID_RULES, VoidRule, check_void_rule
 from cups.metrics.segments import VOID_CLASS, PanopticCounts, SegmentTable, panoptic_counts, segment_table
 from cups.metrics.semantic import semantic_quality
 from cups.ops.matching import hungarian_assignment
-from cups.protocol import VOID_RULES, VoidRule, check_void_rule
 from cups.taxonomy import VOID
 
 _NO_IMAGE_ID = -1
@@ -39,7 +39,7 @@ class PanopticQualitySemanticMatching(Metric):
         things_prototype, stuffs_prototype: cluster ids, together 0..K-1; things are then matched with things
             only and stuff with stuff only. None for both matches everything with everything.
         classes_mask: one bool for each class in rising id order; averages are over these classes.
-        void_rule: what `compute` returns; see `cups.protocol.VOID_RULES`.
+        void_rule: what `compute` returns; see `cups.metrics.protocol.VOID_RULES`.
         void: category of void pixels in predictions and ground truth; must not be a cluster or class id.
         kwargs: see `torchmetrics.Metric`.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cups.protocol import VoidRule, check_void_rule
+from cups.metrics.protocol import VoidRule, check_void_rule
 
 VOID_CLASS = -1
 """Class of a void row after mapping."""

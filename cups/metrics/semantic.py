@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cups.protocol import VoidRule, check_void_rule
+from cups.metrics.protocol import VoidRule, check_void_rule
 from cups.taxonomy import VOID
 
 
@@ -105,7 +105,7 @@ def semantic_quality(
     Args:
         counts: (K + 1, C) as in `ConfusionMatrix`.
         assignment: (K,) class of each cluster, -1 for none.
-        void_rule: see `cups.protocol.VOID_RULES`.
+        void_rule: see `cups.metrics.protocol.VOID_RULES`.
         classes_mask: (C,) bool, the classes that the mean is over.
     """
     check_void_rule(void_rule)

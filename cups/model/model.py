@@ -13,8 +13,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
-from cups.checkpoint import class_counts, load_checkpoint, load_into, load_trunk
 from cups.errors import UserError
+from cups.io.checkpoint import class_counts, load_checkpoint, load_into, load_trunk
 from cups.model import modeling
 from cups.model.backbone_dinov2_vit import SimpleFeaturePyramid
 

@@ -22,13 +22,13 @@ from tqdm import tqdm
 
 from cups.data.pseudo_label_dataset import ImageFinder
 from cups.errors import UserError, run_main
-from cups.layout import IMAGE_SUFFIX, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
-from cups.ops.png import atomic_write
-from cups.provenance import code_version, read_provenance
-from cups.reporting import markdown_table, percent, write_json
+from cups.evaluation.results import markdown_table, percent, write_json
+from cups.io.file_names import IMAGE_SUFFIX, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.png import atomic_write
+from cups.io.provenance import code_version, read_provenance
 from pseudo_labels.convert_to_cups_format import FORMAT_FILE
-from pseudo_labels.evaluation.alignment import QUADRANTS, EdgeFit
-from pseudo_labels.evaluation.diagnosis import (
+from pseudo_labels.scoring.alignment import QUADRANTS, EdgeFit
+from pseudo_labels.scoring.diagnosis import (
     DiagnosedFrames,
     Finding,
     FolderSums,

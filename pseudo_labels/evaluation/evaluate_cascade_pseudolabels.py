@@ -16,10 +16,10 @@ from pathlib import Path
 from cups.data.cityscapes import GroundTruthFrame
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError, run_main
-from cups.layout import SEMANTIC_SUFFIX
-from cups.reporting import Result, markdown_table, percent
+from cups.evaluation.results import Result, markdown_table, percent
+from cups.io.file_names import SEMANTIC_SUFFIX
 from cups.taxonomy import VOID, class_set
-from pseudo_labels.evaluation.cli import (
+from pseudo_labels.scoring.arguments import (
     Labels,
     add_match_argument,
     add_panoptic_arguments,
@@ -27,8 +27,8 @@ from pseudo_labels.evaluation.cli import (
     publish,
     score_labels,
 )
-from pseudo_labels.evaluation.engine import CupsLabels, ground_truth_frames, read_cups_classes
-from pseudo_labels.evaluation.semantic import SemanticLabels
+from pseudo_labels.scoring.engine import CupsLabels, ground_truth_frames, read_cups_classes
+from pseudo_labels.scoring.semantic import SemanticLabels
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cups.errors import UserError, run_main
-from pseudo_labels.evaluation.cli import (
+from pseudo_labels.inputs.labels import DEFAULT_METHOD, INSTANCE_PREFIX, thing_classes
+from pseudo_labels.scoring.arguments import (
     Labels,
     add_match_argument,
     add_panoptic_arguments,
@@ -25,10 +26,9 @@ from pseudo_labels.evaluation.cli import (
     require_folder,
     score_labels,
 )
-from pseudo_labels.evaluation.engine import FolderLabels, ground_truth_frames, read_cups_classes
-from pseudo_labels.evaluation.semantic import SemanticLabels
-from pseudo_labels.labels import DEFAULT_METHOD, INSTANCE_PREFIX, thing_classes
-from pseudo_labels.stage import Folder
+from pseudo_labels.scoring.engine import FolderLabels, ground_truth_frames, read_cups_classes
+from pseudo_labels.scoring.semantic import SemanticLabels
+from pseudo_labels.steps.step import Folder
 
 
 def build_parser() -> argparse.ArgumentParser:

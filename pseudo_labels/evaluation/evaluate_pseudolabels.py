@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cups.errors import run_main
-from cups.reporting import results_from_scores, results_report
+from cups.evaluation.results import results_from_scores, results_report
 from cups.taxonomy import class_set
-from pseudo_labels.evaluation.cli import (
+from pseudo_labels.inputs.labels import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS, thing_classes
+from pseudo_labels.scoring.arguments import (
     add_panoptic_arguments,
     add_thing_arguments,
     label_root,
@@ -23,7 +24,7 @@ from pseudo_labels.evaluation.cli import (
     record,
     require_folder,
 )
-from pseudo_labels.evaluation.engine import (
+from pseudo_labels.scoring.engine import (
     CupsLabels,
     FolderLabels,
     PanopticLabels,
@@ -33,8 +34,7 @@ from pseudo_labels.evaluation.engine import (
     read_cups_classes,
     read_panoptic_json,
 )
-from pseudo_labels.labels import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS, thing_classes
-from pseudo_labels.stage import Folder
+from pseudo_labels.steps.step import Folder
 
 SCRIPT = "evaluate_pseudolabels"
 

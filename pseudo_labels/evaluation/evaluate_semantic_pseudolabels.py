@@ -17,8 +17,9 @@ from pathlib import Path
 
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError, run_main
-from cups.protocol import NAMED, Protocol
-from pseudo_labels.evaluation.cli import (
+from cups.metrics.protocol import NAMED, Protocol
+from pseudo_labels.inputs.labels import MAPPED_SEMANTICS
+from pseudo_labels.scoring.arguments import (
     add_match_argument,
     fitted_counts,
     label_root,
@@ -27,14 +28,13 @@ from pseudo_labels.evaluation.cli import (
     record,
     require_folder,
 )
-from pseudo_labels.evaluation.engine import ground_truth_frames
-from pseudo_labels.evaluation.semantic import (
+from pseudo_labels.scoring.engine import ground_truth_frames
+from pseudo_labels.scoring.semantic import (
     SemanticLabels,
     semantic_counts,
     semantic_report,
     semantic_results,
 )
-from pseudo_labels.labels import MAPPED_SEMANTICS
 
 KINDS = {"trainid": 19, "class27": 27}
 """Labels with names, and how many."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from cups.texton import rgb_to_lab
+from cups.backbones.texton import rgb_to_lab
 
 DILATIONS = (1, 2, 4, 8, 16)
 """Up to past a feature token (11 pixels of 512 rows): as far off as outlines drawn on that grid may lie."""

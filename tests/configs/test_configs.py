@@ -8,7 +8,7 @@ import pytest
 import yaml
 from yacs.config import CfgNode
 
-from cups.builder import network_of
+from cups.builders.stage2 import network_of
 from cups.config import BASE_KEY, build_config
 from cups.config_keys import get, leaf_keys
 from cups.model.model import load_config

@@ -13,9 +13,9 @@ from torch import nn
 
 from cups.augmentation import BatchAugmentation, CopyPaste, RandomCrop, ResolutionJitter
 from cups.errors import UserError
-from cups.optimizer import OptimizerSettings
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste, new_objects
 from cups.structures import Sample, ThingStuffSplit
+from cups.training.optimizer import OptimizerSettings
 
 
 def _masks(*boxes: tuple[int, int, int, int]) -> torch.Tensor:

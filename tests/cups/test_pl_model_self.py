@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from cups.augmentation import BatchAugmentation, CopyPaste, Photometric, RandomCrop
 from cups.data.utils import identity_collate
-from cups.optimizer import OptimizerSettings
 from cups.pl_model_self import SelfTrainingModule
-from cups.self_training import RoundSchedule, update_average
 from cups.structures import ThingStuffSplit
+from cups.training.optimizer import OptimizerSettings
+from cups.training.self_training import RoundSchedule, update_average
 
 Builder = Callable[..., nn.Module]
 SPLIT = ThingStuffSplit((4, 5, 6), (0, 1, 2, 3))

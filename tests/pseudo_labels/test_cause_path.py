@@ -11,12 +11,12 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
-from cups.provenance import read_provenance
+from cups.io.png import read_ids, write_png
+from cups.io.provenance import read_provenance
 from pseudo_labels import generate_overclustered_semantics as overcluster
 from pseudo_labels import generate_semantic_pseudolabels_cause as semantics
 from pseudo_labels import train_cause
-from pseudo_labels.cause_heads import (
+from pseudo_labels.networks.cause_heads import (
     PUBLISHED_TILING,
     Tiling,
     _mirror_order,
@@ -25,7 +25,7 @@ from pseudo_labels.cause_heads import (
     default_tiling,
     load_cause,
 )
-from pseudo_labels.stage import write_npy
+from pseudo_labels.steps.step import write_npy
 
 SIZES = {"codebook_steps": 8, "head_steps": 8, "probe_steps": 8, "codebook_size": 16, "reduced_dim": 12}
 SIZES |= {"projection_dim": 16, "hidden_dim": 16, "batch_size": 4, "window": 32, "stride": 16}

@@ -11,8 +11,8 @@ import torch
 
 from cups.data import PseudoLabelDataset
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
-from cups.provenance import read_provenance
+from cups.io.png import read_ids, write_png
+from cups.io.provenance import read_provenance
 from pseudo_labels.convert_to_cups_format import main, statistics_of
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth

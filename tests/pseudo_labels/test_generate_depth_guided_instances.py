@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
+from cups.io.png import read_ids, write_png
 from pseudo_labels.generate_depth_guided_instances import SplitSettings, depth_guided_instances, main
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
-from cups.provenance import read_provenance
-from pseudo_labels.cameras import Camera
-from pseudo_labels.depth_network import (
+from cups.io.png import read_ids, write_png
+from cups.io.provenance import read_provenance
+from pseudo_labels.generate_depth_spidepth import DepthInference, main
+from pseudo_labels.inputs.cameras import Camera
+from pseudo_labels.inputs.disparity import depth_from_disparity, fill_unknown
+from pseudo_labels.networks.depth_network import (
     DepthSettings,
     build_depth_network,
     load_depth_network,
     save_depth_network,
 )
-from pseudo_labels.disparity import depth_from_disparity, fill_unknown
-from pseudo_labels.generate_depth_spidepth import DepthInference, main
-from pseudo_labels.stage import Folder, Frame
+from pseudo_labels.steps.step import Folder, Frame
 
 
 def test_depth_from_disparity__baseline_times_focal_over_disparity() -> None:

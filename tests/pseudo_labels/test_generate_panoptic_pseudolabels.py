@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cups.coco_panoptic import describe_segments, from_rgb
 from cups.errors import UserError
-from cups.ops.png import read_ids, read_image, write_png
+from cups.io.coco_panoptic import describe_segments, from_rgb
+from cups.io.png import read_ids, read_image, write_png
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_panoptic_pseudolabels import main, merge
 

@@ -9,14 +9,14 @@ import pytest
 
 from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
 from cups.data.toy_streets import write_dataset
-from cups.ops.png import write_png
-from cups.reporting import read_results
+from cups.evaluation.results import read_results
+from cups.io.png import write_png
 from cups.taxonomy import class_set
 from pseudo_labels.classify_stuff_things import main as classify
 from pseudo_labels.evaluation.evaluate_pseudolabels import main as evaluate
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
-from pseudo_labels.labels import read_split
+from pseudo_labels.inputs.labels import read_split
 
 CLASSES = class_set(19)
 

@@ -14,21 +14,21 @@ import pytest
 import torch
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, read_image, write_png
-from cups.provenance import read_provenance, write_provenance
-from cups.sampling import Draw
+from cups.io.png import read_ids, read_image, write_png
+from cups.io.provenance import read_provenance, write_provenance
+from cups.training.sampling import Draw
 from pseudo_labels import generate_refined_semantics, train_joint_refine_net, train_refine_net
 from pseudo_labels.extract_dinov2_features import main as extract
-from pseudo_labels.refine_inputs import (
+from pseudo_labels.inputs.refine_inputs import (
     RefineFolders,
     RefinementFrames,
     feature_statistics,
     working_size,
 )
-from pseudo_labels.refine_training import MASKED, RefineFit, corrupt, load_network, number_of_classes
-from pseudo_labels.stage import Folder, Frame, write_npy
+from pseudo_labels.networks.refine_training import MASKED, RefineFit, corrupt, load_network, number_of_classes
+from pseudo_labels.networks.training import save_weights
+from pseudo_labels.steps.step import Folder, Frame, write_npy
 from pseudo_labels.train_joint_refine_net import balanced_cross_entropy, outlines
-from pseudo_labels.training import save_weights
 
 MAPPED = "pseudo_semantic_mapped_k300"
 
@@ -234,7 +234,7 @@ class Constant(RefineFolders):
     """Folders whose only frame is counted: every map holds the number of its own column."""
 
     def read(self, frame: Frame, num_classes: int) -> Any:
-        from pseudo_labels.refine_inputs import RefineInput
+        from pseudo_labels.inputs.refine_inputs import RefineInput
 
         columns = torch.arange(48).expand(24, 48)
         pixels = columns.float()[None]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
+from cups.io.png import read_ids, write_png
 from pseudo_labels.remap_cause27_to_trainid import main
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
+from cups.io.png import read_ids, write_png
 from cups.taxonomy import class_set
 from pseudo_labels import sweep_k50_spidepth
-from pseudo_labels.evaluation.engine import FolderLabels, evaluate, ground_truth_frames
-from pseudo_labels.evaluation.instance_sweep import FrameTables
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
+from pseudo_labels.scoring.engine import FolderLabels, evaluate, ground_truth_frames
+from pseudo_labels.scoring.instance_sweep import FrameTables
 from pseudo_labels.sweep_k50_spidepth import METRICS, build_parser, configurations_of, main
 
 SEMANTICS = "pseudo_semantic_raw_k20"

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
-from cups.provenance import read_provenance
-from cups.sampling import Draw
+from cups.io.png import read_ids, write_png
+from cups.io.provenance import read_provenance
+from cups.training.sampling import Draw
 from pseudo_labels import convert_to_cups_format, generate_dinosaur_instances, train_dinosaur
-from pseudo_labels.dinosaur import load_dinosaur, token_coordinates
 from pseudo_labels.extract_dinov2_features import main as extract
 from pseudo_labels.generate_dinosaur_instances import SlotSettings, slot_instances
-from pseudo_labels.stage import Folder, Frame, write_npy
+from pseudo_labels.networks.dinosaur import load_dinosaur, token_coordinates
+from pseudo_labels.steps.step import Folder, Frame, write_npy
 from pseudo_labels.train_dinosaur import DinosaurFit, TokenCrops, build_parser
 
 CAR = 13

@@ -11,7 +11,7 @@ import torch
 
 from cups.data.toy_streets import write_dataset
 from cups.errors import UserError
-from pseudo_labels.depth_network import load_depth_network
+from pseudo_labels.networks.depth_network import load_depth_network
 from pseudo_labels.train_spidepth import (
     TRANSLATION_UNIT,
     build_fit,

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import val
-from cups.coco_panoptic import from_rgb
 from cups.data import CityscapesPanopticValidation
 from cups.errors import UserError
-from cups.ops.png import read_image
-from cups.reporting import read_results
+from cups.evaluation.results import read_results
+from cups.io.coco_panoptic import from_rgb
+from cups.io.png import read_image
 from cups.taxonomy import class_set
 
 Run = Callable[..., Path]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cups.weights import weight_files, weight_table
+from cups.io.weights import weight_files, weight_table
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "download_checkpoints.sh"
 CONTENT = bytes(range(256)) * 40

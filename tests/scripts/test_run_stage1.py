@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cups.data.toy_streets import write_dataset
-from cups.provenance import read_provenance
+from cups.io.provenance import read_provenance
 
 Parses = Callable[[str, Sequence[str]], None]
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from cups.data.toy_streets import write_dataset
-from cups.layout import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
-from cups.ops.png import write_png
+from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.png import write_png
 from cups.taxonomy import void_value
 
 SIZE = (64, 128)

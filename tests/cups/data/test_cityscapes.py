@@ -11,7 +11,7 @@ import torch
 from cups.data import CityscapesPanopticValidation, ImageFolder
 from cups.data.cityscapes import read_panoptic_target
 from cups.errors import UserError
-from cups.ops.png import write_png
+from cups.io.png import write_png
 from cups.taxonomy import class_set
 
 STEM = "ulm_000000_000001"

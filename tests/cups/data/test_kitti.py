@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from cups.builder import build_validation_data
-from cups.coco_panoptic import to_rgb
+from cups.builders.stage2 import build_validation_data
 from cups.config import build_config
 from cups.data import KittiPanopticValidation
 from cups.errors import UserError
-from cups.ops.png import write_png
+from cups.io.coco_panoptic import to_rgb
+from cups.io.png import write_png
 
 #                road  cars 1, 2  group  void
 IDS = np.array([[7, 26001, 26002, 26, 0]]).repeat(4, axis=0).repeat(3, axis=1)

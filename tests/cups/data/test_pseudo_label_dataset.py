@@ -18,9 +18,9 @@ from cups.data.pseudo_label_dataset import (
     thing_stuff_split,
 )
 from cups.errors import UserError
-from cups.ops.png import write_png
-from cups.sampling import Draw
+from cups.io.png import write_png
 from cups.taxonomy import WIDE_VOID
+from cups.training.sampling import Draw
 
 STEM = "aachen_000000_000019"
 

@@ -24,7 +24,7 @@ from cups.data.toy_streets import (
     write_dataset,
 )
 from cups.errors import UserError
-from cups.ops.png import read_ids, read_image
+from cups.io.png import read_ids, read_image
 from cups.taxonomy import BY_NAME, LABELS
 
 SIZE = (96, 192)

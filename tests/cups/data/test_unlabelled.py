@@ -9,8 +9,8 @@ import pytest
 
 from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
-from cups.ops.png import write_png
-from cups.sampling import Draw
+from cups.io.png import write_png
+from cups.training.sampling import Draw
 
 
 def _write(folder: Path, names: list[str], size: tuple[int, int] = (32, 64)) -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from cups.errors import UserError
-from cups.layout import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
-from cups.ops.png import read_ids, write_png
-from cups.provenance import write_provenance
+from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.png import read_ids, write_png
+from cups.io.provenance import write_provenance
 from pseudo_labels.convert_to_cups_format import STATISTICS_FILE, statistics_on_disk, write_statistics
 from pseudo_labels.evaluation.diagnose_cups_pseudolabels import main
 

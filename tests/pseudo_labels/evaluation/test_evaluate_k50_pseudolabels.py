@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cups.errors import UserError
-from cups.reporting import Result, read_results
+from cups.evaluation.results import Result, read_results
 from pseudo_labels.evaluation.evaluate_k50_pseudolabels import main
-from pseudo_labels.labels import SPLIT_FILE, write_split
+from pseudo_labels.inputs.labels import SPLIT_FILE, write_split
 
 NAME = "pseudo_semantic_raw_k6+pseudo_instance_depth_guided"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cups.errors import UserError
-from cups.ops.png import read_ids, write_png
-from cups.reporting import Result, read_results
+from cups.evaluation.results import Result, read_results
+from cups.io.png import read_ids, write_png
 from pseudo_labels.evaluation.evaluate_semantic_pseudolabels import main, num_labels
 
 

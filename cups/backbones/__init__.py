@@ -1,0 +1,25 @@
+"""Frozen feature extractors behind one interface, chosen by name."""
+
+from cups.backbones.registry import (
+    NAMES,
+    DinoV3,
+    autocast,
+    build_backbone,
+    load_strict,
+    load_tensors,
+    normalize,
+    official_to_timm,
+    untrained_backbone,
+)
+
+__all__ = [
+    "NAMES",
+    "DinoV3",
+    "autocast",
+    "build_backbone",
+    "load_strict",
+    "load_tensors",
+    "normalize",
+    "official_to_timm",
+    "untrained_backbone",
+]

@@ -1,0 +1,152 @@
+"""From a configuration to an evaluation: the network as it is evaluated, scorers, protocols, results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from cups.config import plain
+from cups.config_keys import get
+from cups.errors import UserError
+from cups.evaluation.predict import SemanticScorer
+from cups.evaluation.results import Result, results_from_scores
+from cups.io.checkpoint import file_sha256, load_checkpoint
+from cups.io.provenance import code_version
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.metrics.protocol import Protocol
+from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.model.crf import DenseCrfRefinement
+from cups.model.tta import PanopticFPNWithTTA
+from cups.taxonomy import class_set
+
+PREDICTION_KEYS = (
+    "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
+    "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD",
+    "MODEL.TTA_SCALES",
+    "DATA.DATASET",
+    "DATA.ROOT_VAL",
+    "DATA.VAL_SPLIT",
+    "DATA.VAL_SCALE",
+    "DATA.VAL_CROP_RESOLUTION",
+    "VALIDATION.USE_TTA",
+    "VALIDATION.USE_CRF",
+)
+
+
+def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
+    """Open `MODEL.CHECKPOINT`; return the network as it is evaluated, and its numbers of things and stuff.
+
+    Raises:
+        UserError: no checkpoint given, or one that cannot be read.
+    """
+    if config.MODEL.CHECKPOINT is None:
+        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with --checkpoint")
+    device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
+    network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
+        Path(config.MODEL.CHECKPOINT), device, config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
+    )
+    return as_evaluated(network, config), things, stuffs
+
+
+def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
+    """Wrap a network in test-time augmentation and in the dense CRF, where the configuration wants them."""
+    model, keys = network, config.MODEL
+    if config.VALIDATION.USE_TTA:
+        model = PanopticFPNWithTTA(
+            model, tuple(keys.TTA_SCALES), score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
+        )
+    if config.VALIDATION.USE_CRF:
+        merge: Any = network.merge
+        model = DenseCrfRefinement(model, merge, probabilities=config.VALIDATION.USE_TTA)
+    return model
+
+
+def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[str, Any]:
+    """Return all that changes what the network predicts: its file, the frames, the keys of inference."""
+    settings: dict[str, Any] = {"checkpoint sha256": file_sha256(config.MODEL.CHECKPOINT)}
+    if image_dir is not None:
+        settings["--image_dir"] = str(image_dir.resolve())
+    for key in PREDICTION_KEYS:
+        value = get(config, key)
+        settings[key] = list(value) if isinstance(value, tuple) else value
+    return settings
+
+
+def _frames(config: CfgNode) -> str:
+    """Return what is evaluated: data set, split and crop."""
+    data = config.DATA
+    crop = " cropped to {}x{}".format(*data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else ""
+    return f"{data.DATASET} {data.VAL_SPLIT}{crop}"
+
+
+def panoptic_protocol(config: CfgNode) -> Protocol:
+    """Return the panoptic protocol that the configuration describes."""
+    validation = config.VALIDATION
+    return Protocol(
+        _frames(config),
+        num_classes=config.DATA.NUM_CLASSES,
+        matching="separate" if validation.ADHERE_THING_STUFF else "joint",
+        void_rule=validation.VOID_RULE,
+        scale=config.DATA.VAL_SCALE,
+    )
+
+
+def semantic_protocols(config: CfgNode) -> list[Protocol]:
+    """Return the semantic protocols: whole frames, and STEGO's centre crop if the configuration wants it."""
+    classes, crop = config.DATA.NUM_CLASSES, config.VALIDATION.SEMSEG_CENTER_CROP_SIZE
+    scale = config.DATA.VAL_SCALE
+    whole = Protocol(_frames(config), classes, matching="joint", task="semantic", scale=scale)
+    if crop is None:
+        return [whole]
+    return [whole, replace(whole, name=f"semantic-{classes}-crop{crop} on {whole.name}", crop=crop)]
+
+
+def build_semantic_scorers(config: CfgNode, num_things: int, num_stuffs: int) -> list[SemanticScorer]:
+    """Build the scorers of semantic maps: the semantic head's, and under a crop the panoptic output's too.
+
+    On whole frames `PanopticQualitySemanticMatching` scores the panoptic output. The semantic head tells
+    stuff apart but has a single channel for all things.
+    """
+    scorers = []
+    for protocol in semantic_protocols(config):
+        where = ""
+        if protocol.crop is not None:
+            where = f" (crop {protocol.crop})"
+            clusters = num_things + num_stuffs
+            name = f"panoptic output{where}"
+            scorers.append(SemanticScorer(name, protocol, clusters, lambda p: p.panoptic[..., 0]))
+        name = f"semantic head{where}"
+        scorers.append(SemanticScorer(name, protocol, num_stuffs + 1, lambda p: p.semantic))
+    return scorers
+
+
+def results_of(
+    metric: PanopticQualitySemanticMatching, scorers: list[SemanticScorer], config: CfgNode
+) -> list[Result]:
+    """Return all results under both void rules; the first is panoptic, under `VALIDATION.VOID_RULE`."""
+    scores = metric.compute_all()
+    first = config.VALIDATION.VOID_RULE
+    checkpoint = Path(config.MODEL.CHECKPOINT)
+    rest: dict[str, Any] = {
+        "seeds": [config.SYSTEM.SEED],
+        "code_version": code_version(),
+        "config": plain(config),
+        "provenance": load_checkpoint(checkpoint).provenance or {"uses_ground_truth": None},
+        "checkpoint": {"path": str(checkpoint), "sha256": file_sha256(checkpoint)},
+    }
+    wrappers = [key for key in ("TTA", "CRF") if get(config, f"VALIDATION.USE_{key}")]
+    name = " + ".join([str(config.SYSTEM.RUN_NAME or checkpoint.resolve().stem), *wrappers])
+    results = results_from_scores(
+        name,
+        {first: scores[first], **scores},
+        class_set(config.DATA.NUM_CLASSES),
+        panoptic_protocol(config),
+        **rest,
+    )
+    for scorer in scorers:
+        results += scorer.results(name, **rest)
+    return results

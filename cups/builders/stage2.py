@@ -1,0 +1,269 @@
+"""The one border where a configuration becomes data sets, models, metrics and modules."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from cups.augmentation import (
+    BatchAugmentation,
+    CopyPaste,
+    Photometric,
+    ResolutionJitter,
+    flip_and_resized_crop,
+)
+from cups.config import plain
+from cups.data import CityscapesPanopticValidation, KittiPanopticValidation, PseudoLabelDataset
+from cups.errors import UserError
+from cups.io.checkpoint import load_checkpoint
+from cups.io.provenance import (
+    any_ground_truth,
+    code_version,
+    ground_truth_answer,
+    known_weights,
+    read_provenance,
+)
+from cups.io.weights import weight_files
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.model import (
+    DEFAULT_CONFIG,
+    VIT_CONFIG,
+    panoptic_cascade_mask_r_cnn,
+    panoptic_cascade_mask_r_cnn_from_checkpoint,
+    vit_overrides,
+)
+from cups.model.speed import set_speed
+from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
+from cups.structures import ThingStuffSplit
+from cups.taxonomy import class_set, void_value
+from cups.training.optimizer import OptimizerSettings
+
+VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
+log = logging.getLogger(__name__)
+
+DINO_NAMES = ("dino_RN50_pretrain_d2_format.pkl", "dino_RN50_full_pretrain_d2_format.pkl")
+DINO_FOLDER = Path(__file__).parent / "model" / "backbone_checkpoints"
+MAX_CLASS_WEIGHT = 10.0
+"""Largest loss weight of a rare class, relative to that of the median class."""
+
+
+def find_backbone_checkpoint(config: CfgNode) -> Path | None:
+    """Return the self-supervised weights to start from, None when `MODEL.USE_DINO` is off or none exist.
+
+    Raises:
+        UserError: wanted, but in none of the known places.
+    """
+    model = config.MODEL
+    if not model.USE_DINO or model.CHECKPOINT is not None or model.BACKBONE_TYPE == "texton":
+        return None
+    if model.BACKBONE_CHECKPOINT is not None:
+        candidates = [Path(model.BACKBONE_CHECKPOINT)]
+    elif model.BACKBONE_TYPE == "resnet50":
+        candidates = [DINO_FOLDER / name for name in DINO_NAMES]
+    else:
+        candidates = [weight_files(model.BACKBONE_TYPE)[0].path]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise UserError(
+        f"{candidates[0]}: no such file, the weights of {model.BACKBONE_TYPE}; download them (README, "
+        "Checkpoints), name them with MODEL.BACKBONE_CHECKPOINT, or start from random ones with "
+        "MODEL.USE_DINO False"
+    )
+
+
+def network_of(config: CfgNode) -> dict[str, Any]:
+    """Return `model_config` and `model_overrides` of the network: what a checkpoint needs to be reopened."""
+    model = config.MODEL
+    if model.BACKBONE_TYPE == "resnet50":
+        return {"model_config": model.CONFIG or DEFAULT_CONFIG, "model_overrides": list(model.OVERRIDES)}
+    transformer = vit_overrides(model.BACKBONE_TYPE, model.FREEZE_BACKBONE, model.GRADIENT_CHECKPOINTING)
+    return {
+        "model_config": model.CONFIG or VIT_CONFIG,
+        "model_overrides": [*transformer, *model.OVERRIDES],
+    }
+
+
+def build_training_data(config: CfgNode) -> PseudoLabelDataset:
+    """Build the training data set of Stage 2."""
+    data = config.DATA
+    return PseudoLabelDataset(
+        data.ROOT,
+        data.ROOT_PSEUDO,
+        scale=data.SCALE,
+        crop=tuple(data.CROP_RESOLUTION),
+        thing_stuff_threshold=data.THING_STUFF_THRESHOLD,
+        ignore_unknown_things=data.IGNORE_UNKNOWN_THING_REGIONS,
+        only_non_empty=data.ONLY_NON_EMPTY_SAMPLES,
+        max_images=data.MAX_IMAGES,
+        augment=flip_and_resized_crop,
+        seed=config.SYSTEM.SEED,
+    )
+
+
+def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
+    """Build the validation data set."""
+    data = config.DATA
+    crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
+    dataset = VALIDATION_SETS[data.DATASET]
+    return dataset(data.ROOT_VAL, data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
+
+
+def build_metric(config: CfgNode, num_things: int, num_stuffs: int) -> PanopticQualitySemanticMatching:
+    """Build the metric over a network's categories: stuff 0..S-1, things S..S+T-1."""
+    classes = class_set(config.DATA.NUM_CLASSES)
+    separate = config.VALIDATION.ADHERE_THING_STUFF
+    return PanopticQualitySemanticMatching(
+        set(classes.things),
+        set(classes.stuffs),
+        num_clusters=num_things + num_stuffs,
+        things_prototype=set(range(num_stuffs, num_stuffs + num_things)) if separate else None,
+        stuffs_prototype=set(range(num_stuffs)) if separate else None,
+        void_rule=config.VALIDATION.VOID_RULE,
+        void=void_value(num_things + num_stuffs),
+    )
+
+
+def class_weights(data: PseudoLabelDataset) -> torch.Tensor:
+    """Return (S + 1,) float32 loss weights of the semantic channels, "some thing" first (mean weight 1).
+
+    min(sqrt(median(f) / f_c), MAX_CLASS_WEIGHT), f the pixels of a channel: median-frequency balancing (Eigen
+    and Fergus, ICCV 2015) under the square root that Mahajan et al. (ECCV 2018) sample rare classes with. The
+    plain inverse lets a cluster of a few pixels, of which 300 overclusters have many, outweigh all others.
+    """
+    counts = data.all_pixels.float()
+    things = counts[list(data.split.things)].sum().reshape(1)
+    counts = torch.cat((things, counts[list(data.split.stuffs)]))
+    median = counts[counts > 0].median()
+    weights = torch.where(counts > 0, (median / counts.clamp(min=1.0)).sqrt(), 1.0)
+    weights = weights.clamp(max=MAX_CLASS_WEIGHT)
+    return weights / weights.mean()
+
+
+def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
+    """Build the network of Stage 2 for the pseudo-classes of `data`, from a checkpoint, DINO, or scratch."""
+    model_config = config.MODEL
+    training = config.TRAINING
+    split = data.split
+    model = panoptic_cascade_mask_r_cnn(
+        len(split.things),
+        len(split.stuffs) + 1,
+        confidence_threshold=model_config.INFERENCE_CONFIDENCE_THRESHOLD,
+        **network_of(config),
+        backbone_checkpoint=find_backbone_checkpoint(config),
+        class_weights=class_weights(data).tolist() if training.CLASS_WEIGHTING else None,
+        use_drop_loss=training.DROP_LOSS,
+        drop_loss_iou_threshold=training.DROP_LOSS_IOU_THRESHOLD,
+    )
+    if model_config.CHECKPOINT is not None:
+        initialise_from(model, Path(model_config.CHECKPOINT), split)
+    return set_speed(model, channels_last=training.CHANNELS_LAST, compile_trunk=training.COMPILE)
+
+
+def initialise_from(model: torch.nn.Module, path: Path, split: ThingStuffSplit) -> None:
+    """Load a checkpoint's weights into a model built for `split`.
+
+    Raises:
+        UserError: when the checkpoint has other numbers of things or stuff.
+    """
+    source, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(path)
+    if (things, stuffs) != (len(split.things), len(split.stuffs)):
+        raise UserError(
+            f"{path}: has {things} thing and {stuffs} stuff pseudo-classes, the pseudo-labels have "
+            f"{len(split.things)} and {len(split.stuffs)}; use the labels it was trained on"
+        )
+    model.load_state_dict(source.state_dict())
+
+
+def optimizer_settings(config: CfgNode) -> OptimizerSettings:
+    """Translate the configuration's optimiser keys."""
+    training = config.TRAINING
+    group = training.SGD if training.OPTIMIZER == "sgd" else training.ADAMW
+    return OptimizerSettings(
+        name=training.OPTIMIZER,
+        learning_rate=group.LEARNING_RATE,
+        weight_decay=group.WEIGHT_DECAY,
+        betas=tuple(training.ADAMW.BETAS),
+        momentum=training.SGD.MOMENTUM,
+        warmup_steps=training.WARMUP_STEPS,
+        decay=training.DECAY,
+        steps=training.STEPS,
+        layer_decay=training.LAYER_DECAY,
+    )
+
+
+def batch_augmentation(config: CfgNode) -> BatchAugmentation:
+    """Translate the configuration's augmentation keys."""
+    augmentation = config.AUGMENTATION
+    paste = CopyPaste(max_objects=augmentation.MAX_NUM_PASTED_OBJECTS, min_side=augmentation.MIN_PASTED_SIDE)
+    resolutions = tuple(tuple(size) for size in augmentation.RESOLUTIONS)
+    return BatchAugmentation(
+        copy_paste=paste if augmentation.COPY_PASTE else None,
+        resolution_jitter=ResolutionJitter(resolutions) if resolutions else None,
+        photometric=Photometric(blur_probability=augmentation.BLUR_PROBABILITY),
+    )
+
+
+def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule:
+    """Build the Lightning module of Stage 2."""
+    things, stuffs = len(data.split.things), len(data.split.stuffs)
+    description = {
+        "config": plain(config),
+        "model": network_of(config),
+        "provenance": training_provenance(config),
+    }
+    return PseudoLabelModule(
+        build_model(config, data),
+        data.split,
+        optimizer_settings(config),
+        batch_augmentation(config),
+        metric=build_metric(config, things, stuffs),
+        seed=config.SYSTEM.SEED,
+        description=description,
+        self_paste=SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),
+    )
+
+
+def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
+    """Return what is known of the weights that training starts from, as entries of `refs/weights.yaml`.
+
+    A checkpoint of ours says itself what it was made of; a ResNet under a name that is not DINO's is unknown.
+    """
+    if config.MODEL.CHECKPOINT is not None:
+        path = Path(config.MODEL.CHECKPOINT)
+        before = load_checkpoint(path).provenance
+        return [{"name": str(path), "uses_ground_truth": before.get("uses_ground_truth")}]
+    file = find_backbone_checkpoint(config)
+    if file is None:
+        return []
+    name = config.MODEL.BACKBONE_TYPE
+    if name == "resnet50":
+        name = "dino_resnet50" if file.name in DINO_NAMES else str(file)
+    return [known_weights(name, file)]
+
+
+def training_provenance(config: CfgNode) -> dict[str, Any]:
+    """Say what the training labels and starting weights came from; logged, and stored in checkpoints."""
+    labels = read_provenance(Path(config.DATA.ROOT_PSEUDO))
+    weights = starting_weights(config)
+    facts = [entry.get("uses_ground_truth") for entry in (labels or {}, *weights)]
+    uses = any_ground_truth(facts)
+    log.info(
+        "training labels %s: ground truth used: %s", config.DATA.ROOT_PSEUDO, ground_truth_answer(facts[0])
+    )
+    for entry in weights:
+        log.info(
+            "starting weights %s: ground truth used: %s",
+            entry["name"],
+            ground_truth_answer(entry.get("uses_ground_truth")),
+        )
+    return {
+        "code_version": code_version(),
+        "uses_ground_truth": uses,
+        "pseudo_labels": labels,
+        "weights": weights,
+    }

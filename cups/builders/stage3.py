@@ -1,0 +1,190 @@
+"""From a configuration and a Stage-2 checkpoint to the objects of Stage 3."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from cups.augmentation import BatchAugmentation, RandomCrop
+from cups.builders.stage2 import batch_augmentation, build_metric, build_validation_data, optimizer_settings
+from cups.builders.trainer import validation_loader
+from cups.config import plain
+from cups.config_keys import get
+from cups.data.unlabelled import UnlabelledImages
+from cups.errors import UserError
+from cups.io.checkpoint import Checkpoint, load_checkpoint
+from cups.io.provenance import code_version, ground_truth_answer
+from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.model.speed import set_speed
+from cups.pl_model_self import SelfTrainingModule
+from cups.structures import ThingStuffSplit
+from cups.training.round_selection import Consistency, Criterion, RoundCheckpoints, ValidationQuality
+from cups.training.self_training import RoundSchedule
+
+log = logging.getLogger(__name__)
+
+STAGE_KEYS = {
+    "TRAINING.ADAMW.LEARNING_RATE": "SELF_TRAINING.LEARNING_RATE",
+    "TRAINING.SGD.LEARNING_RATE": "SELF_TRAINING.LEARNING_RATE",
+    "TRAINING.WARMUP_STEPS": "SELF_TRAINING.WARMUP_STEPS",
+    "TRAINING.DECAY": "SELF_TRAINING.DECAY",
+    "TRAINING.DROP_LOSS": "SELF_TRAINING.USE_DROP_LOSS",
+    "TRAINING.VAL_EVERY_N_STEPS": "SELF_TRAINING.VAL_EVERY_N_STEPS",
+    "DATA.SCALE": "SELF_TRAINING.SCALE",
+    "DATA.CROP_RESOLUTION": "SELF_TRAINING.CROP_RESOLUTION",
+}
+"""Keys that have another value in Stage 3: {key: where it stands}; None there keeps the value of Stage 2."""
+
+
+def self_training_config(config: CfgNode, checkpoint: Path | None = None) -> CfgNode:
+    """Return the configuration as Stage 3 sees it, so that both stages read the same keys.
+
+    Args:
+        config: the whole configuration.
+        checkpoint: network of Stage 2, instead of `MODEL.CHECKPOINT`.
+
+    Raises:
+        UserError: without a checkpoint.
+    """
+    stage = config.clone()
+    stage.defrost()
+    for key, source in STAGE_KEYS.items():
+        if get(config, source) is not None:
+            section, name = key.rsplit(".", 1)
+            setattr(get(stage, section), name, get(config, source))
+    stage.TRAINING.STEPS = round_schedule(config).steps
+    stage.MODEL.CHECKPOINT = str(checkpoint or config.MODEL.CHECKPOINT or "") or None
+    if stage.MODEL.CHECKPOINT is None:
+        raise UserError("MODEL.CHECKPOINT is not set; give the network of Stage 2 with --checkpoint")
+    stage.freeze()
+    return stage
+
+
+def round_schedule(config: CfgNode) -> RoundSchedule:
+    """Translate the keys of the rounds."""
+    keys = config.SELF_TRAINING
+    return RoundSchedule(
+        rounds=keys.ROUNDS,
+        round_steps=keys.ROUND_STEPS,
+        threshold=config.MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD,
+        threshold_step=keys.CONFIDENCE_STEP,
+    )
+
+
+def teacher_views(config: CfgNode) -> tuple[tuple[float, ...], bool]:
+    """Return scales and mirroring of the teacher; without augmentation, the plain image."""
+    if not config.SELF_TRAINING.USE_TTA:
+        return (1.0,), False
+    return tuple(config.MODEL.TTA_SCALES), True
+
+
+def build_unlabelled_data(config: CfgNode) -> tuple[UnlabelledImages, UnlabelledImages]:
+    """Return the images to train on, and those held out to choose the round by."""
+    data = config.DATA
+    images = UnlabelledImages(
+        data.ROOT,
+        config.SELF_TRAINING.IMAGES,
+        scale=data.SCALE,
+        crop=tuple(data.CROP_RESOLUTION),
+        max_images=data.MAX_IMAGES,
+    )
+    return images.hold_out(config.SELF_TRAINING.SELECT_FRAMES)
+
+
+def split_of(checkpoint: Checkpoint, num_things: int, num_stuffs: int) -> ThingStuffSplit:
+    """Return the pseudo-classes behind a network; without a record of them, the published numbering.
+
+    Raises:
+        UserError: a record that does not fit the weights.
+    """
+    stored = checkpoint.hyper_parameters
+    things = tuple(stored.get("thing_pseudo_classes", range(num_stuffs, num_stuffs + num_things)))
+    stuffs = tuple(stored.get("stuff_pseudo_classes", range(num_stuffs)))
+    if (len(things), len(stuffs)) != (num_things, num_stuffs):
+        raise UserError(
+            f"{checkpoint.path}: names {len(things)} thing and {len(stuffs)} stuff pseudo-classes, its "
+            f"weights have {num_things} and {num_stuffs}; train Stage 2 again"
+        )
+    return ThingStuffSplit(things, stuffs)
+
+
+def self_augmentation(config: CfgNode) -> BatchAugmentation:
+    """Translate the augmentation keys: Stage 2's, and the random crop."""
+    common = batch_augmentation(config)
+    heights = tuple(config.SELF_TRAINING.CROP_HEIGHTS)
+    return BatchAugmentation(
+        common.copy_paste,
+        RandomCrop(heights) if heights else None,
+        common.resolution_jitter,
+        common.photometric,
+    )
+
+
+def build_self_training_module(config: CfgNode) -> SelfTrainingModule:
+    """Build the Lightning module of Stage 3 from `MODEL.CHECKPOINT`; `config` of `self_training_config`."""
+    path = Path(config.MODEL.CHECKPOINT)
+    checkpoint = load_checkpoint(path)
+    model, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
+        path, confidence_threshold=config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
+    )
+    set_drop_loss(model, config)
+    set_speed(model, channels_last=config.TRAINING.CHANNELS_LAST, compile_trunk=config.TRAINING.COMPILE)
+    scales, flip = teacher_views(config)
+    keys = config.SELF_TRAINING
+    return SelfTrainingModule(
+        model.train(),
+        split_of(checkpoint, things, stuffs),
+        optimizer_settings(config),
+        self_augmentation(config),
+        round_schedule(config),
+        trainable=keys.TRAINABLE,
+        scales=scales,
+        flip=flip,
+        momentum=keys.EMA_MOMENTUM,
+        relative_threshold=keys.SEMANTIC_SEGMENTATION_THRESHOLD,
+        ignore_unknown_things=config.DATA.IGNORE_UNKNOWN_THING_REGIONS,
+        round_start=keys.ROUND_START,
+        metric=build_metric(config, things, stuffs),
+        seed=config.SYSTEM.SEED,
+        description={
+            "config": plain(config),
+            "model": checkpoint.hyper_parameters.get("model", {}),
+            "provenance": self_training_provenance(checkpoint),
+        },
+    )
+
+
+def set_drop_loss(model: Any, config: CfgNode) -> None:
+    """Switch DropLoss of a network as `TRAINING.DROP_LOSS` says (Stage 3: `SELF_TRAINING.USE_DROP_LOSS`)."""
+    model.roi_heads.use_drop_loss = config.TRAINING.DROP_LOSS
+    model.roi_heads.drop_loss_iou = config.TRAINING.DROP_LOSS_IOU_THRESHOLD
+
+
+def self_training_provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Carry on what is known of the Stage-2 network; self-training itself reads images only."""
+    before = checkpoint.provenance
+    uses = before.get("uses_ground_truth")
+    log.info("network %s: ground truth used: %s", checkpoint.path, ground_truth_answer(uses))
+    return {
+        "code_version": code_version(),
+        "uses_ground_truth": uses,
+        "checkpoint": str(checkpoint.path),
+        "stage2": before,
+    }
+
+
+def build_round_checkpoints(
+    config: CfgNode, module: SelfTrainingModule, held_out: UnlabelledImages, directory: Path
+) -> RoundCheckpoints:
+    """Build the callback that keeps the rounds and chooses the best by `SELF_TRAINING.SELECT`."""
+    things, stuffs = len(module.split.things), len(module.split.stuffs)
+    criterion: Criterion | None = None
+    if config.SELF_TRAINING.SELECT == "consistency":
+        criterion = Consistency(held_out, stuffs, things, tuple(config.MODEL.TTA_SCALES))
+    elif config.SELF_TRAINING.SELECT == "val":
+        batches: Any = validation_loader(build_validation_data(config), config)
+        criterion = ValidationQuality(batches, build_metric(config, things, stuffs), stuffs)
+    return RoundCheckpoints(directory / "checkpoints", config.SELF_TRAINING.ROUND_STEPS, criterion)

@@ -1,0 +1,71 @@
+"""The two training stages, each from a configuration to its last checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from cups.builders.stage2 import build_module, build_training_data, build_validation_data
+from cups.builders.stage3 import (
+    build_round_checkpoints,
+    build_self_training_module,
+    build_unlabelled_data,
+    self_training_config,
+)
+from cups.builders.trainer import TrainingData, fit
+from cups.training.processes import last_checkpoint, step_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Path:
+    """Stage 2: train on pseudo-labels in a run folder; return the last checkpoint."""
+    train, validation = build_training_data(config), build_validation_data(config)
+    log.info(
+        "%d training frames, %d validation frames; %d thing and %d stuff pseudo-classes",
+        len(train), len(validation), len(train.split.things), len(train.split.stuffs),
+    )  # fmt: skip
+    module = build_module(config, train)
+    return fit(module, TrainingData(train, validation, config), config, directory, resume)
+
+
+def train_on_own_labels(
+    config: CfgNode, directory: Path, resume: bool, checkpoint: Path | None = None
+) -> Path:
+    """Stage 3: self-training from a checkpoint of Stage 2; return the best round's checkpoint.
+
+    Args:
+        config: the whole configuration; its section SELF_TRAINING holds.
+        directory: run folder.
+        resume: whether to go on from the folder's `last.ckpt`.
+        checkpoint: network of Stage 2, instead of `MODEL.CHECKPOINT`.
+    """
+    config = self_training_config(config, checkpoint)
+    train, held_out = build_unlabelled_data(config)
+    validation = build_validation_data(config)
+    module = build_self_training_module(config)
+    log.info(
+        "%d training images, %d held out, %d validation frames; %d rounds of %d steps",
+        len(train), len(held_out), len(validation), module.schedule.rounds, module.schedule.round_steps,
+    )  # fmt: skip
+    rounds = build_round_checkpoints(config, module, held_out, directory)
+    fit(module, TrainingData(train, validation, config), config, directory, resume, [rounds])
+    return directory / "checkpoints" / "best.ckpt"
+
+
+def train_both_stages(config: CfgNode, directory: Path, resume: bool) -> Path:
+    """Stage 2 in `stage2/` of a run folder, then Stage 3 in `stage3/`; return the best round's checkpoint.
+
+    With `resume`, the run goes on at the step where it was interrupted, in either stage.
+    """
+    first, second = directory / "stage2", directory / "stage3"
+    network = step_checkpoint(first, config.TRAINING.STEPS)
+    # What Stage 3 lacks is told before Stage 2 has trained for hours.
+    build_unlabelled_data(self_training_config(config, network))
+    if resume and network.exists():
+        log.info("Stage 2 is finished: %s", network)
+    else:
+        train_on_pseudo_labels(config, first, resume)
+    return train_on_own_labels(config, second, resume and last_checkpoint(second).exists(), network)

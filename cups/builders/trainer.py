@@ -1,0 +1,211 @@
+"""Lightning Trainer, loaders, loggers and callbacks from a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgressBar
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from yacs.config import CfgNode
+
+from cups.config import changed_settings, save_config
+from cups.data.utils import identity_collate
+from cups.errors import UserError
+from cups.throughput import StepClock, Throughput
+from cups.training.callbacks import MediaLogger
+from cups.training.processes import (
+    build_loggers,
+    checkpoint_every,
+    last_checkpoint,
+    leave_group_at_exit,
+    precision_of,
+    raise_open_file_limit,
+    save_last_step,
+)
+from cups.training.sampling import StepSampler
+
+log = logging.getLogger(__name__)
+
+RESTORED = ("TRAINING.ADAMW.", "TRAINING.SGD.", "TRAINING.LAYER_DECAY")
+"""Keys of what a resumed optimiser takes from its checkpoint."""
+
+
+def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
+    """Return the folder of this run: `LOG_PATH/RUN_NAME`, by default named after the time of its start.
+
+    The name goes through the environment: the processes that DDP starts later must not name their own.
+    """
+    now = datetime.now().strftime(f"{prefix}_%Y_%m_%d_%H_%M_%S")
+    name = config.SYSTEM.RUN_NAME or os.environ.setdefault("CUPS_RUN_NAME", now)
+    return Path(config.SYSTEM.LOG_PATH) / str(name)
+
+
+class TrainingData(pl.LightningDataModule):
+    """Frames to train on, and validation frames with ground truth."""
+
+    def __init__(self, train: Dataset[Any], validation: Dataset[Any] | None, config: CfgNode) -> None:
+        super().__init__()
+        self.train, self.validation, self.config = train, validation, config
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        training, trainer = self.config.TRAINING, self.trainer
+        assert trainer is not None
+        sampler = StepSampler(
+            len(self.train),  # type: ignore[arg-type]
+            training.BATCH_SIZE * training.ACCUMULATE_GRAD_BATCHES,
+            training.STEPS,
+            seed=self.config.SYSTEM.SEED,
+            first_step=trainer.global_step,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return DataLoader(
+            self.train,
+            batch_size=training.BATCH_SIZE,
+            sampler=sampler,
+            num_workers=self.config.SYSTEM.NUM_WORKERS,
+            collate_fn=identity_collate,
+            drop_last=True,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        if self.validation is None:
+            return []
+        sampler: Sampler[int] | None = None
+        if self.trainer is not None and self.trainer.world_size > 1:
+            sampler = DistributedSampler(
+                self.validation, self.trainer.world_size, self.trainer.global_rank, shuffle=False
+            )
+        return validation_loader(self.validation, self.config, sampler)
+
+
+def validation_loader(dataset: Any, config: CfgNode, sampler: Sampler[int] | None = None) -> DataLoader[Any]:
+    """Return a loader that keeps frames as a list, in order (each rank its share, with a sampler)."""
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=config.VALIDATION.BATCH_SIZE,
+        num_workers=min(config.SYSTEM.NUM_WORKERS, len(dataset)),
+        collate_fn=identity_collate,
+    )
+
+
+def build_callbacks(config: CfgNode, directory: Path, clock: StepClock) -> list[Callback]:
+    """Return checkpointing (every validation, all kept, plus `last.ckpt`), learning rate, pictures, speed."""
+    return [
+        checkpoint_every(directory, config.TRAINING.VAL_EVERY_N_STEPS, keep_all=True),
+        LearningRateMonitor("step"),
+        MediaLogger(directory / "media", config.TRAINING.LOG_MEDIA_N_STEPS),
+        Throughput(clock, config.TRAINING.LOG_EVERY_N_STEPS),
+        TQDMProgressBar(refresh_rate=5),
+    ]
+
+
+def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
+    """Build the Lightning trainer of a run; `callbacks` come on top of the usual ones.
+
+    Validation counts batches in Lightning but checkpoints count optimisation steps; both are given in steps
+    here, so they stay together under gradient accumulation.
+    """
+    training, system = config.TRAINING, config.SYSTEM
+    raise_open_file_limit()
+    leave_group_at_exit()
+    clock = StepClock()
+    return pl.Trainer(
+        accelerator=system.ACCELERATOR,
+        devices=system.NUM_GPUS,
+        num_nodes=system.NUM_NODES,
+        strategy=system.DISTRIBUTED_BACKEND,
+        precision=precision_of(str(training.PRECISION)),  # type: ignore[arg-type]
+        max_steps=training.STEPS,
+        accumulate_grad_batches=training.ACCUMULATE_GRAD_BATCHES,
+        gradient_clip_val=training.GRADIENT_CLIP_VAL,
+        gradient_clip_algorithm=training.GRADIENT_CLIP_ALGORITHM,
+        val_check_interval=training.VAL_EVERY_N_STEPS * training.ACCUMULATE_GRAD_BATCHES,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=training.LOG_EVERY_N_STEPS,
+        use_distributed_sampler=False,
+        sync_batchnorm=system.NUM_GPUS * system.NUM_NODES > 1 and torch.cuda.is_available(),
+        logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
+        callbacks=[*callbacks, *build_callbacks(config, directory, clock)],
+        profiler=clock,
+        default_root_dir=directory,
+    )
+
+
+def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
+    """Prepare the run folder: save the resolved config; return the checkpoint to resume from, if asked.
+
+    Settings that have changed since the run began are logged.
+
+    Raises:
+        UserError: `resume` without a checkpoint, or a folder that already holds another run.
+    """
+    checkpoint = last_checkpoint(directory)
+    if resume and not checkpoint.exists():
+        raise UserError(f"{checkpoint}: no such file; --resume needs the --log_path and --run_name of a run")
+    if not resume and checkpoint.exists():
+        raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
+    changed = changed_settings(config, directory / "config.yaml") if resume else {}
+    for key, (before, now) in changed.items():
+        note = " (no effect: the optimiser goes on as in the checkpoint)" if key.startswith(RESTORED) else ""
+        log.warning("resumed with another setting: %s %s -> %s%s", key, before, now, note)
+    save_config(config, directory / "config.yaml")
+    return checkpoint if resume else None
+
+
+def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--resume` and `--resume_if_possible`."""
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from last.ckpt of the run named by --log_path and --run_name",
+    )
+    parser.add_argument(
+        "--resume_if_possible",
+        action="store_true",
+        help="the same, but start afresh where there is no last.ckpt",
+    )
+
+
+def resumes(args: argparse.Namespace, directory: Path) -> bool:
+    """Return whether a run goes on, by the arguments of `add_resume_arguments`."""
+    return bool(args.resume or (args.resume_if_possible and last_checkpoint(directory).exists()))
+
+
+def prepare_process(config: CfgNode) -> None:
+    """Set up logging, seeds and matrix products of a training process."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    pl.seed_everything(config.SYSTEM.SEED, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("medium")
+
+
+def fit(
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    config: CfgNode,
+    directory: Path,
+    resume: bool,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train a module to its last step in a run folder and return its last checkpoint.
+
+    Raises:
+        UserError: see `start_run`.
+    """
+    checkpoint = start_run(config, directory, resume)
+    trainer = build_trainer(config, directory, callbacks)
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    save_last_step(trainer, directory)
+    log.info("finished at step %d; checkpoints in %s", trainer.global_step, directory / "checkpoints")
+    return last_checkpoint(directory)

@@ -1,0 +1,114 @@
+"""Panoptic predictions of a data set as COCO panoptic files, written so that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cups.errors import UserError
+from cups.evaluation.predict import Prediction, Visitor, to_classes
+from cups.evaluation.results import write_json
+from cups.io.coco_panoptic import (
+    PanopticFile,
+    categories_of,
+    read_panoptic,
+    write_panoptic,
+    write_panoptic_json,
+)
+from cups.io.png import is_complete_png
+from cups.taxonomy import ClassSet, void_value
+
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class PanopticExport:
+    """A folder of predictions: `raw/` holds pseudo-classes, `panoptic/` the classes they were matched to.
+
+    Attributes:
+        folder: where everything goes; `raw.json` and `panoptic.json` lie beside their folders of PNG files.
+        images: name and image file of each frame.
+        num_things, num_stuffs: T and S; pseudo-classes are stuff 0..S-1, then things S..S+T-1.
+    """
+
+    folder: Path
+    images: Sequence[tuple[str, Path]]
+    num_things: int
+    num_stuffs: int
+
+    @property
+    def raw(self) -> Path:
+        """The folder of raw predictions."""
+        return self.folder / "raw"
+
+    @property
+    def void(self) -> int:
+        """Category of void in raw predictions."""
+        return void_value(self.num_things + self.num_stuffs)
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Note what the predictions are made with.
+
+        Raises:
+            UserError: the folder holds predictions made with other settings.
+        """
+        path = self.folder / SETTINGS_FILE
+        if path.is_file():
+            stored, wanted = json.loads(path.read_text()), json.loads(json.dumps(settings))
+            differing = sorted(key for key in stored | wanted if stored.get(key) != wanted.get(key))
+            if differing:
+                raise UserError(
+                    f"{self.folder}: holds predictions with another {', '.join(differing)}; "
+                    "choose another --output_dir"
+                )
+        write_json(path, settings)
+
+    def missing(self) -> list[int]:
+        """Return the positions of the frames that have no complete raw prediction."""
+        return [i for i, (name, _) in enumerate(self.images) if not self._is_written(name)]
+
+    def _is_written(self, name: str) -> bool:
+        path = self.raw / f"{name}.png"
+        return path.is_file() and is_complete_png(path)
+
+    def read(self, name: str) -> np.ndarray:
+        """Return the raw prediction of a frame: (H, W, 2) int64 (category, instance)."""
+        return read_panoptic(self.raw / f"{name}.png", self.void)
+
+    def replay(self, batches: Iterable[list[dict[str, Any]]], visitor: Visitor, total: int) -> None:
+        """Show a visitor the written predictions; `semantic` is their category."""
+        for batch in tqdm(batches, total=total, desc="score", unit="batch"):
+            for item in batch:
+                panoptic = torch.from_numpy(self.read(item["name"]))
+                visitor(item, Prediction(panoptic, panoptic[..., 0]))
+
+    def write_raw_json(self) -> Path:
+        """Describe the raw predictions in `raw.json`; return its path."""
+        things, stuffs = range(self.num_things), range(self.num_stuffs)
+        names = [f"stuff {i}" for i in stuffs] + [f"thing {i}" for i in things]
+        thing_ids = range(self.num_stuffs, self.num_stuffs + self.num_things)
+        return self._write_json("raw", categories_of(names, thing_ids))
+
+    def write_mapped(self, assignment: np.ndarray, classes: ClassSet) -> Path:
+        """Write `panoptic/` and `panoptic.json` in terms of classes; return the path of the JSON.
+
+        assignment: (S + T,) class of each pseudo-class, 255 for none.
+        """
+        for name, _ in tqdm(self.images, desc="map", unit="img"):
+            mapped = to_classes(self.read(name), assignment)
+            mapped[..., 1] *= np.isin(mapped[..., 0], classes.things)
+            write_panoptic(self.folder / "panoptic" / f"{name}.png", mapped)
+        return self._write_json("panoptic", categories_of(classes.names, classes.things))
+
+    def _write_json(self, kind: str, categories: Sequence[dict[str, Any]]) -> Path:
+        path = self.folder / f"{kind}.json"
+        files = [PanopticFile(name, file.name, f"{name}.png") for name, file in self.images]
+        write_panoptic_json(path, self.folder / kind, files, categories)
+        return path

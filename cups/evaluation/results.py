@@ -1,0 +1,258 @@
+"""Results that say what they are (JSON, CSV, Markdown)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cups.errors import UserError
+from cups.io.png import atomic_write
+from cups.io.provenance import ground_truth_answer
+from cups.metrics.protocol import Protocol, VoidRule
+from cups.taxonomy import VOID, ClassSet
+
+MAIN_METRICS = ("pq", "pq_things", "pq_stuff", "miou")
+ALL_METRICS = ("pq", "sq", "rq", "pq_things", "pq_stuff", "miou", "accuracy")
+TITLES = {
+    "pq": "PQ", "sq": "SQ", "rq": "RQ",
+    "pq_things": "PQ things", "sq_things": "SQ things", "rq_things": "RQ things",
+    "pq_stuff": "PQ stuff", "sq_stuff": "SQ stuff", "rq_stuff": "RQ stuff",
+    "miou": "mIoU", "accuracy": "Accuracy",
+}  # fmt: skip
+"""Printed names of the metrics; all are shares in 0-1, printed in percent."""
+
+_CLASS_COLUMNS = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "iou": "IoU"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation.
+
+    Attributes:
+        name: what was evaluated.
+        metrics: scalars; shares are in 0-1.
+        protocol: the line of `cups.metrics.protocol.Protocol` that says what the numbers mean.
+        void_rule: "standard" or "upstream", see `cups.metrics.protocol.VOID_RULES`.
+        assignment: class id of each pseudo-class, 255 for none.
+        per_class: class name -> {"kind": "thing" or "stuff", "pq", "sq", "rq", "iou": 0-1 or nan}.
+        seeds: random seeds that the result depends on.
+        code_version: see `cups.io.provenance.code_version`.
+        config: the resolved configuration.
+        provenance: where labels and weights came from.
+        checkpoint: {"path", "sha256"} of the evaluated network.
+    """
+
+    name: str
+    metrics: Mapping[str, float]
+    protocol: str
+    void_rule: str = "standard"
+    assignment: Sequence[int] = ()
+    per_class: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+    code_version: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Mapping[str, str] = field(default_factory=dict)
+
+
+def results_from_scores(
+    name: str,
+    scores: Mapping[VoidRule, Mapping[str, Any]],
+    classes: ClassSet,
+    protocol: Protocol,
+    **rest: Any,
+) -> list[Result]:
+    """Make one Result per void rule of `PanopticQualitySemanticMatching.compute_all()`.
+
+    Args:
+        name: what was evaluated.
+        scores: per rule tensors or arrays; scalars become metrics, `*_per_class` of length C the class table.
+        classes: the C classes.
+        protocol: what was evaluated how; its own void rule is replaced by that of the scores.
+        rest: further fields of `Result`.
+    """
+    results = []
+    for rule, values in scores.items():
+        arrays = {key: np.asarray(value) for key, value in values.items()}
+        per_class = {
+            class_name: {"kind": "thing" if index in classes.things else "stuff"}
+            | {key: float(arrays[f"{key}_per_class"][index]) for key in _CLASS_COLUMNS}
+            for index, class_name in enumerate(classes.names)
+        }
+        metrics = {key: float(value) for key, value in arrays.items() if value.ndim == 0}
+        line = str(replace(protocol, void_rule=rule))
+        # The metric's "none" is above all clusters, which may be more than 255.
+        assignment = np.minimum(arrays["assignment"], VOID).tolist()
+        results.append(Result(name, metrics, line, rule, assignment, per_class=per_class, **rest))
+    return results
+
+
+def write_results(stem: Path, results: Sequence[Result], report: str | None = None) -> None:
+    """Write `{stem}.json` (everything), `.csv` (a row per value) and `.md` (tables), each atomically.
+
+    report: the content of `.md`, if it is not to be `results_report`.
+    """
+    write_json(Path(f"{stem}.json"), {"results": [asdict(result) for result in results]})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("name", "void_rule", "class", "metric", "value"))
+    for result in results:
+        writer.writerows((result.name, result.void_rule, "", *item) for item in result.metrics.items())
+        for name, values in result.per_class.items():
+            numbers = ((key, value) for key, value in values.items() if key != "kind")
+            writer.writerows((result.name, result.void_rule, name, *item) for item in numbers)
+    for suffix, content in ((".csv", text.getvalue()), (".md", (report or results_report(results)) + "\n")):
+        _write_text(Path(f"{stem}{suffix}"), content)
+
+
+def read_results(path: Path) -> list[Result]:
+    """Read the JSON of `write_results`; null metrics become nan.
+
+    Raises:
+        UserError: missing file, or one that holds no results.
+    """
+    try:
+        contents = list(json.loads(path.read_text(encoding="utf-8"))["results"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; evaluate first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise UserError(f"{path}: holds no results; evaluate again") from None
+    results = []
+    for content in contents:
+        check_fields(content, Result, path, "evaluate again")
+        content["metrics"] = {key: _number(value) for key, value in content["metrics"].items()}
+        for values in content.get("per_class", {}).values():
+            values.update({key: _number(value) for key, value in values.items() if key != "kind"})
+        results.append(Result(**content))
+    return results
+
+
+def results_report(results: Sequence[Result]) -> str:
+    """Return the Markdown of one evaluation: averages under each rule, classes under the first, origin."""
+    shown = [result for result in results if "pq" in result.metrics] + without_repeats(
+        [result for result in results if "pq" not in result.metrics]
+    )
+    parts = (results_table(shown, ALL_METRICS), class_table(results[0]), origin(results[0]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def without_repeats(results: Sequence[Result]) -> list[Result]:
+    """Leave out the further void rules of a result whose metrics they do not change: it holds no void."""
+    first: dict[str, Result] = {}
+    for result in results:
+        first.setdefault(result.name, result)
+    return [r for r in results if r is first[r.name] or r.metrics != first[r.name].metrics]
+
+
+def origin(result: Result) -> str:
+    """Return Markdown lines on what made a result: checkpoint, ground truth in training, code version."""
+    lines = []
+    if result.checkpoint:
+        lines.append(f"- Checkpoint {result.checkpoint['path']}, sha256 {result.checkpoint['sha256']}.")
+    if "uses_ground_truth" in result.provenance:
+        fact = ground_truth_answer(result.provenance["uses_ground_truth"])
+        lines.append(f"- Ground truth used to make it: {fact}.")
+    if result.code_version:
+        lines.append(f"- Code version {result.code_version}.")
+    return "\n".join(lines)
+
+
+def percent(value: float) -> str:
+    """Return a share in 0-1 as percent with one decimal, a dash for nan."""
+    return "–" if value != value else f"{100 * value:.1f}"  # noqa: RUF001 - the dash is meant
+
+
+def format_metrics(metrics: Mapping[str, float], keys: Iterable[str] = MAIN_METRICS) -> str:
+    """Return one line, "PQ 27.8, PQ things 17.7, ...", of those `keys` that `metrics` has."""
+    return ", ".join(f"{TITLES.get(key, key)} {percent(metrics[key])}" for key in keys if key in metrics)
+
+
+def markdown_table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> str:
+    """Return a Markdown table; the first column is set left, the others right. No final line break."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    for row in cells:
+        if len(row) != len(columns):
+            raise ValueError(f"row {row} has {len(row)} cells for {len(columns)} columns")
+    table = [list(columns), *cells]
+    widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(columns))]
+    lines = [
+        " | ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    ]
+    rule = " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths))
+    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def results_table(results: Sequence[Result], keys: Sequence[str] = MAIN_METRICS) -> str:
+    """Return a Markdown table of results, one a row, and under it the protocols they were made under."""
+    rows = [
+        (result.name, result.void_rule, *(percent(result.metrics.get(key, float("nan"))) for key in keys))
+        for result in results
+    ]
+    table = markdown_table(rows, ("", "void rule", *(TITLES.get(key, key) for key in keys)))
+    protocols = dict.fromkeys(result.protocol for result in results)
+    return table + "\n\n" + "\n".join(f"- {protocol}." for protocol in protocols)
+
+
+def class_table(result: Result) -> str:
+    """Return the Markdown table class | kind | PQ | SQ | RQ | IoU of those columns that the result has."""
+    keys = [key for key in _CLASS_COLUMNS if any(key in values for values in result.per_class.values())]
+    rows = [
+        (name, values["kind"], *(percent(float(values.get(key, float("nan")))) for key in keys))
+        for name, values in result.per_class.items()
+    ]
+    return markdown_table(rows, ("class", "kind", *(_CLASS_COLUMNS[key] for key in keys)))
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON-ready data: nan and infinity as None, arrays and tensors as lists, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, bool, int)) else str(value)
+
+
+def _write_text(path: Path, text: str) -> None:
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON atomically: nan and infinity as null, arrays as lists, paths as text."""
+    _write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_fields(content: Any, kind: type[Any], path: Path, fix: str) -> None:
+    """Refuse the content of a JSON file that lacks fields of a dataclass, or has others.
+
+    Raises:
+        UserError: naming the file and the fix.
+    """
+    known = {item.name for item in fields(kind)}
+    needed = {
+        item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING
+    }
+    if not isinstance(content, dict) or not needed <= content.keys() <= known:
+        raise UserError(f"{path}: is no {kind.__name__} record; {fix}")

@@ -1,0 +1,72 @@
+"""Semantic scores from pixel counts: size and crop of a protocol, then results under both void rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cups.evaluation.results import Result
+from cups.metrics import mapped_confusion, semantic_quality
+from cups.metrics.protocol import VOID_RULES, Protocol
+from cups.ops.resize import center_crop_or_pad, resize_ids
+from cups.taxonomy import VOID, ClassSet
+
+
+def to_protocol(ids: Tensor, protocol: Protocol, fill: int) -> Tensor:
+    """Bring (H, W) ids of image size to the size and crop of a protocol.
+
+    A crop is taken after the short side was resized to it, as Hamilton et al. (STEGO, ICLR 2022) do.
+    """
+    if protocol.crop is None:
+        return ids if protocol.size is None else resize_ids(ids, protocol.size)
+    height, width = ids.shape
+    short = min(height, width)
+    size = (protocol.crop * height // short, protocol.crop * width // short)
+    return center_crop_or_pad(resize_ids(ids, size), (protocol.crop, protocol.crop), fill)
+
+
+def results_of_counts(
+    name: str, counts: np.ndarray, assignment: np.ndarray, protocol: Protocol, **rest: Any
+) -> list[Result]:
+    """Make one Result (mIoU, accuracy) per void rule.
+
+    Args:
+        name: what was evaluated.
+        counts: (K + 1, C) pixels as in `cups.metrics.ConfusionMatrix`.
+        assignment: (K,) class of each cluster, -1 for none.
+        protocol: what was evaluated how; its void rule is replaced by that of each result.
+        rest: further fields of `Result`.
+    """
+    results = []
+    for rule in VOID_RULES:
+        quality = semantic_quality(counts, assignment, void_rule=rule)
+        results.append(
+            Result(
+                name,
+                {"miou": quality.miou, "accuracy": quality.accuracy},
+                str(replace(protocol, void_rule=rule)),
+                rule,
+                np.where(assignment < 0, VOID, assignment).tolist(),
+                per_class=_class_scores(counts, assignment, quality.iou_per_class, protocol.classes),
+                **rest,
+            )
+        )
+    return results
+
+
+def _class_scores(
+    counts: np.ndarray, assignment: np.ndarray, iou: np.ndarray, classes: ClassSet
+) -> dict[str, dict[str, Any]]:
+    """Return {class name: {"kind", "iou"}}; nan for a class that neither side has."""
+    mapped = mapped_confusion(counts, assignment)
+    occurs = mapped.sum(axis=0) + mapped[:-1].sum(axis=1) > 0
+    return {
+        name: {
+            "kind": "thing" if index in classes.things else "stuff",
+            "iou": float(iou[index]) if occurs[index] else float("nan"),
+        }
+        for index, name in enumerate(classes.names)
+    }

@@ -1,0 +1,342 @@
+"""Safe loading of every checkpoint format this project meets.
+
+A checkpoint is data, not a program: tensors are read with `weights_only=True`, Detectron2 pickles through an
+unpickler that knows numpy arrays and plain containers only. Nothing named inside a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cups.errors import UserError
+from cups.io.png import atomic_write
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+
+TEACHER_PREFIX = "teacher_model."
+WRAPPER_PREFIXES = ("model.", "module.", "_orig_mod.")
+THING_BIAS = "roi_heads.mask_head.predictor.bias"
+STUFF_BIAS = "sem_seg_head.predictor.bias"
+TRUNK_PREFIX = "backbone.bottom_up."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights of one network and what was stored beside them.
+
+    Attributes:
+        path: the file.
+        state: parameter name -> tensor, names as in the bare network.
+        hyper_parameters: plain containers (a Lightning module's), empty if there are none.
+    """
+
+    path: Path
+    state: State
+    hyper_parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the training that wrote the file said of its labels and weights; empty if it said nothing."""
+        return self.hyper_parameters.get("provenance") or {}
+
+
+def _config_stand_in(module: str) -> type:
+    """Make the class that takes the place of a pickled yacs config.
+
+    It makes ordered dicts, because torch's safe unpickler fills no other subclass of dict.
+    """
+    members = {"__module__": module, "__qualname__": "CfgNode", "__new__": lambda cls: OrderedDict()}
+    return type("CfgNode", (), members)
+
+
+CONFIG_STAND_INS = [
+    _config_stand_in(module) for module in ("yacs.config", "fvcore.common.config", "detectron2.config.config")
+]
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickler of numpy arrays and plain containers; any other class in the file is an error."""
+
+    ALLOWED = frozenset(
+        {("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict"), ("_codecs", "encode")}
+        | {
+            (f"numpy.{core}.{module}", name)
+            for core in ("core", "_core")
+            for module, name in (
+                ("multiarray", "_reconstruct"),
+                ("multiarray", "scalar"),
+                ("numeric", "_frombuffer"),
+            )
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        if module.startswith("numpy."):
+            # Files of either numpy generation open under the other: only the folder was renamed.
+            core = "_core" if hasattr(np, "_core") else "core"
+            module = re.sub(r"^numpy\._?core\b", f"numpy.{core}", module)
+        return super().find_class(module, name)
+
+
+def read_file(path: str | Path, fix: str = "check MODEL.CHECKPOINT or the path given") -> Any:
+    """Read a `.pkl` (arrays) or any torch file (tensors) as plain data.
+
+    Args:
+        fix: what to do about a missing file, for the error.
+
+    Raises:
+        UserError: for a missing, truncated or foreign file, and for one that holds anything but data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {fix}")
+    return _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
+
+
+def write_file(path: Path, content: Any) -> None:
+    """Write plain data as a torch file, atomically; the same content gives the same bytes.
+
+    Through an open file, for torch writes the name of a file that it opens itself into it.
+    """
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+
+    atomic_write(path, write)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with path.open("rb") as handle:
+            return _ArrayUnpickler(handle, encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: refused, {error}; a weights file holds numpy arrays only and may not run code, "
+            "so get it from its publisher again"
+        ) from error
+    except Exception as error:  # damaged pickles raise nearly anything
+        raise UserError(f"{path}: not a readable pickle ({_short(error)}); download it again") from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals([*CONFIG_STAND_INS]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = re.search(r"\bGLOBAL ([\w.]+)", str(error))
+        reason = (
+            f"refused, it names {unsafe.group(1)}, which is not data; save the state_dict alone"
+            if unsafe
+            else "not a checkpoint that torch can read; download or save it again"
+        )
+        raise UserError(f"{path}: {reason}") from error
+    except Exception as error:  # damaged archives raise RuntimeError, EOFError, KeyError, ...
+        raise UserError(f"{path}: not a readable checkpoint ({_short(error)}); save it again") from error
+
+
+def _short(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:120]}" if text else type(error).__name__
+
+
+def plain(value: Any) -> Any:
+    """Turn (stand-in) config nodes inside containers into plain dicts, lists and tuples."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item) for item in value) if type(value) in (list, tuple) else value
+    return value
+
+
+def load_checkpoint(path: str | Path, prefer_teacher: bool = False) -> Checkpoint:
+    """Read network weights: Lightning checkpoint, `{"model": ...}`, or a bare dict of tensors.
+
+    Wrapper prefixes ("model.", "module.", ...) are taken off the front of the names. Of a self-training
+    checkpoint the student is taken, or the teacher when `prefer_teacher` (the student if there is none).
+
+    Raises:
+        UserError: if the file cannot be read or holds no tensors.
+    """
+    path = Path(path)
+    content = read_file(path)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a dict of weights; give a checkpoint")
+    weights = next((content[key] for key in ("state_dict", "model") if _is_dict(content.get(key))), content)
+    tensors = {str(name): as_tensor(value) for name, value in weights.items() if _is_array(value)}
+    teacher = {name: value for name, value in tensors.items() if name.startswith(TEACHER_PREFIX)}
+    student = {name: value for name, value in tensors.items() if name not in teacher}
+    if prefer_teacher and not teacher:
+        logger.warning("%s: no teacher weights; the student's are used", path)
+    chosen = teacher if prefer_teacher and teacher else student
+    if not chosen:
+        raise UserError(f"{path}: holds no tensors; give a checkpoint with a state_dict")
+    hyper_parameters = content.get("hyper_parameters")
+    return Checkpoint(
+        path=path,
+        state={_bare_name(name): value for name, value in chosen.items()},
+        hyper_parameters=plain(hyper_parameters) if _is_dict(hyper_parameters) else {},
+    )
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray))
+
+
+def as_tensor(value: Tensor | np.ndarray) -> Tensor:
+    """Return the value as a tensor (arrays are copied: a pickle's memory may be read-only)."""
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+
+
+def _bare_name(name: str) -> str:
+    name = name.removeprefix(TEACHER_PREFIX)
+    while name.startswith(WRAPPER_PREFIXES):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def class_counts(state: Mapping[str, Tensor], path: str | Path = "checkpoint") -> tuple[int, int]:
+    """Return (things, stuffs) of a panoptic network's weights, from the length of its predictors' biases.
+
+    Stuffs does not count the semantic head's "some thing" channel.
+
+    Raises:
+        UserError: if the weights are not those of a panoptic network.
+    """
+    missing = [name for name in (THING_BIAS, STUFF_BIAS) if name not in state]
+    if missing:
+        raise UserError(
+            f"{path}: not a panoptic network's checkpoint (no {missing[0]}); "
+            "backbone weights go to MODEL.BACKBONE_CHECKPOINT"
+        )
+    return len(state[THING_BIAS]), len(state[STUFF_BIAS]) - 1
+
+
+def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy the weights into the panoptic network; every tensor must fit.
+
+    BatchNorm counters may be absent (frozen-norm checkpoints) or superfluous.
+
+    Raises:
+        UserError: for other class counts or another architecture.
+    """
+    own = model.state_dict()
+    found, wanted = class_counts(checkpoint.state, checkpoint.path), class_counts(own)
+    if found != wanted:
+        raise UserError(
+            f"{checkpoint.path}: made for {found[0]} thing and {found[1]} stuff pseudo-classes, but the "
+            f"network has {wanted[0]} and {wanted[1]}; use its own pseudo-labels or another checkpoint"
+        )
+    state = {name: value for name, value in checkpoint.state.items() if name in own or not _is_counter(name)}
+    for name, value in own.items():
+        if _is_counter(name):
+            state.setdefault(name, value)
+    problems = _differences(own, state)
+    if problems:
+        raise UserError(
+            f"{checkpoint.path}: weights of another network ({problems}); "
+            "set the model config it was trained with"
+        )
+    model.load_state_dict(state, strict=True)
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    other = [name for name in own if name in state and own[name].shape != state[name].shape]
+    groups = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": other,
+    }
+    return ", ".join(f"{len(names)} {kind}, as {names[0]}" for kind, names in groups.items() if names)
+
+
+def _trunk_name(name: str) -> str | None:
+    """Translate a torchvision ResNet name to detectron2's; other names stay, the classifier gives None."""
+    if re.match(r"(.*\.)?(fc|head)\.", name):
+        return None
+    name = re.sub(r"^(?:.*\.)?layer(\d)\.", lambda m: f"res{int(m.group(1)) + 1}.", name)
+    name = re.sub(r"^(?:(?:module|backbone|encoder|encoder_q)\.)*(conv1|bn1)\.", r"stem.\1.", name)
+    name = re.sub(r"\bbn(\d)\.", r"conv\1.norm.", name)
+    return name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+
+
+def load_trunk(model: nn.Module, path: str | Path) -> None:
+    """Initialise the ResNet of a panoptic network from self-supervised weights (Caron et al., DINO, 2021).
+
+    Reads Detectron2 pickles (names attached by their longest common suffix) and torchvision-named torch
+    files. FPN and heads keep their random weights.
+
+    Raises:
+        UserError: if any tensor of the ResNet finds no partner of its shape.
+    """
+    path = Path(path)
+    content = read_file(path)
+    weights = content if isinstance(content, Mapping) else {}
+    for key in ("model", "state_dict", "teacher", "student"):
+        if _is_dict(weights.get(key)):
+            weights = weights[key]
+            break
+    source: State = {}
+    for name, value in weights.items():
+        translated = _trunk_name(str(name)) if _is_array(value) else None
+        if translated is not None:
+            source[translated] = as_tensor(value)
+    trunk = {name: value for name, value in model.state_dict().items() if name.startswith(TRUNK_PREFIX)}
+    matched = match_suffixes(trunk, source)
+    wrong = [
+        name
+        for name, value in trunk.items()
+        if not _is_counter(name) and (name not in matched or matched[name].shape != value.shape)
+    ]
+    if not trunk or wrong:
+        raise UserError(
+            f"{path}: does not fit the network's ResNet ({len(wrong)} of {len(trunk)} tensors, "
+            f"as {wrong[0] if wrong else TRUNK_PREFIX}); give ResNet-50 weights such as DINO's"
+        )
+    model.load_state_dict(matched, strict=False)
+    logger.info("%s: %d tensors of the ResNet initialised", path, len(matched))
+
+
+def match_suffixes(names: Iterable[str], source: Mapping[str, Tensor]) -> State:
+    """Return {name: tensor}: for each name the source entry that is its longest dot-separated suffix."""
+    matched: State = OrderedDict()
+    for name in names:
+        parts = name.split(".")
+        suffixes = (".".join(parts[start:]) for start in range(len(parts)))
+        found = next((suffix for suffix in suffixes if suffix in source), None)
+        if found is not None:
+            matched[name] = source[found]
+    return matched

@@ -1,0 +1,190 @@
+"""Where a folder of files came from, and whether ground truth was read anywhere on the way.
+
+Each output folder of a step holds `provenance.json`. The fact `uses_ground_truth` is carried from inputs and
+weights to outputs: true if anything upstream used labels, null if nobody knows, false only if all is known.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cups.errors import UserError
+from cups.io.checkpoint import file_sha256
+from cups.io.png import atomic_write
+from cups.io.weights import weight_table
+
+FILE_NAME = "provenance.json"
+SCHEMA = 1
+IDENTITY = "sha256"
+"""Key, in the entry of weights, of the digests by file name."""
+_PACKAGE = "unsupervised-panoptic-segmentation"
+_GROUND_TRUTH_FOLDERS = frozenset({"gtFine", "gtCoarse", "gtBbox3d"})
+_WRITTEN_BY_US = ("features_", "pseudo_", "codes_", "depth_", "cause_", "cups_pseudo_labels")
+
+
+@cache
+def code_version() -> str:
+    """Return the package version, the short git hash in a checkout, and "+dirty" if it is modified."""
+    try:
+        version = metadata.version(_PACKAGE)
+    except metadata.PackageNotFoundError:
+        version = "unknown"
+    commit = _git("rev-parse", "--short", "HEAD")
+    if not commit:
+        return version
+    dirty = "+dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    return f"{version} {commit}{dirty}"
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def read_provenance(folder: Path) -> dict[str, Any] | None:
+    """Return the content of `folder/provenance.json`, or None when there is none.
+
+    Raises:
+        UserError: the file is not valid JSON.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}); run the step that wrote the folder again"
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no JSON object; run the step that wrote the folder again")
+    return content
+
+
+def any_ground_truth(facts: Sequence[bool | None]) -> bool | None:
+    """Combine facts: True if one is True, else None (unknown) if one is None, else False."""
+    if True in facts:
+        return True
+    return None if None in facts else False
+
+
+def ground_truth_answer(fact: bool | None) -> str:
+    """Return the fact `uses_ground_truth` as a word for people."""
+    return {True: "YES", False: "no", None: "unknown (no provenance.json)"}[fact]
+
+
+def describe_input(path: Path) -> dict[str, Any]:
+    """Return `{"path", "uses_ground_truth", "provenance"}` of an input folder (or a file inside one).
+
+    Raw data without provenance (images, disparity, cameras, one's own folder) counts as label-free; a folder
+    that a step of ours writes but that has lost its `provenance.json` is unknown (None); gtFine is a label.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() or not path.suffix else path.parent
+    provenance = read_provenance(folder)
+    fact: bool | None
+    if provenance is not None:
+        fact = provenance.get("uses_ground_truth")
+    elif _GROUND_TRUTH_FOLDERS & set(path.parts):
+        fact = True
+    else:
+        fact = None if folder.name.startswith(_WRITTEN_BY_US) else False
+    return {"path": str(path), "uses_ground_truth": fact, "provenance": provenance}
+
+
+def write_provenance(
+    folder: Path,
+    *,
+    script: str,
+    arguments: Mapping[str, Any],
+    inputs: Sequence[Path] = (),
+    weights: Sequence[Mapping[str, Any]] = (),
+    uses_ground_truth: bool | None = False,
+) -> dict[str, Any]:
+    """Write `folder/provenance.json` atomically and return its content.
+
+    Args:
+        folder: output folder of the step; made if missing.
+        script: name of the step.
+        arguments: its settings; values that JSON lacks (paths) are stored as text.
+        inputs: folders (or files) that were read; each is listed with its own provenance.
+        weights: checkpoints that were used, as entries of `refs/weights.yaml`; their `uses_ground_truth`
+            (None or missing = unknown) counts.
+        uses_ground_truth: whether this step itself read labels (None: unknown).
+    """
+    described = [describe_input(path) for path in inputs]
+    facts = [uses_ground_truth]
+    facts += [entry["uses_ground_truth"] for entry in described]
+    facts += [weight.get("uses_ground_truth") for weight in weights]
+    content = {
+        "schema": SCHEMA,
+        "script": script,
+        "code_version": code_version(),
+        "uses_ground_truth": any_ground_truth(facts),
+        "arguments": _plain(arguments),
+        "inputs": described,
+        "weights": [_plain(weight) for weight in weights],
+    }
+    text = json.dumps(content, indent=2, default=str) + "\n"
+    atomic_write(Path(folder) / FILE_NAME, lambda temporary: temporary.write_text(text))
+    return content
+
+
+def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(mapping), default=str))
+
+
+def known_weights(name: str, *files: Path) -> dict[str, Any]:
+    """Return the entry of a checkpoint in `refs/weights.yaml`, with its `name`; unknown ones stay unknown.
+
+    An entry that is not listed has `uses_ground_truth` None.
+
+    Args:
+        files: where the weights were read from, to tell them from later ones (`changed_weights`).
+    """
+    entry = weight_table().get(name, {"uses_ground_truth": None, "supervised_by": "unknown"})
+    return {"name": name, **entry, **_identity(files)}
+
+
+def trained_weights(path: Path, *files: Path) -> dict[str, Any]:
+    """Return the entry, as of `known_weights`, of weights (file or folder) that a script of ours trained.
+
+    Without a `provenance.json` in its folder, `uses_ground_truth` is None.
+
+    Args:
+        files: of which the weights consist (default: `path`, a file).
+    """
+    provenance = read_provenance(path if path.is_dir() else path.parent) or {}
+    return {
+        "name": str(path),
+        "uses_ground_truth": provenance.get("uses_ground_truth"),
+        **_identity(files or (path,)),
+    }
+
+
+def _identity(files: Sequence[Path]) -> dict[str, dict[str, str]]:
+    digests = {file.name: file_sha256(file) for file in files if file.is_file()}
+    return {IDENTITY: digests} if digests else {}
+
+
+def changed_weights(earlier: Mapping[str, Any], weights: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the files of `weights` that had other content in an `earlier` provenance."""
+    then, now = (
+        {name: digest for entry in entries for name, digest in entry.get(IDENTITY, {}).items()}
+        for entries in (earlier.get("weights", ()), weights)
+    )
+    return sorted(name for name in now if then.get(name, now[name]) != now[name])

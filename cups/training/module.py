@@ -1,0 +1,162 @@
+"""What the training modules of Stage 2 and Stage 3 share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from cups.data.utils import with_void
+from cups.errors import UserError
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.model import panoptic_from_output, to_detectron2
+from cups.structures import Sample, ThingStuffSplit
+from cups.training.bad_batch import save_bad_batch
+from cups.training.optimizer import OptimizerSettings, build_optimizer
+from cups.training.processes import mean_over_processes, step_seed
+
+SHARED = 2**31
+"""Stands in seeds where a process has its rank."""
+
+
+class PanopticModule(pl.LightningModule):
+    """A panoptic network that learns from samples: losses, optimiser, validation, what checkpoints tell.
+
+    Args:
+        model: panoptic network; Detectron2 conventions (losses in training, outputs in evaluation).
+        split: the pseudo-classes behind the network's things and stuff.
+        optimizer: see `OptimizerSettings`.
+        metric: validation metric over the network's categories, or None.
+        seed: seeds the batch augmentation, together with step and rank.
+        description: plain containers stored with every checkpoint (config, model settings, provenance).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        split: ThingStuffSplit,
+        optimizer: OptimizerSettings,
+        metric: PanopticQualitySemanticMatching | None = None,
+        seed: int = 0,
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.split = split
+        self.settings = optimizer
+        self.metric = metric
+        self.seed = seed
+        self.description = dict(description or {})
+        self.media: dict[str, Any] = {}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = build_optimizer(self.model, self.settings)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.settings.factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def step_seed(self, micro_batch: int) -> int:
+        """Return a seed of step, micro-batch and rank: a resumed run repeats what the first would do."""
+        return step_seed(self.seed, self.global_step, micro_batch, self.global_rank)
+
+    def generators(self, micro_batch: int) -> tuple[torch.Generator, torch.Generator]:
+        """Return the randomness of a batch: this process's own, and one that all processes share."""
+        shared = step_seed(self.seed, self.global_step, micro_batch, SHARED)
+        seeds = (self.step_seed(micro_batch), shared)
+        own, common = (torch.Generator().manual_seed(seed) for seed in seeds)
+        return own, common
+
+    def micro_batch(self, batch_idx: int) -> int:
+        """Return the number of a batch within its optimisation step."""
+        return batch_idx % max(1, self.trainer.accumulate_grad_batches)
+
+    def learn(self, samples: Sequence[Sample], micro_batch: int) -> Tensor:
+        """Return the loss of a batch as the network is shown it, and log its parts.
+
+        Raises:
+            UserError: when the loss of this or another process is not finite; the batch is in a file then.
+        """
+        # Detectron2 draws the anchors and regions it learns from with the global generator.
+        torch.manual_seed(self.step_seed(micro_batch))
+        losses = self._losses(samples)
+        loss = torch.stack(list(losses.values())).sum()
+        # One exchange tells all processes the mean to log, and whether the loss of any of them is broken: one
+        # that stopped alone would leave the others waiting for its gradients.
+        mean = mean_over_processes(loss.detach().float())
+        if not torch.isfinite(mean):
+            raise UserError(self._refusal(samples, losses))
+        size = len(samples)
+        self.log("loss", mean, prog_bar=True, batch_size=size)
+        self.log_dict({f"losses/{key}": value.detach() for key, value in losses.items()}, batch_size=size)
+        return loss
+
+    def _losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        try:
+            losses: dict[str, Tensor] = self.model([to_detectron2(sample) for sample in samples])
+        except FloatingPointError:
+            # Detectron2 stops at proposals that are not finite, before it has any loss.
+            return {"proposals": torch.tensor(float("nan"), device=self.device)}
+        return losses
+
+    def _refusal(self, samples: Sequence[Sample], losses: Mapping[str, Tensor]) -> str:
+        """Save a batch whose loss is not finite, if it is this process's; return what the user is told."""
+        fix = "--resume with a smaller TRAINING.GRADIENT_CLIP_VAL, or start again with a lower --lr"
+        if all(bool(torch.isfinite(value)) for value in losses.values()):
+            return f"step {self.global_step}: the loss of another process is not finite; {fix}"
+        folder = Path(self.trainer.default_root_dir)
+        path = save_bad_batch(folder, self.global_step, self.global_rank, samples, losses)
+        values = ", ".join(f"{key} {float(value.detach()):.3g}" for key, value in losses.items())
+        names = ", ".join(sample.name for sample in samples)
+        return (
+            f"{path}: the loss of this batch is not finite (step {self.global_step}: {values}; frames "
+            f"{names}); look at it with torch.load, or {fix}"
+        )
+
+    @torch.no_grad()
+    def predict_panoptic(self, images: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """Run inference on images (3, H, W); return Detectron2's outputs. The training mode is kept."""
+        training = self.model.training
+        self.model.eval()
+        outputs: list[dict[str, Any]] = self.model(
+            [{"image": image, "height": image.shape[-2], "width": image.shape[-1]} for image in images]
+        )
+        self.model.train(training)
+        return outputs
+
+    def validation_step(self, batch: list[dict[str, Any]], batch_idx: int) -> None:
+        if self.metric is None:
+            return
+        outputs = self.predict_panoptic([item["image"] for item in batch])
+        for item, output in zip(batch, outputs, strict=True):
+            prediction = panoptic_from_output(output, len(self.split.stuffs), self.metric.void)
+            # A distributed sampler pads the last batch with frames that came before: they count once.
+            target = with_void(item["target"], self.metric.void)[None].to(prediction.device)
+            self.metric.update(prediction[None], target, image_ids=[item["index"]])
+        if batch_idx == 0:
+            self.media |= {"validation": batch[0], "output": outputs[0]}
+
+    def on_validation_epoch_end(self) -> None:
+        if self.metric is None:
+            return
+        values = self.metric.compute()
+        scalars = {f"val/{key}": float(value) for key, value in values.items() if value.ndim == 0}
+        # The metric has gathered all processes already, so their values are the same.
+        self.log_dict(scalars, sync_dist=True)
+        self.log("pq_val", float(values["pq"]), prog_bar=True, logger=False, sync_dist=True)
+        self.metric.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["hyper_parameters"] = {
+            **self.description,
+            "thing_pseudo_classes": list(self.split.things),
+            "stuff_pseudo_classes": list(self.split.stuffs),
+        }
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if isinstance(batch, list) and batch and isinstance(batch[0], Sample):
+            return [sample.to(device) for sample in batch]
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)

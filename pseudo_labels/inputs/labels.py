@@ -1,0 +1,166 @@
+"""Reading the label folders of Stage 1, and which of their classes are things."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cups.errors import UserError
+from cups.io.png import atomic_write, read_ids
+from cups.structures import ThingStuffSplit
+from cups.taxonomy import class_set, void_value
+from pseudo_labels.steps.step import Folder, read_npy
+
+SPLIT_FILE = "thing_stuff_split.json"
+"""Written by `classify_stuff_things.py` into the semantic folder it looked at."""
+
+MAPPED_SEMANTICS = "pseudo_semantic_mapped_k300"
+DEPTH_FOLDER = "depth_spidepth"
+INSTANCE_PREFIX = "pseudo_instance_"
+DEFAULT_METHOD = "depth_guided"
+
+
+def read_semantic(path: Path, num_classes: int | None = None) -> np.ndarray:
+    """Read a semantic map: (H, W) uint8 or uint16.
+
+    Raises:
+        UserError: unreadable, or a class beyond `num_classes` (its void value is allowed).
+    """
+    semantic = read_ids(path)
+    if num_classes is not None:
+        void = void_value(num_classes)
+        highest = int(semantic.max(initial=0, where=semantic != void))
+        if highest >= num_classes:
+            raise UserError(
+                f"{path}: holds class {highest}, but there are {num_classes}; check --num_semantic_classes "
+                "and --semantic_subdir"
+            )
+    return semantic
+
+
+def read_pair(
+    semantic: Path, instance: Path, num_classes: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a semantic map and the instance map of the same frame, both (H, W).
+
+    Raises:
+        UserError: unreadable files, sizes that differ, a class beyond `num_classes`.
+    """
+    classes, ids = read_semantic(semantic, num_classes), read_ids(instance)
+    if classes.shape != ids.shape:
+        raise UserError(
+            f"{instance}: size {_size(ids)}, but {semantic.name} is {_size(classes)}; "
+            "generate the instances from these semantics"
+        )
+    return classes, ids
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[0]}x{array.shape[1]}"
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Read a depth map: (H, W) float32, metres or any other unit, positive.
+
+    Raises:
+        UserError: missing or cut-short file, another shape, values that are not positive and finite.
+    """
+    depth = read_npy(path, ndim=2).astype(np.float32)
+    if not depth.size or not (np.isfinite(depth).all() and depth.min() > 0):
+        raise UserError(f"{path}: depth must be positive and finite everywhere; generate the file again")
+    return depth
+
+
+def check_aspect(path: Path, size: tuple[int, int], other: tuple[int, int]) -> None:
+    """Raise a `UserError` naming `path` when (H, W) `size` has not the shape of `other`, within a pixel."""
+    if abs(size[0] * other[1] - size[1] * other[0]) > max(*size, *other):
+        raise UserError(
+            f"{path}: {size[0]}x{size[1]} has not the shape of the labels, {other[0]}x{other[1]}; "
+            "generate both from the same images"
+        )
+
+
+def write_split(path: Path, content: dict[str, object]) -> None:
+    """Write a thing/stuff split with its explanation as JSON, atomically."""
+    text = json.dumps(content, indent=2) + "\n"
+    atomic_write(path, lambda temporary: temporary.write_text(text))
+
+
+def read_split(path: Path) -> ThingStuffSplit:
+    """Read `{"things": [...], "stuffs": [...]}`.
+
+    Raises:
+        UserError: missing file, invalid JSON, missing lists, or a class in both.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run pseudo_labels/classify_stuff_things.py")
+    try:
+        content = json.loads(path.read_text())
+        things, stuffs = tuple(map(int, content["things"])), tuple(map(int, content["stuffs"]))
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path}: is not a thing/stuff split; run pseudo_labels/classify_stuff_things.py"
+        ) from None
+    if both := set(things) & set(stuffs):
+        raise UserError(f"{path}: class {min(both)} is both thing and stuff; keep it in one list")
+    return ThingStuffSplit(things, stuffs)
+
+
+def find_things(
+    semantics: Folder, given: Sequence[int] | None = None, split_json: Path | None = None
+) -> tuple[int, ...] | None:
+    """Return the thing classes of a semantic folder, None where nothing tells.
+
+    In this order: the classes `given`; the split file named; the split file in the folder; the things of
+    Cityscapes where the folder's name says that its classes are trainIds (`..._mapped_...`) or CAUSE's 27.
+    """
+    beside = semantics.directory / SPLIT_FILE
+    if given:
+        return tuple(given)
+    if split_json is not None or beside.is_file():
+        return read_split(split_json or beside).things
+    if semantics.name.startswith("pseudo_semantic_mapped_"):
+        return class_set(19).things
+    return class_set(27).things if semantics.name == "pseudo_semantic_cause27" else None
+
+
+def thing_classes(
+    semantics: Folder, given: Sequence[int] | None = None, split_json: Path | None = None
+) -> tuple[int, ...]:
+    """Return the thing classes of a semantic folder, see `find_things`.
+
+    Raises:
+        UserError: nothing tells, there are no things, or ids that no map can hold.
+    """
+    things = find_things(semantics, given, split_json)
+    split_file = split_json or semantics.directory / SPLIT_FILE
+    if things is None:
+        raise UserError(
+            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py or give --thing_classes"
+        )
+    if not things:
+        raise UserError(
+            f"{split_file}: names no thing; run classify_stuff_things.py with a lower --threshold; "
+            "with a network's depth, --grad_threshold 0.03 --depth_blur 0.03"
+        )
+    if min(things) < 0 or max(things) >= 65535:
+        raise UserError(f"--thing_classes {min(things)} ... {max(things)}: class ids lie in 0-65534")
+    return things
+
+
+def thing_regions(semantic: np.ndarray, things: Sequence[int], merged: bool = False) -> np.ndarray:
+    """Return the regions of thing classes: (H, W), dtype of the map, 0 = no thing.
+
+    Regions are numbered from 1 in the order of `things`, so that class 0 is not taken for "none".
+
+    Args:
+        semantic: (H, W) uint8 or uint16 classes.
+        merged: all things are region 1.
+    """
+    table = np.zeros(int(np.iinfo(semantic.dtype).max) + 1, dtype=semantic.dtype)
+    for region, thing in enumerate((t for t in things if t < len(table)), start=1):
+        table[thing] = 1 if merged else region
+    return table.take(semantic, mode="clip")

@@ -1,0 +1,248 @@
+"""One engine for all evaluations of pseudo-labels: readers of their formats, one pass, both void rules."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
+from cups.data.pseudo_label_dataset import align_labels, load_statistics, thing_stuff_split
+from cups.errors import UserError
+from cups.io.coco_panoptic import read_panoptic
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.metrics.protocol import Matching, Protocol, VoidRule
+from cups.ops.components import unify_semantics
+from cups.taxonomy import VOID, ClassSet, void_value
+from pseudo_labels.convert_to_cups_format import FORMAT_FILE, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from pseudo_labels.inputs.labels import read_pair
+from pseudo_labels.scoring.semantic import count_pixels
+
+log = logging.getLogger(__name__)
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""Semantic and instance map, both (H, W)."""
+
+
+def city_path(folder: Path, frame: GroundTruthFrame, split: str) -> Path:
+    """Return the file of a frame in a Stage-1 folder."""
+    return folder / split / frame.image.parent.name / f"{frame.stem}.png"
+
+
+@dataclass(frozen=True)
+class FolderLabels:
+    """A semantic and an instance folder of Stage 1."""
+
+    semantics: Path
+    instances: Path
+    split: str
+    num_classes: int
+
+    def __call__(self, frame: GroundTruthFrame) -> Pair:
+        """Read one frame."""
+        semantic, instance = (city_path(f, frame, self.split) for f in (self.semantics, self.instances))
+        return read_pair(semantic, instance, self.num_classes)
+
+
+@dataclass(frozen=True)
+class PanopticLabels:
+    """A folder of COCO panoptic PNG files written by `generate_panoptic_pseudolabels.py`."""
+
+    folder: Path
+    split: str
+    num_classes: int
+
+    def __call__(self, frame: GroundTruthFrame) -> Pair:
+        """Read one frame."""
+        path = city_path(self.folder, frame, self.split)
+        void = void_value(self.num_classes)
+        semantic, instance = np.moveaxis(read_panoptic(path, void), -1, 0)
+        highest = int(semantic.max(initial=0, where=semantic != void))
+        if highest >= self.num_classes:
+            raise UserError(f"{path}: holds class {highest}, its JSON lists {self.num_classes}")
+        return semantic, instance
+
+
+@dataclass(frozen=True)
+class CupsLabels:
+    """A flat folder in the CUPS format."""
+
+    folder: Path
+    num_classes: int
+
+    def __call__(self, frame: GroundTruthFrame) -> Pair:
+        """Read one frame."""
+        semantic, instance = (
+            self.folder / f"{frame.stem}{end}" for end in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)
+        )
+        return read_pair(semantic, instance, self.num_classes)
+
+
+Reader = Callable[[GroundTruthFrame], Pair]
+
+
+def read_panoptic_json(path: Path) -> tuple[int, tuple[int, ...]]:
+    """Return number of classes and thing classes of a COCO panoptic JSON.
+
+    Raises:
+        UserError: missing or invalid file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run pseudo_labels/generate_panoptic_pseudolabels.py")
+    try:
+        categories = json.loads(path.read_text())["categories"]
+        return len(categories), tuple(int(c["id"]) for c in categories if c["isthing"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise UserError(f"{path}: not a COCO panoptic JSON with categories; generate it again") from None
+
+
+def read_cups_classes(folder: Path, threshold: float) -> tuple[int, tuple[int, ...]]:
+    """Return number of classes and thing classes of a CUPS folder, as training derives them.
+
+    Raises:
+        UserError: missing folder or statistics.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; run pseudo_labels/convert_to_cups_format.py")
+    if not (folder / FORMAT_FILE).is_file():
+        log.warning("%s: no %s, sizes and classes come from the statistics alone", folder, FORMAT_FILE)
+    all_pixels, inside = load_statistics(folder)
+    return len(all_pixels), thing_stuff_split(all_pixels, inside, threshold).things
+
+
+def to_panoptic(
+    semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int
+) -> np.ndarray:
+    """Return (H, W, 2) int64 of (pseudo-class, instance); void is (`void_value`, 0).
+
+    Each instance takes its majority class; stuff has instance 0. A pixel of a thing class outside every
+    instance is void: the labels do not say which object it belongs to, and one segment of all such pixels
+    would be an object that nobody proposed.
+    """
+    void = void_value(num_classes)
+    semantic, instance = unify_semantics(semantic, instance, num_classes, void, things)
+    is_thing = np.zeros(65536, dtype=bool)
+    is_thing[list(things)] = True
+    thing_pixel = is_thing[semantic]
+    category = np.where(thing_pixel & (instance == 0), void, semantic).astype(np.int64)
+    number = np.where(thing_pixel, instance, 0).astype(np.int64)
+    return np.stack((category, number), axis=-1)
+
+
+class EvaluationFrames(Dataset[dict[str, Any]]):
+    """Pseudo-labels beside ground truth, both at the size of the ground truth.
+
+    Items: `{"prediction": (H, W, 2) int64, "target": (H, W, 2) int64, "name": str}`, and with `semantics` the
+    `counts` (K + 1, C) of the semantic map as it is stored.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[GroundTruthFrame],
+        read: Reader,
+        classes: ClassSet,
+        things: Sequence[int],
+        num_classes: int,
+        semantics: bool = False,
+    ) -> None:
+        self.frames = list(frames)
+        self.read = read
+        self.classes = classes
+        self.things = tuple(things)
+        self.num_classes = num_classes
+        self.semantics = semantics
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        frame, void = self.frames[index], void_value(self.num_classes)
+        target = torch.from_numpy(read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes))
+        target[..., 0][target[..., 0] == VOID] = void
+        pair = self.read(frame)
+        size = (target.shape[0], target.shape[1])
+
+        def aligned(ids: np.ndarray) -> torch.Tensor:
+            return align_labels(torch.from_numpy(ids.astype(np.int64)), size, size, frame.stem)
+
+        panoptic = to_panoptic(*pair, self.things, self.num_classes)
+        prediction = torch.stack([aligned(panoptic[..., part]) for part in (0, 1)], dim=-1)
+        item = {"prediction": prediction, "target": target, "name": frame.stem}
+        if self.semantics:
+            maps = (aligned(pair[0]).numpy(), target[..., 0].numpy())
+            counts = count_pixels(*maps, self.num_classes, self.classes.num_classes, void)
+            item["counts"] = torch.from_numpy(counts)
+        return item
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one set of pseudo-labels.
+
+    Attributes:
+        scores: `scores[void rule][key]`, keys as in the metric's `compute`.
+        counts: (K + 1, C) int64 pixels of pseudo-class and class, row K void; None unless asked for.
+    """
+
+    protocol: Protocol
+    scores: dict[VoidRule, dict[str, torch.Tensor]]
+    counts: np.ndarray | None = None
+
+
+def evaluate(
+    frames: Sequence[GroundTruthFrame],
+    read: Reader,
+    *,
+    classes: ClassSet,
+    num_clusters: int,
+    things: Sequence[int],
+    matching: Matching = "separate",
+    workers: int = 0,
+    semantics: bool = False,
+    assignment: np.ndarray | None = None,
+) -> Evaluation:
+    """Score pseudo-labels against ground truth, in one pass, under both void rules.
+
+    Args:
+        frames: with ground truth.
+        read: gives semantic and instance map of a frame.
+        num_clusters: pseudo-classes K.
+        things: those that are things.
+        matching: "separate" matches things with things and stuff with stuff only.
+        workers: reading processes.
+        semantics: count pixels of pseudo-classes against classes in the same pass.
+        assignment: (K,) class of each pseudo-class, -1 for none, instead of the Hungarian matching.
+    """
+    stuffs = [index for index in range(num_clusters) if index not in set(things)]
+    apart = matching == "separate"
+    metric = PanopticQualitySemanticMatching(
+        classes.things,
+        classes.stuffs,
+        num_clusters,
+        things_prototype=things if apart else None,
+        stuffs_prototype=stuffs if apart else None,
+        void=void_value(num_clusters),
+    )
+    data = EvaluationFrames(frames, read, classes, things, num_clusters, semantics)
+    counts = np.zeros((num_clusters + 1, classes.num_classes), dtype=np.int64) if semantics else None
+    loader = DataLoader(data, batch_size=None, num_workers=workers)
+    for item in tqdm(loader, total=len(data), desc="evaluate", unit="img"):
+        metric.update(item["prediction"][None], item["target"][None])
+        if counts is not None:
+            counts += item["counts"].numpy()
+    name = f"pseudo-labels-{classes.num_classes}"
+    protocol = Protocol(name, num_classes=classes.num_classes, matching=matching)
+    return Evaluation(protocol, metric.compute_all(assignment), counts)
+
+
+def ground_truth_frames(root: Path, split: str, max_images: int | None) -> list[GroundTruthFrame]:
+    """Return the frames with ground truth, the first `max_images` of them."""
+    return list_ground_truth_frames(root, split)[:max_images]

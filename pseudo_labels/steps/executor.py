@@ -1,0 +1,197 @@
+"""Running a step in several processes of this machine, or as jobs of a SLURM cluster: `--executor`.
+
+Each job runs the same `main` on its shard of the frames. Shards need nothing from each other but the file
+system; one that was killed goes on where it was when the command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import pseudo_labels
+from cups.errors import UserError, run_main
+from pseudo_labels.steps.arguments import Submission, output_root
+from pseudo_labels.steps.step import all_frames
+
+log = logging.getLogger(__name__)
+Main = Callable[[Sequence[str] | None], int]
+POLL_SECONDS = {"local": 0.2, "slurm": 5.0}
+YEAR_MINUTES = 365 * 24 * 60
+RESTARTS = 100
+"""Times that a job which reached its time limit is queued again; it resumes."""
+
+
+def run_script(main: Main) -> None:
+    """Run the entry point of a step here, or its shards where `--executor` says."""
+    argv = sys.argv[1:]
+
+    def run() -> int:
+        try:
+            return main(argv)
+        except Submission as submission:
+            return submit(module_of(main), argv, submission.arguments)
+
+    run_main(run)
+
+
+def module_of(main: Main) -> str:
+    """Return the importable name of the module that `main` is defined in, even if it runs as a script."""
+    file = Path(main.__code__.co_filename).resolve()
+    root = Path(pseudo_labels.__file__).resolve().parents[1]
+    return ".".join(file.relative_to(root).with_suffix("").parts)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one job does: a picklable call of `module.main(argv)`."""
+
+    module: str
+    argv: tuple[str, ...]
+    threads: int | None = None
+
+    def __call__(self) -> str | None:
+        """Run the step; returns the line of a `UserError`, None if all went well."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        try:
+            code = importlib.import_module(self.module).main(list(self.argv))
+        except UserError as error:
+            return str(error)
+        return f"exit code {code}" if code else None
+
+    def checkpoint(self) -> Any:
+        """Return what submitit queues again after a time limit or preemption: the same, for it resumes."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit(module: str, argv: Sequence[str], args: argparse.Namespace) -> int:
+    """Run the shards of a step as jobs, wait for them, and report: 0, 1 (a crash) or 2 (a `UserError`).
+
+    Raises:
+        UserError: bad arguments, or no cluster here.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.shard or args.num_shards < 1:
+        raise UserError("--executor: runs all shards; leave --shard out and give --num_shards 1 or more")
+    args.num_shards = min(args.num_shards, len(all_frames(args)))
+    name = module.rpartition(".")[2]
+    folder = args.executor_folder or output_root(args) / "submitit" / name
+    # Later flags win: the shards run the same command line with these behind it.
+    common = (*argv, "--executor", "none", "--num_shards", str(args.num_shards), "--run_id", uuid.uuid4().hex)
+    shards = [Shard(module, (*common, "--shard", str(index))) for index in range(args.num_shards)]
+    try:
+        jobs = (_local_jobs if args.executor == "local" else _slurm_jobs)(shards, folder, args, name)
+    except (FailedJobError, FailedSubmissionError, RuntimeError) as error:
+        raise UserError(f"--executor {args.executor}: {' '.join(str(error).split())[-300:]}") from None
+    log.info("%s: %d shards, logs in %s", name, len(jobs), folder)
+    return _wait(jobs, name, POLL_SECONDS[args.executor])
+
+
+def _local_jobs(shards: Sequence[Shard], folder: Path, args: argparse.Namespace, name: str) -> list[Any]:
+    from submitit import LocalExecutor
+
+    executor = LocalExecutor(folder)
+    executor.update_parameters(timeout_min=YEAR_MINUTES)
+    gpus = _gpus(args.device)
+    threads = max(1, (os.cpu_count() or 1) // len(shards))
+    jobs = []
+    for index, shard in enumerate(shards):
+        if gpus:
+            executor.update_parameters(gpus_per_node=1, visible_gpus=[gpus[index % len(gpus)]])
+        # Of the GPUs a shard sees one, whatever number that has here.
+        device = ("--device", "cuda") if ":" in args.device else ()
+        jobs.append(executor.submit(Shard(shard.module, (*shard.argv, *device), threads)))
+    return jobs
+
+
+def _gpus(device: str) -> list[int]:
+    """Return the GPUs that shards on this machine share; each sees one of them."""
+    if device == "cpu" or not torch.cuda.is_available():
+        if device.startswith("cuda"):
+            raise UserError(f"--device {device}: this machine has no CUDA device; use --device cpu")
+        return []
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    numbers = [int(gpu) for gpu in listed] if all(gpu.isdigit() for gpu in listed) else []
+    numbers = numbers or list(range(torch.cuda.device_count()))
+    return [numbers[int(device.partition(":")[2])]] if ":" in device else numbers
+
+
+def _slurm_jobs(shards: Sequence[Shard], folder: Path, args: argparse.Namespace, name: str) -> list[Any]:
+    from submitit import SlurmExecutor
+
+    for program in ("sbatch", "srun"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"--executor slurm: no {program} on this machine; start it on one of the cluster's, "
+                "or use --executor local"
+            )
+    executor = SlurmExecutor(folder, max_num_timeout=RESTARTS)
+    chosen = {
+        "partition": args.slurm_partition,
+        "account": args.slurm_account,
+        "gpus_per_node": None if args.device == "cpu" else args.slurm_gpus or None,
+    }
+    executor.update_parameters(
+        job_name=name,
+        time=args.slurm_time,
+        cpus_per_task=args.slurm_cpus,
+        mem=f"{args.slurm_mem}GB",
+        array_parallelism=len(shards),
+        **{key: value for key, value in chosen.items() if value is not None},
+    )
+    with executor.batch():
+        jobs = [executor.submit(shard) for shard in shards]
+    return jobs
+
+
+def _wait(jobs: Sequence[Any], name: str, seconds: float) -> int:
+    waiting = dict(enumerate(jobs))
+    try:
+        with tqdm(total=len(jobs), desc=name, unit="shard") as bar:
+            while waiting:
+                for index in [index for index, job in waiting.items() if job.done()]:
+                    del waiting[index]
+                    bar.update()
+                if waiting:
+                    time.sleep(seconds)
+    except KeyboardInterrupt:
+        for job in waiting.values():
+            job.cancel(check=False)
+        raise
+    return max(_report(index, job) for index, job in enumerate(jobs))
+
+
+def _report(index: int, job: Any) -> int:
+    """Log how a finished job failed, if it did; returns its exit code."""
+    from submitit.core.utils import FailedJobError, UncompletedJobError
+
+    try:
+        error = job.result()
+    except (FailedJobError, UncompletedJobError) as crash:
+        # The trace (or the end of the log), before submitit's hint where to find more.
+        text = str(crash).partition("You can check full logs")[0]
+        lines = [line for line in text.splitlines() if line.strip(" -")]
+        log.error("shard %d crashed: %s (log: %s)", index, lines[-1] if lines else crash, job.paths.stderr)
+        return 1
+    if error is not None:
+        log.error("shard %d: error: %s", index, error)
+        return 2
+    return 0

@@ -1,0 +1,186 @@
+"""What the reports have in common: setting, tables over seeds, verdicts computed from the numbers."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cups.evaluation.results import TITLES, markdown_table
+from studies.measure import StepRecord, duration
+from studies.toy_runs import ToyRuns
+
+NOT_RUN = "not run"
+Values = Mapping[int, float]
+"""One measure: seed -> value (a share in 0-1); seeds that were not run are missing."""
+
+
+def spread(values: Values, seeds: Sequence[int] = ()) -> str:
+    """Return "34.4 ± 0.8" (mean and sample standard deviation, percent), or that nothing was run.
+
+    The value of a single seed is followed by that seed's number: one run has no spread. Where some of `seeds`
+    are missing, the text says how many there are.
+    """
+    if not values:
+        return NOT_RUN
+    numbers = [100 * value for value in values.values()]
+    mean = f"{statistics.fmean(numbers):.1f}"
+    if len(numbers) == 1:
+        return f"{mean} (seed {next(iter(values))})"
+    missing = f" ({len(values)} of {len(seeds)} seeds)" if len(values) < len(seeds) else ""
+    return f"{mean} ± {statistics.stdev(numbers):.1f}{missing}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim holds (None: not run), and the sentence that says so with its numbers."""
+
+    holds: bool | None
+    text: str
+
+
+def judge(
+    claim: str,
+    ours: tuple[str, Values],
+    other: tuple[str, Values],
+    unit: str,
+    *,
+    strict: bool = True,
+    why: str = "",
+) -> Verdict:
+    """Judge a claim by the pairs of runs with the same seed: it holds if it does for each of them.
+
+    Args:
+        claim: a clause, e.g. "overclustering beats plain CAUSE on mIoU".
+        ours: name and values of what should be the better one.
+        other: name and values of what it is compared with.
+        unit: printed name of the measure.
+        strict: better must be more; else not less is enough.
+        why: the reason, added where the claim does not hold.
+    """
+    gains = {seed: ours[1][seed] - other[1][seed] for seed in ours[1] if seed in other[1]}
+    if not gains:
+        return Verdict(None, f"**Not run**: {claim}.")
+    good = [gain > 0 or (gain == 0 and not strict) for gain in gains.values()]
+    head = "Holds" if all(good) else "Holds for some seeds only" if any(good) else "Does not hold"
+    first, second = (spread({seed: values[seed] for seed in gains}) for _, values in (ours, other))
+    listed = ", ".join(f"{100 * gain:+.2f} (seed {seed})" for seed, gain in sorted(gains.items()))
+    numbers = f"{unit}: {ours[0]} {first}, {other[0]} {second}; difference {listed}"
+    reason = f" {why}" if why and not all(good) else ""
+    return Verdict(all(good), f"**{head}**: {claim}. {numbers}.{reason}")
+
+
+def verdict_list(verdicts: Iterable[Verdict]) -> str:
+    """Return the verdicts as a Markdown list."""
+    return "\n".join(f"- {verdict.text}" for verdict in verdicts)
+
+
+def table(report: str, rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> str:
+    """Return a Markdown table under a comment with the command that makes it."""
+    return f"<!-- python studies/make_reports.py --only {report} -->\n\n{markdown_table(rows, columns)}"
+
+
+def metrics_table(
+    report: str,
+    runs: ToyRuns,
+    variants: Sequence[tuple[str, str]],
+    metrics: Sequence[str] = ("pq", "pq_things", "pq_stuff", "miou"),
+    void_rule: str = "standard",
+) -> str:
+    """Return the table of evaluations, mean and spread over the seeds.
+
+    Args:
+        variants: (printed name, name of the result file).
+        metrics: keys of `cups.evaluation.results.TITLES`.
+    """
+    rows = [
+        (name, *(spread(runs.values(file, metric, void_rule), runs.seeds) for metric in metrics))
+        for name, file in variants
+    ]
+    return table(report, rows, ("", *(TITLES[metric] for metric in metrics)))
+
+
+def published_table(report: str, rows: Iterable[Sequence[str]]) -> str:
+    """Return the table of published figures; `rows`: what, figures, protocol, source, confidence."""
+    note = (
+        "Another data set (Cityscapes), other networks and sizes: to be looked up here, not to be compared "
+        "with the tables above. Confidence A: read in the paper or its official code; B: quoted by another "
+        "source; C: reported by its authors without review."
+    )
+    columns = ("published, Cityscapes val", "figures", "protocol", "source", "confidence")
+    return f"{note}\n\n{table(report, rows, columns)}"
+
+
+def steps_summary(report: str, records: Sequence[StepRecord]) -> str:
+    """Return the table of steps: mean time, runs, highest peak memory; "seed N: " is cut from names."""
+    groups: dict[str, list[StepRecord]] = {}
+    for record in records:
+        groups.setdefault(step_title(record.name), []).append(record)
+    rows = [
+        (
+            name,
+            duration(statistics.fmean(record.seconds for record in group)),
+            len(group),
+            f"{max(record.peak_memory_mb for record in group):.0f} MB",
+        )
+        for name, group in groups.items()
+    ]
+    if not rows:
+        rows = [(NOT_RUN, "", "", "")]
+    return table(report, rows, ("step", "mean time", "runs", "peak memory"))
+
+
+def step_title(name: str) -> str:
+    """Return the name of a step without its seed."""
+    return name.split(": ", 1)[1] if name.startswith("seed ") else name
+
+
+def header(title: str, question: str, runs: ToyRuns, report: str) -> str:
+    """Return title, question and setting of a report."""
+    seeds, versions = ", ".join(map(str, runs.seeds)), ", ".join(runs.code_versions()) or NOT_RUN
+    return f"""# {title}
+
+Generated from result files by `studies/make_reports.py`; not edited by hand.
+
+**Question.** {question}
+
+**Setting.** {toy_line(runs)}
+Backbone `texton`: fixed filters, no pretrained weights. Seeds {seeds} for heads, clustering and networks;
+the data are the same for all. Tables give mean ± sample standard deviation over the seeds, in percent.
+Settings are fixed beforehand (the demo's, developed on another toy city); none was chosen among the results
+below. Ground truth is read by evaluation only.
+
+- reproduce: `python studies/make_reports.py --only {report} --seeds {seeds.replace(",", "")}`
+- code: {versions}
+- machine: {runs.machine()}"""
+
+
+def toy_line(runs: ToyRuns) -> str:
+    """Return a sentence on the size of the toy data set."""
+    path = runs.data / "toy_streets.json"
+    if not path.is_file():
+        return "Toy streets (not rendered yet)."
+    size = json.loads(path.read_text())["parameters"]
+    images = runs.data / "leftImg8bit"
+    train, val = (len(list((images / split).glob("*/*.png"))) for split in ("train", "val"))
+    return (
+        f"Toy streets (`cups/data/toy_streets.py`, data seed {size['seed']}): {train} training and {val} "
+        f"validation frames, of different cities, {size['height']}x{size['width']} pixels."
+    )
+
+
+def protocols(runs: ToyRuns, files: Iterable[str]) -> str:
+    """Return the protocol lines of evaluations, each once."""
+    lines = dict.fromkeys(result.protocol for file in files for result in runs.results(file).values())
+    return "\n".join(f"- {line}." for line in lines) or f"- {NOT_RUN}."
+
+
+def fact(values: Mapping[int, bool | None]) -> str:
+    """Return what provenance says over the seeds: "no" only if all seeds say so."""
+    if not values:
+        return NOT_RUN
+    if True in values.values():
+        return "yes"
+    return "unknown" if None in values.values() else "no"

@@ -1,0 +1,150 @@
+"""Run folders, resuming, precision, class weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cups.builders.stage2 import class_weights, find_backbone_checkpoint, network_of, training_provenance
+from cups.builders.trainer import run_directory, start_run
+from cups.config import build_config
+from cups.errors import UserError
+from cups.io.provenance import write_provenance
+from cups.structures import ThingStuffSplit
+from cups.training.processes import last_checkpoint, precision_of
+
+
+def test_run_directory__name_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUPS_RUN_NAME", "")
+    monkeypatch.delenv("CUPS_RUN_NAME")
+    config = build_config(None, (), {"log_path": str(tmp_path), "run_name": "2026"})
+    assert run_directory(config) == tmp_path / "2026"
+    unnamed = run_directory(build_config(None, (), {"log_path": str(tmp_path)}))
+    assert unnamed.parent == tmp_path and unnamed.name.startswith("pseudo_")
+    assert os.environ["CUPS_RUN_NAME"] == unnamed.name, "later processes of the run find it there"
+
+
+def test_start_run__resume_needs_a_checkpoint_and_a_run_is_kept(tmp_path: Path) -> None:
+    config = build_config()
+    with pytest.raises(UserError, match=r"last\.ckpt: no such file; --resume needs"):
+        start_run(config, tmp_path, resume=True)
+    assert start_run(config, tmp_path, resume=False) is None
+    assert (tmp_path / "config.yaml").is_file()
+    last = last_checkpoint(tmp_path)
+    last.parent.mkdir()
+    last.write_bytes(b"weights")
+    with pytest.raises(UserError, match="holds a run already; add --resume"):
+        start_run(config, tmp_path, resume=False)
+    assert start_run(config, tmp_path, resume=True) == last
+
+
+def test_start_run__resumed_with_other_settings_says_which(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lower --lr was taken without a word, and did nothing: the rate comes from the checkpoint."""
+    pairs = ["DATA.CROP_RESOLUTION", "(192, 384)"]
+    start_run(build_config(), tmp_path, resume=False)
+    start_run(build_config(None, pairs), tmp_path, resume=False)  # the first left no checkpoint: a new run
+    last = last_checkpoint(tmp_path)
+    last.parent.mkdir()
+    last.write_bytes(b"weights")
+    start_run(build_config(None, pairs), tmp_path, resume=True)
+    assert not caplog.records
+    start_run(build_config(None, [*pairs, "TRAINING.STEPS", "9000"], {"lr": 1e-6}), tmp_path, resume=True)
+    assert "TRAINING.STEPS 4000 -> 9000\n" in caplog.text
+    assert "TRAINING.ADAMW.LEARNING_RATE 0.0001 -> 1e-06 (no effect" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "lightning"),
+    [("bf16", "bf16-mixed"), ("32", "32-true"), ("16", "16-mixed"), ("64-true", "64-true")],
+)
+def test_precision_of__common_names(name: str, lightning: str) -> None:
+    assert precision_of(name) == lightning
+    assert precision_of("auto") in ("bf16-mixed", "32-true")
+
+
+def test_class_weights__generic_thing_first_and_falling_with_frequency() -> None:
+    """Upstream puts the thing weight last, though label 0 is the thing class: every weight is off by one."""
+    data = SimpleNamespace(
+        all_pixels=torch.tensor([16.0, 4.0, 1.0]), split=ThingStuffSplit(things=(2,), stuffs=(0, 1))
+    )
+    weights = class_weights(data)  # type: ignore[arg-type]
+    assert weights.mean() == pytest.approx(1.0)
+    torch.testing.assert_close(weights / weights[1], torch.tensor([4.0, 1.0, 2.0]))
+
+
+def test_class_weights__rare_classes_are_capped_and_absent_ones_neutral() -> None:
+    """The plain inverse gave the class of one pixel 299.9 of the 300 that all weights sum to."""
+    pixels = torch.full((300,), 1e6)
+    pixels[1], pixels[2], pixels[3] = 1.0, 0.0, 25e4
+    data = SimpleNamespace(all_pixels=pixels, split=ThingStuffSplit(things=(0,), stuffs=tuple(range(1, 300))))
+    weights = class_weights(data)  # type: ignore[arg-type]
+    torch.testing.assert_close(weights[:4] / weights[4], torch.tensor([1.0, 10.0, 1.0, 2.0]))
+    assert torch.isfinite(weights).all() and weights.mean() == pytest.approx(1.0)
+
+
+def test_find_backbone_checkpoint__missing_weights_name_the_way_out(tmp_path: Path) -> None:
+    missing = str(tmp_path / "dino.pkl")
+    with pytest.raises(UserError, match=r"MODEL\.USE_DINO False"):
+        find_backbone_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
+    assert find_backbone_checkpoint(build_config(None, ["MODEL.USE_DINO", "False"])) is None
+    assert find_backbone_checkpoint(build_config(None, ["MODEL.CHECKPOINT", "run.ckpt"])) is None
+    (tmp_path / "dino.pkl").write_bytes(b"")
+    found = find_backbone_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
+    assert found == tmp_path / "dino.pkl"
+
+
+def test_find_backbone_checkpoint__a_transformer_has_its_own_place() -> None:
+    vit = ["MODEL.BACKBONE_TYPE", "dinov2_vitl14"]
+    with pytest.raises(UserError, match=r"dinov2_vitl14.*MODEL\.BACKBONE_CHECKPOINT"):
+        find_backbone_checkpoint(build_config(None, vit))
+    assert find_backbone_checkpoint(build_config(None, ["MODEL.BACKBONE_TYPE", "texton"])) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "labels", "expected"),
+    [
+        ("dino_RN50_pretrain_d2_format.pkl", False, False),
+        ("dino_RN50_pretrain_d2_format.pkl", None, None),
+        ("imagenet_supervised.pkl", False, None),
+        ("imagenet_supervised.pkl", True, True),
+    ],
+)
+def test_training_provenance__backbone_weights_count(
+    tmp_path: Path, file: str, labels: bool | None, expected: bool | None
+) -> None:
+    (tmp_path / file).write_bytes(b"weights")
+    pairs = ["DATA.ROOT_PSEUDO", str(tmp_path / "labels"), "MODEL.BACKBONE_CHECKPOINT", str(tmp_path / file)]
+    write_provenance(tmp_path / "labels", script="test", arguments={}, uses_ground_truth=labels)
+    provenance = training_provenance(build_config(None, pairs))
+    assert provenance["uses_ground_truth"] is expected
+    assert provenance["weights"][0]["sha256"].keys() == {file}
+
+
+@pytest.mark.parametrize("before", [True, False, None])
+def test_training_provenance__a_starting_checkpoint_hands_on_its_fact(
+    tmp_path: Path, before: bool | None
+) -> None:
+    """A network pretrained with labels once made Stage 2 on label-free labels count as label-free."""
+    content = {"state_dict": {"model.w": torch.zeros(1)}, "hyper_parameters": {}}
+    if before is not None:
+        content["hyper_parameters"] = {"provenance": {"uses_ground_truth": before}}
+    torch.save(content, tmp_path / "start.ckpt")
+    write_provenance(tmp_path / "labels", script="test", arguments={})
+    pairs = ["DATA.ROOT_PSEUDO", str(tmp_path / "labels"), "MODEL.CHECKPOINT", str(tmp_path / "start.ckpt")]
+    assert training_provenance(build_config(None, pairs))["uses_ground_truth"] is before
+
+
+def test_network_of__the_backbone_type_chooses_config_and_overrides() -> None:
+    plain = network_of(build_config(None, []))
+    assert plain == {"model_config": "Panoptic-Cascade-Mask-R-CNN.yaml", "model_overrides": []}
+    pairs = ["MODEL.BACKBONE_TYPE", "dinov3_vits16", "MODEL.OVERRIDES", ("MODEL.FPN.OUT_CHANNELS", 64)]
+    vit = network_of(build_config(None, pairs))
+    assert vit["model_config"] == "Panoptic-Cascade-Mask-R-CNN-ViTB.yaml"
+    assert "dinov3_vits16" in vit["model_overrides"]
+    assert vit["model_overrides"][-2:] == ["MODEL.FPN.OUT_CHANNELS", 64]

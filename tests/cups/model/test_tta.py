@@ -1,0 +1,174 @@
+"""Test-time augmentation: geometry of the views, what is pooled, what is averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+
+from cups.model.modeling.meta_arch import merge_panoptic
+from cups.model.tta import PanopticFPNWithTTA
+
+
+class _SeesColours(nn.Module):
+    """A network of the right interface that acts on each pixel alone, so what it must see is known.
+
+    Semantics are the colour channels; the one object of class 1 is the box of all pixels that are not black,
+    its mask the red ones. It is pointwise: every view of an image shows it the same.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, scores: dict[int, float] | None = None) -> None:
+        super().__init__()
+        self.scores = scores or {}
+        self.shapes: list[tuple[int, ...]] = []
+        self.roi_heads = SimpleNamespace(
+            detect_boxes=self._detect,
+            forward_with_given_boxes=self._masks,
+            box_predictor=[SimpleNamespace(test_nms_thresh=0.5, test_topk_per_image=100)],
+        )
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Tensor]]) -> ImageList:
+        return ImageList.from_tensors([item["image"] for item in batched_inputs], size_divisibility=32)
+
+    def backbone(self, images: Tensor) -> dict[str, Tensor]:
+        self.shapes.append(tuple(images.shape))
+        return {"image": images}
+
+    def sem_seg_head(self, features: dict[str, Tensor], _: None) -> tuple[Tensor, dict[str, Tensor]]:
+        return features["image"] * 9.0, {}
+
+    def proposal_generator(self, images: ImageList, *_: Any) -> tuple[list[Any], dict[str, Tensor]]:
+        return [None for _ in images.image_sizes], {}
+
+    def _detect(self, features: dict[str, Tensor], _: list[None]) -> list[Instances]:
+        found = []
+        for image in features["image"]:
+            rows, columns = torch.nonzero(image.sum(dim=0) > 0.5).unbind(1)
+            box = torch.stack((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)).float()
+            score = self.scores.get(image.shape[-1], 0.9)
+            found.append(
+                Instances(
+                    (image.shape[-2], image.shape[-1]),
+                    pred_boxes=Boxes(box[None]),
+                    scores=torch.tensor([score]),
+                    pred_classes=torch.tensor([1]),
+                )
+            )
+        return found
+
+    def _masks(self, features: dict[str, Tensor], instances: list[Instances]) -> list[Instances]:
+        for image, found in zip(features["image"], instances, strict=True):
+            crops = []
+            for left, top, right, bottom in found.pred_boxes.tensor.round().int().tolist():
+                red = image[:1, top:bottom, left:right][None]
+                crops.append(nn.functional.interpolate(red, size=(28, 28), mode="bilinear"))
+            found.pred_masks = torch.cat(crops) if crops else torch.zeros(0, 1, 28, 28)
+        return instances
+
+    def merge(self, instances: Instances, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+        return merge_panoptic(instances, probabilities.argmax(dim=0), stuff_area_limit=0)
+
+
+def _picture(height: int = 150, width: int = 225) -> Tensor:
+    """A black image with an object right of the middle: its left half red, its right half green."""
+    image = torch.zeros(3, height, width)
+    image[0, 40:100, 120:160] = 1.0
+    image[1, 40:100, 160:200] = 1.0
+    return image
+
+
+def test_semantics__padding_goes_before_mirroring_and_resizing() -> None:
+    """Upstream mirrors and resizes the padded 160x256 map of a 150x225 view: all moves by up to 31 pixels."""
+    image = torch.rand(3, 150, 225, generator=torch.Generator().manual_seed(0))
+    output = PanopticFPNWithTTA(_SeesColours(), scales=(1.0,))([{"image": image}])[0]
+    torch.testing.assert_close(output["sem_seg"], (image * 9).softmax(dim=0))
+
+
+def test_views__image_and_mirror_image_share_a_batch() -> None:
+    network = _SeesColours()
+    PanopticFPNWithTTA(network, scales=(0.5, 1.0), base_size=100)([{"image": _picture()}])
+    assert network.shapes == [(2, 3, 64, 96), (2, 3, 128, 160)]  # 50x75 and 100x150, padded to 32
+    network.shapes.clear()
+    PanopticFPNWithTTA(network, scales=(0.5,), flip=False)([{"image": _picture()}])
+    assert network.shapes == [(1, 3, 96, 128)]  # 75x112: relative to the image's own short side
+
+
+def test_detections__boxes_and_masks_come_back_from_every_view() -> None:
+    output = PanopticFPNWithTTA(_SeesColours(), scales=(0.5, 0.75, 1.0))([{"image": _picture()}])[0]
+    found = output["instances"]
+    assert found.pred_classes.tolist() == [1], "six views of one object are one object"
+    torch.testing.assert_close(
+        found.pred_boxes.tensor, torch.tensor([[120.0, 40.0, 200.0, 100.0]]), atol=1.5, rtol=0
+    )
+    mask = found.pred_masks[0]
+    assert mask[45:95, 124:156].all(), "the red half, which is the left one in the image and in no mirror"
+    assert not mask[:, 164:].any()
+
+
+def test_output__is_at_the_size_asked_for() -> None:
+    item = {"image": _picture(), "height": 300, "width": 450}
+    output = PanopticFPNWithTTA(_SeesColours())([item])[0]
+    assert output["sem_seg"].shape == (3, 300, 450)
+    assert output["instances"].pred_masks.shape == (1, 300, 450)
+    assert output["panoptic_seg"][0].shape == (300, 450)
+    torch.testing.assert_close(
+        output["instances"].pred_boxes.tensor, torch.tensor([[240.0, 80.0, 400.0, 200.0]]), atol=3, rtol=0
+    )
+
+
+def test_score_threshold__one_confident_view_is_enough() -> None:
+    """Scores by the padded width of the view: 128 and 256 pixels."""
+    network = _SeesColours(scores={128: 0.4, 256: 0.72})
+    wrapper = PanopticFPNWithTTA(network, scales=(0.5, 1.0), score_threshold=0.7)
+    assert wrapper([{"image": _picture()}])[0]["instances"].scores.tolist() == pytest.approx([0.72])
+    wrapper.score_threshold = 0.75
+    output = wrapper([{"image": _picture()}])[0]
+    assert len(output["instances"]) == 0
+    assert not any(segment["isthing"] for segment in output["panoptic_seg"][1])
+
+
+def test_wrapper__stays_in_evaluation_mode() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    wrapper = PanopticFPNWithTTA(network).train()
+    assert not wrapper.training and not network[0].training
+    with pytest.raises(ValueError, match="above 0"):
+        PanopticFPNWithTTA(network, scales=())
+
+
+@pytest.fixture(scope="module")
+def tiny(build_tiny: Callable[..., nn.Module]) -> nn.Module:
+    model = build_tiny(confidence_threshold=0.5).eval()
+    for predictor in model.roi_heads.box_predictor:
+        predictor.cls_score.weight.data.mul_(50)  # random weights alone are sure of nothing
+    return model
+
+
+def test_network__one_plain_view_is_the_network_itself(tiny: nn.Module) -> None:
+    image = torch.rand(3, 70, 100, generator=torch.Generator().manual_seed(1))
+    wrapper = PanopticFPNWithTTA(tiny, scales=(1.0,), flip=False)
+    with torch.no_grad():
+        ours, plain = wrapper([{"image": image}])[0], tiny([{"image": image}])[0]
+    assert len(plain["instances"]) > 0
+    assert torch.equal(ours["instances"].pred_boxes.tensor, plain["instances"].pred_boxes.tensor)
+    assert torch.equal(ours["instances"].pred_masks, plain["instances"].pred_masks)
+    torch.testing.assert_close(ours["sem_seg"], plain["sem_seg"].softmax(dim=0))
+    assert torch.equal(ours["panoptic_seg"][0], plain["panoptic_seg"][0])
+
+
+def test_network__mirrored_image_gives_the_mirrored_result(tiny: nn.Module) -> None:
+    """An image and its mirror image have the same views, so the same mean, whatever the network."""
+    image = torch.rand(3, 75, 113, generator=torch.Generator().manual_seed(2))
+    wrapper = PanopticFPNWithTTA(tiny, scales=(0.75, 1.0))
+    ours, mirrored = (wrapper([{"image": item}])[0] for item in (image, image.flip(-1)))
+    torch.testing.assert_close(ours["sem_seg"], mirrored["sem_seg"].flip(-1), atol=1e-4, rtol=0)
+    assert len(ours["instances"]) == len(mirrored["instances"]) > 0
+    left, top, right, bottom = mirrored["instances"].pred_boxes.tensor.unbind(dim=1)
+    unflipped = torch.stack((113 - right, top, 113 - left, bottom), dim=1)
+    torch.testing.assert_close(ours["instances"].pred_boxes.tensor, unflipped, atol=1e-3, rtol=0)

@@ -1,0 +1,77 @@
+"""Parameter groups, schedules, and the learning rates of a transformer's layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cups.training.optimizer import OptimizerSettings, build_optimizer, layer_factors, parameter_groups
+
+
+def test_parameter_groups__norm_layers_have_no_weight_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 32, 1), nn.GroupNorm(8, 32), nn.BatchNorm2d(32), nn.Linear(2, 2))
+    model[3].bias.requires_grad = False
+    decayed, plain = parameter_groups(model, 0.01, 0.1)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert {id(p) for p in plain["params"]} == {id(p) for layer in model[1:3] for p in layer.parameters()}
+    assert len(decayed["params"]) == 3
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_build_optimizer__kind_and_rate(name: str, kind: type) -> None:
+    optimizer = build_optimizer(nn.Linear(2, 2), OptimizerSettings(name=name, learning_rate=0.3))
+    assert isinstance(optimizer, kind)
+    assert optimizer.param_groups[0]["lr"] == 0.3
+
+
+def test_factor__constant_like_upstream_or_warm_up_and_cosine() -> None:
+    assert [OptimizerSettings().factor(step) for step in (0, 10, 3999)] == [1.0, 1.0, 1.0]
+    settings = OptimizerSettings(warmup_steps=4, decay="cosine", steps=100)
+    assert settings.factor(0) == pytest.approx(0.25)
+    assert settings.factor(50) == pytest.approx(0.5)
+    assert settings.factor(100) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_layer_factors__fall_from_the_last_norm_to_the_embeddings() -> None:
+    inside = (
+        "patch_embed.proj.weight",
+        "pos_embed",
+        "blocks.0.attn.qkv.weight",
+        "blocks.1.norm1.bias",
+        "norm.bias",
+    )
+    names = [*(f"backbone.extractor.network.{name}" for name in inside), "backbone.levels.0.0.weight"]
+    names.append("roi_heads.blocks.7.weight")
+    assert layer_factors(names, 0.5) == [1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 1.0]
+    assert set(layer_factors(names, 1.0)) == {1.0}
+
+
+class _Transformer(nn.Module):
+    """The names that matter, under `backbone.extractor.network`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        network = nn.Module()
+        network.pos_embed = nn.Parameter(torch.zeros(1, 4, 2))
+        network.blocks = nn.ModuleList([nn.Linear(2, 2)])
+        self.backbone = nn.Module()
+        self.backbone.extractor = nn.Module()
+        self.backbone.extractor.network = network
+        self.box_head = nn.Linear(2, 2)
+
+
+def test_build_optimizer__transformer_learns_slower_and_its_tokens_and_biases_do_not_decay() -> None:
+    model = _Transformer()
+    settings = OptimizerSettings(learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in build_optimizer(model, settings).param_groups
+        for parameter in group["params"]
+    }
+    network = model.backbone.extractor.network
+    assert found[id(network.pos_embed)] == (0.125, 0.0)
+    assert found[id(network.blocks[0].weight)] == (0.25, 0.1)
+    assert found[id(network.blocks[0].bias)] == (0.25, 0.0)
+    assert found[id(model.box_head.weight)] == (1.0, 0.1)
+    assert found[id(model.box_head.bias)] == (1.0, 0.1), "heads decay as upstream's"

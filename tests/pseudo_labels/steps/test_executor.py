@@ -1,0 +1,234 @@
+"""Shards as local processes and as (pretended) SLURM jobs: same files as from one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cups.errors import UserError
+from cups.io.png import write_png
+from cups.io.provenance import write_provenance
+from pseudo_labels import generate_overclustered_semantics as overcluster
+from pseudo_labels import generate_panoptic_pseudolabels, remap_cause27_to_trainid
+from pseudo_labels.steps import executor
+from pseudo_labels.steps.arguments import Submission
+from pseudo_labels.steps.executor import _gpus, module_of, submit
+from pseudo_labels.steps.step import write_npy
+from tests.pseudo_labels.conftest import Root
+
+REMAP = "pseudo_labels.remap_cause27_to_trainid"
+
+
+def files(folder: Path, root: Path) -> dict[str, bytes]:
+    """Content of all files but locks, with `root` and the code version left out."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".lock":
+            lines = path.read_bytes().replace(str(root).encode(), b"ROOT").splitlines()
+            found[str(path.relative_to(folder))] = b"\n".join(x for x in lines if b'"code_version"' not in x)
+    return found
+
+
+def make_labels(root: Root, target: Path) -> None:
+    """Random CAUSE labels and codes for both frames under `target`."""
+    rng = np.random.default_rng(0)
+    for stem in root.stems:
+        folder = Path("train") / "aachen"
+        write_png(
+            target / "pseudo_semantic_cause27" / folder / f"{stem}.png",
+            rng.integers(0, 27, (64, 128)).astype(np.uint8),
+        )
+        codes = rng.standard_normal((8, 16, 6)).astype(np.float16)
+        write_npy(target / "codes_cause_tr" / folder / f"{stem}.npy", codes)
+    write_provenance(target / "pseudo_semantic_cause27", script="test", arguments={})
+    write_provenance(target / "codes_cause_tr", script="test", arguments={})
+
+
+def parsed(main: executor.Main, argv: list[str]) -> Submission:
+    with pytest.raises(Submission) as raised:
+        main(argv)
+    return raised.value
+
+
+def test_local__fits_once_and_writes_what_one_process_writes(tiny_root: Root, tmp_path: Path) -> None:
+    one, many = tmp_path / "one", tmp_path / "many"
+    flags = ["--cityscapes_root", str(tiny_root.path), "--k", "5", "--epochs", "2"]
+    for target in (one, many):
+        make_labels(tiny_root, target)
+    overcluster.main([*flags, "--output_root", str(one)])
+    argv = [*flags, "--output_root", str(many), "--executor", "local", "--num_shards", "9"]
+    code = submit(
+        "pseudo_labels.generate_overclustered_semantics", argv, parsed(overcluster.main, argv).arguments
+    )
+    assert code == 0
+    made, expected = (files(root / "pseudo_semantic_mapped_k5", root) for root in (many, one))
+    assert made == expected and len(made) == 5  # two label maps, centroids, table, provenance
+    logs = list((many / "submitit").rglob("*_log.err"))
+    assert len(logs) == len(tiny_root.stems)  # no more shards than frames
+    assert sum("mapping by CAUSE: 100%" in log.read_text() for log in logs) == 1
+    assert sum("vectors: 100%" in log.read_text() for log in logs) == 1
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """`sbatch` that accepts a job array, which this process runs while it waits."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (
+        ("sbatch", f'cp "$1" {tmp_path}/batch.sh; echo "Submitted batch job 42"'),
+        ("srun", ""),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGCONT)
+    }
+
+    def run_jobs(_: float) -> None:
+        from submitit.core.submission import process_job
+
+        for task in range(2):
+            slurm = {"JOB_ID": 43 + task, "ARRAY_JOB_ID": 42, "ARRAY_TASK_ID": task, "PROCID": 0, "NTASKS": 1}
+            slurm |= {"LOCALID": 0, "NODEID": 0, "JOB_NUM_NODES": 1, "JOB_NODELIST": "node1"}
+            with monkeypatch.context() as patch:
+                for key, value in slurm.items():
+                    patch.setenv(f"SLURM_{key}", str(value))
+                patch.setenv("SUBMITIT_EXECUTOR", "slurm")
+                try:
+                    process_job(tmp_path / "jobs")
+                except RuntimeError as error:
+                    assert "out of luck" in str(error)
+
+    monkeypatch.setattr(executor.time, "sleep", run_jobs)
+    yield tmp_path
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def remap_flags(root: Root, folder: Path) -> list[str]:
+    make_labels(root, root.path)
+    slurm = ["--executor", "slurm", "--num_shards", "2", "--executor_folder", str(folder / "jobs")]
+    return ["--cityscapes_root", str(root.path), *slurm, "--slurm_partition", "gpu", "--slurm_time", "30"]
+
+
+def test_slurm__array_with_the_asked_resources(tiny_root: Root, cluster: Path) -> None:
+    argv = remap_flags(tiny_root, cluster)
+    submission = parsed(remap_cause27_to_trainid.main, argv)
+    assert submit(REMAP, argv, submission.arguments) == 0
+    assert len(list((tiny_root.path / "pseudo_semantic_mapped_cause27").rglob("*.png"))) == 2
+    batch = (cluster / "batch.sh").read_text()
+    for line in ("--array=0-1%2", "--partition=gpu", "--time=30", "--mem=32GB", "--cpus-per-task=4"):
+        assert f"#SBATCH {line}" in batch
+    assert "gpus" not in batch
+
+
+def test_slurm__says_which_shards_failed_and_why(
+    tiny_root: Root, cluster: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    argv = remap_flags(tiny_root, cluster)
+    submission = parsed(remap_cause27_to_trainid.main, argv)
+
+    def main(argv: list[str]) -> int:
+        if argv[-1] == "1":
+            raise RuntimeError("out of luck")
+        raise UserError("a.png: unreadable; copy it again")
+
+    monkeypatch.setattr(remap_cause27_to_trainid, "main", main)
+    assert submit(REMAP, argv, submission.arguments) == 2
+    assert "shard 0: error: a.png: unreadable; copy it again" in caplog.text
+    assert "shard 1 crashed: RuntimeError: out of luck" in caplog.text
+
+
+def test_wait__interrupted_takes_its_jobs_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Job:
+        def __init__(self, finished: bool) -> None:
+            self.finished, self.cancelled = finished, False
+
+        def done(self) -> bool:
+            return self.finished
+
+        def cancel(self, check: bool) -> None:
+            self.cancelled = True
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executor.time, "sleep", interrupt)
+    jobs = [Job(True), Job(False)]
+    with pytest.raises(KeyboardInterrupt):
+        executor._wait(jobs, "test", 1.0)
+    assert [job.cancelled for job in jobs] == [False, True]
+
+
+def test_shard__is_queued_again_as_it_is() -> None:
+    shard = executor.Shard(REMAP, ("--shard", "3"))
+    assert shard.checkpoint().function == shard
+
+
+STEPS = sorted(
+    path.stem
+    for pattern in ("generate_*", "extract_*", "convert_*", "remap_*")
+    for path in Path(executor.__file__).parent.glob(f"{pattern}.py")
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_steps__can_be_sharded(step: str) -> None:
+    source = (Path(executor.__file__).parent / f"{step}.py").read_text()
+    assert "    run_script(main)\n" in source, "end the script with run_script(main), not run_main(main)"
+
+
+def test_submit__bad_input(tiny_root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    common = ["--cityscapes_root", str(tiny_root.path), "--num_shards", "2", "--executor"]
+    no_slurm = parsed(remap_cause27_to_trainid.main, [*common, "slurm"]).arguments
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="--executor slurm: no sbatch on this machine"):
+        submit(REMAP, common, no_slurm)
+    shard = parsed(remap_cause27_to_trainid.main, [*common, "local", "--shard", "1"]).arguments
+    with pytest.raises(UserError, match="leave --shard out"):
+        submit(REMAP, common, shard)
+    with pytest.raises(SystemExit):  # other flags are checked before anything is submitted
+        remap_cause27_to_trainid.main([*common, "local", "--no_such_flag"])
+
+
+def test_submission__is_one_line_where_a_step_cannot_be_sharded(tiny_root: Root) -> None:
+    with pytest.raises(UserError, match="--executor local: this step runs as one process"):
+        remap_cause27_to_trainid.main(["--cityscapes_root", str(tiny_root.path), "--executor", "local"])
+
+
+def test_module_of__scripts_and_modules() -> None:
+    assert module_of(remap_cause27_to_trainid.main) == REMAP
+    assert module_of(overcluster.main) == "pseudo_labels.generate_overclustered_semantics"
+
+
+def test_gpus__are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert (_gpus("auto"), _gpus("cuda:1"), _gpus("cpu")) == ([0, 1], [1], [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert (_gpus("cuda"), _gpus("cuda:1")) == ([4, 7], [7])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert _gpus("auto") == []
+    with pytest.raises(UserError, match="no CUDA device"):
+        _gpus("cuda:1")
+
+
+def test_shards__last_one_writes_what_sums_up(tiny_root: Root) -> None:
+    """The JSON of panoptic labels: nothing after the first of two shards, everything after the second."""
+    for stem in tiny_root.stems:
+        path = tiny_root.file("pseudo_instance_depth_guided", f"{stem}.png")
+        write_png(path, np.zeros((64, 128), dtype=np.uint16))
+    flags = ["--cityscapes_root", str(tiny_root.path), "--thing_classes", "13", "--num_shards", "2"]
+    result = tiny_root.path / "pseudo_panoptic_depth_guided" / "train.json"
+    generate_panoptic_pseudolabels.main([*flags, "--shard", "1"])
+    assert not result.exists()
+    generate_panoptic_pseudolabels.main([*flags, "--shard", "0"])
+    assert all(stem in result.read_text() for stem in tiny_root.stems)

@@ -1,0 +1,67 @@
+"""Steps: what is done is remembered, what changed is run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cups.errors import UserError
+from studies.commands import Step, record_path, recorded, run_steps
+
+
+def _append(counter: Path, name: str, text: str = "x") -> Step:
+    """A step that leaves a trace of each run: `python -m timeit` runs its code once, without a shell."""
+    code = f"open({str(counter)!r}, 'a').write({text!r})"
+    return Step(name, "timeit", ("-n", "1", "-r", "1", code))
+
+
+def test_run_steps__runs_each_once(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    steps = [_append(counter, "first", "1"), _append(counter, "second", "2")]
+    records = run_steps(steps, tmp_path / "steps")
+    assert counter.read_text() == "12"
+    assert [record.name for record in records] == ["first", "second"]
+    assert all(record.seconds > 0 and record.peak_memory_mb > 1 for record in records)
+
+    assert run_steps(steps, tmp_path / "steps") == records
+    assert counter.read_text() == "12"
+
+
+def test_run_steps__a_step_put_in_before_others_runs_alone(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    run_steps([_append(counter, "late", "2")], tmp_path / "steps")
+    run_steps([_append(counter, "early", "1"), _append(counter, "late", "2")], tmp_path / "steps")
+    assert counter.read_text() == "21"
+
+
+def test_run_steps__other_arguments_run_again(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    run_steps([_append(counter, "step", "1")], tmp_path / "steps")
+    run_steps([_append(counter, "step", "2")], tmp_path / "steps")
+    assert counter.read_text() == "12"
+
+
+def test_run_steps__an_edited_configuration_file_runs_again(tmp_path: Path) -> None:
+    counter, config, script = (tmp_path / name for name in ("counter", "a.yaml", "count.py"))
+    script.write_text(f"open({str(counter)!r}, 'a').write('x')")
+    step = Step("train", str(script), ("--config", str(config)))
+    config.write_text("STEPS: 1")
+    run_steps([step], tmp_path / "steps")
+    run_steps([step], tmp_path / "steps")
+    assert counter.read_text() == "x"
+    config.write_text("STEPS: 2")
+    run_steps([step], tmp_path / "steps")
+    assert counter.read_text() == "xx"
+
+
+def test_run_steps__failure_leaves_no_record(tmp_path: Path) -> None:
+    step = Step("bad", "timeit", ("-n", "1", "-r", "1", "raise SystemExit(3)"))
+    with pytest.raises(UserError, match="bad: failed with exit code"):
+        run_steps([step], tmp_path)
+    assert recorded(step, tmp_path) is None
+
+
+def test_record_path__is_a_plain_name() -> None:
+    step = Step("Stage 2, 800 steps", "train.py", ())
+    assert record_path(step, Path("runs")) == Path("runs/stage_2_800_steps.json")
