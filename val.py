@@ -10,8 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.builders.evaluation import build_semantic_scorers, load_for_evaluation, results_of
-from cups.builders.stage2 import build_metric, build_validation_data
+from cups.builders.evaluation import (
+    build_metric,
+    build_semantic_scorers,
+    build_validation_data,
+    load_for_evaluation,
+    results_of,
+)
 from cups.builders.trainer import run_directory, validation_loader
 from cups.config import add_config_arguments, parse_args
 from cups.data import ImageFolder

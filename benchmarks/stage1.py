@@ -29,15 +29,16 @@ from scipy.spatial.distance import cdist
 from cups.data.toy.objects import ID
 from cups.data.toy.render import render
 from cups.data.toy.scene import build_scene
-from cups.evaluation.results import markdown_table
+from cups.io.markdown import markdown_table
 from cups.io.png import read_ids, write_png
 from cups.ops.components import relabel_by_area
 from cups.ops.depth_edges import depth_edges
 from cups.ops.kmeans import centroid_scores, fit_kmeans, unit_rows
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import class_set
-from pseudo_labels.convert_to_cups_format import Convert, FlatFolder, statistics_of
-from pseudo_labels.generate_depth_guided_instances import SplitSettings, depth_guided_instances
+from pseudo_labels.algorithms.cups_format import FlatFolder, statistics_of
+from pseudo_labels.algorithms.instance_splitting import SplitSettings, depth_guided_instances
+from pseudo_labels.convert_to_cups_format import Convert
 from pseudo_labels.steps.step import Folder, Frame
 from studies.measure import machine_line
 

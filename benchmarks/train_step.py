@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cups.evaluation.results import markdown_table
+from cups.io.markdown import markdown_table
 from cups.model import panoptic_cascade_mask_r_cnn, to_detectron2
 from cups.model.model import load_config
 from cups.model.speed import set_speed

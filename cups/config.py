@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 
 from cups.config_keys import default_config, get, leaf_keys, validate
 from cups.errors import UserError
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 
 BASE_KEY = "_BASE_"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -104,3 +104,10 @@ def boxes_from_masks(masks: Tensor) -> Tensor:
     boxes = torch.stack((left, top, right, bottom), dim=1).float()
     boxes[~rows.any(dim=1)] = 0
     return boxes
+
+
+class Draw(NamedTuple):
+    """A training draw: which frame, and the running number that seeds its augmentation."""
+
+    frame: int
+    number: int

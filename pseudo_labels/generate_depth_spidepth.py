@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cups.backbones import autocast
 from cups.errors import UserError
+from cups.io.files import read_npy, write_npy
 from cups.io.png import read_image
 from cups.io.provenance import known_weights, read_provenance, trained_weights
 from cups.io.weights import weight_files
@@ -41,9 +42,7 @@ from pseudo_labels.steps.step import (
     make_parser,
     output_root,
     pick_device,
-    read_npy,
     run_stage,
-    write_npy,
 )
 from pseudo_labels.steps.workers import Batched
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from cups.errors import UserError
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import trained_weights
-from cups.ops.components import cut_components, keep_components, keep_things, relabel_by_area
 from cups.ops.smooth_labels import smooth_labels
+from pseudo_labels.algorithms.instance_splitting import SlotSettings, slot_instances
 from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.inputs.labels import (
     INSTANCE_PREFIX,
@@ -29,7 +29,6 @@ from pseudo_labels.inputs.labels import (
     check_aspect,
     read_semantic,
     thing_classes,
-    thing_regions,
 )
 from pseudo_labels.networks.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
 from pseudo_labels.steps.arguments import require_at_least_one
@@ -48,49 +47,6 @@ from pseudo_labels.steps.step import (
 from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_dinosaur_instances"
-
-
-@dataclass(frozen=True)
-class SlotSettings:
-    """How slots become instances.
-
-    Attributes:
-        things: thing classes (ids of the semantic maps); empty: semantics are not looked at.
-        min_area: pixels of the label map; smaller components are dropped.
-        dilation: pixels within which those of a dropped component go to a kept one of their region.
-        proposals: "classes": a slot is cut at the borders of the thing classes. "things": at the border of
-            their union, for overclustered semantics in which one object is made of several classes. "slots":
-            components of the slots keep their outline; those with thing pixels on at least `min_thing_share`
-            of their area are kept (at 0 all are).
-        min_thing_share: see `proposals`.
-    """
-
-    things: tuple[int, ...]
-    min_area: int = 1000
-    dilation: int = 3
-    proposals: str = "classes"
-    min_thing_share: float = 0.3
-
-
-def slot_instances(slots: np.ndarray, semantic: np.ndarray | None, settings: SlotSettings) -> np.ndarray:
-    """Return instances from slots: (H, W) uint16, 0 = none, 1, 2, ... in falling area.
-
-    Args:
-        slots: (H, W) integers, the slot of each pixel.
-        semantic: (H, W) uint8 or uint16 classes; None only without things.
-    """
-    slots = slots.astype(np.int32) + 1
-    if settings.proposals == "slots":
-        components = cut_components(slots)
-        if semantic is None:
-            return relabel_by_area(components, settings.min_area)
-        is_thing = thing_regions(semantic, settings.things, merged=True) > 0
-        return keep_things(components, is_thing, settings.min_thing_share, settings.min_area)
-    assert semantic is not None
-    regions = thing_regions(semantic, settings.things, merged=settings.proposals == "things").astype(np.int32)
-    parts = np.where(regions > 0, regions * (int(slots.max()) + 1) + slots, 0)
-    components = cut_components(parts)
-    return keep_components(components, regions, min_area=settings.min_area, dilation=settings.dilation)
 
 
 class Wanted(NamedTuple):

@@ -16,16 +16,16 @@ from cups.io.coco_panoptic import (
     categories_of,
     read_panoptic,
     to_rgb,
-    to_segments,
     write_panoptic_json,
 )
 from cups.io.png import read_image, write_png
-from cups.ops.components import unify_semantics
 from cups.taxonomy import class_set, void_value
+from pseudo_labels.algorithms.panoptic import merge
 from pseudo_labels.inputs.labels import (
     DEFAULT_METHOD,
     INSTANCE_PREFIX,
     MAPPED_SEMANTICS,
+    PANOPTIC_PREFIX,
     read_pair,
     thing_classes,
 )
@@ -42,30 +42,6 @@ from pseudo_labels.steps.step import (
 )
 
 SCRIPT = "generate_panoptic_pseudolabels"
-PANOPTIC_PREFIX = "pseudo_panoptic_"
-
-
-def merge(semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int) -> np.ndarray:
-    """Merge a semantic and an instance map: (H, W) int64 segment ids of `cups.io.coco_panoptic`.
-
-    Each instance takes the majority class of its pixels, of its thing pixels where it has any; one of stuff
-    alone joins that stuff. Pixels of a thing class outside every instance are void: what they belong to is
-    not known.
-
-    Args:
-        semantic: (H, W) classes 0..num_classes-1, void elsewhere.
-        instance: (H, W), 0 = none.
-
-    Raises:
-        ValueError: 1000 or more objects of one class.
-    """
-    void = void_value(num_classes)
-    semantic, instance = unify_semantics(semantic, instance, num_classes, void, things)
-    is_thing = np.zeros(65536, dtype=bool)
-    is_thing[list(things)] = True
-    thing_pixel = is_thing[semantic]
-    category = np.where(thing_pixel & (instance == 0), void, semantic)
-    return to_segments(category, np.where(thing_pixel, instance, 0), void)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cups.io.files import write_npy
 from cups.io.png import read_ids, read_image, write_png
 from cups.ops.dense_crf import dense_crf
 from cups.ops.smooth_labels import smooth_labels
+from pseudo_labels.inputs.labels import CODES_FOLDER, SEMANTIC_FOLDER
 from pseudo_labels.networks.cause_heads import (
     WINDOW_BATCH,
     CauseModel,
@@ -33,12 +35,10 @@ from pseudo_labels.steps.step import (
     output_root,
     pick_device,
     run_stage,
-    write_npy,
 )
 from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_semantic_pseudolabels_cause"
-SEMANTIC_FOLDER, CODES_FOLDER = "pseudo_semantic_cause27", "codes_cause_tr"
 ALPHA = 3.0
 """Sharpness of the cluster probabilities that the CRF starts from (CAUSE)."""
 

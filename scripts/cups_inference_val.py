@@ -15,8 +15,13 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Subset
 
-from cups.builders.evaluation import load_for_evaluation, prediction_settings, results_of
-from cups.builders.stage2 import build_metric, build_validation_data
+from cups.builders.evaluation import (
+    build_metric,
+    build_validation_data,
+    load_for_evaluation,
+    prediction_settings,
+    results_of,
+)
 from cups.builders.trainer import validation_loader
 from cups.config import add_config_arguments, parse_args
 from cups.data import ImageFolder

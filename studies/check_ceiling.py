@@ -13,7 +13,7 @@ from pathlib import Path
 from cups.config import build_config
 from cups.errors import run_main
 from cups.evaluation.results import class_table, read_results, results_table
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 from cups.io.provenance import code_version
 from studies.commands import ROOT, Step, run_steps
 from studies.demo import CONFIG, training_step, validation_step

@@ -10,12 +10,15 @@ import numpy as np
 
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
 from cups.evaluation.predict import to_classes
-from cups.evaluation.results import Result, class_table, percent, read_results, results_table
+from cups.evaluation.results import Result, class_table, read_results, results_table
 from cups.io.coco_panoptic import read_panoptic
-from cups.io.png import atomic_write, read_image, write_png
+from cups.io.files import atomic_write
+from cups.io.markdown import percent
+from cups.io.png import read_image, write_png
 from cups.io.provenance import code_version, read_provenance
 from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
+from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.labels import (
     DEPTH_FOLDER,
     INSTANCE_PREFIX,
@@ -24,7 +27,6 @@ from pseudo_labels.inputs.labels import (
     read_pair,
     read_split,
 )
-from pseudo_labels.scoring.engine import to_panoptic
 from studies.measure import StepRecord, machine_line, steps_table
 
 COLUMNS = ("image", "depth", "pseudo-label", "Stage 2", "Stage 3", "ground truth")

@@ -19,7 +19,7 @@ from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import write_png
 from cups.io.provenance import write_provenance
 from cups.taxonomy import class_set
-from pseudo_labels.convert_to_cups_format import STATISTICS_FILE, statistics_on_disk, write_statistics
+from pseudo_labels.algorithms.cups_format import STATISTICS_FILE, statistics_on_disk, write_statistics
 
 
 def main(argv: Sequence[str] | None = None) -> int:

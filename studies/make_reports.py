@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from cups.errors import UserError, run_main
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 from studies.commands import ROOT, Step, recorded, run_steps
 from studies.reports import (
     cause_tr_refinement,

@@ -14,8 +14,9 @@ from importlib import metadata
 from pathlib import Path
 
 from cups.errors import UserError
-from cups.evaluation.results import check_fields, markdown_table, write_json
 from cups.io.checkpoint import file_sha256
+from cups.io.files import check_fields, write_json
+from cups.io.markdown import markdown_table
 
 
 @dataclass(frozen=True)

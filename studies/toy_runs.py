@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cups.evaluation.results import Result, read_results
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 from cups.io.provenance import read_provenance
 from studies.commands import Step, recorded
 from studies.measure import StepRecord, machine_line

@@ -11,9 +11,10 @@ from yacs.config import CfgNode
 
 from cups.config import plain
 from cups.config_keys import get
+from cups.data import CityscapesPanopticValidation, KittiPanopticValidation
 from cups.errors import UserError
-from cups.evaluation.predict import SemanticScorer
 from cups.evaluation.results import Result, results_from_scores
+from cups.evaluation.semantic import SemanticScorer
 from cups.io.checkpoint import file_sha256, load_checkpoint
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching
@@ -21,7 +22,7 @@ from cups.metrics.protocol import Protocol
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.crf import DenseCrfRefinement
 from cups.model.tta import PanopticFPNWithTTA
-from cups.taxonomy import class_set
+from cups.taxonomy import class_set, void_value
 
 PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
@@ -150,3 +151,29 @@ def results_of(
     for scorer in scorers:
         results += scorer.results(name, **rest)
     return results
+
+
+VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
+
+
+def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
+    """Build the validation data set."""
+    data = config.DATA
+    crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
+    dataset = VALIDATION_SETS[data.DATASET]
+    return dataset(data.ROOT_VAL, data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
+
+
+def build_metric(config: CfgNode, num_things: int, num_stuffs: int) -> PanopticQualitySemanticMatching:
+    """Build the metric over a network's categories: stuff 0..S-1, things S..S+T-1."""
+    classes = class_set(config.DATA.NUM_CLASSES)
+    separate = config.VALIDATION.ADHERE_THING_STUFF
+    return PanopticQualitySemanticMatching(
+        set(classes.things),
+        set(classes.stuffs),
+        num_clusters=num_things + num_stuffs,
+        things_prototype=set(range(num_stuffs, num_stuffs + num_things)) if separate else None,
+        stuffs_prototype=set(range(num_stuffs)) if separate else None,
+        void_rule=config.VALIDATION.VOID_RULE,
+        void=void_value(num_things + num_stuffs),
+    )

@@ -16,8 +16,9 @@ from cups.augmentation import (
     ResolutionJitter,
     flip_and_resized_crop,
 )
+from cups.builders.evaluation import build_metric
 from cups.config import plain
-from cups.data import CityscapesPanopticValidation, KittiPanopticValidation, PseudoLabelDataset
+from cups.data import PseudoLabelDataset
 from cups.errors import UserError
 from cups.io.checkpoint import load_checkpoint
 from cups.io.provenance import (
@@ -28,7 +29,6 @@ from cups.io.provenance import (
     read_provenance,
 )
 from cups.io.weights import weight_files
-from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import (
     DEFAULT_CONFIG,
     VIT_CONFIG,
@@ -39,10 +39,8 @@ from cups.model import (
 from cups.model.speed import set_speed
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 from cups.structures import ThingStuffSplit
-from cups.taxonomy import class_set, void_value
 from cups.training.optimizer import OptimizerSettings
 
-VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
 log = logging.getLogger(__name__)
 
 DINO_NAMES = ("dino_RN50_pretrain_d2_format.pkl", "dino_RN50_full_pretrain_d2_format.pkl")
@@ -102,29 +100,6 @@ def build_training_data(config: CfgNode) -> PseudoLabelDataset:
         max_images=data.MAX_IMAGES,
         augment=flip_and_resized_crop,
         seed=config.SYSTEM.SEED,
-    )
-
-
-def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
-    """Build the validation data set."""
-    data = config.DATA
-    crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
-    dataset = VALIDATION_SETS[data.DATASET]
-    return dataset(data.ROOT_VAL, data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
-
-
-def build_metric(config: CfgNode, num_things: int, num_stuffs: int) -> PanopticQualitySemanticMatching:
-    """Build the metric over a network's categories: stuff 0..S-1, things S..S+T-1."""
-    classes = class_set(config.DATA.NUM_CLASSES)
-    separate = config.VALIDATION.ADHERE_THING_STUFF
-    return PanopticQualitySemanticMatching(
-        set(classes.things),
-        set(classes.stuffs),
-        num_clusters=num_things + num_stuffs,
-        things_prototype=set(range(num_stuffs, num_stuffs + num_things)) if separate else None,
-        stuffs_prototype=set(range(num_stuffs)) if separate else None,
-        void_rule=config.VALIDATION.VOID_RULE,
-        void=void_value(num_things + num_stuffs),
     )
 
 

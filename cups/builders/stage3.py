@@ -9,7 +9,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from cups.augmentation import BatchAugmentation, RandomCrop
-from cups.builders.stage2 import batch_augmentation, build_metric, build_validation_data, optimizer_settings
+from cups.builders.evaluation import build_metric, build_validation_data
+from cups.builders.stage2 import batch_augmentation, optimizer_settings
 from cups.builders.trainer import validation_loader
 from cups.config import plain
 from cups.config_keys import get

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from cups.builders.stage2 import build_module, build_training_data, build_validation_data
+from cups.builders.evaluation import build_validation_data
+from cups.builders.stage2 import build_module, build_training_data
 from cups.builders.stage3 import (
     build_round_checkpoints,
     build_self_training_module,
@@ -15,7 +16,7 @@ from cups.builders.stage3 import (
     self_training_config,
 )
 from cups.builders.trainer import TrainingData, fit
-from cups.training.processes import last_checkpoint, step_checkpoint
+from cups.training.run_folder import last_checkpoint, step_checkpoint
 
 log = logging.getLogger(__name__)
 

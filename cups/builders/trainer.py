@@ -21,15 +21,8 @@ from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.throughput import StepClock, Throughput
 from cups.training.callbacks import MediaLogger
-from cups.training.processes import (
-    build_loggers,
-    checkpoint_every,
-    last_checkpoint,
-    leave_group_at_exit,
-    precision_of,
-    raise_open_file_limit,
-    save_last_step,
-)
+from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit
+from cups.training.run_folder import build_loggers, checkpoint_every, last_checkpoint, save_last_step
 from cups.training.sampling import StepSampler
 
 log = logging.getLogger(__name__)

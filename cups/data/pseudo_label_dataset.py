@@ -29,9 +29,8 @@ from cups.io.file_names import (
 )
 from cups.io.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
-from cups.structures import Sample, ThingStuffSplit
+from cups.structures import Draw, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
-from cups.training.sampling import Draw
 
 IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)

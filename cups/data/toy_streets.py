@@ -25,7 +25,8 @@ from tqdm import tqdm
 from cups.data.toy.render import Camera, Frame
 from cups.data.toy.scene import BASELINE, build_scene, render_frame
 from cups.errors import UserError, run_main
-from cups.io.png import atomic_write, is_complete_png, read_ids, read_image, write_png
+from cups.io.files import atomic_write, is_complete_png
+from cups.io.png import read_ids, read_image, write_png
 from cups.taxonomy import VOID, class_set
 from cups.visualization import depth_to_color, figure_sheet, instances_to_color, semantic_to_color
 

@@ -15,7 +15,7 @@ from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX, IMAGE_SUFFIXES
 from cups.io.png import read_image
 from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
-from cups.training.sampling import Draw
+from cups.structures import Draw
 
 
 def list_images(root: Path, folder: str) -> list[Path]:

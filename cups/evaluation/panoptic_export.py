@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.evaluation.predict import Prediction, Visitor, to_classes
-from cups.evaluation.results import write_json
 from cups.io.coco_panoptic import (
     PanopticFile,
     categories_of,
@@ -22,7 +21,7 @@ from cups.io.coco_panoptic import (
     write_panoptic,
     write_panoptic_json,
 )
-from cups.io.png import is_complete_png
+from cups.io.files import is_complete_png, write_json
 from cups.taxonomy import ClassSet, void_value
 
 SETTINGS_FILE = "settings.json"

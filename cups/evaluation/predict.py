@@ -14,14 +14,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cups.data.utils import image_array, with_void
-from cups.evaluation.results import Result
-from cups.evaluation.semantic import results_of_counts, to_protocol
 from cups.io.coco_panoptic import read_panoptic, write_panoptic
 from cups.io.png import write_png
-from cups.metrics import ConfusionMatrix, PanopticQualitySemanticMatching
-from cups.metrics.protocol import Protocol
+from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import panoptic_from_output
-from cups.ops.matching import hungarian_assignment
 from cups.taxonomy import VOID, ClassSet, void_value
 from cups.visualization import figure_sheet, overlay, pseudo_palette
 
@@ -79,38 +75,6 @@ def score_with(metric: PanopticQualitySemanticMatching) -> Visitor:
         metric.update(prediction.panoptic[None].cpu(), with_void(item["target"], metric.void)[None])
 
     return visit
-
-
-class SemanticScorer:
-    """Visitor that counts one semantic map of each frame against the classes, under a semantic protocol.
-
-    Args:
-        name: what the map is, for the results.
-        protocol: size, crop and classes.
-        num_clusters: K; the map holds 0..K-1, and `void_value(K)` for void.
-        select: returns the (H, W) map of a prediction.
-    """
-
-    def __init__(
-        self, name: str, protocol: Protocol, num_clusters: int, select: Callable[[Prediction], Tensor]
-    ) -> None:
-        self.name = name
-        self.protocol = protocol
-        self.select = select
-        self.void = void_value(num_clusters)
-        self.confusion = ConfusionMatrix(num_clusters, protocol.num_classes, void=self.void)
-
-    def __call__(self, item: dict[str, Any], prediction: Prediction) -> None:
-        """Count one frame."""
-        maps = (self.select(prediction).cpu(), with_void(item["target"], self.void)[..., 0])
-        pred, target = (to_protocol(ids, self.protocol, self.void).numpy() for ids in maps)
-        self.confusion.update(pred, target)
-
-    def results(self, run: str, **rest: Any) -> list[Result]:
-        """Return one Result per void rule, after a Hungarian matching; `rest`: further fields of `Result`."""
-        counts = self.confusion.counts
-        assignment = hungarian_assignment(counts[:-1])
-        return results_of_counts(f"{run}, {self.name}", counts, assignment, self.protocol, **rest)
 
 
 def save_to(folder: Path, num_categories: int) -> Visitor:

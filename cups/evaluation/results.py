@@ -6,14 +6,15 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.png import atomic_write
+from cups.io.files import _write_text, check_fields, write_json
+from cups.io.markdown import markdown_table, percent
 from cups.io.provenance import ground_truth_answer
 from cups.metrics.protocol import Protocol, VoidRule
 from cups.taxonomy import VOID, ClassSet
@@ -164,33 +165,9 @@ def origin(result: Result) -> str:
     return "\n".join(lines)
 
 
-def percent(value: float) -> str:
-    """Return a share in 0-1 as percent with one decimal, a dash for nan."""
-    return "–" if value != value else f"{100 * value:.1f}"  # noqa: RUF001 - the dash is meant
-
-
 def format_metrics(metrics: Mapping[str, float], keys: Iterable[str] = MAIN_METRICS) -> str:
     """Return one line, "PQ 27.8, PQ things 17.7, ...", of those `keys` that `metrics` has."""
     return ", ".join(f"{TITLES.get(key, key)} {percent(metrics[key])}" for key in keys if key in metrics)
-
-
-def markdown_table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> str:
-    """Return a Markdown table; the first column is set left, the others right. No final line break."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    for row in cells:
-        if len(row) != len(columns):
-            raise ValueError(f"row {row} has {len(row)} cells for {len(columns)} columns")
-    table = [list(columns), *cells]
-    widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(columns))]
-    lines = [
-        " | ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    rule = " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths))
-    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
 
 
 def results_table(results: Sequence[Result], keys: Sequence[str] = MAIN_METRICS) -> str:
@@ -214,45 +191,5 @@ def class_table(result: Result) -> str:
     return markdown_table(rows, ("class", "kind", *(_CLASS_COLUMNS[key] for key in keys)))
 
 
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON-ready data: nan and infinity as None, arrays and tensors as lists, paths as text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, bool, int)) else str(value)
-
-
-def _write_text(path: Path, text: str) -> None:
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically: nan and infinity as null, arrays as lists, paths as text."""
-    _write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def check_fields(content: Any, kind: type[Any], path: Path, fix: str) -> None:
-    """Refuse the content of a JSON file that lacks fields of a dataclass, or has others.
-
-    Raises:
-        UserError: naming the file and the fix.
-    """
-    known = {item.name for item in fields(kind)}
-    needed = {
-        item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING
-    }
-    if not isinstance(content, dict) or not needed <= content.keys() <= known:
-        raise UserError(f"{path}: is no {kind.__name__} record; {fix}")

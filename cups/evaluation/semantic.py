@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from cups.data.utils import with_void
+from cups.evaluation.predict import Prediction
 from cups.evaluation.results import Result
-from cups.metrics import mapped_confusion, semantic_quality
+from cups.metrics import ConfusionMatrix, mapped_confusion, semantic_quality
 from cups.metrics.protocol import VOID_RULES, Protocol
+from cups.ops.matching import hungarian_assignment
 from cups.ops.resize import center_crop_or_pad, resize_ids
-from cups.taxonomy import VOID, ClassSet
+from cups.taxonomy import VOID, ClassSet, void_value
 
 
 def to_protocol(ids: Tensor, protocol: Protocol, fill: int) -> Tensor:
@@ -70,3 +74,35 @@ def _class_scores(
         }
         for index, name in enumerate(classes.names)
     }
+
+
+class SemanticScorer:
+    """Visitor that counts one semantic map of each frame against the classes, under a semantic protocol.
+
+    Args:
+        name: what the map is, for the results.
+        protocol: size, crop and classes.
+        num_clusters: K; the map holds 0..K-1, and `void_value(K)` for void.
+        select: returns the (H, W) map of a prediction.
+    """
+
+    def __init__(
+        self, name: str, protocol: Protocol, num_clusters: int, select: Callable[[Prediction], Tensor]
+    ) -> None:
+        self.name = name
+        self.protocol = protocol
+        self.select = select
+        self.void = void_value(num_clusters)
+        self.confusion = ConfusionMatrix(num_clusters, protocol.num_classes, void=self.void)
+
+    def __call__(self, item: dict[str, Any], prediction: Prediction) -> None:
+        """Count one frame."""
+        maps = (self.select(prediction).cpu(), with_void(item["target"], self.void)[..., 0])
+        pred, target = (to_protocol(ids, self.protocol, self.void).numpy() for ids in maps)
+        self.confusion.update(pred, target)
+
+    def results(self, run: str, **rest: Any) -> list[Result]:
+        """Return one Result per void rule, after a Hungarian matching; `rest`: further fields of `Result`."""
+        counts = self.confusion.counts
+        assignment = hungarian_assignment(counts[:-1])
+        return results_of_counts(f"{run}, {self.name}", counts, assignment, self.protocol, **rest)

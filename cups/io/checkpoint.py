@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.errors import UserError
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cups.io.png import atomic_write, read_image, write_png
+from cups.io.files import atomic_write
+from cups.io.png import read_image, write_png
 from cups.taxonomy import VOID
 
 SEGMENT_FACTOR = 1000

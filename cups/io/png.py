@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,34 +11,9 @@ import numpy as np
 from PIL import Image
 
 from cups.errors import UserError
+from cups.io.files import atomic_write, is_complete_png
 
 _FILTER_UP = 2
-
-
-def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: readers never see half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def is_complete_png(path: Path) -> bool:
-    """Return whether a PNG file was written to its end (its last chunk is IEND)."""
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell() < 20:
-            return False
-        file.seek(-8, os.SEEK_END)
-        return file.read(4) == b"IEND"
 
 
 def _decode(path: Path, flags: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cups.errors import UserError
 from cups.io.checkpoint import file_sha256
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 from cups.io.weights import weight_table
 
 FILE_NAME = "provenance.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 from cups.structures import Sample
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import atexit
 import resource
-import warnings
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": "32-true", "fp32": "32-true"}
@@ -48,34 +44,6 @@ def _leave_group() -> None:
         dist.destroy_process_group()
 
 
-def build_loggers(directory: Path, wandb_project: str | None) -> list[Logger]:
-    """Return CSV and TensorBoard loggers in the run folder, and W&B if there is a project for it."""
-    loggers: list[Logger] = [
-        CSVLogger(directory, name="csv", flush_logs_every_n_steps=10),
-        TensorBoardLogger(directory, name="", version="tensorboard"),
-    ]
-    if wandb_project:
-        loggers.append(
-            WandbLogger(project=wandb_project, name=directory.name, save_dir=directory, log_model=False)
-        )
-    return loggers
-
-
-def checkpoint_every(directory: Path, steps: int, keep_all: bool) -> ModelCheckpoint:
-    """Return the callback that saves every `steps` steps, all kept or the newest, and links `last.ckpt`."""
-    # `StepSampler` continues where the checkpoint ended; Lightning cannot know.
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-    return ModelCheckpoint(
-        directory / "checkpoints",
-        filename="ups_checkpoint_{step:06d}",
-        every_n_train_steps=steps,
-        save_top_k=-1 if keep_all else 1,
-        save_last="link",
-        # Otherwise a resumed run would write last-v1.ckpt beside a stale last.ckpt.
-        enable_version_counter=False,
-    )
-
-
 def precision_of(name: str) -> str:
     """Return Lightning's name of a precision; "auto" is bf16 where the hardware has it, else 32 bits."""
     if name == "auto":
@@ -94,26 +62,3 @@ def raise_open_file_limit(limit: int = 16384) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-
-
-def save_last_step(trainer: pl.Trainer, directory: Path) -> None:
-    """Save the end of a run whose number of steps is no multiple of the checkpoint period."""
-    path = step_checkpoint(directory, trainer.global_step)
-    if path.exists():
-        return
-    trainer.save_checkpoint(path, weights_only=False)
-    if trainer.is_global_zero:
-        last = last_checkpoint(directory)
-        last.unlink(missing_ok=True)
-        last.symlink_to(path.name)
-    trainer.strategy.barrier()  # what reads last.ckpt next may do so on any process
-
-
-def last_checkpoint(directory: Path) -> Path:
-    """Return where a run keeps its newest checkpoint."""
-    return directory / "checkpoints" / "last.ckpt"
-
-
-def step_checkpoint(directory: Path, step: int) -> Path:
-    """Return where a run keeps the checkpoint of a step."""
-    return directory / "checkpoints" / f"ups_checkpoint_step={step:06d}.ckpt"

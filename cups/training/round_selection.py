@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from cups.evaluation.predict import predict, score_with
 from cups.io.checkpoint import read_file
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 from cups.io.provenance import any_ground_truth
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.overlap import overlap_rows, overlap_table

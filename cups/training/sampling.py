@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
-
-class Draw(NamedTuple):
-    """A training draw: which frame, and the running number that seeds its augmentation."""
-
-    frame: int
-    number: int
+from cups.structures import Draw
 
 
 class StepSampler(Sampler[Draw]):

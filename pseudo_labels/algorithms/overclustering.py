@@ -10,16 +10,23 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from cups.errors import UserError
+from cups.io.files import atomic_write, read_npy
 from cups.io.locking import made_once
-from cups.io.png import atomic_write, read_image
-from cups.ops.kmeans import assign, fit_kmeans, unit_rows
+from cups.io.png import image_size, read_ids, read_image
+from cups.ops.dense_crf import dense_crf
+from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, unit_rows
 from cups.ops.regions import Regions, mean_shift_regions
-from pseudo_labels.generate_semantic_pseudolabels_cause import CODES_FOLDER
+from cups.ops.resize import nearest_indices
+from cups.ops.smooth_labels import smooth_labels
+from cups.taxonomy import VOID, class27_to_train_id
+from pseudo_labels.inputs.labels import CODES_FOLDER
 from pseudo_labels.networks.cause_heads import load_cause
-from pseudo_labels.steps.step import Folder, Frame, output_root, pick_device, read_npy
+from pseudo_labels.steps.step import Folder, Frame, output_root, pick_device
 
 FEATURES = ("codes", "backbone", "context")
 FRAMES_PER_BATCH = 16
@@ -154,3 +161,49 @@ def load_or_fit(
     if found != settings:
         raise UserError(f"{path}: made with {found}, not {settings}; add --overwrite, or remove the folder")
     return centroids
+
+
+CRF_SHARPNESS = 10.0
+"""Factor on the centroid scores before the softmax that the CRF starts from."""
+
+
+def cluster_map(read: Reader, centroids: np.ndarray, regions: bool, crf: bool) -> Reader:
+    """Return the function frame -> (H, W) int64 cluster ids at image size."""
+
+    def labels_of(frame: Frame) -> np.ndarray:
+        vectors = read(frame)
+        if vectors.shape[2] != centroids.shape[1]:
+            raise UserError(
+                f"{frame.stem}: codes of {vectors.shape[2]} channels, clusters of {centroids.shape[1]}; "
+                "add --overwrite to fit again"
+            )
+        if regions:
+            parts = regions_of(frame)
+            return parts.spread(assign(parts.mean(vectors), centroids))
+        scores = torch.from_numpy(centroid_scores(vectors, centroids))
+        if not crf:
+            return smooth_labels(scores, image_size(frame.image)).numpy()
+        image = read_image(frame.image)
+        full = F.interpolate(scores.permute(2, 0, 1)[None], size=image.shape[:2], mode="bilinear")[0]
+        return dense_crf(image, F.log_softmax(CRF_SHARPNESS * full, dim=0).numpy())
+
+    return labels_of
+
+
+def cause_table(frames: Sequence[Frame], read: Reader, centroids: np.ndarray, semantic: Folder) -> np.ndarray:
+    """Return the trainId of the CAUSE class that each cluster overlaps most: (K,) uint8, label-free.
+
+    Only heads whose probe rows stand in the order of the 27 classes give meaningful names here.
+    """
+    semantic.require(frames, "run generate_semantic_pseudolabels_cause.py for this split first")
+    votes = np.zeros((len(centroids), 27), dtype=np.int64)
+    for frame in tqdm(frames, desc="mapping by CAUSE", unit="img"):
+        clusters, classes = assign(read(frame), centroids), read_ids(semantic.path(frame))
+        rows, columns = (
+            nearest_indices(side, cells).numpy()
+            for side, cells in zip(classes.shape, clusters.shape, strict=True)
+        )
+        classes = classes[rows[:, None], columns].astype(np.int64)
+        known = classes < 27
+        np.add.at(votes, (clusters[known], classes[known]), 1)
+    return np.where(votes.any(axis=1), class27_to_train_id()[votes.argmax(axis=1)], VOID).astype(np.uint8)

@@ -22,11 +22,11 @@ from tqdm import tqdm
 
 from cups.data.pseudo_label_dataset import ImageFinder
 from cups.errors import UserError, run_main
-from cups.evaluation.results import markdown_table, percent, write_json
 from cups.io.file_names import IMAGE_SUFFIX, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write, write_json
+from cups.io.markdown import markdown_table, percent
 from cups.io.provenance import code_version, read_provenance
-from pseudo_labels.convert_to_cups_format import FORMAT_FILE
+from pseudo_labels.algorithms.cups_format import FORMAT_FILE
 from pseudo_labels.scoring.alignment import QUADRANTS, EdgeFit
 from pseudo_labels.scoring.diagnosis import (
     DiagnosedFrames,

@@ -16,8 +16,9 @@ from pathlib import Path
 from cups.data.cityscapes import GroundTruthFrame
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError, run_main
-from cups.evaluation.results import Result, markdown_table, percent
+from cups.evaluation.results import Result
 from cups.io.file_names import SEMANTIC_SUFFIX
+from cups.io.markdown import markdown_table, percent
 from cups.taxonomy import VOID, class_set
 from pseudo_labels.scoring.arguments import (
     Labels,

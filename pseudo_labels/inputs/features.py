@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cups.backbones import autocast, build_backbone, normalize
 from cups.errors import UserError
+from cups.io.files import read_npy, write_npy
 from cups.io.png import read_image
 from cups.io.provenance import known_weights
 from cups.io.weights import weight_files
@@ -28,7 +29,7 @@ from pseudo_labels.steps.arguments import (
     pick_precision,
 )
 from pseudo_labels.steps.pictures import fit
-from pseudo_labels.steps.step import Folder, Frame, list_frames, read_npy, run_stage, write_npy
+from pseudo_labels.steps.step import Folder, Frame, list_frames, run_stage
 from pseudo_labels.steps.workers import Batched
 
 

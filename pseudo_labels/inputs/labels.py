@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.png import atomic_write, read_ids
+from cups.io.files import atomic_write, read_npy
+from cups.io.png import read_ids
 from cups.structures import ThingStuffSplit
-from cups.taxonomy import class_set, void_value
-from pseudo_labels.steps.step import Folder, read_npy
+from cups.taxonomy import VOID, class_set, void_value
+from pseudo_labels.steps.step import (
+    Folder,
+    Frame,
+)
 
 SPLIT_FILE = "thing_stuff_split.json"
 """Written by `classify_stuff_things.py` into the semantic folder it looked at."""
@@ -164,3 +168,18 @@ def thing_regions(semantic: np.ndarray, things: Sequence[int], merged: bool = Fa
     for region, thing in enumerate((t for t in things if t < len(table)), start=1):
         table[thing] = 1 if merged else region
     return table.take(semantic, mode="clip")
+
+
+def count_classes(semantics: Folder, frames: Sequence[Frame]) -> int:
+    """Return the highest class of the maps plus one, void (255 in 8 bits, 65535 in 16) left out."""
+    highest = -1
+    for frame in frames:
+        semantic = read_semantic(semantics.path(frame))
+        void = VOID if semantic.dtype == np.uint8 else 65535
+        highest = max(highest, int(semantic.max(initial=0, where=semantic != void)))
+    return highest + 1
+
+
+SEMANTIC_FOLDER, CODES_FOLDER = "pseudo_semantic_cause27", "codes_cause_tr"
+
+PANOPTIC_PREFIX = "pseudo_panoptic_"

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from cups.errors import UserError
 from cups.io.png import read_image
 from cups.ops.resize import resize_ids, resize_image
+from cups.structures import Draw
 from cups.taxonomy import void_value
-from cups.training.sampling import Draw
 from pseudo_labels.inputs.features import read_features
 from pseudo_labels.inputs.labels import check_aspect, read_depth, read_semantic
 from pseudo_labels.steps.step import Folder, Frame

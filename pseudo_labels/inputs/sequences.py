@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.png import read_image
-from cups.training.sampling import Draw
+from cups.structures import Draw
 from pseudo_labels.inputs.cameras import read_intrinsics
 from pseudo_labels.steps.step import Frame, image_folder, list_frames
 

@@ -17,7 +17,8 @@ import refs.cause
 from cups.backbones import NAMES, autocast, build_backbone, load_strict, load_tensors, normalize
 from cups.errors import UserError
 from cups.io.checkpoint import write_file
-from cups.io.png import atomic_write, read_image
+from cups.io.files import atomic_write
+from cups.io.png import read_image
 from cups.io.provenance import known_weights, read_provenance, trained_weights
 from cups.io.weights import weight_files
 from cups.ops.resize import resize_image

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cups.errors import UserError
 from cups.io.checkpoint import read_file, write_file
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 from cups.io.weights import weight_files
 from refs.spidepth import SQLDepth
 from refs.spidepth.networks.depth_decoder import HEADS, MAX_TOKENS

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cups.errors import UserError
-from pseudo_labels.classify_stuff_things import count_classes
-from pseudo_labels.inputs.labels import DEPTH_FOLDER
+from pseudo_labels.inputs.labels import DEPTH_FOLDER, count_classes
 from pseudo_labels.inputs.refine_inputs import RefineFolders, RefinementFrames, feature_statistics
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.losses.pairwise_smoothness import (

@@ -21,15 +21,12 @@ from cups.io.checkpoint import read_file, write_file
 from cups.io.provenance import read_provenance, write_provenance
 from cups.training.processes import (
     PRECISIONS,
-    build_loggers,
-    checkpoint_every,
-    last_checkpoint,
     leave_group_at_exit,
     precision_of,
     raise_open_file_limit,
-    save_last_step,
     step_seed,
 )
+from cups.training.run_folder import build_loggers, checkpoint_every, last_checkpoint, save_last_step
 from cups.training.sampling import StepSampler
 from pseudo_labels.steps.arguments import recorded, require_at_least_one
 from pseudo_labels.steps.step import image_folder, pick_device, refuse_other_settings

@@ -20,9 +20,10 @@ from cups.errors import UserError
 from cups.io.coco_panoptic import read_panoptic
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
-from cups.ops.components import unify_semantics
 from cups.taxonomy import VOID, ClassSet, void_value
-from pseudo_labels.convert_to_cups_format import FORMAT_FILE, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from pseudo_labels.algorithms.cups_format import FORMAT_FILE
+from pseudo_labels.algorithms.panoptic import to_panoptic
+from pseudo_labels.convert_to_cups_format import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.scoring.semantic import count_pixels
 
@@ -116,25 +117,6 @@ def read_cups_classes(folder: Path, threshold: float) -> tuple[int, tuple[int, .
         log.warning("%s: no %s, sizes and classes come from the statistics alone", folder, FORMAT_FILE)
     all_pixels, inside = load_statistics(folder)
     return len(all_pixels), thing_stuff_split(all_pixels, inside, threshold).things
-
-
-def to_panoptic(
-    semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int
-) -> np.ndarray:
-    """Return (H, W, 2) int64 of (pseudo-class, instance); void is (`void_value`, 0).
-
-    Each instance takes its majority class; stuff has instance 0. A pixel of a thing class outside every
-    instance is void: the labels do not say which object it belongs to, and one segment of all such pixels
-    would be an object that nobody proposed.
-    """
-    void = void_value(num_classes)
-    semantic, instance = unify_semantics(semantic, instance, num_classes, void, things)
-    is_thing = np.zeros(65536, dtype=bool)
-    is_thing[list(things)] = True
-    thing_pixel = is_thing[semantic]
-    category = np.where(thing_pixel & (instance == 0), void, semantic).astype(np.int64)
-    number = np.where(thing_pixel, instance, 0).astype(np.int64)
-    return np.stack((category, number), axis=-1)
 
 
 class EvaluationFrames(Dataset[dict[str, Any]]):

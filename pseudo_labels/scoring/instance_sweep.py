@@ -17,13 +17,13 @@ import torch
 from cups.data.cityscapes import ground_truth_paths, read_panoptic_target
 from cups.data.pseudo_label_dataset import align_labels
 from cups.errors import UserError
-from cups.io.png import atomic_write
+from cups.io.files import atomic_write
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import VoidRule
 from cups.ops.components import majority_classes
 from cups.ops.matching import hungarian_assignment
 from cups.taxonomy import VOID, ClassSet, class_set, void_value
-from pseudo_labels.generate_depth_guided_instances import SplitSettings, splits_of
+from pseudo_labels.algorithms.instance_splitting import SplitSettings, splits_of
 from pseudo_labels.inputs.labels import check_aspect, read_depth, read_semantic, thing_regions
 from pseudo_labels.scoring.semantic import count_pixels
 from pseudo_labels.steps.step import Folder, Frame

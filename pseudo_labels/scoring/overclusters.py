@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from cups.data.cityscapes import ground_truth_paths
 from cups.errors import UserError
-from cups.io.png import atomic_write, read_ids
+from cups.io.files import atomic_write
+from cups.io.png import read_ids
 from cups.metrics import semantic_quality
 from cups.metrics.protocol import Matching
 from cups.ops.kmeans import centroid_scores, unit_rows

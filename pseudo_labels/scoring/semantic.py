@@ -16,9 +16,10 @@ from tqdm import tqdm
 from cups.data.cityscapes import GroundTruthFrame
 from cups.data.pseudo_label_dataset import align_labels
 from cups.errors import UserError
-from cups.evaluation.results import Result, markdown_table, percent, results_table, without_repeats
+from cups.evaluation.results import Result, results_table, without_repeats
 from cups.evaluation.semantic import results_of_counts, to_protocol
 from cups.io.file_names import SEMANTIC_SUFFIX
+from cups.io.markdown import markdown_table, percent
 from cups.io.png import read_ids
 from cups.metrics import ConfusionMatrix
 from cups.metrics.protocol import VOID_RULES, Matching, Protocol

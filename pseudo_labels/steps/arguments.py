@@ -238,3 +238,30 @@ def check_blur(args: argparse.Namespace) -> None:
     """Refuse impossible values of `add_blur_argument`."""
     if not 0 <= args.depth_blur <= 0.2:
         raise UserError(f"--depth_blur {args.depth_blur}: must lie in 0-0.2")
+
+
+def add_splitting_arguments(group: argparse._ActionsContainer) -> None:
+    """Add the flags of `SplitSettings` other than threshold, least area and blur."""
+    group.add_argument(
+        "--dilation", type=int, default=3, help="reach in pixels when cut pixels are given back"
+    )
+    group.add_argument("--sigma", type=float, default=1.0, help="depth smoothing, pixels of a 512-row image")
+    group.add_argument(
+        "--proposals",
+        choices=("classes", "things", "objects"),
+        default="classes",
+        help="split each thing class (sharp semantics), their union, or let depth propose (blurred ones)",
+    )
+    group.add_argument(
+        "--min_thing_share", type=float, default=0.3, help="with objects: least share of thing pixels in one"
+    )
+
+
+def check_splitting(args: argparse.Namespace) -> None:
+    """Refuse impossible values of `add_splitting_arguments`."""
+    if args.sigma < 0:
+        raise UserError(f"--sigma {args.sigma}: must not be negative")
+    if args.dilation < 0:
+        raise UserError(f"--dilation {args.dilation}: must not be negative")
+    if not 0 < args.min_thing_share <= 1:
+        raise UserError(f"--min_thing_share {args.min_thing_share}: must be above 0, at most 1")

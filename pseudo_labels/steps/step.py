@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX, IMAGE_SUFFIXES
+from cups.io.files import atomic_write, is_readable
 from cups.io.locking import exclusive
-from cups.io.png import atomic_write, is_complete_png, write_png
+from cups.io.png import write_png
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import any_ground_truth, changed_weights, read_provenance, write_provenance
 from pseudo_labels.steps.arguments import SPLITS, image_folder, recorded, settings_of
@@ -128,45 +129,6 @@ def _refuse_duplicates(frames: Sequence[Frame]) -> None:
         other = seen.setdefault(frame.relative / frame.stem, frame.image)
         if other != frame.image:
             raise UserError(f"{frame.image}: same name as {other}; rename one, outputs would collide")
-
-
-def is_readable(path: Path) -> bool:
-    """Return whether a file exists and is complete (PNG and NPY are checked, others must not be empty)."""
-    if not path.is_file():
-        return False
-    if path.suffix == ".png":
-        return is_complete_png(path)
-    if path.suffix == ".npy":
-        try:
-            np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError):
-            return False
-        return True
-    return path.stat().st_size > 0
-
-
-def write_npy(path: Path, array: np.ndarray) -> None:
-    """Write an array as .npy, atomically."""
-    atomic_write(path, lambda temporary: np.save(temporary, array, allow_pickle=False))
-
-
-def read_npy(path: Path, ndim: int | None = None) -> np.ndarray:
-    """Read a .npy array.
-
-    Raises:
-        UserError: missing or cut-short file, or another number of dimensions than `ndim`.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run the step that writes it")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path}: unreadable array ({error}); generate the file again") from None
-    if ndim is not None and array.ndim != ndim:
-        raise UserError(
-            f"{path}: array of shape {array.shape}, expected {ndim} dimensions; generate it again"
-        )
-    return array
 
 
 def run_stage(

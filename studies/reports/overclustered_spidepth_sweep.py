@@ -11,7 +11,7 @@ import numpy as np
 
 from cups.io.png import read_image
 from pseudo_labels.scoring.instance_sweep import Configuration
-from pseudo_labels.sweep_k50_spidepth import METRICS, ranked_rows, write_heat_map
+from pseudo_labels.scoring.sweep_report import METRICS, ranked_rows, write_heat_map
 from studies.commands import Step
 from studies.reports.pictures import picture_link
 from studies.reports.text import header, judge, published_table, spread, steps_summary, table, verdict_list

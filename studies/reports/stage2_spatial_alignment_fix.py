@@ -17,7 +17,7 @@ from cups.io.png import read_ids, read_image
 from cups.ops.resize import resize_image, scaled_size
 from cups.taxonomy import class_set
 from cups.visualization import figure_sheet, overlay
-from pseudo_labels.scoring.engine import to_panoptic
+from pseudo_labels.algorithms.panoptic import to_panoptic
 from studies.commands import Step
 from studies.demo import LABELS
 from studies.reports.pictures import legend, picture_link

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cups.evaluation.results import TITLES, markdown_table
+from cups.evaluation.results import TITLES
+from cups.io.markdown import markdown_table
 from studies.measure import StepRecord, duration
 from studies.toy_runs import ToyRuns
 

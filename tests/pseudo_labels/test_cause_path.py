@@ -11,6 +11,7 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import UserError
+from cups.io.files import write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
 from pseudo_labels import generate_overclustered_semantics as overcluster
@@ -25,7 +26,6 @@ from pseudo_labels.networks.cause_heads import (
     default_tiling,
     load_cause,
 )
-from pseudo_labels.steps.step import write_npy
 
 SIZES = {"codebook_steps": 8, "head_steps": 8, "probe_steps": 8, "codebook_size": 16, "reduced_dim": 12}
 SIZES |= {"projection_dim": 16, "hidden_dim": 16, "batch_size": 4, "window": 32, "stride": 16}

@@ -11,7 +11,8 @@ import pytest
 
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
-from pseudo_labels.classify_stuff_things import choose_things, frame_sums, main, statistics_of
+from pseudo_labels.algorithms.thing_stuff import choose_things, frame_sums, statistics_of
+from pseudo_labels.classify_stuff_things import main
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.inputs.labels import read_split, thing_classes
 from pseudo_labels.steps.step import Folder

@@ -13,7 +13,8 @@ from cups.data import PseudoLabelDataset
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
-from pseudo_labels.convert_to_cups_format import main, statistics_of
+from pseudo_labels.algorithms.cups_format import statistics_of
+from pseudo_labels.convert_to_cups_format import main
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 

@@ -12,7 +12,8 @@ import pytest
 
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
-from pseudo_labels.generate_depth_guided_instances import SplitSettings, depth_guided_instances, main
+from pseudo_labels.algorithms.instance_splitting import SplitSettings, depth_guided_instances
+from pseudo_labels.generate_depth_guided_instances import main
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 
 SETTINGS = SplitSettings(things=(13,), grad_threshold=0.2, min_area=20, dilation=3)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from cups.errors import UserError
 from cups.io.coco_panoptic import describe_segments, from_rgb
 from cups.io.png import read_ids, read_image, write_png
+from pseudo_labels.algorithms.panoptic import merge
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
-from pseudo_labels.generate_panoptic_pseudolabels import main, merge
+from pseudo_labels.generate_panoptic_pseudolabels import main
 
 
 def test_merge__majority_class_void_and_uncovered_things() -> None:

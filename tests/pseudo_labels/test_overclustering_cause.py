@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from cups.errors import UserError
+from cups.io.files import write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance, write_provenance
 from pseudo_labels.generate_overclustered_semantics import main as generate
 from pseudo_labels.overclustering_cause import main
-from pseudo_labels.steps.step import write_npy
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from cups.errors import UserError
+from cups.io.files import write_npy
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import read_provenance, write_provenance
-from cups.training.sampling import Draw
+from cups.structures import Draw
 from pseudo_labels import generate_refined_semantics, train_joint_refine_net, train_refine_net
 from pseudo_labels.extract_dinov2_features import main as extract
 from pseudo_labels.inputs.refine_inputs import (
@@ -25,10 +26,10 @@ from pseudo_labels.inputs.refine_inputs import (
     feature_statistics,
     working_size,
 )
+from pseudo_labels.networks.joint_refine_training import balanced_cross_entropy, outlines
 from pseudo_labels.networks.refine_training import MASKED, RefineFit, corrupt, load_network, number_of_classes
 from pseudo_labels.networks.training import save_weights
-from pseudo_labels.steps.step import Folder, Frame, write_npy
-from pseudo_labels.train_joint_refine_net import balanced_cross_entropy, outlines
+from pseudo_labels.steps.step import Folder, Frame
 
 MAPPED = "pseudo_semantic_mapped_k300"
 

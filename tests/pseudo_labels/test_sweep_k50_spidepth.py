@@ -18,7 +18,8 @@ from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.scoring.engine import FolderLabels, evaluate, ground_truth_frames
 from pseudo_labels.scoring.instance_sweep import FrameTables
-from pseudo_labels.sweep_k50_spidepth import METRICS, build_parser, configurations_of, main
+from pseudo_labels.scoring.sweep_report import METRICS
+from pseudo_labels.sweep_k50_spidepth import build_parser, configurations_of, main
 
 SEMANTICS = "pseudo_semantic_raw_k20"
 THINGS = (3, 11, 17)

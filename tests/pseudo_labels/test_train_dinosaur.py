@@ -12,15 +12,17 @@ import pytest
 import torch
 
 from cups.errors import UserError
+from cups.io.files import write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
-from cups.training.sampling import Draw
+from cups.structures import Draw
 from pseudo_labels import convert_to_cups_format, generate_dinosaur_instances, train_dinosaur
+from pseudo_labels.algorithms.instance_splitting import SlotSettings, slot_instances
 from pseudo_labels.extract_dinov2_features import main as extract
-from pseudo_labels.generate_dinosaur_instances import SlotSettings, slot_instances
 from pseudo_labels.networks.dinosaur import load_dinosaur, token_coordinates
-from pseudo_labels.steps.step import Folder, Frame, write_npy
-from pseudo_labels.train_dinosaur import DinosaurFit, TokenCrops, build_parser
+from pseudo_labels.networks.dinosaur_training import DinosaurFit, TokenCrops
+from pseudo_labels.steps.step import Folder, Frame
+from pseudo_labels.train_dinosaur import build_parser
 
 CAR = 13
 SMALL = "--num_slots 4 --slot_dim 8 --decoder_dim 16 --decoder_layers 1 --batch_size 2 --decode_tokens 40"

@@ -12,14 +12,8 @@ import torch
 from cups.data.toy_streets import write_dataset
 from cups.errors import UserError
 from pseudo_labels.networks.depth_network import load_depth_network
-from pseudo_labels.train_spidepth import (
-    TRANSLATION_UNIT,
-    build_fit,
-    build_parser,
-    depth_settings,
-    halve,
-    main,
-)
+from pseudo_labels.networks.depth_training import TRANSLATION_UNIT, halve
+from pseudo_labels.train_spidepth import build_fit, build_parser, depth_settings, main
 from refs.spidepth.layers import backproject, project
 
 SMALL = [

@@ -15,7 +15,8 @@ from cups.config import build_config
 from cups.errors import UserError
 from cups.io.provenance import write_provenance
 from cups.structures import ThingStuffSplit
-from cups.training.processes import last_checkpoint, precision_of
+from cups.training.processes import precision_of
+from cups.training.run_folder import last_checkpoint
 
 
 def test_run_directory__name_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

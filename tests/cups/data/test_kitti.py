@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cups.builders.stage2 import build_validation_data
+from cups.builders.evaluation import build_validation_data
 from cups.config import build_config
 from cups.data import KittiPanopticValidation
 from cups.errors import UserError

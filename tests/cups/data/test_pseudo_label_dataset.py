@@ -19,8 +19,8 @@ from cups.data.pseudo_label_dataset import (
 )
 from cups.errors import UserError
 from cups.io.png import write_png
+from cups.structures import Draw
 from cups.taxonomy import WIDE_VOID
-from cups.training.sampling import Draw
 
 STEM = "aachen_000000_000019"
 

@@ -10,7 +10,7 @@ import pytest
 from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
 from cups.io.png import write_png
-from cups.training.sampling import Draw
+from cups.structures import Draw
 
 
 def _write(folder: Path, names: list[str], size: tuple[int, int] = (32, 64)) -> None:

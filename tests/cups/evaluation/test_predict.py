@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from cups.builders.evaluation import build_semantic_scorers, panoptic_protocol, semantic_protocols
-from cups.builders.stage2 import build_metric, build_validation_data
+from cups.builders.evaluation import (
+    build_metric,
+    build_semantic_scorers,
+    build_validation_data,
+    panoptic_protocol,
+    semantic_protocols,
+)
 from cups.config import build_config
 from cups.data.utils import identity_collate
-from cups.evaluation.predict import Prediction, SemanticScorer, predict, save_to, score_with, to_classes
+from cups.evaluation.predict import Prediction, predict, save_to, score_with, to_classes
+from cups.evaluation.semantic import SemanticScorer
 from cups.io.coco_panoptic import read_panoptic
 from cups.metrics.protocol import NAMED, Protocol
 from cups.taxonomy import class_set

@@ -17,13 +17,12 @@ from cups.evaluation.results import (
     Result,
     class_table,
     format_metrics,
-    markdown_table,
-    percent,
     read_results,
     results_from_scores,
     results_table,
     write_results,
 )
+from cups.io.markdown import markdown_table, percent
 from cups.metrics.protocol import NAMED
 from cups.taxonomy import class_set
 

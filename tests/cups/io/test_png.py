@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from cups.errors import UserError
-from cups.io.png import atomic_write, encode_ids, read_ids, read_image, write_png
+from cups.io.files import atomic_write
+from cups.io.png import encode_ids, read_ids, read_image, write_png
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 

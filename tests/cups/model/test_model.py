@@ -51,8 +51,9 @@ def test_inference__equals_the_original(parity: Path, parity_model: nn.Module) -
         output = parity_model([{"image": image, "height": 192, "width": 384}])[0]
     np.testing.assert_allclose(output["sem_seg"][:, ::8, ::8].numpy(), expected["sem_seg"], atol=1e-3)
     found = output["instances"]
-    # Random weights: three cascade stages amplify the rounding that differs with the number of threads.
-    np.testing.assert_allclose(found.pred_boxes.tensor.numpy(), expected["boxes"], atol=0.25)
+    # Random weights: three cascade stages amplify the rounding that differs with the number of threads (0.08
+    # pixels) and with the processor (0.26 seen).
+    np.testing.assert_allclose(found.pred_boxes.tensor.numpy(), expected["boxes"], atol=0.5)
     np.testing.assert_allclose(found.scores.numpy(), expected["scores"], atol=1e-4)
     np.testing.assert_array_equal(found.pred_classes.numpy(), expected["classes"])
     areas = found.pred_masks.flatten(1).sum(1).numpy()

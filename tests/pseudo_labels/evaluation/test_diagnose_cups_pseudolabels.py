@@ -17,7 +17,7 @@ from cups.errors import UserError
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
-from pseudo_labels.convert_to_cups_format import STATISTICS_FILE, statistics_on_disk, write_statistics
+from pseudo_labels.algorithms.cups_format import STATISTICS_FILE, statistics_on_disk, write_statistics
 from pseudo_labels.evaluation.diagnose_cups_pseudolabels import main
 
 SIZE = (96, 192)

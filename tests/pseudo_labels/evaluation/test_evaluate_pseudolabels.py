@@ -12,12 +12,12 @@ import pytest
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.io.png import read_ids, write_png
+from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.convert_to_cups_format import main as convert
 from pseudo_labels.evaluation.evaluate_pseudolabels import main
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.generate_panoptic_pseudolabels import main as make_panoptic
-from pseudo_labels.scoring.engine import to_panoptic
 
 
 @pytest.fixture

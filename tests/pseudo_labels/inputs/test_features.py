@@ -12,12 +12,13 @@ from torch import nn
 
 from cups.backbones import build_backbone, normalize
 from cups.errors import UserError
+from cups.io.files import write_npy
 from cups.io.png import read_image, write_png
 from cups.io.provenance import read_provenance
 from cups.io.weights import WeightFile
 from pseudo_labels import extract_dinov2_features, extract_dinov3_features
 from pseudo_labels.inputs.features import Extraction, feature_folder, principal_picture, read_features
-from pseudo_labels.steps.step import list_frames, make_parser, write_npy
+from pseudo_labels.steps.step import list_frames, make_parser
 from refs.cause.models import dinov2_vit
 from tests.pseudo_labels.conftest import Root
 

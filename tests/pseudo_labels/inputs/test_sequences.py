@@ -12,7 +12,7 @@ import torch
 
 from cups.errors import UserError
 from cups.io.png import read_image, write_png
-from cups.training.sampling import Draw
+from cups.structures import Draw
 from pseudo_labels.inputs.sequences import (
     Clip,
     ClipDataset,

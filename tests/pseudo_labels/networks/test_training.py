@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cups.errors import UserError
-from cups.training.sampling import Draw
+from cups.structures import Draw
 from pseudo_labels.networks.training import Fit, add_training_arguments, load_weights, save_weights, train
 from pseudo_labels.steps.step import make_parser
 

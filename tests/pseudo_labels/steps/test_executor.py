@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cups.errors import UserError
+from cups.io.files import write_npy
 from cups.io.png import write_png
 from cups.io.provenance import write_provenance
 from pseudo_labels import generate_overclustered_semantics as overcluster
@@ -19,7 +20,6 @@ from pseudo_labels import generate_panoptic_pseudolabels, remap_cause27_to_train
 from pseudo_labels.steps import executor
 from pseudo_labels.steps.arguments import Submission
 from pseudo_labels.steps.executor import _gpus, module_of, submit
-from pseudo_labels.steps.step import write_npy
 from tests.pseudo_labels.conftest import Root
 
 REMAP = "pseudo_labels.remap_cause27_to_trainid"

@@ -13,18 +13,10 @@ import numpy as np
 import pytest
 
 from cups.errors import UserError
+from cups.io.files import read_npy, write_npy
 from cups.io.png import read_image, write_png
 from cups.io.provenance import read_provenance
-from pseudo_labels.steps.step import (
-    Folder,
-    Frame,
-    add_batch_argument,
-    list_frames,
-    make_parser,
-    read_npy,
-    run_stage,
-    write_npy,
-)
+from pseudo_labels.steps.step import Folder, Frame, add_batch_argument, list_frames, make_parser, run_stage
 
 
 def arguments(*flags: object) -> argparse.Namespace:

@@ -1,0 +1,144 @@
+"""DINOv2 and DINOv3 as backbones: patch tokens as a map, official weight files by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cups.errors import UserError
+from cups.io.checkpoint import read_file
+from refs.cause.models.dinov2 import PATCH, dinov2_vit
+
+
+class DinoV2(nn.Module):
+    """DINOv2 patch tokens as a map; `network` has the official checkpoint's names."""
+
+    local = False
+    patch_size = PATCH
+
+    def __init__(self, architecture: str, checkpoint: Path | None) -> None:
+        super().__init__()
+        self.network = dinov2_vit(architecture)
+        self.embed_dim = self.network.dim
+        if checkpoint is not None:
+            self.load(checkpoint)
+        self.requires_grad_(False).eval()
+
+    def load(self, checkpoint: Path) -> None:
+        """Load a file with the official names; raises `UserError` if it does not fit."""
+        load_strict(self.network, checkpoint)
+
+    def set_grad_checkpointing(self) -> None:
+        """Keep no activations inside the blocks when training; they are computed twice."""
+        self.network.checkpointing = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W), sides multiples of 14 -> (B, embed_dim, H/14, W/14)."""
+        height, width = images.shape[-2:]
+        if height % PATCH or width % PATCH:
+            raise ValueError(f"image sides must be multiples of {PATCH}, not {height} x {width}")
+        _, tokens = self.network(images)
+        return tokens.transpose(1, 2).unflatten(2, (height // PATCH, width // PATCH))
+
+
+DINOV3 = {"vits16": "vit_small_patch16_dinov3", "vitb16": "vit_base_patch16_dinov3"}
+"""Architecture -> name of the model in timm."""
+
+
+class DinoV3(nn.Module):
+    """DINOv3 patch tokens as a map (Siméoni et al., 2025).
+
+    `network` is timm's model with its parameter names; files in the official naming are translated on loading
+    (`official_to_timm`). The query and value biases, which the published models have at zero, are kept, so
+    that a fine-tuned checkpoint with other values gives its own features.
+    """
+
+    local = False
+    patch_size = 16
+    network: Any
+
+    def __init__(self, architecture: str, checkpoint: Path | None) -> None:
+        import timm  # seconds, which the other backbones need not wait for
+
+        super().__init__()
+        self.network = timm.create_model(DINOV3[architecture], pretrained=False, num_classes=0, qkv_bias=True)
+        self.embed_dim: int = self.network.embed_dim
+        if checkpoint is not None:
+            self.load(checkpoint)
+        self.requires_grad_(False).eval()
+
+    def load(self, checkpoint: Path) -> None:
+        """Load a file with official names or timm's; raises `UserError` if it does not fit."""
+        load_strict(self.network, checkpoint, translate=self._named_as_here)
+
+    def set_grad_checkpointing(self) -> None:
+        """Keep no activations inside the blocks when training; they are computed twice."""
+        self.network.set_grad_checkpointing()
+
+    def _named_as_here(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        state = official_to_timm(state) if "storage_tokens" in state else state
+        # timm's own files leave the zero biases out.
+        zeros = torch.zeros(self.embed_dim)
+        names = (name for name in self.network.state_dict() if name.endswith((".q_bias", ".v_bias")))
+        return {**dict.fromkeys(names, zeros), **state}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W), sides multiples of 16 -> (B, embed_dim, H/16, W/16)."""
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"image sides must be multiples of {self.patch_size}, not {height} x {width}")
+        tokens = self.network.forward_features(images)[:, self.network.num_prefix_tokens :]
+        grid = (height // self.patch_size, width // self.patch_size)
+        return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+def official_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of an official DINOv3 state dict as timm names them.
+
+    The key bias is dropped: the official model masks it, and attention does not change with it. The rotary
+    periods follow from the architecture; the mask token serves training alone.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.endswith("attn.qkv.bias"):
+            query, _, value = tensor.chunk(3)
+            renamed[name.replace("qkv.bias", "q_bias")] = query
+            renamed[name.replace("qkv.bias", "v_bias")] = value
+        elif name not in ("mask_token", "rope_embed.periods") and not name.endswith("qkv.bias_mask"):
+            name = name.replace("storage_tokens", "reg_token")
+            renamed[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = tensor
+    return renamed
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a state dict without running code from the file.
+
+    Raises:
+        UserError: missing file, or not a dict of tensors.
+    """
+    content = read_file(path, fix="see refs/weights.yaml for its source")
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: holds no state dict; give the published checkpoint")
+    return content
+
+
+def load_strict(
+    module: nn.Module,
+    path: Path,
+    translate: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
+    """Load a state dict whose names (after `translate`) and shapes must all fit.
+
+    Raises:
+        UserError: any missing, unexpected or differently shaped entry.
+    """
+    tensors = load_tensors(path)
+    try:
+        module.load_state_dict(tensors if translate is None else translate(tensors), strict=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: weights of another model ({detail}); check --backbone") from None

@@ -1,0 +1,116 @@
+"""Files that are whole or not there: atomic writing, JSON, NPY."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cups.errors import UserError
+
+
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: readers never see half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_complete_png(path: Path) -> bool:
+    """Return whether a PNG file was written to its end (its last chunk is IEND)."""
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell() < 20:
+            return False
+        file.seek(-8, os.SEEK_END)
+        return file.read(4) == b"IEND"
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON-ready data: nan and infinity as None, arrays and tensors as lists, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, bool, int)) else str(value)
+
+
+def _write_text(path: Path, text: str) -> None:
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON atomically: nan and infinity as null, arrays as lists, paths as text."""
+    _write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_fields(content: Any, kind: type[Any], path: Path, fix: str) -> None:
+    """Refuse the content of a JSON file that lacks fields of a dataclass, or has others.
+
+    Raises:
+        UserError: naming the file and the fix.
+    """
+    known = {item.name for item in fields(kind)}
+    needed = {
+        item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING
+    }
+    if not isinstance(content, dict) or not needed <= content.keys() <= known:
+        raise UserError(f"{path}: is no {kind.__name__} record; {fix}")
+
+
+def is_readable(path: Path) -> bool:
+    """Return whether a file exists and is complete (PNG and NPY are checked, others must not be empty)."""
+    if not path.is_file():
+        return False
+    if path.suffix == ".png":
+        return is_complete_png(path)
+    if path.suffix == ".npy":
+        try:
+            np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError):
+            return False
+        return True
+    return path.stat().st_size > 0
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Write an array as .npy, atomically."""
+    atomic_write(path, lambda temporary: np.save(temporary, array, allow_pickle=False))
+
+
+def read_npy(path: Path, ndim: int | None = None) -> np.ndarray:
+    """Read a .npy array.
+
+    Raises:
+        UserError: missing or cut-short file, or another number of dimensions than `ndim`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the step that writes it")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: unreadable array ({error}); generate the file again") from None
+    if ndim is not None and array.ndim != ndim:
+        raise UserError(
+            f"{path}: array of shape {array.shape}, expected {ndim} dimensions; generate it again"
+        )
+    return array

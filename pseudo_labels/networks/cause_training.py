@@ -1,0 +1,230 @@
+"""The three phases of CAUSE's training, without labels (Kim et al., 2024)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from cups.errors import UserError
+from pseudo_labels.networks.cause_heads import (
+    FeatureExtractor,
+    Standardizer,
+)
+from pseudo_labels.steps.step import (
+    Frame,
+)
+from refs.cause import (
+    Cluster,
+    MemoryBank,
+    SegmentTR,
+    contrastive_loss,
+    ema_update,
+    modularity_loss,
+    sample_tokens,
+)
+from refs.cause.modules.segment import nearest_code
+
+PHASES = ("codebook", "head", "probe")
+EMA_DECAY = 0.99
+BANK_PER_CODE = 100
+BANK_SAMPLE = 4096
+"""Bank features compared with per step; all of a full bank (2048 x 100) would not fit."""
+STATISTICS_FRAMES = 100
+
+
+class WindowSource:
+    """Random feature windows of random frames, the same for the same seed.
+
+    Args:
+        cache_bytes: memory for whole-image features; only a local backbone can cut windows out of them.
+        threads: read and resize the images of other backbones.
+    """
+
+    def __init__(
+        self, frames: Sequence[Frame], extractor: FeatureExtractor, cache_bytes: int, threads: int = 1
+    ) -> None:
+        self.frames = frames
+        self.extractor = extractor
+        self.cache_bytes = cache_bytes
+        # Features are cut one after the other: the cache is no place for races.
+        self.pool = ThreadPoolExecutor(1 if extractor.backbone.local else max(1, threads))
+        self._cache: dict[int, Tensor] = {}
+
+    def batch(self, size: int, generator: torch.Generator) -> Tensor:
+        """Return (size, D, w, w) standardised features."""
+        picks = torch.randint(len(self.frames), (size,), generator=generator).tolist()
+        places = torch.rand(size, 2, generator=generator).tolist()
+        cut = self._cut_features if self.extractor.backbone.local else self._cut_image
+        parts = list(self.pool.map(cut, picks, places))
+        if self.extractor.backbone.local:
+            return torch.stack(parts)
+        return self.extractor.features(torch.cat(parts))
+
+    def _cut_features(self, index: int, place: Sequence[float]) -> Tensor:
+        whole = self._cache.get(index)
+        if whole is None:
+            whole = self.extractor.features(self.extractor.image(self.frames[index].image))[0]
+            if (len(self._cache) + 1) * whole.numel() * 4 < self.cache_bytes:
+                self._cache[index] = whole
+        return _random_window(whole, self.extractor.window, place)
+
+    def _cut_image(self, index: int, place: Sequence[float]) -> Tensor:
+        image = self.extractor.image(self.frames[index].image)
+        return _random_window(image, self.extractor.tiling.window, place)
+
+
+def _random_window(maps: Tensor, side: int, place: Sequence[float]) -> Tensor:
+    top, left = (int(at * (length - side + 1)) for at, length in zip(place, maps.shape[-2:], strict=True))
+    return maps[..., top : top + side, left : left + side]
+
+
+def fit_standardizer(frames: Sequence[Frame], extractor: FeatureExtractor) -> Standardizer:
+    """Return per-channel mean and deviation (over the backbone's weight) over evenly chosen frames."""
+    total = square = torch.zeros(1, dtype=torch.float64)
+    count = 0
+    step = -(-len(frames) // STATISTICS_FRAMES)
+    for frame in tqdm(frames[::step], desc="feature statistics", unit="img"):
+        tokens = extractor.features(extractor.image(frame.image)).double().transpose(0, 1).flatten(1)
+        total, square = total + tokens.sum(1).cpu(), square + (tokens**2).sum(1).cpu()
+        count += tokens.shape[1]
+    mean = total / count
+    spread = (square / count - mean**2).clamp_min(1e-8).sqrt()
+    weights = getattr(extractor.backbone, "channel_weights", torch.ones_like(spread)).cpu()
+    return Standardizer(mean.float(), (spread / weights).float()).to(extractor.device)
+
+
+class Trainer:
+    """The three phases; each has its own seed, so that a resumed run equals an uninterrupted one."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        source: WindowSource,
+        segment: SegmentTR,
+        cluster: Cluster,
+    ) -> None:
+        self.args = args
+        self.source = source
+        self.segment = segment
+        self.cluster = cluster
+        self.device = source.extractor.device
+        side = source.extractor.window
+        self.grid = (side, side)
+
+    def steps(self, phase: str) -> int:
+        """Return the number of steps of a phase: as asked for, or one / two / five epochs (CAUSE)."""
+        given = getattr(self.args, f"{phase}_steps")
+        epoch = -(-len(self.source.frames) // self.args.batch_size)
+        return {"codebook": 1, "head": 2, "probe": 5}[phase] * epoch if given is None else given
+
+    def run(self, phase: str) -> None:
+        """Run one phase over its own random stream."""
+        seed = self.args.seed * len(PHASES) + PHASES.index(phase)
+        torch.manual_seed(seed)  # dropout has no generator argument
+        generator = torch.Generator().manual_seed(seed)
+        {"codebook": self._codebook, "head": self._head, "probe": self._probe}[phase](generator)
+
+    def _tokens(self, generator: torch.Generator) -> Tensor:
+        features = self.source.batch(self.args.batch_size, generator)
+        return features.flatten(2).transpose(1, 2)
+
+    def _loop(
+        self,
+        phase: str,
+        parameters: Sequence[nn.Parameter],
+        loss_of: Callable[[], Tensor],
+        clip: float | None = None,
+        halve_every: int | None = None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        optimizer = torch.optim.Adam(parameters, lr=self.args.lr)
+        mean = None
+        bar = tqdm(range(self.steps(phase)), desc=phase, unit="step")
+        for step in bar:
+            if halve_every and step and step % halve_every == 0:
+                for group in optimizer.param_groups:
+                    group["lr"] *= 0.5
+            loss = loss_of()
+            if not torch.isfinite(loss):
+                raise UserError(
+                    f"--lr {self.args.lr}: the {phase} loss became {loss.item()}; use a lower rate"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            if clip is not None:
+                clip_grad_norm_(parameters, clip)
+            optimizer.step()
+            after()
+            mean = loss.item() if mean is None else 0.95 * mean + 0.05 * loss.item()
+            bar.set_postfix(loss=f"{mean:.4f}")
+
+    def _codebook(self, generator: torch.Generator) -> None:
+        def loss_of() -> Tensor:
+            tokens = self._tokens(generator)
+            kept = sample_tokens(tokens, self.grid, generator)
+            return modularity_loss(tokens[:, kept], self.cluster.codebook)
+
+        self._loop("codebook", [self.cluster.codebook], loss_of)
+
+    def _head(self, generator: torch.Generator) -> None:
+        segment, codebook = self.segment, self.cluster.codebook.detach()
+        unit_codebook = F.normalize(codebook, dim=1)
+        bank = MemoryBank(
+            len(codebook), BANK_PER_CODE, segment.projection_head.f.out_channels, device=self.device
+        )
+
+        def loss_of() -> Tensor:
+            tokens = self._tokens(generator)
+            kept = sample_tokens(tokens, self.grid, generator)
+            student = segment.projection_head(segment.head(tokens, codebook, self.grid)[:, kept]).flatten(
+                0, 1
+            )
+            with torch.no_grad():
+                codes = segment.head_ema(tokens, codebook, self.grid)[:, kept]
+                teacher = segment.projection_head_ema(codes).flatten(0, 1)
+                rows = nearest_code(tokens[:, kept], codebook).flatten()
+                relation = unit_codebook[rows] @ unit_codebook[rows].T
+                relation.fill_diagonal_(torch.nan)
+            loss = contrastive_loss(student, teacher, relation)
+            stored, stored_rows = bank.sample(BANK_SAMPLE, generator)
+            if len(stored):
+                relation = unit_codebook[rows] @ unit_codebook[stored_rows].T
+                loss = (loss + contrastive_loss(student, stored, relation)) / 2
+            bank.add(teacher, rows, generator)
+            return loss
+
+        segment.train()
+        segment.head_ema.eval()
+        parameters = [*segment.head.parameters(), *segment.projection_head.parameters()]
+        self._loop("head", parameters, loss_of, self.args.clip, after=lambda: ema_update(segment, EMA_DECAY))
+        segment.eval()
+
+    def _probe(self, generator: torch.Generator) -> None:
+        def loss_of() -> Tensor:
+            tokens = self._tokens(generator)
+            kept = sample_tokens(tokens, self.grid, generator)
+            with torch.no_grad():
+                codes = self.segment.head_ema(tokens, self.cluster.codebook, self.grid)
+            return modularity_loss(codes[:, kept], self.cluster.cluster_probe)
+
+        # Half the rate every two of five epochs (CAUSE), in steps.
+        halve_every = max(1, self.steps("probe") * 2 // 5)
+        self._loop("probe", [self.cluster.cluster_probe], loss_of, halve_every=halve_every)
+
+
+def build_heads(args: argparse.Namespace, extractor: FeatureExtractor) -> tuple[SegmentTR, Cluster]:
+    """Return untrained heads for the backbone, seeded."""
+    torch.manual_seed(args.seed)
+    dim = int(extractor.backbone.embed_dim)  # type: ignore[arg-type]
+    segment = SegmentTR(
+        dim, args.reduced_dim, args.projection_dim, args.num_classes, extractor.window**2, args.hidden_dim
+    )
+    cluster = Cluster(dim, args.reduced_dim, args.codebook_size, args.num_classes)
+    return segment.to(extractor.device), cluster.to(extractor.device)
