@@ -16,7 +16,7 @@ from typing import Any
 
 from cups.errors import UserError
 from cups.io.checkpoint import file_sha256
-from cups.io.files import atomic_write
+from cups.io.files import write_json
 from cups.io.weights import weight_table
 
 FILE_NAME = "provenance.json"
@@ -114,6 +114,7 @@ def write_provenance(
     inputs: Sequence[Path] = (),
     weights: Sequence[Mapping[str, Any]] = (),
     uses_ground_truth: bool | None = False,
+    labels: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `folder/provenance.json` atomically and return its content.
 
@@ -125,6 +126,7 @@ def write_provenance(
         weights: checkpoints that were used, as entries of `refs/weights.yaml`; their `uses_ground_truth`
             (None or missing = unknown) counts.
         uses_ground_truth: whether this step itself read labels (None: unknown).
+        labels: what the ids of semantic maps mean (`pseudo_labels.inputs.label_kind`).
     """
     described = [describe_input(path) for path in inputs]
     facts = [uses_ground_truth]
@@ -139,8 +141,9 @@ def write_provenance(
         "inputs": described,
         "weights": [_plain(weight) for weight in weights],
     }
-    text = json.dumps(content, indent=2, default=str) + "\n"
-    atomic_write(Path(folder) / FILE_NAME, lambda temporary: temporary.write_text(text))
+    if labels is not None:
+        content["labels"] = dict(labels)
+    write_json(Path(folder) / FILE_NAME, content)
     return content
 
 

@@ -1,0 +1,103 @@
+"""Groups of settings that several steps share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.errors import UserError
+from pseudo_labels.settings.folders import DEPTH_FOLDER, MAPPED_SEMANTICS
+from pseudo_labels.steps.flags import Settings, flag, require_at_least
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+PROPOSALS = ("classes", "things", "objects")
+
+
+@dataclass(frozen=True)
+class Semantics(Settings):
+    """Semantic labels that a step reads."""
+
+    semantic_subdir: str = flag(MAPPED_SEMANTICS, "semantic folder")
+
+
+@dataclass(frozen=True)
+class ThingChoice(Semantics):
+    """Semantic labels, and which of their classes are things."""
+
+    thing_classes: tuple[int, ...] | None = flag(None, "ids of the thing classes")
+    split_json: Path | None = flag(None, "from classify_stuff_things.py (default: the folder's)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.thing_classes is not None and self.split_json is not None:
+            raise UserError("`thing_classes`: give either it or `split_json`")
+
+
+@dataclass(frozen=True)
+class Outlines(Settings):
+    """Outlines in depth."""
+
+    depth_subdir: str = flag(DEPTH_FOLDER, "depth folder")
+    grad_threshold: float = flag(0.15, "log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling")
+    depth_blur: float = flag(
+        0.0, "of object proposals: share of the height over which outlines are blurred (stereo 0)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.grad_threshold <= 0:
+            raise UserError(f"`grad_threshold` {self.grad_threshold}: must be positive")
+        if not 0 <= self.depth_blur <= 0.2:
+            raise UserError(f"`depth_blur` {self.depth_blur}: must lie in 0-0.2")
+
+
+@dataclass(frozen=True)
+class Device(Settings):
+    """Where a network runs."""
+
+    device: str = flag("auto", "cpu, cuda, cuda:1, ... (auto: cuda if there is one)", decides=False)
+
+
+@dataclass(frozen=True)
+class Inference(Device):
+    """How a network runs that is not trained."""
+
+    batch_size: int = flag(4, "images of one size that the network takes at once", decides=False)
+    precision: str = flag(
+        "auto",
+        "numbers inside the network (auto: bf16 or fp16 on a GPU, fp32 on a CPU)",
+        choices=PRECISIONS,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "batch_size")
+
+
+@dataclass(frozen=True)
+class Splitting(Outlines):
+    """How thing regions are split by depth.
+
+    `proposals` says what is split. "classes": the regions of each thing class. "things": the union of them,
+    for overclustered semantics in which one object is made of several classes. "objects": nothing; depth alone
+    proposes the masks (`cups.ops.ground.object_regions`), and those with thing pixels on at least
+    `min_thing_share` of their area are kept. In the last two each instance takes its majority class in the
+    next step.
+    """
+
+    min_area: int = flag(1000, "pixels at the size of the label files; smaller instances are dropped")
+    dilation: int = flag(3, "reach in pixels when cut pixels are given back")
+    sigma: float = flag(1.0, "depth smoothing, pixels of a 512-row image")
+    proposals: str = flag(
+        "classes",
+        "split each thing class (sharp semantics), their union, or let depth propose (blurred ones)",
+        choices=PROPOSALS,
+    )
+    min_thing_share: float = flag(0.3, "with objects: least share of thing pixels in one")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "min_area")
+        require_at_least(0, self, "sigma", "dilation")
+        if not 0 < self.min_thing_share <= 1:
+            raise UserError(f"`min_thing_share` {self.min_thing_share}: must be above 0, at most 1")
