@@ -79,7 +79,7 @@ class Splitting(Outlines):
     """How thing regions are split by depth.
 
     `proposals` says what is split. "classes": the regions of each thing class. "things": the union of them,
-    for overclustered semantics in which one object is made of several classes. "objects": nothing; depth alone
+    for overclustered semantics in which one object has several classes. "objects": nothing; depth alone
     proposes the masks (`cups.ops.ground.object_regions`), and those with thing pixels on at least
     `min_thing_share` of their area are kept. In the last two each instance takes its majority class in the
     next step.
