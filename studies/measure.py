@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -14,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 
 from cups.errors import UserError
-from cups.io.checkpoint import file_sha256
 from cups.io.files import check_fields, write_json
 from cups.io.markdown import markdown_table
 
@@ -82,7 +82,7 @@ def duration(seconds: float) -> str:
 def config_digests(argv: Sequence[str]) -> dict[str, str]:
     """Return the SHA-256 of each configuration file (`*.yaml`) that a command line names."""
     files = (Path(argument) for argument in argv if argument.endswith(".yaml"))
-    return {str(file): file_sha256(file) for file in files if file.is_file()}
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
 def run_measured(

@@ -11,7 +11,8 @@ from typing import Any
 from cups.evaluation.results import Result, read_results
 from cups.io.files import atomic_write
 from cups.io.provenance import read_provenance
-from studies.commands import Step, recorded
+from pseudo_labels.steps.stage1 import Command
+from studies.commands import recorded
 from studies.measure import StepRecord, machine_line
 
 
@@ -80,7 +81,7 @@ class ToyRuns:
         files = {seed: self.root(seed) / path for seed in self.seeds}
         return {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
 
-    def done(self, steps: Iterable[Step]) -> list[StepRecord]:
+    def done(self, steps: Iterable[Command]) -> list[StepRecord]:
         """Return the records of those steps that are done."""
         records = (recorded(step, self.records) for step in steps)
         return [record for record in records if record is not None]

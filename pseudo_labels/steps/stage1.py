@@ -177,12 +177,18 @@ class Stage1Steps:
         )
 
     def panoptic_scores(
-        self, name: str, semantics: str, classes: int, results: Path, instances: str | None = None
+        self,
+        name: str,
+        semantics: str,
+        classes: int,
+        results: Path,
+        *flags: str,
+        instances: str | None = None,
     ) -> Command:
         """Score semantics with instances on the validation split into the result file `results`."""
         where = ("--semantic_subdir", semantics, *_given("instance_subdir", instances))
-        flags = (*where, *_given("num_semantic_classes", classes), "--results", str(results))
-        return self.command(name, "evaluation/evaluate_pseudolabels", "val", *flags)
+        files = (*_given("num_semantic_classes", classes), "--results", str(results))
+        return self.command(name, "evaluation/evaluate_pseudolabels", "val", *where, *files, *flags)
 
 
 def is_step(script: str) -> bool:

@@ -14,15 +14,17 @@ from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
 from cups.taxonomy import class_set
 from pseudo_labels import classify_stuff_things, generate_depth_spidepth
-from pseudo_labels.inputs.labels import SPLIT_FILE, read_split
-from studies import demo
+from pseudo_labels.inputs.labels import read_split
+from pseudo_labels.settings.folders import SPLIT_FILE
+from studies.demo_steps import demo_steps
+from studies.toy_settings import OUTLINES, PROPOSALS, TOY_DEPTH
 
 Parses = Callable[[str, Sequence[str]], None]
 
 
-@pytest.mark.parametrize("depth", list(demo.PROPOSALS))
+@pytest.mark.parametrize("depth", list(PROPOSALS))
 def test_demo_steps__each_stage_1_command_parses(parses: Parses, tmp_path: Path, depth: str) -> None:
-    steps = demo.demo_steps(tmp_path, workers=2, seed=0, depth=depth)
+    steps = demo_steps(tmp_path, workers=2, seed=0, depth=depth)
     stage_1 = [step for step in steps if step.script.startswith("pseudo_labels/")]
     assert len(stage_1) >= 8
     for step in stage_1:
@@ -31,7 +33,7 @@ def test_demo_steps__each_stage_1_command_parses(parses: Parses, tmp_path: Path,
 
 @pytest.mark.parametrize("depth", ["learned", "trained"])
 def test_demo_steps__learned_depth_reads_no_disparity(tmp_path: Path, depth: str) -> None:
-    steps = demo.demo_steps(tmp_path, workers=2, seed=0, depth=depth)
+    steps = demo_steps(tmp_path, workers=2, seed=0, depth=depth)
     names = [step.name for step in steps]
     assert names.index("depth") < names.index("instances")
     assert ("depth network" in names[: names.index("depth")]) == (depth == "trained")
@@ -40,7 +42,7 @@ def test_demo_steps__learned_depth_reads_no_disparity(tmp_path: Path, depth: str
 
 def test_demo_steps__depth_is_learned_unless_asked_otherwise(tmp_path: Path) -> None:
     """The demo shows what a user with single images gets."""
-    assert demo.demo_steps(tmp_path, 2, 0) == demo.demo_steps(tmp_path, 2, 0, depth="learned")
+    assert demo_steps(tmp_path, 2, 0) == demo_steps(tmp_path, 2, 0, depth="learned")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def unseen_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = ["--cityscapes_root", str(root), "--split", "val", "--num_workers", "1"]
     true, seen = (["--output_root", str(root / name)] for name in ("true", "seen"))
     generate_depth_spidepth.main([*frames, *true, "--source", "disparity"])
-    generate_depth_spidepth.main([*frames, *seen, "--checkpoint_dir", str(demo.TOY_DEPTH)])
+    generate_depth_spidepth.main([*frames, *seen, "--checkpoint_dir", str(TOY_DEPTH)])
     return root
 
 
@@ -79,7 +81,7 @@ def test_outlines__learned_depth_tells_things_from_stuff(unseen_city: Path) -> N
         write_png(semantics / "val" / frame.image.parent.name / f"{frame.stem}.png", semantic)
     where = ["--cityscapes_root", str(unseen_city), "--output_root", str(semantics.parent)]
     flags = ["--split", "val", "--semantic_subdir", semantics.name, "--num_semantic_classes", "19"]
-    classify_stuff_things.main([*where, *flags, *demo.OUTLINES["learned"]])
+    classify_stuff_things.main([*where, *flags, *OUTLINES["learned"]])
     things = read_split(semantics / SPLIT_FILE).things
     names = {classes.names[index] for index in things}
     assert {"truck", "bus"} <= names
@@ -87,5 +89,5 @@ def test_outlines__learned_depth_tells_things_from_stuff(unseen_city: Path) -> N
 
 
 def test_demo_steps__names_are_different(tmp_path: Path) -> None:
-    names = [step.name for step in demo.demo_steps(tmp_path, workers=2, seed=0, depth="trained")]
+    names = [step.name for step in demo_steps(tmp_path, workers=2, seed=0, depth="trained")]
     assert len(set(names)) == len(names), "records are named after steps"
