@@ -29,8 +29,8 @@ def recorded(command: Command, folder: Path) -> StepRecord | None:
     record = read_step(path) if path.is_file() else None
     if record is None:
         return None
-    arguments = record.command[len(record.command) - len(command.arguments) :]
-    if _in_order(arguments) != _in_order(command.arguments):
+    start = len(command.line()) - len(command.arguments)
+    if _in_order(record.command[start:]) != _in_order(command.arguments):
         return None
     return record if record.configs == config_digests(command.arguments) else None
 
