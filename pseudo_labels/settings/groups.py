@@ -59,15 +59,21 @@ class Device(Settings):
 
 
 @dataclass(frozen=True)
-class Inference(Device):
-    """How a network runs that is not trained."""
+class Precision(Device):
+    """How exactly a network computes that is not trained."""
 
-    batch_size: int = flag(4, "images of one size that the network takes at once", decides=False)
     precision: str = flag(
         "auto",
         "numbers inside the network (auto: bf16 or fp16 on a GPU, fp32 on a CPU)",
         choices=PRECISIONS,
     )
+
+
+@dataclass(frozen=True)
+class Inference(Precision):
+    """How a network runs that is not trained."""
+
+    batch_size: int = flag(4, "images of one size that the network takes at once", decides=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -162,7 +162,7 @@ def _account(folder: Folder, source: FrameSource, step: Step, run: FrameRun, kee
         inputs=(source.image_folder, *step.inputs),
         weights=step.weights,
         uses_ground_truth=fact,
-        labels=None if step.labels is None else step.labels.content(),
+        labels=step.labels.content() if step.labels is not None and folder.suffix == ".png" else None,
     )
 
 
