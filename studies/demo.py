@@ -115,19 +115,20 @@ def demo_steps(
     data, labels = output / "toy_streets", output / LABELS
     root = ("--cityscapes_root", str(data), "--num_workers", str(workers))
     everything, train, val = ((*root, "--split", split) for split in ("all", "train", "val"))
-    heads = ("--backbone", "texton", "--checkpoint_dir", str(output / "cause_heads"), "--seed", str(seed))
+    heads = ("--backbone", "texton", "--checkpoint_dir", str(output / "cause_heads"))
+    seeded = (*heads, "--seed", str(seed))
     semantics = ("--semantic_subdir", SEMANTICS)
     stage1 = "pseudo_labels"
     pairs = ("SYSTEM.SEED", str(seed), *extra)
     return [
         Step("toy streets", "cups.data.toy_streets", ("--output", str(data), "--show", "6")),
         *depth_steps(output, root, depth, seed),
-        Step("CAUSE heads", f"{stage1}/train_cause.py", (*train, *heads, *SMALL_HEADS)),
+        Step("CAUSE heads", f"{stage1}/train_cause.py", (*train, *seeded, *SMALL_HEADS)),
         Step("CAUSE semantics", f"{stage1}/generate_semantic_pseudolabels_cause.py", (*everything, *heads)),
         Step(
             "overclusters",
             f"{stage1}/generate_overclustered_semantics.py",
-            (*everything, *heads, "--k", str(CLUSTERS), "--raw", "--features", "context", "--regions"),
+            (*everything, *seeded, "--k", str(CLUSTERS), "--raw", "--features", "context", "--regions"),
         ),
         Step(
             "things and stuff",

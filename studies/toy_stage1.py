@@ -129,11 +129,11 @@ class ToyStage1:
     def heads(self) -> tuple[str, ...]:
         """Flags of backbone and CAUSE heads."""
         folder = str(self.root / "cause_heads")
-        return ("--backbone", "texton", "--checkpoint_dir", folder, *self.seeded)
+        return ("--backbone", "texton", "--checkpoint_dir", folder)
 
     def cause_heads(self) -> Step:
         """Train codebook, decoder and probe without labels."""
-        return self.step("CAUSE heads", "train_cause", "train", *self.heads, *SMALL_HEADS)
+        return self.step("CAUSE heads", "train_cause", "train", *self.heads, *self.seeded, *SMALL_HEADS)
 
     def cause_semantics(self) -> Step:
         """Write the 27 clusters of CAUSE and its codes."""
@@ -142,7 +142,7 @@ class ToyStage1:
     def overclusters(self, name: str = "overclusters", split: str = "all", kind: str = "--raw") -> Step:
         """Cluster features with their surroundings, region by region, as the demo does."""
         flags = ("--k", str(CLUSTERS), "--features", "context", "--regions", *kind.split())
-        return self.step(name, "generate_overclustered_semantics", split, *self.heads, *flags)
+        return self.step(name, "generate_overclustered_semantics", split, *self.heads, *self.seeded, *flags)
 
     def merged(self) -> Step:
         """Merge the same clusters to 27, as many as CAUSE has."""
@@ -237,7 +237,9 @@ class ToyStage1:
     def overclustering(self) -> Step:
         """Measure clusters of CAUSE codes for many k, matched to classes on the training split too."""
         flags = ("--ks", *map(str, KS), "--match_split", "train")
-        return self.step("clusters for many k", "overclustering_cause", "val", *self.heads, *flags)
+        return self.step(
+            "clusters for many k", "overclustering_cause", "val", *self.heads, *self.seeded, *flags
+        )
 
     def sweep(self, name: str) -> Step:
         """Score the grid of one of `SWEEPS`."""

@@ -15,7 +15,7 @@ import pytest
 
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
-from pseudo_labels.convert_to_cups_format import main as convert
+from tests.pseudo_labels.textures import SMALL, write_textures
 
 HEIGHT, WIDTH, FOCAL, HORIZON, CAMERA, BASELINE = 64, 128, 140.0, 29.0, 1.3, 0.22
 STEMS = ("aachen_000000_000019", "aachen_000001_000019")
@@ -82,6 +82,8 @@ CLUSTERS[[0, 2, 13]] = 5, 0, 1
 @pytest.fixture
 def perfect_root(tiny_root: Any) -> Any:
     """`pseudo_instance_depth_guided`, `pseudo_semantic_raw_k6`, `cups_pseudo_labels` of the tiny street."""
+    from pseudo_labels.convert_to_cups_format import main as convert
+
     for stem in tiny_root.stems:
         semantic = read_ids(tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
         clusters = CLUSTERS[semantic]
@@ -95,3 +97,16 @@ def perfect_root(tiny_root: Any) -> Any:
         write_provenance(tiny_root.path / name, script="test", arguments={})
     convert(["--cityscapes_root", str(tiny_root.path), "--num_semantic_classes", "6", "--thing_classes", "1"])
     return tiny_root
+
+
+@pytest.fixture(scope="session")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of four striped images with heads trained on them, their codes and clusters; left as it is."""
+    from pseudo_labels import generate_semantic_pseudolabels_cause, train_cause
+
+    root = tmp_path_factory.mktemp("textures")
+    write_textures(root)
+    common = ["--cityscapes_root", str(root), "--backbone", "texton"]
+    train_cause.main([*common, *SMALL])
+    generate_semantic_pseudolabels_cause.main(common)
+    return root
