@@ -22,7 +22,10 @@ TRAINING = (
 )
 NETWORK = "backbone model_dim patch_size query_nums dim_out dec_channels feedforward min_depth max_depth "
 FEED = "height width crop_bottom "
-REFINE = "semantic_subdir features_subdir depth_subdir num_semantic_classes height crop channels smoothness_weight "
+REFINE = (
+    "semantic_subdir features_subdir depth_subdir num_semantic_classes height crop channels "
+    "smoothness_weight "
+)
 
 
 @pytest.mark.parametrize(
