@@ -51,8 +51,8 @@ def test_inference__equals_the_original(parity: Path, parity_model: nn.Module) -
         output = parity_model([{"image": image, "height": 192, "width": 384}])[0]
     np.testing.assert_allclose(output["sem_seg"][:, ::8, ::8].numpy(), expected["sem_seg"], atol=1e-3)
     found = output["instances"]
-    # Random weights: three cascade stages amplify the rounding that differs with the number of threads and with
-    # the processor. Seen: 0 to 0.44 pixels for boxes, 99.72 % equal pixels of the panoptic map.
+    # Random weights: three cascade stages amplify the rounding that differs with the number of threads and
+    # with the processor. Seen: 0 to 0.44 pixels for boxes, 99.72 % equal pixels of the panoptic map.
     np.testing.assert_allclose(found.pred_boxes.tensor.numpy(), expected["boxes"], atol=0.6)
     np.testing.assert_allclose(found.scores.numpy(), expected["scores"], atol=1e-4)
     np.testing.assert_array_equal(found.pred_classes.numpy(), expected["classes"])
