@@ -141,4 +141,4 @@ def load_strict(
         module.load_state_dict(tensors if translate is None else translate(tensors), strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: weights of another model ({detail}); check --backbone") from None
+        raise UserError(f"{path}: weights of another model ({detail}); check `backbone`") from None

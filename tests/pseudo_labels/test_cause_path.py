@@ -177,7 +177,7 @@ def test_overcluster__bad_input(done: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="codes_cause_tr: no such folder"):
         overcluster.main(flags(done, "--output_root", tmp_path, "--raw"))
     shutil.copytree(done / "codes_cause_tr", tmp_path / "codes_cause_tr")
-    with pytest.raises(UserError, match="--k 5000: larger than the"):
+    with pytest.raises(UserError, match="`k` 5000: larger than the"):
         overcluster.main(flags(done, "--output_root", tmp_path, "--raw", "--k", 5000, "--epochs", 1))
     write_npy(first(tmp_path, "codes_cause_tr", ".npy"), np.zeros((3, 4), dtype=np.float16))
     with pytest.raises(UserError, match=r"aaa_000000_000000\.npy: array of shape \(3, 4\)"):
