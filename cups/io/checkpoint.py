@@ -6,7 +6,6 @@ unpickler that knows numpy arrays and plain containers only. Nothing named insid
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import pickle
 import re
@@ -160,15 +159,6 @@ def load_state(
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: weights of another network ({detail}); {fix}") from None
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_pickle(path: Path) -> Any:

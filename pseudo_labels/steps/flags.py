@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 from cups.errors import UserError, as_flags
+from cups.io.files import as_stored
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -79,7 +79,7 @@ def settings_of(settings: Any, decides_only: bool = True) -> dict[str, Any]:
         for field in dataclasses.fields(settings)
         if (field.metadata.get("decides", True) or not decides_only) and not field.metadata.get("hidden")
     }
-    return json.loads(json.dumps(chosen, default=str))
+    return as_stored(chosen)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

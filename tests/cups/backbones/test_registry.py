@@ -169,7 +169,7 @@ def test_build_backbone__says_what_is_missing(
 ) -> None:
     files = weight_files(name, tmp_path)
     monkeypatch.setattr("cups.backbones.registry.weight_files", lambda _: files)
-    with pytest.raises(UserError, match=f"{files[0].path.name}.*--backbone {name}.*--backbone_checkpoint"):
+    with pytest.raises(UserError, match=f"{files[0].path.name}.*`backbone` {name}.*`backbone_checkpoint`"):
         build_backbone(name)
 
 

@@ -20,7 +20,6 @@ from yacs.config import CfgNode
 from cups.errors import UserError
 from cups.io.checkpoint import (
     class_counts,
-    file_sha256,
     load_checkpoint,
     load_into,
     load_state,
@@ -30,6 +29,7 @@ from cups.io.checkpoint import (
     read_file,
     write_file,
 )
+from cups.io.files import file_sha256
 from cups.model import panoptic_cascade_mask_r_cnn, panoptic_cascade_mask_r_cnn_from_checkpoint
 
 CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"

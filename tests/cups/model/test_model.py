@@ -15,7 +15,7 @@ from torch import nn
 from cups.errors import UserError
 from cups.model import panoptic_cascade_mask_r_cnn, panoptic_from_output, to_detectron2
 from cups.model.model import CONFIG_DIR, load_config
-from cups.structures import Sample
+from cups.structures import PseudoClasses, Sample
 
 Builder = Callable[..., nn.Module]
 Sampler = Callable[..., Sample]
@@ -112,7 +112,7 @@ def test_inference__any_size_gives_outputs_of_the_size_asked(sample: Sample, bui
     assert second["sem_seg"].shape == (STUFFS + 1, 32, 48)
     assert len(second["instances"]) > 0
     assert second["instances"].pred_masks.shape[1:] == (32, 48)
-    panoptic = panoptic_from_output(second, STUFFS)
+    panoptic = panoptic_from_output(second, PseudoClasses(THINGS, STUFFS))
     assert panoptic.shape == (32, 48, 2)
     assert set(panoptic[..., 0].unique().tolist()) <= {*range(STUFFS + THINGS), 255}
 
