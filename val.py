@@ -23,7 +23,6 @@ from cups.data import ImageFolder
 from cups.errors import run_main
 from cups.evaluation.predict import predict, save_to, score_with, write_overlays
 from cups.evaluation.results import results_report, write_results
-from cups.taxonomy import void_value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,20 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, config = parse_args(parser, argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    model, num_things, num_stuffs = load_for_evaluation(config)
+    model, pseudo = load_for_evaluation(config)
     output = args.output_dir or run_directory(config, "val")
     predictions = output / "predictions"
     dataset = ImageFolder(args.image_dir) if args.image_dir else build_validation_data(config)
-    metric = None if args.image_dir else build_metric(config, num_things, num_stuffs)
+    metric = None if args.image_dir else build_metric(config, pseudo)
 
-    scorers = [] if args.image_dir else build_semantic_scorers(config, num_things, num_stuffs)
+    scorers = [] if args.image_dir else build_semantic_scorers(config, pseudo)
     visitors = [*scorers]
     if args.image_dir or args.visualize_results:
-        visitors.append(save_to(predictions, num_things + num_stuffs))
+        visitors.append(save_to(predictions, pseudo))
     if metric is not None:
         visitors.append(score_with(metric))
     loader = validation_loader(dataset, config)
-    predict(model, loader, num_stuffs, visitors, len(loader), void_value(num_things + num_stuffs))
+    predict(model, loader, pseudo, visitors, len(loader))
 
     results = []
     if metric is not None:
@@ -58,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.image_dir or args.visualize_results:
         classes = None if args.image_dir else dataset.classes
         assignment = np.array(results[0].assignment) if results else None
-        write_overlays(
-            dataset, predictions, output / "overlays", num_things + num_stuffs, classes, assignment
-        )
+        write_overlays(dataset, predictions, output / "overlays", pseudo, classes, assignment)
     logging.info("results: %s", output)
     return 0
 

@@ -42,20 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, config = parse_args(parser, argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    model, num_things, num_stuffs = load_for_evaluation(config)
+    model, pseudo = load_for_evaluation(config)
     dataset = ImageFolder(args.image_dir) if args.image_dir else build_validation_data(config)
-    export = PanopticExport(args.output_dir, dataset.images, num_things, num_stuffs)
+    export = PanopticExport(args.output_dir, dataset.images, pseudo)
     export.claim(prediction_settings(config, args.image_dir))
     missing = export.missing()
     logging.info("%d of %d frames to predict", len(missing), len(dataset))
     if missing:
         loader = validation_loader(Subset(dataset, missing), config)
-        save = save_to(export.raw, num_things + num_stuffs)
-        predict(model, loader, num_stuffs, [save], len(loader), export.void)
+        predict(model, loader, pseudo, [save_to(export.raw, pseudo)], len(loader))
 
     results = []
     if args.image_dir is None:
-        metric = build_metric(config, num_things, num_stuffs)
+        metric = build_metric(config, pseudo)
         loader = validation_loader(dataset, config)
         export.replay(loader, score_with(metric), len(loader))
         results = results_of(metric, [], config)

@@ -76,14 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the check and write its report."""
     (settings,) = parse(__doc__, argv, CeilingSettings)
     from cups.config import build_config  # after parsing: --help is quick
-    from cups.io.files import atomic_write
+    from cups.io.files import write_text
 
     budgets = settings.budgets or [build_config(config).TRAINING.STEPS for config in (CONFIG, CEILING)]
     output = settings.output.resolve()
     records = run_steps(steps(output, budgets, settings.seed), output / "steps", "check")
     text = report(output, budgets, settings.seed, records)
     path = output / "report.md"
-    atomic_write(path, lambda temporary: temporary.write_text(text))
+    write_text(path, text)
     print(text)
     print(f"report: {path}")
     return 0

@@ -196,7 +196,7 @@ class ToyStage1:
 
     def overclustering(self) -> Command:
         """Measure clusters of CAUSE codes for many k, matched to classes on the training split too."""
-        flags = (*self.steps.head_flags, "--ks", *map(str, KS), "--match_split", "train")
+        flags = (*self.steps.head_flags, *self.steps.seeded, "--ks", *map(str, KS), "--match_split", "train")
         return self.steps.command("clusters for many k", "overclustering_cause", "val", *flags)
 
     def sweep(self, name: str) -> Command:

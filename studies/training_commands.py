@@ -59,8 +59,9 @@ class TrainingCommands:
     ) -> Command:
         """Killed, a training resumes."""
         where = ("--data_root", str(self.data), "--log_path", str(self.output), "--run_name", run_name)
-        return self._command(name, script, ("--resume_if_possible", *where, *start), pairs)
+        flags = ("--disable_wandb", "--resume_if_possible", *where, *start)
+        return self._command(name, script, flags, pairs)
 
     def _command(self, name: str, script: str, flags: Sequence[str], pairs: Sequence[str]) -> Command:
-        config = ("--experiment_config_file", str(self.config), "--disable_wandb")
+        config = ("--experiment_config_file", str(self.config))
         return Command(self.title + name, script, (*config, *flags, *self.pairs, *pairs))

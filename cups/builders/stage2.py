@@ -38,7 +38,7 @@ from cups.model import (
 )
 from cups.model.speed import set_speed
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
-from cups.structures import ThingStuffSplit
+from cups.structures import PseudoClasses, ThingStuffSplit
 from cups.training.optimizer import OptimizerSettings
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def initialise_from(model: torch.nn.Module, path: Path, split: ThingStuffSplit) 
         UserError: when the checkpoint has other numbers of things or stuff.
     """
     source, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(path)
-    if (things, stuffs) != (len(split.things), len(split.stuffs)):
+    if PseudoClasses(things, stuffs) != split.pseudo_classes:
         raise UserError(
             f"{path}: has {things} thing and {stuffs} stuff pseudo-classes, the pseudo-labels have "
             f"{len(split.things)} and {len(split.stuffs)}; use the labels it was trained on"
@@ -185,7 +185,6 @@ def batch_augmentation(config: CfgNode) -> BatchAugmentation:
 
 def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule:
     """Build the Lightning module of Stage 2."""
-    things, stuffs = len(data.split.things), len(data.split.stuffs)
     description = {
         "config": plain(config),
         "model": network_of(config),
@@ -196,7 +195,7 @@ def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule
         data.split,
         optimizer_settings(config),
         batch_augmentation(config),
-        metric=build_metric(config, things, stuffs),
+        metric=build_metric(config, data.split.pseudo_classes),
         seed=config.SYSTEM.SEED,
         description=description,
         self_paste=SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),

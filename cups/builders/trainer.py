@@ -19,8 +19,7 @@ from yacs.config import CfgNode
 from cups.config import changed_settings, save_config
 from cups.data.utils import identity_collate
 from cups.errors import UserError
-from cups.throughput import StepClock, Throughput
-from cups.training.callbacks import MediaLogger
+from cups.training.callbacks import MediaLogger, StepClock, Throughput
 from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit
 from cups.training.run_folder import build_loggers, checkpoint_every, last_checkpoint, save_last_step
 from cups.training.sampling import StepSampler
@@ -146,9 +145,9 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
     """
     checkpoint = last_checkpoint(directory)
     if resume and not checkpoint.exists():
-        raise UserError(f"{checkpoint}: no such file; --resume needs the --log_path and --run_name of a run")
+        raise UserError(f"{checkpoint}: no such file; `resume` needs the `log_path` and `run_name` of a run")
     if not resume and checkpoint.exists():
-        raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
+        raise UserError(f"{directory}: holds a run already; add `resume`, or choose another `run_name`")
     changed = changed_settings(config, directory / "config.yaml") if resume else {}
     for key, (before, now) in changed.items():
         note = " (no effect: the optimiser goes on as in the checkpoint)" if key.startswith(RESTORED) else ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from cups.errors import UserError
 from pseudo_labels.settings.folders import DEPTH_FOLDER, MAPPED_SEMANTICS
 from pseudo_labels.steps.flags import Settings, flag, require_at_least
 
+T = TypeVar("T", bound="ThingChoice")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 PROPOSALS = ("classes", "things", "objects")
 
@@ -25,12 +27,24 @@ class ThingChoice(Semantics):
     """Semantic labels, and which of their classes are things."""
 
     thing_classes: tuple[int, ...] | None = flag(None, "ids of the thing classes")
-    split_json: Path | None = flag(None, "from classify_stuff_things.py (default: the folder's)")
+    split_json: Path | None = flag(
+        # What it says is recorded as `thing_classes`, and that decides.
+        None,
+        "from classify_stuff_things.py (default: the folder's)",
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.thing_classes is not None and self.split_json is not None:
             raise UserError("`thing_classes`: give either it or `split_json`")
+
+    def with_things(self: T, things: tuple[int, ...] | None) -> T:
+        """Return these settings as they are recorded, with the thing classes that were found.
+
+        So a later run with another split does not take the files of this one for its own.
+        """
+        return replace(self, thing_classes=things, split_json=None)
 
 
 @dataclass(frozen=True)
@@ -59,19 +73,37 @@ class Device(Settings):
 
 
 @dataclass(frozen=True)
-class Inference(Device):
-    """How a network runs that is not trained."""
+class Precision(Device):
+    """How exactly a network computes that is not trained."""
 
-    batch_size: int = flag(4, "images of one size that the network takes at once", decides=False)
     precision: str = flag(
         "auto",
         "numbers inside the network (auto: bf16 or fp16 on a GPU, fp32 on a CPU)",
         choices=PRECISIONS,
     )
 
+
+@dataclass(frozen=True)
+class Batch(Device):
+    """How many images a network takes."""
+
+    batch_size: int = flag(4, "images of one size that the network takes at once", decides=False)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, self, "batch_size")
+
+
+@dataclass(frozen=True)
+class Inference(Precision, Batch):
+    """How a network runs that is not trained."""
+
+
+@dataclass(frozen=True)
+class Seed(Settings):
+    """Randomness."""
+
+    seed: int = flag(0, "seed of everything random")
 
 
 @dataclass(frozen=True)

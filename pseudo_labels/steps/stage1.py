@@ -94,7 +94,7 @@ class Stage1Steps:
     @property
     def head_flags(self) -> tuple[str, ...]:
         """The flags of backbone and CAUSE heads."""
-        return (*_given("backbone", self.backbone), *_given("checkpoint_dir", self.heads), *self.seeded)
+        return (*_given("backbone", self.backbone), *_given("checkpoint_dir", self.heads))
 
     def features(self, split: str) -> Command:
         """Write the features of the backbone."""
@@ -106,7 +106,7 @@ class Stage1Steps:
 
     def cause_heads(self, *flags: str) -> Command:
         """Train codebook, decoder and probe without labels."""
-        return self.command("CAUSE heads", "train_cause", "train", *self.head_flags, *flags)
+        return self.command("CAUSE heads", "train_cause", "train", *self.head_flags, *self.seeded, *flags)
 
     def cause_semantics(self, split: str) -> Command:
         """Write the 27 clusters of CAUSE and its codes."""
@@ -115,7 +115,7 @@ class Stage1Steps:
 
     def overclusters(self, split: str, k: int, *flags: str, name: str = "overclusters") -> Command:
         """Cluster the codes into `k` clusters and write them."""
-        flags = (*self.head_flags, "--k", str(k), *flags)
+        flags = (*self.head_flags, *self.seeded, "--k", str(k), *flags)
         return self.command(name, "generate_overclustered_semantics", split, *flags)
 
     def depth_network(self, folder: Path, *flags: str) -> Command:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.io.files import write_json
+from cups.io.files import read_json, write_json
 from cups.io.locking import exclusive
 from cups.io.png import write_png
 from cups.io.provenance import FILE_NAME as PROVENANCE
@@ -162,7 +161,7 @@ def _account(folder: Folder, source: FrameSource, step: Step, run: FrameRun, kee
         inputs=(source.image_folder, *step.inputs),
         weights=step.weights,
         uses_ground_truth=fact,
-        labels=None if step.labels is None else step.labels.content(),
+        labels=step.labels.content() if step.labels is not None and folder.suffix == ".png" else None,
     )
 
 
@@ -184,7 +183,7 @@ def refuse_other_settings(folder: Path, earlier: dict[str, Any], settings: Any, 
 
 
 def _read_failures(path: Path) -> dict[str, str]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path, "remove it and run the step again") if path.is_file() else {}
 
 
 def _write_failures(folder: Folder, frames: Sequence[Frame], summary: Summary) -> None:

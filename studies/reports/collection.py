@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from cups.io.files import atomic_write
+from cups.io.files import write_text
 from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import write_jpeg
 from studies.toy_runs import ToyRuns
@@ -42,6 +42,5 @@ def write_report(report: Report, runs: ToyRuns, folder: Path) -> Path:
     for name, picture in pictures.items():
         write_jpeg(folder / "figures" / f"{name}.jpg", picture)
     path = folder / f"{report.NAME}.md"
-    text = report.render(runs, tuple(pictures)).rstrip() + "\n"
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, report.render(runs, tuple(pictures)).rstrip() + "\n")
     return path

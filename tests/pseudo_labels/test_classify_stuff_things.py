@@ -61,7 +61,7 @@ def test_main__number_of_things_and_own_file(street_root: Any, tmp_path: Any) ->
     path = tmp_path / "mine.json"
     run(street_root, "--num_things", "2", "--output_json", str(path), "--num_semantic_classes", "20")
     split = read_split(path)
-    assert len(split.things) == 2 and split.things[0] == 13 and split.num_pseudo_classes == 20
+    assert len(split.things) == 2 and split.things[0] == 13 and split.pseudo_classes.total == 20
     assert not split_file(street_root).exists()
 
 

@@ -64,6 +64,15 @@ def test_recorded__another_order_of_flags_is_the_same_command(
     assert recorded(command, tmp_path) == (record if same else None)
 
 
+def test_recorded__a_flag_that_was_never_read_is_not_missed(tmp_path: Path) -> None:
+    """Demo folders of before: `--seed` decided nothing in this script, in others it does."""
+    for script, same in (("generate_semantic_pseudolabels_cause", True), ("train_cause", False)):
+        command = Command("step", f"pseudo_labels/{script}.py", ("--split", "all"))
+        record = StepRecord("step", 1.0, 1.0, ("python", script, "--split", "all", "--seed", "0"))
+        record.write_json(record_path(command, tmp_path))
+        assert (recorded(command, tmp_path) is not None) == same
+
+
 def test_run_steps__an_edited_configuration_file_runs_again(tmp_path: Path) -> None:
     counter, config, script = (tmp_path / name for name in ("counter", "a.yaml", "count.py"))
     script.write_text(f"open({str(counter)!r}, 'a').write('x')")

@@ -31,14 +31,14 @@ def test_run_directory__name_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_start_run__resume_needs_a_checkpoint_and_a_run_is_kept(tmp_path: Path) -> None:
     config = build_config()
-    with pytest.raises(UserError, match=r"last\.ckpt: no such file; --resume needs"):
+    with pytest.raises(UserError, match=r"last\.ckpt: no such file; `resume` needs"):
         start_run(config, tmp_path, resume=True)
     assert start_run(config, tmp_path, resume=False) is None
     assert (tmp_path / "config.yaml").is_file()
     last = last_checkpoint(tmp_path)
     last.parent.mkdir()
     last.write_bytes(b"weights")
-    with pytest.raises(UserError, match="holds a run already; add --resume"):
+    with pytest.raises(UserError, match="holds a run already; add `resume`"):
         start_run(config, tmp_path, resume=False)
     assert start_run(config, tmp_path, resume=True) == last
 
