@@ -1,11 +1,10 @@
 """The configuration, one row a key: default, allowed values, meaning. The rows are in `cups/configuration/`.
 
-`python -m cups.config_keys > docs/configuration.md` writes them for readers.
+`python -m cups.configuration.document > docs/configuration.md` writes them for readers.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,9 +78,3 @@ def validate(config: CfgNode) -> None:
         raise UserError(
             "MODEL.FREEZE_BACKBONE is False, but the texton backbone has no weights to train; leave it True"
         )
-
-
-if __name__ == "__main__":
-    from cups.configuration.document import document
-
-    sys.stdout.write(document())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.backbones.dino import DinoV2, DinoV3
+from cups.backbones.names import NAMES
 from cups.backbones.texton import IMAGENET_MEAN, IMAGENET_STD, Texton
 from cups.errors import UserError
 from cups.io.weights import how_to_get, weight_files
@@ -39,14 +40,12 @@ def _texton(checkpoint: Path | None) -> nn.Module:
 
 
 NETWORKS: Mapping[str, type[DinoV2] | type[DinoV3]] = {
-    **dict.fromkeys(("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"), DinoV2),
-    **dict.fromkeys(("dinov3_vits16", "dinov3_vitb16"), DinoV3),
+    name: DinoV2 if name.startswith("dinov2") else DinoV3 for name in NAMES if name.startswith("dino")
 }
 REGISTRY: Mapping[str, Builder] = {
     "texton": _texton,
     **{name: _dino(name, network) for name, network in NETWORKS.items()},
 }
-NAMES = tuple(REGISTRY)
 
 
 def untrained_backbone(name: str) -> nn.Module:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+import cups.data
 from cups.config import plain
 from cups.config_keys import get
-from cups.data import CityscapesPanopticValidation, KittiPanopticValidation
+from cups.data import CityscapesPanopticValidation
+from cups.data.validation_sets import VALIDATION_SETS
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import SemanticScorer
@@ -45,7 +47,7 @@ def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
         UserError: no checkpoint given, or one that cannot be read.
     """
     if config.MODEL.CHECKPOINT is None:
-        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with --checkpoint")
+        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with `checkpoint`")
     device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
     network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
         Path(config.MODEL.CHECKPOINT), device, config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
@@ -153,14 +155,11 @@ def results_of(
     return results
 
 
-VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
-
-
 def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
     """Build the validation data set."""
     data = config.DATA
     crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
-    dataset = VALIDATION_SETS[data.DATASET]
+    dataset: type[CityscapesPanopticValidation] = getattr(cups.data, VALIDATION_SETS[data.DATASET])
     return dataset(data.ROOT_VAL, data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
 
 

@@ -20,8 +20,8 @@ from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.provenance import code_version, ground_truth_answer
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.speed import set_speed
+from cups.network import split_of
 from cups.pl_model_self import SelfTrainingModule
-from cups.structures import ThingStuffSplit
 from cups.training.round_selection import Consistency, Criterion, RoundCheckpoints, ValidationQuality
 from cups.training.self_training import RoundSchedule
 
@@ -59,7 +59,7 @@ def self_training_config(config: CfgNode, checkpoint: Path | None = None) -> Cfg
     stage.TRAINING.STEPS = round_schedule(config).steps
     stage.MODEL.CHECKPOINT = str(checkpoint or config.MODEL.CHECKPOINT or "") or None
     if stage.MODEL.CHECKPOINT is None:
-        raise UserError("MODEL.CHECKPOINT is not set; give the network of Stage 2 with --checkpoint")
+        raise UserError("MODEL.CHECKPOINT is not set; give the network of Stage 2 with `checkpoint`")
     stage.freeze()
     return stage
 
@@ -93,23 +93,6 @@ def build_unlabelled_data(config: CfgNode) -> tuple[UnlabelledImages, Unlabelled
         max_images=data.MAX_IMAGES,
     )
     return images.hold_out(config.SELF_TRAINING.SELECT_FRAMES)
-
-
-def split_of(checkpoint: Checkpoint, num_things: int, num_stuffs: int) -> ThingStuffSplit:
-    """Return the pseudo-classes behind a network; without a record of them, the published numbering.
-
-    Raises:
-        UserError: a record that does not fit the weights.
-    """
-    stored = checkpoint.hyper_parameters
-    things = tuple(stored.get("thing_pseudo_classes", range(num_stuffs, num_stuffs + num_things)))
-    stuffs = tuple(stored.get("stuff_pseudo_classes", range(num_stuffs)))
-    if (len(things), len(stuffs)) != (num_things, num_stuffs):
-        raise UserError(
-            f"{checkpoint.path}: names {len(things)} thing and {len(stuffs)} stuff pseudo-classes, its "
-            f"weights have {num_things} and {num_stuffs}; train Stage 2 again"
-        )
-    return ThingStuffSplit(things, stuffs)
 
 
 def self_augmentation(config: CfgNode) -> BatchAugmentation:

@@ -9,14 +9,18 @@ from cups.taxonomy import CLASS_COUNTS
 
 DATA = {
     "DATASET": Key("cityscapes", choice(VALIDATION_SETS), "Data set of the evaluation."),
-    "ROOT": Key("datasets/Cityscapes", TEXT, "Training images: the Cityscapes layout, or any folder of images."),
+    "ROOT": Key(
+        "datasets/Cityscapes", TEXT, "Training images: the Cityscapes layout, or any folder of images."
+    ),
     "ROOT_VAL": Key("datasets/Cityscapes", TEXT, "Images and ground truth of the evaluation."),
     "ROOT_PSEUDO": Key(
         None, optional(TEXT, "None (Stage 2 needs one)"), "Pseudo-labels of Stage 2, in the CUPS format."
     ),
     "CROP_RESOLUTION": Key(defaults.CROP, CROP, "Centre crop of training frames after scaling, in pixels."),
     "SCALE": Key(defaults.SCALE, POSITIVE, "Factor by which training frames are resized."),
-    "VAL_SCALE": Key(0.5, POSITIVE, "Factor by which evaluation frames are resized, with their ground truth."),
+    "VAL_SCALE": Key(
+        0.5, POSITIVE, "Factor by which evaluation frames are resized, with their ground truth."
+    ),
     "VAL_CROP_RESOLUTION": Key(
         None, optional(SIZE), "Centre crop of evaluation frames after scaling, in pixels."
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,21 +22,22 @@ SCRIPTS = {
 
 INTRODUCTION = """# Configuration
 
-This file is generated: `python -m cups.config_keys > docs/configuration.md`.
+This file is generated: `python -m cups.configuration.document > docs/configuration.md`.
 
 One tree of keys serves training and evaluation. Its values come in four layers, of which later ones win:
 
 1. **Defaults**, listed below.
-2. **YAML**, `--experiment_config_file FILE` (see `configs/`). `_BASE_` names a file, relative to this one, whose
-   values come first; of a list of files, later ones win.
+2. **YAML**, `--experiment_config_file FILE` (see `configs/`). `_BASE_` names a file, relative to this one,
+   whose values come first; of a list of files, later ones win.
 3. **`KEY VALUE` pairs** on the command line: `python train.py TRAINING.STEPS 2000 DATA.SCALE 0.5`.
 4. **Flags**, short forms of common keys.
 
-Unknown keys and values that are not allowed are refused by name. `--print_config` prints the resolved tree as YAML
-and stops; a run leaves the same text in its folder as `config.yaml`. Either can be given back as a config file.
+Unknown keys and values that are not allowed are refused by name. `--print_config` prints the resolved tree
+as YAML and stops; a run leaves the same text in its folder as `config.yaml`. Either can be given back as a
+config file.
 
-`MODEL.OVERRIDES` changes keys of Detectron2's own tree. In YAML it is a mapping, nested or with dotted keys; the list
-form KEY, value, KEY, value, ... is read as well, and is what resolved configs and checkpoints hold:
+`MODEL.OVERRIDES` changes keys of Detectron2's own tree. In YAML it is a mapping, nested or with dotted keys;
+the list form KEY, value, KEY, value, ... is read as well, and is what resolved configs and checkpoints hold:
 
 ```yaml
 MODEL:
@@ -58,7 +60,10 @@ def _sections() -> Iterator[str]:
         yield f"{about[0].upper()}{about[1:]}\n"
         yield from _table(
             ("Key", "Default", "Allowed", "Meaning"),
-            ((f"`{name}`", _shown(key.default), key.check.allowed, key.meaning) for name, key in rows.items()),
+            (
+                (f"`{name}`", _shown(key.default), key.check.allowed, key.meaning)
+                for name, key in rows.items()
+            ),
         )
 
 
@@ -87,3 +92,7 @@ def _shown(default: Any) -> str:
     if isinstance(default, tuple) and len(text) > 60:
         text = f"{default[0]}, {default[1]}, ..., {default[-1]}"
     return f"`{text}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

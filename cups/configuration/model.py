@@ -55,6 +55,8 @@ MODEL = {
         "Views of test-time augmentation, in evaluation (VALIDATION.USE_TTA) and of Stage 3's teacher.",
     ),
     "TTA_INFERENCE_CONFIDENCE_THRESHOLD": Key(
-        0.5, FRACTION, "Lowest score of an instance under test-time augmentation; in Stage 3, of the first round."
+        0.5,
+        FRACTION,
+        "Lowest score of an instance under test-time augmentation; in Stage 3, of the first round.",
     ),
 }

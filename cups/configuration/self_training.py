@@ -33,14 +33,16 @@ SELF_TRAINING = {
     "CONFIDENCE_STEP": Key(
         0.05,
         FRACTION,
-        "Round r (from 0) asks MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD + r * CONFIDENCE_STEP of an instance.",
+        "Round r, from 0, asks r * CONFIDENCE_STEP more than MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD.",
     ),
     "SEMANTIC_SEGMENTATION_THRESHOLD": Key(
         0.5, FRACTION, "Share of a class's highest probability in the image below which a pixel is void."
     ),
     "EMA_MOMENTUM": Key(0.999, FRACTION, "What the teacher keeps of itself at each step."),
     "USE_TTA": Key(True, SWITCH, "The teacher sees several sizes (MODEL.TTA_SCALES) and mirror images."),
-    "TRAINABLE": Key("heads", choice(TRAINABLE), "What is trained: the heads (CUPS), or all that is not frozen."),
+    "TRAINABLE": Key(
+        "heads", choice(TRAINABLE), "What is trained: the heads (CUPS), or all that is not frozen."
+    ),
     "ROUND_START": Key("keep", choice(ROUND_STARTS), "Which weights are copied when a round begins."),
     "IMAGES": Key("leftImg8bit", choice(IMAGE_FOLDERS), "Folder of the images in the Cityscapes layout."),
     "CROP_HEIGHTS": Key(

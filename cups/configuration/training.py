@@ -18,7 +18,9 @@ TRAINING = {
     "BATCH_SIZE": Key(16, POSITIVE, "Frames for each GPU and micro-batch."),
     "ACCUMULATE_GRAD_BATCHES": Key(1, POSITIVE, "Micro-batches of one optimisation step."),
     "PRECISION": Key(
-        "bf16-mixed", choice(PRECISION_NAMES), "Of the network; auto is bf16 where the hardware has it, else 32."
+        "bf16-mixed",
+        choice(PRECISION_NAMES),
+        "Of the network; auto is bf16 where the hardware has it, else 32.",
     ),
     "CHANNELS_LAST": Key(False, SWITCH, "Keep the channels of a pixel together in memory; may help on GPUs."),
     "COMPILE": Key(False, SWITCH, "Compile the trunk at its first use; may help on GPUs."),
@@ -42,6 +44,8 @@ TRAINING = {
     "LAYER_DECAY": Key(
         1.0, POSITIVE, "Factor of the learning rate from block to block downwards in a trained transformer."
     ),
-    "DROP_LOSS": Key(True, SWITCH, "Leave proposals that overlap no pseudo-object out of the loss (DropLoss)."),
+    "DROP_LOSS": Key(
+        True, SWITCH, "Leave proposals that overlap no pseudo-object out of the loss (DropLoss)."
+    ),
     "DROP_LOSS_IOU_THRESHOLD": Key(DROP_LOSS_IOU, FRACTION, "Least overlap that counts there."),
 }

@@ -10,7 +10,9 @@ VALIDATION = {
     "ADHERE_THING_STUFF": Key(True, SWITCH, "Match things with things and stuff with stuff only."),
     "BATCH_SIZE": Key(4, POSITIVE, "Frames for each forward pass."),
     "VOID_RULE": Key(
-        VOID_RULE, choice(VOID_RULES), "How predicted void counts in the first result; both are always reported."
+        VOID_RULE,
+        choice(VOID_RULES),
+        "How predicted void counts in the first result; both are always reported.",
     ),
     "SEMSEG_CENTER_CROP_SIZE": Key(
         None, optional(COUNT), "Side in pixels of the crop of STEGO's semantic protocol (320)."
