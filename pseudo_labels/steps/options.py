@@ -20,13 +20,12 @@ EXECUTORS = ("none", "local", "slurm")
 
 
 @dataclass(frozen=True)
-class RunOptions(Settings):
+class OutputRoot(Settings):
     """Output."""
 
     output_root: Path | None = flag(
         None, "where folders are written (default: `cityscapes_root`)", decides=False
     )
-    overwrite: bool = flag(False, "redo files that exist", decides=False)
 
     def root(self, frames: FrameSource) -> Path:
         """Return the folder under which the step writes.
@@ -38,6 +37,13 @@ class RunOptions(Settings):
         if root is None:
             raise UserError("`output_root`: missing; it is needed with `image_dir`")
         return root
+
+
+@dataclass(frozen=True)
+class RunOptions(OutputRoot):
+    """Files that exist."""
+
+    overwrite: bool = flag(False, "redo files that exist", decides=False)
 
 
 @dataclass(frozen=True)
