@@ -24,7 +24,7 @@ from pseudo_labels.inputs.labels import read_pair, thing_classes
 from pseudo_labels.settings.folders import PANOPTIC_PREFIX
 from pseudo_labels.settings.labels import DEFAULT_CLASSES, PanopticSettings
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
-from pseudo_labels.steps.label_kind import number_of_classes
+from pseudo_labels.steps.label_kind import stated_classes
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit, panoptic_picture
 from pseudo_labels.steps.step import Step, Summary, is_complete, run_step
@@ -94,7 +94,7 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
     instances.require(frames, "generate the instances first, or check `instance_subdir`")
     things = thing_classes(semantics, settings.thing_classes, settings.split_json)
     given = settings.num_semantic_classes
-    num_classes = number_of_classes(semantics.directory, given) or DEFAULT_CLASSES
+    num_classes = stated_classes(semantics.directory, given) or DEFAULT_CLASSES
     process = Merge(
         semantics, instances, Folder(root, PANOPTIC_PREFIX + settings.name, ".png"), things, num_classes
     )

@@ -47,9 +47,6 @@ class ThingChoice(Semantics):
         return replace(self, thing_classes=things, split_json=None)
 
 
-OUTLINE_STEP = "log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling"
-
-
 @dataclass(frozen=True)
 class DepthMaps(Settings):
     """Depth."""
@@ -69,7 +66,7 @@ class DepthMaps(Settings):
 class Outlines(DepthMaps):
     """Outlines in depth."""
 
-    grad_threshold: float = flag(0.15, OUTLINE_STEP)
+    grad_threshold: float = flag(0.15, "log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling")
 
     def __post_init__(self) -> None:
         super().__post_init__()

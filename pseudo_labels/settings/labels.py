@@ -86,5 +86,7 @@ class CupsSettings(ThingChoice):
     @property
     def semantics(self) -> str:
         """Name of the semantic folder."""
-        mapped = MAPPED_SEMANTICS if self.trainid_input else f"pseudo_semantic_raw_k{self.num_semantic_classes}"
+        mapped = (
+            MAPPED_SEMANTICS if self.trainid_input else f"pseudo_semantic_raw_k{self.num_semantic_classes}"
+        )
         return self.semantic_subdir or mapped

@@ -8,8 +8,8 @@ from pathlib import Path
 from cups.errors import UserError
 from cups.ops.ground import ObjectModel
 from pseudo_labels.settings.folders import SPLIT_FILE
-from pseudo_labels.settings.groups import OUTLINE_STEP, Outlines, Semantics
-from pseudo_labels.steps.flags import flag
+from pseudo_labels.settings.groups import Outlines, Semantics
+from pseudo_labels.steps.flags import flag, other_default
 from pseudo_labels.steps.options import OutputRoot
 
 
@@ -24,7 +24,7 @@ class StatisticRun(OutputRoot):
 class ThingStuffSettings(Outlines, Semantics):
     """Choice of the things."""
 
-    grad_threshold: float = flag(ObjectModel().edge, OUTLINE_STEP)
+    grad_threshold: float = other_default(Outlines, "grad_threshold", ObjectModel().edge)
     num_semantic_classes: int | None = flag(
         None, "number of pseudo-classes (default: what the folder says, or the highest class found, plus one)"
     )

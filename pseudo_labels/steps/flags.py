@@ -33,7 +33,7 @@ def flag(
     """Return a field of settings that is a flag of the same name too.
 
     Args:
-        default: none makes the flag required.
+        default: none makes the flag required (and the field one that Python callers must name).
         meaning: what the help says; other settings in backquotes.
         choices: the values allowed; Python callers are held to them too (`check_choices`).
         decides: whether the value changes what is written into files. A device or a number of threads does
@@ -41,7 +41,14 @@ def flag(
         hidden: leave it out of `--help`.
     """
     metadata = {"meaning": meaning, "choices": choices, "metavar": metavar, "decides": decides}
-    return dataclasses.field(default=default, metadata={**metadata, "hidden": hidden})
+    required = default is dataclasses.MISSING
+    return dataclasses.field(default=default, metadata={**metadata, "hidden": hidden}, kw_only=required)
+
+
+def other_default(kind: type, name: str, default: Any) -> Any:
+    """Return a flag like the one of this name in a settings class, with another default."""
+    (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
 
 
 class Settings:

@@ -55,18 +55,24 @@ def number_of_classes(folder: Path, given: int | None, name: str = "num_semantic
     Raises:
         UserError: an impossible number, or another than `provenance.json` says.
     """
-    if given is None:
-        kind = label_kind(folder)
-        return None if kind is None else kind.num_classes
-    if not 0 < given < MOST_CLASSES:
+    kind = label_kind(folder)
+    return stated_classes(folder, given, name) or (None if kind is None else kind.num_classes)
+
+
+def stated_classes(folder: Path, given: int | None, name: str = "num_semantic_classes") -> int | None:
+    """Return the number of classes like `number_of_classes`, but ask no name of a folder.
+
+    For steps that took another number for folders of versions before 0.2: their outputs are resumed.
+    """
+    if given is not None and not 0 < given < MOST_CLASSES:
         raise UserError(f"`{name}` {given}: must be between 1 and {MOST_CLASSES - 1}")
     stated = _stated_kind(folder)
-    if stated is not None and stated.num_classes != given:
-        raise UserError(
-            f"`{name}` {given}: {folder}/provenance.json says {stated.num_classes} ({stated.kind}); leave it "
-            "out, or check the folder"
-        )
-    return given
+    if stated is None or given in (None, stated.num_classes):
+        return given if stated is None else stated.num_classes
+    raise UserError(
+        f"`{name}` {given}: but {folder}/provenance.json says {stated.num_classes} classes ({stated.kind}); "
+        "leave it out, or check the folder"
+    )
 
 
 def _stated_kind(folder: Path) -> LabelKind | None:
