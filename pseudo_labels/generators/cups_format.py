@@ -116,9 +116,11 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
     instances.require(frames, "generate the instances first, or check `instance_subdir`")
     kind = kind_of_semantics(semantics.directory, settings)
     target = settings.output_dir or root / CUPS_FOLDER
-    files = [FlatFolder(target.parent, target.name, suffix) for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)]
+    semantic_output = FlatFolder(target.parent, target.name, SEMANTIC_SUFFIX)
+    instance_output = FlatFolder(target.parent, target.name, INSTANCE_SUFFIX)
+    files = (semantic_output, instance_output)
     things = find_things(semantics, settings.thing_classes, settings.split_json)
-    process = Convert(semantics, instances, *files, kind.num_classes, things)
+    process = Convert(semantics, instances, semantic_output, instance_output, kind.num_classes, things)
     step = Step(
         SCRIPT,
         _recorded(settings.with_things(things), kind),

@@ -32,7 +32,7 @@ def texts_of(*settings: Any) -> dict[str, str]:
     return {name: str(list(value) if isinstance(value, tuple) else value) for name, value in values.items()}
 
 
-def record(images: ScoredImages, settings: Any, inputs: Sequence[Path], **more: Any) -> dict[str, Any]:
+def record(scored: ScoredImages, settings: Any, inputs: Sequence[Path], **more: Any) -> dict[str, Any]:
     """Return the fields of `Result` that say how a number came about.
 
     Args:
@@ -41,7 +41,7 @@ def record(images: ScoredImages, settings: Any, inputs: Sequence[Path], **more: 
     """
     return {
         "code_version": code_version(),
-        "config": texts_of(images, settings) | more,
+        "config": texts_of(scored, settings) | more,
         "provenance": {folder.name: describe_input(folder) for folder in inputs},
     }
 
