@@ -82,19 +82,37 @@ class Device(Settings):
 
 
 @dataclass(frozen=True)
-class Inference(Device):
-    """How a network runs that is not trained."""
+class Precision(Device):
+    """How exactly a network computes that is not trained."""
 
-    batch_size: int = flag(4, "images of one size that the network takes at once", decides=False)
     precision: str = flag(
         "auto",
         "numbers inside the network (auto: bf16 or fp16 on a GPU, fp32 on a CPU)",
         choices=PRECISIONS,
     )
 
+
+@dataclass(frozen=True)
+class Batch(Device):
+    """How many images a network takes."""
+
+    batch_size: int = flag(4, "images of one size that the network takes at once", decides=False)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, self, "batch_size")
+
+
+@dataclass(frozen=True)
+class Inference(Precision, Batch):
+    """How a network runs that is not trained."""
+
+
+@dataclass(frozen=True)
+class Seed(Settings):
+    """Randomness."""
+
+    seed: int = flag(0, "seed of everything random")
 
 
 @dataclass(frozen=True)
