@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 
 from cups.data.toy_streets import write_dataset
@@ -15,6 +14,7 @@ from pseudo_labels.networks.depth_network import load_depth_network
 from pseudo_labels.networks.depth_training import TRANSLATION_UNIT, halve
 from pseudo_labels.train_spidepth import build_fit, build_parser, depth_settings, main
 from refs.spidepth.layers import backproject, project
+from refs.timm_models import create_model
 
 SMALL = [
     "--device",
@@ -153,7 +153,7 @@ def test_halve__keeps_the_geometry() -> None:
 
 
 def test_load_encoder__classifier_weights(tmp_path: Path, streets: Path) -> None:
-    classifier = timm.create_model("convnextv2_atto", pretrained=False)
+    classifier = create_model("convnextv2_atto", pretrained=False)
     path = tmp_path / "weights.pth"
     torch.save(classifier.state_dict(), path)
     small = [*SMALL, "--cityscapes_root", str(streets), "--encoder_checkpoint", str(path)]
