@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +16,15 @@ from cups.model import freeze_batch_norm
 from cups.model.tta import PanopticFPNWithTTA
 from cups.structures import LoadedImage, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
+from cups.training.choices import RoundStart, Trainable
 from cups.training.module import PanopticModule
 from cups.training.optimizer import OptimizerSettings
 from cups.training.self_training import (
     RoundSchedule,
-    Trainable,
     select_trainable,
     targets_from_output,
     update_average,
 )
-
-RoundStart = Literal["keep", "teacher_to_student", "student_to_teacher"]
 
 
 class SelfTrainingModule(PanopticModule):

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+import cups.data
 from cups.config import plain
 from cups.config_keys import get
-from cups.data import CityscapesPanopticValidation, KittiPanopticValidation
+from cups.data import CityscapesPanopticValidation
+from cups.data.validation_sets import VALIDATION_SETS
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import SemanticScorer
@@ -154,14 +156,11 @@ def results_of(
     return results
 
 
-VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
-
-
 def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
     """Build the validation data set."""
     data = config.DATA
     crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
-    dataset = VALIDATION_SETS[data.DATASET]
+    dataset: type[CityscapesPanopticValidation] = getattr(cups.data, VALIDATION_SETS[data.DATASET])
     return dataset(data.ROOT_VAL, data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
 
 

@@ -20,8 +20,9 @@ from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.provenance import code_version, ground_truth_answer
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.speed import set_speed
+from cups.network import split_of
 from cups.pl_model_self import SelfTrainingModule
-from cups.structures import PseudoClasses, ThingStuffSplit
+from cups.structures import PseudoClasses
 from cups.training.round_selection import Consistency, Criterion, RoundCheckpoints, ValidationQuality
 from cups.training.self_training import RoundSchedule
 
@@ -93,23 +94,6 @@ def build_unlabelled_data(config: CfgNode) -> tuple[UnlabelledImages, Unlabelled
         max_images=data.MAX_IMAGES,
     )
     return images.hold_out(config.SELF_TRAINING.SELECT_FRAMES)
-
-
-def split_of(checkpoint: Checkpoint, pseudo: PseudoClasses) -> ThingStuffSplit:
-    """Return the pseudo-classes behind a network; without a record of them, the published numbering.
-
-    Raises:
-        UserError: a record that does not fit the weights.
-    """
-    stored = checkpoint.hyper_parameters
-    things = tuple(stored.get("thing_pseudo_classes", pseudo.thing_ids))
-    stuffs = tuple(stored.get("stuff_pseudo_classes", pseudo.stuff_ids))
-    if (len(things), len(stuffs)) != (pseudo.things, pseudo.stuffs):
-        raise UserError(
-            f"{checkpoint.path}: names {len(things)} thing and {len(stuffs)} stuff pseudo-classes, its "
-            f"weights have {pseudo.things} and {pseudo.stuffs}; train Stage 2 again"
-        )
-    return ThingStuffSplit(things, stuffs)
 
 
 def self_augmentation(config: CfgNode) -> BatchAugmentation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from collections.abc import Sequence
@@ -154,25 +153,6 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
         log.warning("resumed with another setting: %s %s -> %s%s", key, before, now, note)
     save_config(config, directory / "config.yaml")
     return checkpoint if resume else None
-
-
-def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--resume` and `--resume_if_possible`."""
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from last.ckpt of the run named by --log_path and --run_name",
-    )
-    parser.add_argument(
-        "--resume_if_possible",
-        action="store_true",
-        help="the same, but start afresh where there is no last.ckpt",
-    )
-
-
-def resumes(args: argparse.Namespace, directory: Path) -> bool:
-    """Return whether a run goes on, by the arguments of `add_resume_arguments`."""
-    return bool(args.resume or (args.resume_if_possible and last_checkpoint(directory).exists()))
 
 
 def prepare_process(config: CfgNode) -> None:

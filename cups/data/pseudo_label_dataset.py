@@ -21,6 +21,7 @@ from cups.data.utils import image_tensor
 from cups.errors import UserError
 from cups.io.file_names import (
     ALL_PIXELS,
+    IMAGE_FOLDERS,
     IMAGE_SUFFIX,
     INSIDE_INSTANCES,
     INSTANCE_SUFFIX,
@@ -32,7 +33,6 @@ from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled
 from cups.structures import Draw, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
 
-IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
 SPLITS = ("train", "train_extra", "val", "test")
 

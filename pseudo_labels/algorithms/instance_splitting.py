@@ -13,7 +13,7 @@ from cups.ops.depth_edges import REFERENCE_HEIGHT, depth_edges
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
 from pseudo_labels.inputs.labels import thing_regions
 from pseudo_labels.settings.dinosaur import SlotSettings
-from pseudo_labels.settings.groups import Splitting
+from pseudo_labels.settings.groups import Cutting, Splitting
 
 
 def depth_guided_instances(
@@ -79,14 +79,14 @@ def slot_instances(
 
 
 def splits_of(
-    regions: np.ndarray, depth: np.ndarray | None, thresholds: Sequence[float | None], settings: Splitting
+    regions: np.ndarray, depth: np.ndarray | None, thresholds: Sequence[float | None], settings: Cutting
 ) -> Iterator[Callable[..., np.ndarray]]:
     """Yield a function for each threshold (None: no depth): `keep(min_area=...)` returns the instances.
 
     Args:
         regions: (H, W), 0 = no thing (`thing_regions`).
         depth: (h, w) float, positive; None if no threshold needs it.
-        settings: all but threshold and least area.
+        settings: what all thresholds share.
     """
     is_thing, strength = regions > 0, None
     if depth is not None:

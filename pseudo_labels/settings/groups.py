@@ -48,21 +48,30 @@ class ThingChoice(Semantics):
 
 
 @dataclass(frozen=True)
-class Outlines(Settings):
-    """Outlines in depth."""
+class DepthMaps(Settings):
+    """Depth."""
 
     depth_subdir: str = flag(DEPTH_FOLDER, "depth folder")
-    grad_threshold: float = flag(0.15, "log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling")
     depth_blur: float = flag(
         0.0, "of object proposals: share of the height over which outlines are blurred (stereo 0)"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.grad_threshold <= 0:
-            raise UserError(f"`grad_threshold` {self.grad_threshold}: must be positive")
         if not 0 <= self.depth_blur <= 0.2:
             raise UserError(f"`depth_blur` {self.depth_blur}: must lie in 0-0.2")
+
+
+@dataclass(frozen=True)
+class Outlines(DepthMaps):
+    """Outlines in depth."""
+
+    grad_threshold: float = flag(0.15, "log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.grad_threshold <= 0:
+            raise UserError(f"`grad_threshold` {self.grad_threshold}: must be positive")
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,8 @@ class Seed(Settings):
 
 
 @dataclass(frozen=True)
-class Splitting(Outlines):
-    """How thing regions are split by depth.
+class Cutting(DepthMaps):
+    """How thing regions are split by depth, whatever the threshold.
 
     `proposals` says what is split. "classes": the regions of each thing class. "things": the union of them,
     for overclustered semantics in which one object has several classes. "objects": nothing; depth alone
@@ -117,7 +126,6 @@ class Splitting(Outlines):
     next step.
     """
 
-    min_area: int = flag(1000, "pixels at the size of the label files; smaller instances are dropped")
     dilation: int = flag(3, "reach in pixels when cut pixels are given back")
     sigma: float = flag(1.0, "depth smoothing, pixels of a 512-row image")
     proposals: str = flag(
@@ -129,7 +137,17 @@ class Splitting(Outlines):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, self, "min_area")
         require_at_least(0, self, "sigma", "dilation")
         if not 0 < self.min_thing_share <= 1:
             raise UserError(f"`min_thing_share` {self.min_thing_share}: must be above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class Splitting(Outlines, Cutting):
+    """How thing regions are split by depth."""
+
+    min_area: int = flag(1000, "pixels at the size of the label files; smaller instances are dropped")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "min_area")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import val
+from cups.builders import scoring
 from cups.data import CityscapesPanopticValidation
 from cups.errors import UserError
 from cups.evaluation.results import read_results
@@ -30,8 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_city: Path, oracle
     provenance = {"uses_ground_truth": True}
     content = {"state_dict": {"model.w": torch.ones(1)}, "hyper_parameters": {"provenance": provenance}}
     torch.save(content, checkpoint)
-    for module in (val, cups_inference_val):
-        monkeypatch.setattr(module, "load_for_evaluation", lambda _: (oracle, oracle.PSEUDO))
+    monkeypatch.setattr(scoring, "load_for_evaluation", lambda _: (oracle, oracle.PSEUDO))
 
     def start(module: Any, output: str, *more: object) -> Path:
         flags = ["--checkpoint", checkpoint, "--data_root", tiny_city, "--output_dir", tmp_path / output]

@@ -66,5 +66,5 @@ def test_prediction_settings__change_with_all_that_changes_a_prediction(tmp_path
 
 
 def test_load_for_evaluation__needs_a_checkpoint() -> None:
-    with pytest.raises(UserError, match="give a checkpoint with `checkpoint`"):
+    with pytest.raises(UserError, match=r"give a checkpoint with `checkpoint`"):
         load_for_evaluation(build_config())

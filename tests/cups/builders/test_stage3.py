@@ -12,13 +12,11 @@ from cups.builders.stage3 import (
     self_augmentation,
     self_training_config,
     self_training_provenance,
-    split_of,
     teacher_views,
 )
 from cups.config import build_config
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
-from cups.structures import PseudoClasses
 
 
 def test_self_training_config__own_keys_or_those_of_stage_two() -> None:
@@ -66,17 +64,6 @@ def test_self_augmentation__crop_is_a_key() -> None:
 
 def _checkpoint(**stored: Any) -> Checkpoint:
     return Checkpoint(Path("stage2.ckpt"), {}, stored)
-
-
-def test_split_of__stored_lists_or_the_published_numbering() -> None:
-    split = split_of(
-        _checkpoint(thing_pseudo_classes=[7, 2], stuff_pseudo_classes=[0, 1, 3]), PseudoClasses(2, 3)
-    )
-    assert (split.things, split.stuffs) == ((7, 2), (0, 1, 3))
-    split = split_of(_checkpoint(), PseudoClasses(2, 3))
-    assert (split.things, split.stuffs) == ((3, 4), (0, 1, 2))
-    with pytest.raises(UserError, match="names 1 thing and 3 stuff"):
-        split_of(_checkpoint(thing_pseudo_classes=[7], stuff_pseudo_classes=[0, 1, 3]), PseudoClasses(2, 3))
 
 
 @pytest.mark.parametrize("fact", [True, False, None])
