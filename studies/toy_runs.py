@@ -108,3 +108,21 @@ class ToyRuns:
         """Return the machine of the runs as noted."""
         path = self.folder / "machine.json"
         return read_json(path, REPEAT)["machine"] if path.is_file() else "not noted"
+
+
+@dataclass(frozen=True)
+class ToySeed:
+    """The runs of one seed: what makes commands for it starts from here."""
+
+    runs: ToyRuns
+    seed: int
+
+    @property
+    def root(self) -> Path:
+        """The folder of this seed's labels and networks; each training is a sub-folder."""
+        return self.runs.root(self.seed)
+
+    @property
+    def title(self) -> str:
+        """Stands before the names of this seed's commands."""
+        return f"seed {self.seed}: "

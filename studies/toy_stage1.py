@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from pseudo_labels.settings.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX
 from pseudo_labels.steps.stage1 import Command, Stage1Steps
 from studies import commands
-from studies.toy_runs import ToyRuns
+from studies.toy_runs import ToyRuns, ToySeed
 from studies.toy_settings import (
     BLUR,
     CLUSTERS,
@@ -96,16 +95,8 @@ def toy_streets(runs: ToyRuns) -> Command:
 
 
 @dataclass(frozen=True)
-class ToyStage1:
-    """Commands of one seed; each method returns one, except where it says more."""
-
-    runs: ToyRuns
-    seed: int
-
-    @property
-    def root(self) -> Path:
-        """Where this seed's labels and networks are."""
-        return self.runs.root(self.seed)
+class ToyStage1(ToySeed):
+    """Commands of Stage 1 of one seed; each method returns one, except where it says more."""
 
     @property
     def steps(self) -> Stage1Steps:
@@ -117,7 +108,7 @@ class ToyStage1:
             heads=self.root / "cause_heads",
             seed=self.seed,
             num_workers=self.runs.workers,
-            title=f"seed {self.seed}: ",
+            title=self.title,
         )
 
     def merged(self) -> Command:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cups.config import build_config
 from pseudo_labels.settings.folders import DEFAULT_METHOD, INSTANCE_PREFIX
 from pseudo_labels.steps.stage1 import Command
-from studies.toy_runs import ToyRuns
+from studies.toy_runs import ToyRuns, ToySeed
 from studies.toy_settings import CLUSTERS, CONFIG, LABELS, OVERCLUSTERS
 from studies.toy_stage1 import ToyStage1, toy_streets
 from studies.training_commands import TrainingCommands
@@ -32,16 +32,8 @@ def prediction_folder(runs: ToyRuns, seed: int, run_name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class ToyTraining:
-    """Commands of one seed, with the demo's network and settings."""
-
-    runs: ToyRuns
-    seed: int
-
-    @property
-    def root(self) -> Path:
-        """Folder of the seed, of which each run is a sub-folder."""
-        return self.runs.root(self.seed)
+class ToyTraining(ToySeed):
+    """Commands of Stage 2 and 3 of one seed, with the demo's network and settings."""
 
     @property
     def labels(self) -> Path:
@@ -52,7 +44,7 @@ class ToyTraining:
     def commands(self) -> TrainingCommands:
         """The trainings that write into the folder of this seed."""
         pairs = ("SYSTEM.SEED", str(self.seed))
-        return TrainingCommands(self.runs.data, self.root, pairs, title=f"seed {self.seed}: ")
+        return TrainingCommands(self.runs.data, self.root, pairs, title=self.title)
 
     def label_steps(self) -> list[Command]:
         """Make the labels, score them, and convert those of the training frames."""
