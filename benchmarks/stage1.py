@@ -37,9 +37,10 @@ from cups.ops.kmeans import centroid_scores, fit_kmeans, unit_rows
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import class_set
 from pseudo_labels.algorithms.cups_format import FlatFolder, statistics_of
-from pseudo_labels.algorithms.instance_splitting import SplitSettings, depth_guided_instances
-from pseudo_labels.convert_to_cups_format import Convert
-from pseudo_labels.steps.step import Folder, Frame
+from pseudo_labels.algorithms.instance_splitting import depth_guided_instances
+from pseudo_labels.generators.cups_format import Convert
+from pseudo_labels.settings.groups import Splitting
+from pseudo_labels.steps.frames import Folder, Frame
 from studies.measure import machine_line
 
 CLASSES = class_set(19)
@@ -111,20 +112,20 @@ def share_equal(first: np.ndarray, second: np.ndarray) -> float:
 def splitting(arguments: argparse.Namespace) -> Job:
     """Instances of thing classes along depth edges."""
     scale = arguments.size[0] / 1024
-    area = max(1, round(SplitSettings(()).min_area * scale**2))
-    settings = SplitSettings(CLASSES.things, min_area=area)
+    area = max(1, round(Splitting().min_area * scale**2))
+    things, settings = CLASSES.things, Splitting(min_area=area)
 
     def naive(scene: Scene) -> np.ndarray:
-        regions = np.where(np.isin(scene.semantic, settings.things), scene.semantic, 0)
+        regions = np.where(np.isin(scene.semantic, things), scene.semantic, 0)
         cut = depth_edges(scene.depth, settings.sigma, inside=regions > 0) > settings.grad_threshold
         components, count = np.zeros(regions.shape, dtype=np.int64), 0
-        for thing in settings.things:
+        for thing in things:
             own, number = ndimage.label((regions == thing) & ~cut, structure=np.ones((3, 3)))
             components[own > 0] = own[own > 0] + count
             count += number
         labels = relabel_by_area(first_seen(components), settings.min_area).astype(np.int64)
         result = labels.copy()
-        for thing in settings.things:
+        for thing in things:
             own = (regions == thing) & (labels > 0)
             if own.any():
                 distance, nearest = ndimage.distance_transform_edt(~own, return_indices=True)
@@ -133,7 +134,9 @@ def splitting(arguments: argparse.Namespace) -> Job:
         return relabel_by_area(result)
 
     return Job(
-        lambda scene: depth_guided_instances(scene.semantic, scene.depth, settings), naive, share_equal
+        lambda scene: depth_guided_instances(scene.semantic, scene.depth, things, settings),
+        naive,
+        share_equal,
     )
 
 

@@ -21,7 +21,7 @@ def as_flags(message: str) -> str:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point, its log on the terminal; a `UserError` becomes one line on stderr and exit code 2."""
+    """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         code = main()

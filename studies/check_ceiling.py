@@ -13,7 +13,7 @@ from pathlib import Path
 from cups.config import build_config
 from cups.errors import run_main
 from cups.evaluation.results import class_table, read_results, results_table
-from cups.io.files import atomic_write
+from cups.io.files import write_text
 from cups.io.provenance import code_version
 from studies.commands import ROOT, Step, run_steps
 from studies.demo import CONFIG, training_step, validation_step
@@ -69,7 +69,7 @@ missing to a perfect score is missing in the machinery or the budget, not in the
 {machine_line()}.
 """
     path = output / "report.md"
-    atomic_write(path, lambda temporary: temporary.write_text(text))
+    write_text(path, text)
     print(text)
     print(f"report: {path}")
     return 0

@@ -88,7 +88,7 @@ def validation_step(
 ) -> Step:
     """Return the step that evaluates a checkpoint (the last of the run) into `output/{run_name}_val`."""
     checkpoint = checkpoint or checkpoint_of(output, run_name)
-    arguments = ("--experiment_config_file", str(config), "--disable_wandb", "--visualize_results")
+    arguments = ("--experiment_config_file", str(config), "--visualize_results")
     arguments += ("--data_root", str(data), "--checkpoint", str(checkpoint), "--run_name", run_name)
     return Step(name, "val.py", (*arguments, "--output_dir", str(output / f"{run_name}_val"), *pairs))
 

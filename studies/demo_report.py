@@ -12,7 +12,7 @@ from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, rea
 from cups.evaluation.predict import to_classes
 from cups.evaluation.results import Result, class_table, read_results, results_table
 from cups.io.coco_panoptic import read_panoptic
-from cups.io.files import atomic_write
+from cups.io.files import write_text
 from cups.io.markdown import percent
 from cups.io.png import read_image, write_png
 from cups.io.provenance import code_version, read_provenance
@@ -62,7 +62,7 @@ def pseudo_label_classes(files: DemoFiles, frame: GroundTruthFrame, assignment: 
         files.data / files.semantics / relative, files.data / files.instances / relative
     )
     split = read_split(files.data / files.semantics / SPLIT_FILE)
-    panoptic = to_panoptic(semantic, instance, split.things, split.num_pseudo_classes)
+    panoptic = to_panoptic(semantic, instance, split.things, split.pseudo_classes.total)
     return to_classes(panoptic, assignment)
 
 
@@ -133,5 +133,5 @@ Training labels used ground truth: **{uses}** (`{files.labels.name}/provenance.j
 {machine_line()}. Peak memory is that of a step's largest process.
 """
     path = output / "report.md"
-    atomic_write(path, lambda temporary: temporary.write_text(text))
+    write_text(path, text)
     return path

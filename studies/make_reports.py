@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from cups.errors import UserError, run_main
-from cups.io.files import atomic_write
+from cups.io.files import write_text
 from studies.commands import ROOT, Step, recorded, run_steps
 from studies.reports import (
     cause_tr_refinement,
@@ -59,7 +59,7 @@ def write_report(report: Report, runs: ToyRuns, folder: Path) -> Path:
         write_jpeg(folder / "figures" / f"{name}.jpg", picture)
     path = folder / f"{report.NAME}.md"
     text = report.render(runs, tuple(pictures)).rstrip() + "\n"
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, text)
     return path
 
 

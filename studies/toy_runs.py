@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cups.evaluation.results import Result, read_results
-from cups.io.files import atomic_write
+from cups.io.files import read_json, write_json
 from cups.io.provenance import read_provenance
 from studies.commands import Step, recorded
 from studies.measure import StepRecord, machine_line
+
+REPEAT = "run studies/make_reports.py again"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class ToyRuns:
     def content(self, path: str) -> dict[int, Any]:
         """Return the JSON of another result file in the folder of a seed; seeds without it are missing."""
         files = {seed: self.root(seed) / path for seed in self.seeds}
-        return {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
+        return {seed: read_json(file, REPEAT) for seed, file in files.items() if file.is_file()}
 
     def done(self, steps: Iterable[Step]) -> list[StepRecord]:
         """Return the records of those steps that are done."""
@@ -94,16 +95,15 @@ class ToyRuns:
         """Return the versions of the code that made labels and result files, each once."""
         patterns = ("*/*.json", "results/*/*.json")
         files = [file for seed in self.seeds for p in patterns for file in self.root(seed).glob(p)]
-        contents = [content for file in files if isinstance(content := json.loads(file.read_text()), dict)]
+        contents = [content for file in files if isinstance(content := read_json(file, REPEAT, object), dict)]
         made = [entry for content in contents for entry in (content, *content.get("results", ()))]
         return sorted({entry["code_version"] for entry in made if entry.get("code_version")})
 
     def note_machine(self) -> None:
         """Keep with the runs which machine made them."""
-        content = json.dumps({"machine": machine_line()}, indent=2) + "\n"
-        atomic_write(self.folder / "machine.json", lambda temporary: temporary.write_text(content))
+        write_json(self.folder / "machine.json", {"machine": machine_line()})
 
     def machine(self) -> str:
         """Return the machine of the runs as noted."""
         path = self.folder / "machine.json"
-        return json.loads(path.read_text())["machine"] if path.is_file() else "not noted"
+        return read_json(path, REPEAT)["machine"] if path.is_file() else "not noted"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cups import config
 from cups.data.cityscapes import CityscapesPanopticValidation
 from cups.data.toy_streets import write_dataset
+from cups.structures import PseudoClasses
 
 ROOT = Path(__file__).resolve().parents[1]
 # Entry points at the root, and scripts, are imported by name, as when Python runs one of them.
@@ -51,11 +52,11 @@ class NoisyOracle(nn.Module):
     every third object goes to the next class; rows of pixels are void.
     """
 
-    NUM_STUFFS, NUM_THINGS = 12, 9
+    PSEUDO = PseudoClasses(things=9, stuffs=12)
 
     def __init__(self, dataset: CityscapesPanopticValidation) -> None:
         super().__init__()
-        self.targets = {float(dataset[i]["image"].sum()): dataset[i]["target"] for i in range(len(dataset))}
+        self.targets = {float(dataset[i].image.sum()): dataset[i].ground_truth() for i in range(len(dataset))}
         self.frames_seen = 0
 
     def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -68,16 +69,16 @@ class NoisyOracle(nn.Module):
         category = torch.where(classes >= 11, classes + 1 + (instance % 3 == 0).long(), classes)
         category[(classes == 2) & (torch.arange(width) >= width // 2)] = 11
         category[(classes == 255) | (classes >= 11) & (instance == 0)] = 255
-        channels = torch.where(category < self.NUM_STUFFS, category + 1, 0)
+        channels = torch.where(category < self.PSEUDO.stuffs, category + 1, 0)
         category[:: height // 4] = 255
         ids, segments = torch.zeros((height, width), dtype=torch.int32), []
-        pairs = torch.stack((category, torch.where(category >= self.NUM_STUFFS, instance, 0)), dim=-1)
+        pairs = torch.stack((category, torch.where(category >= self.PSEUDO.stuffs, instance, 0)), dim=-1)
         for kind, number in torch.unique(pairs[category < 255], dim=0).tolist():
-            is_thing = kind >= self.NUM_STUFFS
-            index = kind - self.NUM_STUFFS if is_thing else kind + 1
+            is_thing = kind >= self.PSEUDO.stuffs
+            index = kind - self.PSEUDO.stuffs if is_thing else kind + 1
             segments.append({"id": len(segments) + 1, "isthing": is_thing, "category_id": index})
             ids[(pairs == torch.tensor((kind, number))).all(dim=-1)] = len(segments)
-        logits = nn.functional.one_hot(channels, self.NUM_STUFFS + 1).permute(2, 0, 1).float() * 10
+        logits = nn.functional.one_hot(channels, self.PSEUDO.stuffs + 1).permute(2, 0, 1).float() * 10
         return {"panoptic_seg": (ids, segments), "sem_seg": logits}
 
 

@@ -225,7 +225,7 @@ def test_train_self__reads_images_alone(city: Path, trained: Path, tmp_path: Pat
     for part in ("leftImg8bit", "gtFine/val"):
         shutil.copytree(city / part, data / part)
     config = ("--experiment_config_file", ROOT / "configs" / "demo_toy.yaml", "--disable_wandb")
-    run = ("--data_root", data, "--pseudo_root", "/nowhere", "--log_path", tmp_path, "--run_name", "run")
+    run = ("--data_root", data, "--log_path", tmp_path, "--run_name", "run")
     short = ("SELF_TRAINING.ROUNDS", "1", "SELF_TRAINING.SELECT", "last")
     start = ("--checkpoint", trained / "checkpoints" / "last.ckpt")
     _run("train_self.py", *config, *run, *start, *TINY, *SELF_TRAINING, *short)
@@ -246,7 +246,7 @@ def test_train__a_run_is_not_overwritten(city: Path, labels: Path, trained: Path
 
 
 def test_val__results_and_pictures(city: Path, trained: Path, tmp_path: Path) -> None:
-    config = ("--experiment_config_file", ROOT / "configs" / "demo_toy.yaml", "--disable_wandb")
+    config = ("--experiment_config_file", ROOT / "configs" / "demo_toy.yaml")
     checkpoint = ("--checkpoint", trained / "checkpoints" / "last.ckpt")
     run = _run(
         "val.py", *config, "--data_root", city, *checkpoint, "--output_dir", tmp_path, "--visualize_results"
@@ -260,7 +260,7 @@ def test_val__results_and_pictures(city: Path, trained: Path, tmp_path: Path) ->
 def test_val__plain_folder_without_labels(city: Path, trained: Path, tmp_path: Path) -> None:
     checkpoint = ("--checkpoint", trained / "checkpoints" / "last.ckpt")
     images = city / "leftImg8bit" / "val"
-    _run("val.py", "--disable_wandb", "--image_dir", images, *checkpoint, "--output_dir", tmp_path)
+    _run("val.py", "--image_dir", images, *checkpoint, "--output_dir", tmp_path)
     assert len(list((tmp_path / "overlays").rglob("*.png"))) == 3
     assert not (tmp_path / "results.json").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,19 +24,38 @@ def _file(module: str) -> Path | None:
     return None
 
 
+def _nodes(module: str) -> Iterator[ast.AST]:
+    """Yield the syntax of a module, and of the stub beside it: a lazy package imports what its stub names."""
+    file = _file(module)
+    assert file is not None
+    for source in (file, file.with_suffix(".pyi")):
+        if source.is_file():
+            yield from ast.walk(ast.parse(source.read_text()))
+
+
+def _source_of(node: ast.ImportFrom, module: str) -> str:
+    """Return the absolute name of what an import statement takes names from."""
+    if node.level == 0:
+        return node.module or ""
+    file = _file(module)
+    assert file is not None
+    above = node.level - (file.name == "__init__.py")
+    package = module.split(".")[: -above or None]
+    return ".".join((*package, *([node.module] if node.module else [])))
+
+
 @cache
 def imports(module: str) -> frozenset[str]:
     """Return the project modules that a module imports anywhere in its code, parent packages included."""
-    file = _file(module)
-    assert file is not None
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in _nodes(module):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            source = _source_of(node, module)
+            found.add(source)
             # `from package import module` names a module, not an attribute, where such a file exists.
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            found.update(f"{source}.{alias.name}" for alias in node.names)
     inside = {name for name in found if name.split(".")[0] in PACKAGES and _file(name)}
     parents = {name.rsplit(".", depth)[0] for name in inside for depth in range(1, name.count(".") + 1)}
     return frozenset((inside | {parent for parent in parents if _file(parent)}) - {module})
@@ -68,6 +88,8 @@ LABEL_MAKERS = _modules(
     "pseudo_labels/generators/*.py",
 )
 
+PACKAGE_FILES = frozenset(_modules(*(f"{package}/**/__init__.py" for package in PACKAGES)))
+
 
 def test_label_makers__are_found() -> None:
     assert "pseudo_labels.generate_depth_guided_instances" in LABEL_MAKERS
@@ -86,6 +108,17 @@ def test_oracle__is_the_one_exception() -> None:
     assert GROUND_TRUTH_READER in reachable(script)
     importers = {module for module in _modules("pseudo_labels/**/*.py") if ORACLE in imports(module)}
     assert importers == {"pseudo_labels.generators.overclusters"}
+
+
+def test_imports__of_a_lazy_package_are_those_of_its_face() -> None:
+    """Its code imports nothing: a walk over the code alone would lose the reader behind `cups.data`."""
+    file = _file("cups.data")
+    assert file is not None and "cityscapes" not in file.read_text().split('"""')[2]
+    assert GROUND_TRUTH_READER in imports("cups.data")
+    assert GROUND_TRUTH_READER in reachable("cups.builders.evaluation")
+    lazy = [module for module in PACKAGE_FILES if "attach_stub" in _file(module).read_text()]  # type: ignore[union-attr]
+    assert {"cups", "cups.backbones", "cups.data", "cups.metrics", "cups.model"} == set(lazy)
+    assert all(imports(module) for module in lazy)
 
 
 def test_label_makers__name_no_ground_truth_folder() -> None:
@@ -109,9 +142,6 @@ def test_cups__never_imports_scripts_or_stage_one(module: str) -> None:
 @pytest.mark.parametrize("module", _modules("refs/**/*.py"))
 def test_refs__import_neither_cups_nor_stage_one(module: str) -> None:
     assert all(name.split(".")[0] == "refs" for name in imports(module))
-
-
-PACKAGE_FILES = frozenset(_modules(*(f"{package}/**/__init__.py" for package in PACKAGES)))
 
 
 def test_imports__have_no_circles() -> None:

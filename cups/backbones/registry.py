@@ -25,8 +25,8 @@ def _dino(name: str, network: type[DinoV2] | type[DinoV3]) -> Builder:
         path = checkpoint or weight_files(name)[0].path
         if checkpoint is None and not path.is_file():
             raise UserError(
-                f"{path}: no such file, the weights of --backbone {name}; get it ({how_to_get(name)}) "
-                "or give --backbone_checkpoint"
+                f"{path}: no such file, the weights of `backbone` {name}; get it ({how_to_get(name)}) "
+                "or give `backbone_checkpoint`"
             )
         return network(name.partition("_")[2], path)
 
@@ -35,7 +35,7 @@ def _dino(name: str, network: type[DinoV2] | type[DinoV3]) -> Builder:
 
 def _texton(checkpoint: Path | None) -> nn.Module:
     if checkpoint is not None:
-        raise UserError(f"{checkpoint}: the texton backbone has no weights; leave --backbone_checkpoint out")
+        raise UserError(f"{checkpoint}: the texton backbone has no weights; leave `backbone_checkpoint` out")
     return Texton().eval()
 
 
@@ -74,7 +74,7 @@ def build_backbone(name: str, checkpoint: Path | str | None = None) -> nn.Module
         UserError: unknown name, missing or foreign weights.
     """
     if name not in REGISTRY:
-        raise UserError(f"--backbone {name}: unknown; choose from {', '.join(NAMES)}")
+        raise UserError(f"`backbone` {name}: unknown; choose from {', '.join(NAMES)}")
     return REGISTRY[name](None if checkpoint is None else Path(checkpoint))
 
 

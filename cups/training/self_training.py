@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cups.structures import Sample
 from cups.taxonomy import WIDE_VOID
-
-Trainable = Literal["heads", "all"]
+from cups.training.choices import Trainable
 
 
 @dataclass(frozen=True)

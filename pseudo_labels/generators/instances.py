@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -68,6 +68,5 @@ def make_instances(source: FrameSource, settings: InstanceSettings, run: FrameRu
     process = GenerateInstances(semantics, depths, output, things, settings)
     inputs = [folder.directory for folder in (semantics, depths) if folder is not None]
     inputs += [settings.split_json] if settings.split_json else []
-    # Recorded, so that a later run with another split does not take these files for its own.
-    decided = replace(settings, thing_classes=things, split_json=None)
-    return run_step(source, Step(SCRIPT, decided, process, [output], process.show, inputs=inputs), run)
+    step = Step(SCRIPT, settings.with_things(things), process, [output], process.show, inputs=inputs)
+    return run_step(source, step, run)

@@ -22,8 +22,9 @@ from cups.taxonomy import class_set, void_value
 from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.labels import read_pair, thing_classes
 from pseudo_labels.settings.folders import PANOPTIC_PREFIX
-from pseudo_labels.settings.labels import PanopticSettings
+from pseudo_labels.settings.labels import DEFAULT_CLASSES, PanopticSettings
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.label_kind import stated_classes
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit, panoptic_picture
 from pseudo_labels.steps.step import Step, Summary, is_complete, run_step
@@ -86,19 +87,20 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
     Raises:
         UserError: missing labels, no thing/stuff split, or a folder with files of another run.
     """
-    frames, root, num_classes = source.frames(), run.root(source), settings.num_semantic_classes
+    frames, root = source.frames(), run.root(source)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
     instances = Folder(root, settings.instance_subdir, ".png")
     instances.require(frames, "generate the instances first, or check `instance_subdir`")
     things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    given = settings.num_semantic_classes
+    num_classes = stated_classes(semantics.directory, given) or DEFAULT_CLASSES
     process = Merge(
         semantics, instances, Folder(root, PANOPTIC_PREFIX + settings.name, ".png"), things, num_classes
     )
     step = Step(
         SCRIPT,
-        # Recorded, so that a later run with another split does not take these files for its own.
-        replace(settings, thing_classes=things, split_json=None),
+        replace(settings.with_things(things), num_semantic_classes=num_classes),
         process,
         [process.output],
         process.show,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.files import read_npy, write_json
+from cups.io.files import read_json, read_npy, write_json
 from cups.io.png import read_ids
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import VOID, class_set, void_value
@@ -89,15 +88,12 @@ def read_split(path: Path) -> ThingStuffSplit:
     Raises:
         UserError: missing file, invalid JSON, missing lists, or a class in both.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run pseudo_labels/classify_stuff_things.py")
+    fix = "run pseudo_labels/classify_stuff_things.py"
+    content = read_json(path, fix)
     try:
-        content = json.loads(path.read_text())
         things, stuffs = tuple(map(int, content["things"])), tuple(map(int, content["stuffs"]))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{path}: is not a thing/stuff split; run pseudo_labels/classify_stuff_things.py"
-        ) from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: is not a thing/stuff split; {fix}") from None
     if both := set(things) & set(stuffs):
         raise UserError(f"{path}: class {min(both)} is both thing and stuff; keep it in one list")
     return ThingStuffSplit(things, stuffs)

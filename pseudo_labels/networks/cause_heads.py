@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 import refs.cause
-from cups.backbones import build_backbone, load_strict, load_tensors
+from cups.backbones import build_backbone, load_strict
 from cups.backbones.names import DEFAULT_DINOV2, TEXTON
 from cups.errors import UserError
-from cups.io.checkpoint import write_file
+from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import atomic_write
 from cups.io.provenance import known_weights, read_provenance, trained_weights
 from cups.io.weights import weight_files

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from cups.backbones import load_tensors
 from cups.backbones.names import TEXTON
 from cups.errors import UserError
-from cups.io.checkpoint import write_file
+from cups.io.checkpoint import load_tensors, write_file
 from cups.io.provenance import known_weights, read_provenance, write_provenance
 from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
 from pseudo_labels.networks.cause_heads import SEGMENT, build_extractor, heads_folder, save_heads

@@ -10,6 +10,9 @@ from pseudo_labels.settings.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, INST
 from pseudo_labels.settings.groups import Splitting, ThingChoice
 from pseudo_labels.steps.flags import Settings, flag
 
+DEFAULT_CLASSES = 19
+"""Classes of semantics that do not say how many they have: the trainIds."""
+
 
 @dataclass(frozen=True)
 class RemapSettings(Settings):
@@ -24,15 +27,16 @@ class PanopticSettings(ThingChoice):
     """Labels to merge."""
 
     instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "instance folder")
-    num_semantic_classes: int = flag(19, "number of pseudo-classes")
+    num_semantic_classes: int | None = flag(
+        None, f"number of pseudo-classes (default: what the semantic folder says, or {DEFAULT_CLASSES})"
+    )
     name: str = flag(DEFAULT_METHOD, "output folder pseudo_panoptic_{NAME}")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.num_semantic_classes < 16000:
-            raise UserError(
-                f"`num_semantic_classes` {self.num_semantic_classes}: must be between 1 and 15999"
-            )
+        count = self.num_semantic_classes
+        if count is not None and not 0 < count < 16000:
+            raise UserError(f"`num_semantic_classes` {count}: must be between 1 and 15999")
 
 
 @dataclass(frozen=True)
@@ -64,25 +68,25 @@ class CupsSettings(ThingChoice):
     )
     instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "instance folder")
     trainid_input: bool = flag(False, "the semantics hold the 19 trainIds", decides=False)
-    num_semantic_classes: int | None = flag(None, "the semantics hold N pseudo-classes", metavar="N")
+    num_semantic_classes: int | None = flag(
+        None, "the semantics hold N pseudo-classes (default: what `semantic_subdir` says)", metavar="N"
+    )
     output_dir: Path | None = flag(
         None, "flat output folder (default: cups_pseudo_labels/ under the output root)", decides=False
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trainid_input == (self.num_semantic_classes is not None):
+        count, told = self.num_semantic_classes, self.trainid_input or self.semantic_subdir is not None
+        if (self.trainid_input and count is not None) or (count is None and not told):
             raise UserError("`trainid_input`: give either it or `num_semantic_classes`")
-        if not 0 < self.num_classes < 65535:
-            raise UserError(f"`num_semantic_classes` {self.num_classes}: must be between 1 and 65534")
-
-    @property
-    def num_classes(self) -> int:
-        """Number of pseudo-classes."""
-        return 19 if self.num_semantic_classes is None else self.num_semantic_classes
+        if count is not None and not 0 < count < 65535:
+            raise UserError(f"`num_semantic_classes` {count}: must be between 1 and 65534")
 
     @property
     def semantics(self) -> str:
         """Name of the semantic folder."""
-        mapped = MAPPED_SEMANTICS if self.trainid_input else f"pseudo_semantic_raw_k{self.num_classes}"
+        mapped = (
+            MAPPED_SEMANTICS if self.trainid_input else f"pseudo_semantic_raw_k{self.num_semantic_classes}"
+        )
         return self.semantic_subdir or mapped

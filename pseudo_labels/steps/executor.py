@@ -20,7 +20,7 @@ from typing import Any
 
 import pseudo_labels
 from cups.errors import UserError, as_flags, run_main
-from pseudo_labels.steps.options import FrameRun, Submission
+from pseudo_labels.steps.options import ShardRun, Submission
 
 log = logging.getLogger(__name__)
 Main = Callable[[Sequence[str] | None], int]
@@ -136,7 +136,7 @@ def _gpus(device: str) -> list[int]:
     return [numbers[int(device.partition(":")[2])]] if ":" in device else numbers
 
 
-def _slurm_jobs(shards: Sequence[Shard], folder: Path, run: FrameRun, device: str, name: str) -> list[Any]:
+def _slurm_jobs(shards: Sequence[Shard], folder: Path, run: ShardRun, device: str, name: str) -> list[Any]:
     from submitit import SlurmExecutor
 
     for program in ("sbatch", "srun"):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 from cups.errors import UserError, as_flags
+from cups.io.files import as_stored
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -26,14 +26,14 @@ def flag(
     meaning: str = "",
     *,
     choices: Sequence[Any] | None = None,
-    metavar: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
     decides: bool = True,
     hidden: bool = False,
 ) -> Any:
     """Return a field of settings that is a flag of the same name too.
 
     Args:
-        default: none makes the flag required.
+        default: none makes the flag required (and the field one that Python callers must name).
         meaning: what the help says; other settings in backquotes.
         choices: the values allowed; Python callers are held to them too (`check_choices`).
         decides: whether the value changes what is written into files. A device or a number of threads does
@@ -41,7 +41,14 @@ def flag(
         hidden: leave it out of `--help`.
     """
     metadata = {"meaning": meaning, "choices": choices, "metavar": metavar, "decides": decides}
-    return dataclasses.field(default=default, metadata={**metadata, "hidden": hidden})
+    required = default is dataclasses.MISSING
+    return dataclasses.field(default=default, metadata={**metadata, "hidden": hidden}, kw_only=required)
+
+
+def other_default(kind: type, name: str, default: Any) -> Any:
+    """Return a flag like the one of this name in a settings class, with another default."""
+    (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
 
 
 class Settings:
@@ -51,9 +58,10 @@ class Settings:
         """Refuse values that `choices` does not list; subclasses add their own checks behind this one."""
         for field in dataclasses.fields(typing.cast(Any, self)):
             allowed, value = field.metadata.get("choices"), getattr(self, field.name)
-            if allowed is not None and value is not None and value not in allowed:
-                words = ", ".join(map(str, allowed))
-                raise UserError(f"`{field.name}` {value}: unknown; choose from {words}")
+            for one in value if isinstance(value, tuple) else (value,):
+                if allowed is not None and one is not None and one not in allowed:
+                    words = ", ".join(map(str, allowed))
+                    raise UserError(f"`{field.name}` {one}: unknown; choose from {words}")
 
 
 def require_at_least(least: float, settings: Any, *names: str) -> None:
@@ -71,7 +79,7 @@ def settings_of(settings: Any, decides_only: bool = True) -> dict[str, Any]:
         for field in dataclasses.fields(settings)
         if (field.metadata.get("decides", True) or not decides_only) and not field.metadata.get("hidden")
     }
-    return json.loads(json.dumps(chosen, default=str))
+    return as_stored(chosen)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -117,8 +125,8 @@ def _options(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if typing.get_origin(hint) is tuple:
-        hint = typing.get_args(hint)[0]
-        options["nargs"] = "+"
+        parts = typing.get_args(hint)
+        hint, options["nargs"] = parts[0], "+" if Ellipsis in parts else len(parts)
     for name in ("choices", "metavar"):
         if field.metadata.get(name) is not None:
             options[name] = field.metadata[name]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cups.errors import UserError
-from cups.io.file_names import IMAGE_SUFFIX, IMAGE_SUFFIXES
 from cups.io.files import is_readable
+from cups.io.images import frame_stem, list_city_images, list_images
 from pseudo_labels.steps.flags import Settings, flag
 
 SPLITS = ("train", "val", "test", "train_extra")
@@ -75,14 +75,14 @@ class FrameSource(Settings):
         for split in splits:
             if not (base / split).is_dir():
                 raise UserError(f"{base / split}: no such folder; unpack leftImg8bit there or change `split`")
-            for image in sorted((base / split).glob(f"*/*{IMAGE_SUFFIX}")):
-                yield Frame(image.name[: -len(IMAGE_SUFFIX)], Path(split) / image.parent.name, image)
+            for image in list_city_images(base / split):
+                yield Frame(frame_stem(image), Path(split) / image.parent.name, image)
 
     def _plain(self) -> Iterator[Frame]:
         folder = self.image_folder
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give a folder of images with `image_dir`")
-        for image in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
+        for image in list_images(folder):
             yield Frame(image.stem, image.parent.relative_to(folder), image)
 
 

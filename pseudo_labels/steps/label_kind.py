@@ -13,6 +13,8 @@ from cups.taxonomy import void_value
 
 KINDS = ("trainId", "cause27", "clusters")
 """The 19 trainIds; rows of CAUSE's probe; clusters without a name."""
+MOST_CLASSES = 65535
+"""Void of 16-bit files: ids lie below."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,48 @@ def label_kind(folder: Path) -> LabelKind | None:
     Raises:
         UserError: a file that is not valid.
     """
+    return _stated_kind(folder) or _of_old_name(folder.name)
+
+
+def number_of_classes(folder: Path, given: int | None, name: str = "num_semantic_classes") -> int | None:
+    """Return the number of classes of a semantic folder, None where nothing tells.
+
+    Args:
+        given: what the user says; without it, what the folder says (`label_kind`).
+        name: of the setting that holds `given`.
+
+    Raises:
+        UserError: an impossible number, or another than `provenance.json` says.
+    """
+    kind = label_kind(folder)
+    return stated_classes(folder, given, name) or (None if kind is None else kind.num_classes)
+
+
+def stated_classes(folder: Path, given: int | None, name: str = "num_semantic_classes") -> int | None:
+    """Return the number of classes like `number_of_classes`, but ask no name of a folder.
+
+    For steps that took another number for folders of versions before 0.2: their outputs are resumed.
+    """
+    if given is not None and not 0 < given < MOST_CLASSES:
+        raise UserError(f"`{name}` {given}: must be between 1 and {MOST_CLASSES - 1}")
+    stated = _stated_kind(folder)
+    if stated is None or given in (None, stated.num_classes):
+        return given if stated is None else stated.num_classes
+    raise UserError(
+        f"`{name}` {given}: but {folder}/provenance.json says {stated.num_classes} classes ({stated.kind}); "
+        "leave it out, or check the folder"
+    )
+
+
+def _stated_kind(folder: Path) -> LabelKind | None:
     stored = (read_provenance(folder) or {}).get("labels")
     if stored is None:
-        return _of_old_name(folder.name)
+        return None
     try:
         kind = LabelKind(str(stored["kind"]), int(stored["num_classes"]))
     except (KeyError, TypeError, ValueError):
         kind = LabelKind("", 0)
-    if kind.kind not in KINDS or not 0 < kind.num_classes < 65535:
+    if kind.kind not in KINDS or not 0 < kind.num_classes < MOST_CLASSES:
         raise UserError(f"{folder}/provenance.json: does not say what the labels are; generate them again")
     return kind
 

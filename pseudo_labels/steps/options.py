@@ -14,19 +14,18 @@ from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag, parse, require_at_least
 from pseudo_labels.steps.frames import Frame, FrameSource
 
-R = TypeVar("R", bound="FrameRun")
+R = TypeVar("R", bound="ShardRun")
 S = TypeVar("S")
 EXECUTORS = ("none", "local", "slurm")
 
 
 @dataclass(frozen=True)
-class RunOptions(Settings):
+class OutputRoot(Settings):
     """Output."""
 
     output_root: Path | None = flag(
         None, "where folders are written (default: `cityscapes_root`)", decides=False
     )
-    overwrite: bool = flag(False, "redo files that exist", decides=False)
 
     def root(self, frames: FrameSource) -> Path:
         """Return the folder under which the step writes.
@@ -41,11 +40,17 @@ class RunOptions(Settings):
 
 
 @dataclass(frozen=True)
-class FrameRun(RunOptions):
+class RunOptions(OutputRoot):
+    """Files that exist."""
+
+    overwrite: bool = flag(False, "redo files that exist", decides=False)
+
+
+@dataclass(frozen=True)
+class ShardRun(RunOptions):
     """Run, over the images one by one."""
 
     skip_bad: bool = flag(False, "log unreadable images and go on", decides=False)
-    show: int = flag(0, "write a contact sheet of N images", metavar="N", decides=False)
     num_workers: int = flag(
         0, "worker processes, or threads that read and write around a network (0: none)", decides=False
     )
@@ -86,6 +91,13 @@ class FrameRun(RunOptions):
 
 
 @dataclass(frozen=True)
+class FrameRun(ShardRun):
+    """Pictures."""
+
+    show: int = flag(0, "write a contact sheet of N images", metavar="N", decides=False)
+
+
+@dataclass(frozen=True)
 class NetworkRun(FrameRun):
     """Run, over the images in batches."""
 
@@ -99,21 +111,28 @@ class Submission(UserError):
     So every flag of a step is checked before anything is submitted, and steps need not know of executors.
     """
 
-    def __init__(self, frames: FrameSource, run: FrameRun, device: str) -> None:
+    def __init__(self, frames: FrameSource, run: ShardRun, device: str) -> None:
         super().__init__(f"`executor` {run.executor}: this step runs as one process; leave it out")
         self.frames, self.run, self.device = frames, run, device
 
 
 def parse_step(
-    description: str | None, argv: Sequence[str] | None, run: type[R], settings: type[S]
+    description: str | None,
+    argv: Sequence[str] | None,
+    run: type[R],
+    settings: type[S],
+    source: type[FrameSource] = FrameSource,
 ) -> tuple[FrameSource, R, S]:
     """Read the command line of a step that goes through the images one by one.
+
+    Args:
+        source: a kind with other defaults.
 
     Raises:
         Submission: `executor` asks for jobs.
         UserError: an impossible value.
     """
-    frames, how, what = parse(description, argv, FrameSource, run, settings)
+    frames, how, what = parse(description, argv, source, run, settings)
     if how.executor != "none":
         raise Submission(frames, how, getattr(what, "device", "cpu"))
     return frames, how, what

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.io.files import write_json
+from cups.io.files import read_json, write_json
 from cups.io.locking import exclusive
 from cups.io.png import write_png
 from cups.io.provenance import FILE_NAME as PROVENANCE
@@ -23,7 +22,7 @@ from cups.io.provenance import any_ground_truth, changed_weights, read_provenanc
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
-from pseudo_labels.steps.options import FrameRun
+from pseudo_labels.steps.options import FrameRun, ShardRun
 from pseudo_labels.steps.workers import Batched, Outcomes, run_batched, run_pool, run_serial
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class Step:
         process: writes the frame's file in each output folder. A picklable function of a frame, or `Batched`
             for a network, whose files are handled in threads.
         outputs: folders written, with one file per frame each.
-        show: pictures of a frame, for the contact sheet.
+        show: pictures of a frame, for the contact sheet; none if the run is a `ShardRun`.
         inputs: folders read, for provenance; the images' folder is always added.
         weights: checkpoints used, as entries of `refs/weights.yaml`.
         uses_ground_truth: whether the step itself reads labels.
@@ -54,7 +53,7 @@ class Step:
     settings: Any
     process: Callable[[Frame], Any] | Batched[Frame]
     outputs: Sequence[Folder]
-    show: Show
+    show: Show | None = None
     inputs: Sequence[Path] = ()
     weights: Sequence[dict[str, Any]] = ()
     uses_ground_truth: bool | None = False
@@ -72,7 +71,7 @@ class Summary:
     seconds: float = 0.0
 
 
-def run_step(source: FrameSource, step: Step, run: FrameRun) -> Summary:
+def run_step(source: FrameSource, step: Step, run: ShardRun) -> Summary:
     """Run a step over all frames of this shard.
 
     Frames whose outputs exist and are readable are skipped unless `overwrite`. `provenance.json` is written
@@ -104,9 +103,8 @@ def run_step(source: FrameSource, step: Step, run: FrameRun) -> Summary:
                 raise error
     for folder in step.outputs:
         _write_failures(folder, frames, summary)
-    if run.show and is_complete(everything, step.outputs, run):
-        good = [frame for frame in everything if all(folder.exists(frame) for folder in step.outputs)]
-        write_contact_sheet(step.outputs[0].directory, [step.show(frame) for frame in good[: run.show]])
+    if isinstance(run, FrameRun) and run.show and is_complete(everything, step.outputs, run):
+        write_contact_sheet(step, everything, run.show)
     summary.seconds = time.monotonic() - started
     counts = (summary.done, summary.skipped, len(summary.failures))
     log.info("%s: %d done, %d skipped, %d failed", step.script, *counts)
@@ -125,7 +123,7 @@ def _is_done(folder: Folder, frame: Frame, since: int) -> bool:
     return folder.exists(frame) and folder.path(frame).stat().st_mtime_ns >= since
 
 
-def is_complete(frames: Sequence[Frame], outputs: Sequence[Folder], run: FrameRun) -> bool:
+def is_complete(frames: Sequence[Frame], outputs: Sequence[Folder], run: ShardRun) -> bool:
     """Return whether all shards are through, so that what sums up all files may be written.
 
     A frame counts once it has its files, or has failed. The shard that finishes last sees this; several that
@@ -140,7 +138,7 @@ def is_complete(frames: Sequence[Frame], outputs: Sequence[Folder], run: FrameRu
     return all(frame.name in failed or all(folder.exists(frame) for folder in outputs) for frame in frames)
 
 
-def _account(folder: Folder, source: FrameSource, step: Step, run: FrameRun, keeps_files: bool) -> None:
+def _account(folder: Folder, source: FrameSource, step: Step, run: ShardRun, keeps_files: bool) -> None:
     """Write `provenance.json`; refuse to mix files of two kinds in one folder."""
     earlier = read_provenance(folder.directory)
     if earlier is not None and keeps_files:
@@ -184,7 +182,7 @@ def refuse_other_settings(folder: Path, earlier: dict[str, Any], settings: Any, 
 
 
 def _read_failures(path: Path) -> dict[str, str]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path, "remove it and run the step again") if path.is_file() else {}
 
 
 def _write_failures(folder: Folder, frames: Sequence[Frame], summary: Summary) -> None:
@@ -202,11 +200,13 @@ def _write_failures(folder: Folder, frames: Sequence[Frame], summary: Summary) -
             path.unlink(missing_ok=True)
 
 
-def write_contact_sheet(folder: Path, rows: Sequence[tuple[str, list[np.ndarray]]]) -> None:
-    """Write rows of (caption, images) as `contact_sheet.png`."""
+def write_contact_sheet(step: Step, frames: Sequence[Frame], count: int) -> None:
+    """Write pictures of the first `count` frames that have their files as `contact_sheet.png`."""
     from cups.visualization import figure_sheet
 
-    if rows:
-        path = folder / "contact_sheet.png"
+    good = [frame for frame in frames if all(folder.exists(frame) for folder in step.outputs)][:count]
+    if good and step.show is not None:
+        rows = [step.show(frame) for frame in good]
+        path = step.outputs[0].directory / "contact_sheet.png"
         write_png(path, figure_sheet((), [images for _, images in rows], [name for name, _ in rows]))
         log.info("contact sheet: %s", path)

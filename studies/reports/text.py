@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cups.evaluation.results import TITLES
+from cups.io.files import read_json
 from cups.io.markdown import markdown_table
 from studies.measure import StepRecord, duration
 from studies.toy_runs import ToyRuns
@@ -163,7 +163,7 @@ def toy_line(runs: ToyRuns) -> str:
     path = runs.data / "toy_streets.json"
     if not path.is_file():
         return "Toy streets (not rendered yet)."
-    size = json.loads(path.read_text())["parameters"]
+    size = read_json(path, "render the toy streets again")["parameters"]
     images = runs.data / "leftImg8bit"
     train, val = (len(list((images / split).glob("*/*.png"))) for split in ("train", "val"))
     return (

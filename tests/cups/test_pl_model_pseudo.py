@@ -146,7 +146,7 @@ def test_training_step__infers_only_when_the_next_step_pastes_own_finds() -> Non
 def test_training_step__a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) -> None:
     module = _module(_Network(loss=float("nan")))
     module.trainer.default_root_dir = str(tmp_path)  # type: ignore[misc]
-    with pytest.raises(UserError, match=r"bad_batch_step=000000\.pt: .* not finite .*berlin_1.*lower --lr"):
+    with pytest.raises(UserError, match=r"bad_batch_step=000000\.pt: .* not finite .*berlin_1.*lower `lr`"):
         module.training_step([_sample("berlin_1")], 0)
     kept = torch.load(tmp_path / "bad_batch_step=000000.pt", weights_only=True)
     assert kept["names"] == ["berlin_1"] and kept["step"] == 0

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from cups.augmentation import BatchAugmentation, CopyPaste, Photometric, RandomCrop
 from cups.data.utils import identity_collate
 from cups.pl_model_self import SelfTrainingModule
-from cups.structures import ThingStuffSplit
+from cups.structures import LoadedImage, ThingStuffSplit
 from cups.training.optimizer import OptimizerSettings
 from cups.training.self_training import RoundSchedule, update_average
 
@@ -23,9 +23,9 @@ Builder = Callable[..., nn.Module]
 SPLIT = ThingStuffSplit((4, 5, 6), (0, 1, 2, 3))
 
 
-def _frames(count: int = 8) -> list[dict[str, Any]]:
+def _frames(count: int = 8) -> list[LoadedImage]:
     generator = torch.Generator().manual_seed(0)
-    return [{"image": torch.rand(3, 64, 96, generator=generator), "name": f"frame{i}"} for i in range(count)]
+    return [LoadedImage(torch.rand(3, 64, 96, generator=generator), f"frame{i}") for i in range(count)]
 
 
 def _sure(build_tiny: Builder) -> nn.Module:
@@ -126,7 +126,7 @@ def test_teacher__sees_the_clean_image_and_the_student_an_augmented_one(
     monkeypatch.setattr(module.teacher_model, "forward", watch_teacher)
     monkeypatch.setattr(module.model, "forward", watch_student)
     _fit(module, steps=1)
-    frame = _frames(1)[0]["image"]
+    frame = _frames(1)[0].image
     assert torch.equal(taught[0], frame)
     assert learnt[0]["image"].shape == (3, 32, 48)
     sample = module.media["sample"]

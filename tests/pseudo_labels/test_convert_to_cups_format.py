@@ -13,7 +13,6 @@ from cups.data import PseudoLabelDataset
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
-from pseudo_labels.algorithms.cups_format import statistics_of
 from pseudo_labels.convert_to_cups_format import main
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
@@ -34,28 +33,6 @@ def run(root: Any, *more: str) -> int:
 
 def stored(root: Any) -> dict[str, torch.Tensor]:
     return torch.load(root.path / "cups" / "pseudo_classes_split_1.pt", weights_only=True)
-
-
-def test_statistics_of__void_is_left_out() -> None:
-    semantic = np.array([[0, 1, 1, 255], [0, 2, 2, 255]], np.uint8)
-    instance = np.array([[0, 1, 1, 0], [0, 2, 0, 0]], np.uint16)
-    statistics = statistics_of(semantic, instance, 4)
-    assert statistics.all_pixels.tolist() == [2, 2, 2, 0]
-    assert statistics.inside.tolist() == [0, 2, 1, 0]
-    assert statistics.instances.tolist() == [0, 1, 1, 0]
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_statistics_of__equals_a_loop_over_classes_and_instances(dtype: type) -> None:
-    rng = np.random.default_rng(0)
-    instance = rng.integers(0, 7, (20, 30)).astype(np.uint16)
-    semantic = rng.integers(0, 6, 7)[instance].astype(dtype)
-    semantic[instance == 0] = rng.choice([0, 3, 9, 255], (instance == 0).sum())
-    statistics = statistics_of(semantic, instance, 5)
-    for index in range(5):
-        assert statistics.all_pixels[index] == (semantic == index).sum()
-        assert statistics.inside[index] == ((semantic == index) & (instance > 0)).sum()
-        assert statistics.instances[index] == len(np.unique(instance[(semantic == index) & (instance > 0)]))
 
 
 def test_main__the_readme_command_gives_a_training_set(ready_root: Any) -> None:

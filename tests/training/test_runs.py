@@ -25,10 +25,15 @@ STEPS = 4
 
 
 def _arguments(city: Path, labels: Path, logs: Path, name: str, *more: object) -> list[str]:
+    training = ("--disable_wandb", "--pseudo_root", labels, "--batch_size", "2")
+    return _evaluation(city, logs, name, *training, *more)
+
+
+def _evaluation(city: Path, logs: Path, name: str, *more: object) -> list[str]:
     config = ROOT / "configs" / "demo_toy.yaml"
     return [
-        *("--experiment_config_file", str(config), "--disable_wandb", "--data_root", str(city)),
-        *("--pseudo_root", str(labels), "--log_path", str(logs), "--run_name", name, "--batch_size", "2"),
+        *("--experiment_config_file", str(config), "--data_root", str(city)),
+        *("--log_path", str(logs), "--run_name", name),
         *("SYSTEM.NUM_WORKERS", "0", "DATA.CROP_RESOLUTION", str(SIZE), "TRAINING.PRECISION", "32"),
         *("TRAINING.VAL_EVERY_N_STEPS", "2", "TRAINING.LOG_EVERY_N_STEPS", "1"),
         *("TRAINING.LOG_MEDIA_N_STEPS", "2", *map(str, more)),
@@ -60,7 +65,7 @@ def test_train_and_val__three_hundred_pseudo_classes(
     assert len(stored["hyper_parameters"]["stuff_pseudo_classes"]) == 298
     assert all(torch.isfinite(tensor).all() for tensor in stored["state_dict"].values())
     assert (tmp_path / "k300" / "media" / "step_000002.png").is_file()
-    evaluation = [*arguments, "--checkpoint", str(last), "--visualize_results"]
+    evaluation = _evaluation(city, tmp_path, "k300", "--checkpoint", last, "--visualize_results")
     assert val.main([*evaluation, "--output_dir", str(tmp_path / "val")]) == 0
     results = json.loads((tmp_path / "val" / "results.json").read_text())["results"]
     assert len(results[0]["assignment"]) == 300 and set(results[0]["assignment"]) <= {*range(19), 255}
@@ -160,7 +165,7 @@ def test_train__two_processes_validate_as_one(
     last = run / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 2
     logged = next(row for row in _logged(run) if row.get("val/miou"))
-    arguments = _arguments(city, label(20), tmp_path, "val", "--checkpoint", last, "--output_dir", tmp_path)
+    arguments = _evaluation(city, tmp_path, "val", "--checkpoint", last, "--output_dir", tmp_path)
     assert val.main(arguments) == 0
     metrics = json.loads((tmp_path / "results.json").read_text())["results"][0]["metrics"]
     assert metrics["accuracy"] > 0

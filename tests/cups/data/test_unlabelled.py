@@ -30,16 +30,16 @@ def test_images__training_split_alone_scaled_and_cropped(root: Path) -> None:
     images = UnlabelledImages(root, scale=0.5, crop=(16, 24))
     assert len(images) == 9
     item = images[Draw(frame=2, number=40)]
-    assert item["name"] == "ulm_000002"
-    assert tuple(item["image"].shape) == (3, 16, 24)  # type: ignore[attr-defined]
-    assert float(item["image"].max()) == pytest.approx(2 / 255)  # type: ignore[attr-defined]
+    assert item.name == "ulm_000002"
+    assert tuple(item.image.shape) == (3, 16, 24)
+    assert float(item.image.max()) == pytest.approx(2 / 255)
     assert len(UnlabelledImages(root, "leftImg8bit_sequence")) == 1
     assert len(UnlabelledImages(root, max_images=3)) == 3
 
 
 def test_images__plain_folder(tmp_path: Path) -> None:
     _write(tmp_path / "some" / "where", ["a.png", "b.png"])
-    assert [UnlabelledImages(tmp_path, crop=(32, 64))[i]["name"] for i in range(2)] == ["a.png", "b.png"]
+    assert [UnlabelledImages(tmp_path, crop=(32, 64))[i].name for i in range(2)] == ["a.png", "b.png"]
 
 
 def test_hold_out__evenly_spread_and_never_trained_on(root: Path) -> None:

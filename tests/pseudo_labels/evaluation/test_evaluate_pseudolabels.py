@@ -12,7 +12,6 @@ import pytest
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.io.png import read_ids, write_png
-from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.convert_to_cups_format import main as convert
 from pseudo_labels.evaluation.evaluate_pseudolabels import main
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
@@ -86,19 +85,6 @@ def test_main__writes_csv_and_markdown(scored_root: Any, capsys: Any) -> None:
     assert rows[-1]["class"] == "vehicle"
     assert "vehicle" in (scored_root.path / "results.md").read_text()
     assert "7 classes" in capsys.readouterr().out
-
-
-def test_to_panoptic__uncovered_thing_pixels_are_void() -> None:
-    semantic = np.array([[0, 1, 1, 255]], np.uint8)
-    instance = np.array([[0, 0, 2, 0]], np.uint16)
-    panoptic = to_panoptic(semantic, instance, things=(1,), num_classes=2)
-    assert panoptic[0].tolist() == [[0, 0], [255, 0], [1, 1], [255, 0]]
-
-
-def test_to_panoptic__an_instance_takes_its_majority_class() -> None:
-    semantic, instance = np.array([[1, 2, 2, 0]], np.uint8), np.array([[4, 4, 4, 0]], np.uint16)
-    panoptic = to_panoptic(semantic, instance, things=(1, 2), num_classes=3)
-    assert panoptic[0].tolist() == [[2, 1], [2, 1], [2, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(

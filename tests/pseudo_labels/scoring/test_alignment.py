@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pseudo_labels.scoring.alignment import EdgeFit, edge_fit, edge_strength, label_borders, work_size
-from pseudo_labels.scoring.diagnosis import is_displaced, is_unrelated
+from pseudo_labels.scoring.diagnosis_frames import is_displaced, is_unrelated
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (96, 192)) -> tuple[np.ndarray, np.ndarray]:

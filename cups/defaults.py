@@ -1,0 +1,26 @@
+"""Values that stand in a public class and in the configuration alike: both take them from here."""
+
+from __future__ import annotations
+
+from cups.metrics.protocol import VoidRule
+
+CONFIDENCE_THRESHOLD = 0.5
+"""Lowest score of a detection, and of an instance in the panoptic map (CUPS)."""
+
+DROP_LOSS_IOU = 0.4
+"""Proposals that overlap every pseudo-object less are left out of the loss (CUPS; CutLER has 0.01)."""
+
+SCALE = 0.625
+"""Factor that brings Cityscapes' 1024 x 2048 to training size (CUPS)."""
+
+CROP = (640, 1280)
+"""(H, W) of the centre crop after scaling."""
+
+THING_STUFF_THRESHOLD = 0.08
+"""Pseudo-classes with a larger normalised share of pixels inside proposals are things (CUPS)."""
+
+NUM_CLASSES = 19
+"""Ground-truth classes that a prediction is matched to."""
+
+VOID_RULE: VoidRule = "standard"
+"""The rule of Kirillov et al. (2019), see `cups.metrics.protocol.VOID_RULES`."""
