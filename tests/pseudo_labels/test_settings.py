@@ -26,9 +26,15 @@ SCRIPTS = sorted(
     if '\nif __name__ == "__main__":' in path.read_text()
 )
 NOT_CONVERTED = {
+    "pseudo_labels/extract_dinov2_features.py",
+    "pseudo_labels/extract_dinov3_features.py",
     "pseudo_labels/generate_depth_spidepth.py",
     "pseudo_labels/generate_dinosaur_instances.py",
+    "pseudo_labels/generate_overclustered_semantics.py",
     "pseudo_labels/generate_refined_semantics.py",
+    "pseudo_labels/generate_semantic_pseudolabels_cause.py",
+    "pseudo_labels/overclustering_cause.py",
+    "pseudo_labels/train_cause.py",
     "pseudo_labels/train_dinosaur.py",
     "pseudo_labels/train_joint_refine_net.py",
     "pseudo_labels/train_refine_net.py",
