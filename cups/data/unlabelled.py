@@ -54,9 +54,9 @@ class UnlabelledImages(Dataset[dict[str, object]]):
     def __init__(
         self,
         root: Path | str,
-        folder: str = "leftImg8bit",
-        scale: float = 1.0,
-        crop: tuple[int, int] = (1024, 2048),
+        folder: str,
+        scale: float,
+        crop: tuple[int, int],
         max_images: int | None = None,
     ) -> None:
         self.files = list_images(Path(root), folder)[:max_images]

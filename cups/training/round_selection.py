@@ -71,7 +71,7 @@ class Consistency:
         frames: Dataset[dict[str, Any]],
         num_stuffs: int,
         num_things: int,
-        scales: Sequence[float] = (0.5, 0.75, 1.0),
+        scales: Sequence[float],
         flip: bool = True,
     ) -> None:
         self.frames = frames

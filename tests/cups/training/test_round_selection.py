@@ -157,7 +157,7 @@ def consistency(monkeypatch: pytest.MonkeyPatch) -> Consistency:
         lambda network, *_: lambda _: [_output(network.views)],
     )
     frames: Any = [{"image": torch.zeros(3, *SIZE)}]
-    return Consistency(frames, num_stuffs=2, num_things=1)
+    return Consistency(frames, num_stuffs=2, num_things=1, scales=(0.5, 1.0))
 
 
 def test_consistency__agreement_of_segments(consistency: Consistency) -> None:
@@ -173,7 +173,7 @@ def test_consistency__a_class_that_dies_out_counts_as_zero(consistency: Consiste
     rich, collapsed = _halves(1, 3), _halves(1, 1)
     assert consistency(_Network(rich, rich)) == pytest.approx(1.0)
     assert consistency(_Network(collapsed, collapsed)) == pytest.approx(0.5)
-    again = Consistency(consistency.frames, 2, 1)
+    again = Consistency(consistency.frames, 2, 1, (0.5, 1.0))
     again.load_state_dict(consistency.state_dict())
     assert again(_Network(collapsed, collapsed)) == pytest.approx(0.5)
 
