@@ -45,7 +45,7 @@ class Flag:
     constant: Any = None
 
 
-# Groups of flags: a script takes those that it reads (`tests/test_entry_flags.py` watches).
+# Groups of flags: a script takes those that it reads (`tests/test_entry_scripts.py` watches).
 LOADING = (
     Flag("data_root", ("DATA.ROOT", "DATA.ROOT_VAL"), str, "Cityscapes root"),
     Flag("num_workers", ("SYSTEM.NUM_WORKERS",), int, "loader processes per GPU"),
