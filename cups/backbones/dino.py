@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cups.io.checkpoint import load_state, load_tensors
 from refs.cause.models.dinov2 import PATCH, dinov2_vit
+from refs.timm_models import create_model
 
 
 class DinoV2(nn.Module):
@@ -61,10 +62,8 @@ class DinoV3(nn.Module):
     network: Any
 
     def __init__(self, architecture: str, checkpoint: Path | None) -> None:
-        import timm  # seconds, which the other backbones need not wait for
-
         super().__init__()
-        self.network = timm.create_model(DINOV3[architecture], pretrained=False, num_classes=0, qkv_bias=True)
+        self.network = create_model(DINOV3[architecture], pretrained=False, num_classes=0, qkv_bias=True)
         self.embed_dim: int = self.network.embed_dim
         if checkpoint is not None:
             self.load(checkpoint)

@@ -131,7 +131,9 @@ def two_processes(
     )
     command = [sys.executable, semantic_run.__file__, *runs[0], "--", *runs[1], "--", *runs[2]]
     paths = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
-    environment = {**os.environ, "PYTHONPATH": paths}
+    temporary = logs / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(temporary)}
     run = subprocess.run(
         command,
         capture_output=True,
@@ -181,6 +183,12 @@ def test_fit__a_broken_process_stops_all(two_processes: tuple[Path, str]) -> Non
     assert said.count("error: step 0: the loss of another process is not finite") == 1
     assert isnan(torch.load(kept, weights_only=True)["losses"]["loss_sem_seg"])
     assert said.count("in a group at exit: False") == 2, "Gloo's threads would outlive the interpreter"
+
+
+def test_train__leaves_no_temporary_files(two_processes: tuple[Path, str]) -> None:
+    """Three runs of two processes, one of them broken; torch keeps one cache folder for all runs of a user."""
+    left = [path.name for path in (two_processes[0] / "temporary").iterdir()]
+    assert [name for name in left if not name.startswith("torchinductor_")] == []
 
 
 def test_fit__accumulated_micro_batches_are_one_batch(
