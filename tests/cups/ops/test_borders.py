@@ -10,6 +10,8 @@ from cups.ops.borders import label_borders
 
 
 def test_label_borders__sides_and_void_by_hand() -> None:
+    #   0 0 1 1
+    #   0 0 1 9     9 is void
     labels = np.array([[0, 0, 1, 1], [0, 0, 1, 9]])
     assert label_borders(labels).tolist() == [[False, True, True, True], [False, True, True, True]]
     assert label_borders(labels, void=9).tolist() == [[False, True, True, False]] * 2
@@ -30,7 +32,7 @@ def test_label_borders__equals_a_look_at_every_neighbour(seed: int, void: int | 
 
 
 def test_label_borders__a_single_row_or_column() -> None:
-    row = np.array([[0, 1, 1]])
-    assert label_borders(row).tolist() == [[True, True, False]]
-    assert label_borders(row.T).T.tolist() == [[True, True, False]]
+    row = np.array([[1, 1, 2, 2]])
+    assert label_borders(row).tolist() == [[False, True, True, False]]
+    assert label_borders(row.T).T.tolist() == [[False, True, True, False]]
     assert label_borders(np.zeros((1, 1), dtype=int)).tolist() == [[False]]
