@@ -125,7 +125,7 @@ def test_wheel__an_installed_user_names_a_config(wheel: Path, tmp_path: Path) ->
     """Unpacked elsewhere and imported from there, the package finds its own configs."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
-    code = "import cups, cups.config as c; print(cups.__file__, c.build_config('val_kitti.yaml').DATA.VAL_SCALE)"
+    code = "import cups, cups.config; print(cups.__file__, cups.config.build_config('val_kitti.yaml').DATA)"
     command = [sys.executable, "-c", code]
     environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": ""}
     run = subprocess.run(
