@@ -155,8 +155,8 @@ def test_imports__have_no_circles() -> None:
 def is_script(module: str) -> bool:
     """Whether people start the module by its path, and nothing else should need it.
 
-    These are the files at the root, in scripts/, benchmarks/ and pseudo_labels/evaluation/, and each file at the
-    top of pseudo_labels/ that has a `main`. Modules that start with `python -m` are libraries too.
+    These are the files at the root, in scripts/, benchmarks/ and pseudo_labels/evaluation/, and what has a
+    `main` at the top of pseudo_labels/. Modules that start with `python -m` are libraries too.
     """
     file = _file(module)
     if file is None or file.name == "__init__.py":

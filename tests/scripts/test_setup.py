@@ -61,7 +61,7 @@ class Machine:
         self.programs.mkdir()
         for name in FILES:
             shutil.copy(ROOT / name, self.repository / name)
-        for tool in (*TOOLS, "sha256sum"):
+        for tool in TOOLS:
             found = shutil.which(tool)
             assert found is not None
             (self.programs / tool).symlink_to(found)
