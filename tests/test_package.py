@@ -105,7 +105,7 @@ def test_wheel__holds_every_module_and_what_they_read(wheel: Path) -> None:
     }
     assert {"refs/weights.yaml", "refs/spidepth/toy/depth.pth", "refs/spidepth/toy/settings.json"} <= wanted
     assert wanted <= names, sorted(wanted - names)
-    configs = {f"cups/configs/{file.name}" for file in (ROOT / "configs").glob("*.yaml")}
+    configs = {f"cups/{file.relative_to(ROOT).as_posix()}" for file in (ROOT / "configs").rglob("*.yaml")}
     assert configs <= names and len(configs) > 10
     others = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert others == set(PACKAGES), "nothing else lands beside other people's packages"
