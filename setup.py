@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: configs/ stands at the root, and travels as `cups/configs` inside the wheel."""
+"""What pyproject.toml cannot say: configs/ stands at the root, and inside the wheel as `cups/configs`."""
 
 from setuptools import find_packages, setup
 

@@ -276,6 +276,6 @@ def test_readme__python_runs(
     (tmp_path / "cityscapes").symlink_to(tiny_city)
     monkeypatch.chdir(tmp_path)
     (code,) = _blocks(ROOT / "README.md", "python")
-    assert len(code.splitlines()) <= 15
+    assert len(code.splitlines()) <= 14
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     assert re.fullmatch(r"panoptic quality 0\.\d{3}\n", capsys.readouterr().out)
