@@ -65,6 +65,16 @@ def test_version__has_an_entry_in_the_changelog() -> None:
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == PROJECT["version"]
 
 
+def test_hooks__are_local_and_ci_runs_the_script() -> None:
+    """Neither fetches anything for itself: hooks use the project's environment, CI the command of the README."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [entry["repo"] for entry in hooks["repos"]] == ["local"]
+    assert {hook["language"] for entry in hooks["repos"] for hook in entry["hooks"]} == {"system"}
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert commands == ["bash .ci/run"]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel of a copy of the sources, without network."""
