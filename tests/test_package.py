@@ -66,7 +66,7 @@ def test_version__has_an_entry_in_the_changelog() -> None:
 
 
 def test_hooks__are_local_and_ci_runs_the_script() -> None:
-    """Neither fetches anything for itself: hooks use the project's environment, CI the command of the README."""
+    """Neither fetches anything: hooks use the project's environment, CI the README's command."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     assert [entry["repo"] for entry in hooks["repos"]] == ["local"]
     assert {hook["language"] for entry in hooks["repos"] for hook in entry["hooks"]} == {"system"}
