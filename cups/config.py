@@ -22,6 +22,7 @@ from cups.config_keys import KEYS, default_config, validate
 from cups.configuration.key import Key
 from cups.errors import UserError
 from cups.io.files import atomic_write
+from cups.io.shipped import find_config
 
 BASE_KEY = "_BASE_"
 
@@ -200,7 +201,7 @@ def build_config(
     """
     config = default_config()
     if yaml_file is not None:
-        for key, value in read_yaml(Path(yaml_file)).items():
+        for key, value in read_yaml(find_config(Path(yaml_file))).items():
             _merge(config, key, value, str(yaml_file))
     if len(pairs) % 2:
         raise UserError(f"command line: {pairs[-1]} has no value; overrides come in pairs KEY VALUE")
