@@ -19,15 +19,10 @@ from cups.io.provenance import code_version, read_provenance
 from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
 from pseudo_labels.algorithms.panoptic import to_panoptic
-from pseudo_labels.inputs.labels import (
-    DEPTH_FOLDER,
-    INSTANCE_PREFIX,
-    SPLIT_FILE,
-    read_depth,
-    read_pair,
-    read_split,
-)
+from pseudo_labels.inputs.labels import read_depth, read_pair, read_split
+from pseudo_labels.settings.folders import DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE
 from studies.measure import StepRecord, machine_line, steps_table
+from studies.toy_settings import LABELS
 
 COLUMNS = ("image", "depth", "pseudo-label", "Stage 2", "Stage 3", "ground truth")
 
@@ -38,7 +33,7 @@ class DemoFiles:
 
     output: Path
     semantics: str
-    instances: str = INSTANCE_PREFIX + "depth_guided"
+    instances: str = INSTANCE_PREFIX + DEFAULT_METHOD
 
     @property
     def data(self) -> Path:
@@ -48,7 +43,7 @@ class DemoFiles:
     @property
     def labels(self) -> Path:
         """The training labels."""
-        return self.output / "cups_pseudo_labels"
+        return self.output / LABELS
 
     def results(self, name: str) -> list[Result]:
         """Results of one evaluation, the standard rule first."""

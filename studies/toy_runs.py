@@ -10,10 +10,11 @@ from typing import Any
 from cups.evaluation.results import Result, read_results
 from cups.io.files import read_json, write_json
 from cups.io.provenance import read_provenance
-from studies.commands import Step, recorded
+from pseudo_labels.steps.stage1 import Command
+from studies.commands import recorded
 from studies.measure import StepRecord, machine_line
 
-REPEAT = "run studies/make_reports.py again"
+REPEAT = "run `python -m studies.make_reports` again"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class ToyRuns:
         files = {seed: self.root(seed) / path for seed in self.seeds}
         return {seed: read_json(file, REPEAT) for seed, file in files.items() if file.is_file()}
 
-    def done(self, steps: Iterable[Step]) -> list[StepRecord]:
+    def done(self, steps: Iterable[Command]) -> list[StepRecord]:
         """Return the records of those steps that are done."""
         records = (recorded(step, self.records) for step in steps)
         return [record for record in records if record is not None]
@@ -107,3 +108,21 @@ class ToyRuns:
         """Return the machine of the runs as noted."""
         path = self.folder / "machine.json"
         return read_json(path, REPEAT)["machine"] if path.is_file() else "not noted"
+
+
+@dataclass(frozen=True)
+class ToySeed:
+    """The runs of one seed: what makes commands for it starts from here."""
+
+    runs: ToyRuns
+    seed: int
+
+    @property
+    def root(self) -> Path:
+        """The folder of this seed's labels and networks; each training is a sub-folder."""
+        return self.runs.root(self.seed)
+
+    @property
+    def title(self) -> str:
+        """Stands before the names of this seed's commands."""
+        return f"seed {self.seed}: "

@@ -144,6 +144,22 @@ def test_refs__import_neither_cups_nor_stage_one(module: str) -> None:
     assert all(name.split(".")[0] == "refs" for name in imports(module))
 
 
+@pytest.mark.parametrize("module", _modules("cups/**/*.py", "pseudo_labels/**/*.py", "refs/**/*.py"))
+def test_library__never_imports_studies(module: str) -> None:
+    assert not [name for name in imports(module) if name.split(".")[0] == "studies"]
+
+
+def _is_script(module: str) -> bool:
+    file = _file(module)
+    assert file is not None
+    return '\nif __name__ == "__main__":' in file.read_text()
+
+
+@pytest.mark.parametrize("module", _modules("studies/**/*.py"))
+def test_studies__import_no_script(module: str) -> None:
+    assert not [name for name in imports(module) if _is_script(name)]
+
+
 def test_imports__have_no_circles() -> None:
     for module in _modules(*(f"{package}/**/*.py" for package in PACKAGES)):
         if module in PACKAGE_FILES:  # it collects its members; that is no circle of modules

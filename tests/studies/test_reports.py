@@ -18,12 +18,12 @@ from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import write_png
 from cups.taxonomy import VOID, class_set
 from studies import displace_labels
-from studies.demo import LABELS
 from studies.reports import stage2_spatial_alignment_fix as alignment
 from studies.reports import stage3_self_training as self_training
 from studies.reports import stage_1_report
 from studies.reports.pictures import predicted_classes
 from studies.toy_runs import ToyRuns
+from studies.toy_settings import LABELS
 from studies.toy_training import PSEUDO_LABELS, ROUNDS, ToyTraining, network_result, prediction_folder
 
 THINGS = list(range(11, 19))

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+import runpy
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "stage1.py"
+from studies.benchmarks import stage1 as benchmark
+
+MAIN = runpy.run_path(str(Path(__file__).resolve().parents[3] / "benchmarks" / "stage1.py"))["main"]
 SMALL = ["--images", "1", "--size", "96", "192", "--k", "12", "--repeats", "1"]
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("benchmark_stage1", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-def test_street__deterministic_with_things_and_depth(benchmark: ModuleType) -> None:
+def test_street__deterministic_with_things_and_depth() -> None:
     one, two = (benchmark.street((96, 192), 1, 0) for _ in range(2))
     for name in ("semantic", "depth", "codes"):
         assert (getattr(one, name) == getattr(two, name)).all()
@@ -34,8 +25,8 @@ def test_street__deterministic_with_things_and_depth(benchmark: ModuleType) -> N
     assert one.codes.shape == (4, 8, 90)
 
 
-def test_main__both_ways_agree(benchmark: ModuleType, tmp_path: Path, capsys: Any) -> None:
-    assert benchmark.main([*SMALL, "--json", str(tmp_path / "times.json")]) == 0
+def test_main__both_ways_agree(tmp_path: Path, capsys: Any) -> None:
+    assert MAIN([*SMALL, "--json", str(tmp_path / "times.json")]) == 0
     printed = capsys.readouterr().out
     assert "| instance splitting" in printed and "overcluster assignment, k = 12" in printed
     results = json.loads((tmp_path / "times.json").read_text())["results"]
@@ -46,10 +37,8 @@ def test_main__both_ways_agree(benchmark: ModuleType, tmp_path: Path, capsys: An
     assert results["instance splitting"]["equal"] > 0.995
 
 
-def test_main__a_disagreement_fails(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_main__a_disagreement_fails(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(benchmark, "smooth_labels", lambda scores, size: scores.new_zeros(size).long())
-    assert benchmark.main(SMALL) == 1
-    assert benchmark.main([*SMALL, "--no_check"]) == 0
+    assert MAIN(SMALL) == 1
+    assert MAIN([*SMALL, "--no_check"]) == 0
     assert "not checked" in capsys.readouterr().out
