@@ -22,6 +22,7 @@ from cups.config_keys import KEYS, default_config, validate
 from cups.configuration.key import Key
 from cups.errors import UserError
 from cups.io.files import atomic_write
+from cups.io.shipped import find_config
 
 BASE_KEY = "_BASE_"
 
@@ -45,7 +46,7 @@ class Flag:
     constant: Any = None
 
 
-# Groups of flags: a script takes those that it reads (`tests/test_entry_flags.py` watches).
+# Groups of flags: a script takes those that it reads (`tests/test_entry_scripts.py` watches).
 LOADING = (
     Flag("data_root", ("DATA.ROOT", "DATA.ROOT_VAL"), str, "Cityscapes root"),
     Flag("num_workers", ("SYSTEM.NUM_WORKERS",), int, "loader processes per GPU"),
@@ -200,7 +201,7 @@ def build_config(
     """
     config = default_config()
     if yaml_file is not None:
-        for key, value in read_yaml(Path(yaml_file)).items():
+        for key, value in read_yaml(find_config(Path(yaml_file))).items():
             _merge(config, key, value, str(yaml_file))
     if len(pairs) % 2:
         raise UserError(f"command line: {pairs[-1]} has no value; overrides come in pairs KEY VALUE")

@@ -20,9 +20,9 @@ from cups.data.toy_streets import write_dataset
 from cups.structures import PseudoClasses
 
 ROOT = Path(__file__).resolve().parents[1]
+PARITY = ROOT / "tests" / "parity"
 # Entry points at the root, and scripts, are imported by name, as when Python runs one of them.
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
-PARITY = ROOT.parent / "shared" / "parity"
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT), str(PARITY)]
 
 # The same examples on every run, and no limit on the time of one: a loaded machine is not a bug.
 settings.register_profile("deterministic", deadline=None, derandomize=True)
@@ -37,11 +37,7 @@ def _few_threads() -> None:
 
 @pytest.fixture(scope="session")
 def parity() -> Path:
-    """Folder of the parity fixtures; tests that need it are skipped on machines without it."""
-    if not PARITY.is_dir():
-        pytest.skip("parity fixtures are not on this machine")
-    if str(PARITY) not in sys.path:
-        sys.path.insert(0, str(PARITY))
+    """Folder of the parity fixtures; its module `fill` makes their weights."""
     return PARITY
 
 

@@ -166,3 +166,56 @@ def test_imports__have_no_circles() -> None:
             continue
         reached = reachable(module, without=PACKAGE_FILES)
         assert module not in reached, f"{module} is imported again by {reached.get(module)}"
+
+
+def is_script(module: str) -> bool:
+    """Whether people start the module by its path, and nothing else should need it.
+
+    These are the files at the root, in scripts/, benchmarks/ and pseudo_labels/evaluation/, and what has a
+    `main` at the top of pseudo_labels/. Modules that start with `python -m` are libraries too.
+    """
+    file = _file(module)
+    if file is None or file.name == "__init__.py":
+        return False
+    room = module.rpartition(".")[0]
+    if room != "pseudo_labels":
+        return room in ("", "scripts", "benchmarks", "pseudo_labels.evaluation")
+    return any(getattr(node, "name", None) == "main" for node in ast.parse(file.read_text()).body)
+
+
+ENTRIES = frozenset(_modules("*.py", "scripts/*.py", "benchmarks/*.py"))
+"""Modules that are imported by their mere names when Python runs one of them."""
+
+
+def _scripts_imported(source: str, inside: frozenset[str]) -> set[str]:
+    """Return the scripts among a module's imports, those imported by their mere names included."""
+    found = {name for name in inside if is_script(name)}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found.update(name for name in names if name in {entry.rpartition(".")[2] for entry in ENTRIES})
+    return found
+
+
+@pytest.mark.parametrize("module", _modules(*(f"{package}/**/*.py" for package in PACKAGES)))
+def test_scripts__are_imported_by_no_module(module: str) -> None:
+    """What two scripts share stands in a library; a script is a parser, settings and one call."""
+    file = _file(module)
+    assert file is not None
+    assert not _scripts_imported(file.read_text(), imports(module))
+
+
+def test_scripts__are_recognised() -> None:
+    for name in (
+        "train",
+        "pseudo_labels.convert_to_cups_format",
+        "pseudo_labels.evaluation.evaluate_pseudolabels",
+    ):
+        assert is_script(name)
+    assert not is_script("pseudo_labels.steps.executor") and not is_script("pseudo_labels.refine_net")
+    assert _scripts_imported("from train import main\nimport val", frozenset()) == {"train", "val"}
+    assert _scripts_imported("", frozenset({"pseudo_labels.train_cause", "cups.errors"})) == {
+        "pseudo_labels.train_cause"
+    }

@@ -62,7 +62,7 @@ def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
     model, keys = network, config.MODEL
     if config.VALIDATION.USE_TTA:
         model = PanopticFPNWithTTA(
-            model, tuple(keys.TTA_SCALES), score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
+            model, tuple(keys.TTA_SCALES), flip=True, score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
         )
     if config.VALIDATION.USE_CRF:
         merge: Any = network.merge

@@ -206,10 +206,10 @@ def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule
         data.split,
         optimizer_settings(config),
         batch_augmentation(config),
+        SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),
         metric=build_metric(config, data.split.pseudo_classes),
         seed=config.SYSTEM.SEED,
         description=description,
-        self_paste=SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),
     )
 
 

@@ -24,7 +24,7 @@ DATA = {
     "VAL_CROP_RESOLUTION": Key(
         None, optional(SIZE), "Centre crop of evaluation frames after scaling, in pixels."
     ),
-    "VAL_SPLIT": Key("val", TEXT, "Split of the evaluation."),
+    "VAL_SPLIT": Key(defaults.VAL_SPLIT, TEXT, "Split of the evaluation."),
     "NUM_CLASSES": Key(
         defaults.NUM_CLASSES, choice(CLASS_COUNTS), "Ground-truth classes that pseudo-classes are matched to."
     ),
@@ -34,8 +34,12 @@ DATA = {
         "Pseudo-classes with a larger share of pixels inside proposals (the shares sum to 1) are things.",
     ),
     "IGNORE_UNKNOWN_THING_REGIONS": Key(
-        False, SWITCH, 'Pixels of things outside every proposal are void, not "some thing".'
+        defaults.IGNORE_UNKNOWN_THINGS,
+        SWITCH,
+        'Pixels of things outside every proposal are void, not "some thing".',
     ),
-    "ONLY_NON_EMPTY_SAMPLES": Key(True, SWITCH, "Leave out training frames without an instance."),
+    "ONLY_NON_EMPTY_SAMPLES": Key(
+        defaults.ONLY_NON_EMPTY, SWITCH, "Leave out training frames without an instance."
+    ),
     "MAX_IMAGES": Key(None, optional(COUNT, "None (all)"), "Use the first frames of the training data only."),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from cups.backbones.names import NAMES
 from cups.configuration.key import FRACTION, SCALES, SWITCH, TEXT, Check, Key, choice, optional
-from cups.defaults import CONFIDENCE_THRESHOLD
+from cups.defaults import CONFIDENCE_THRESHOLD, FREEZE_BACKBONE, GRADIENT_CHECKPOINTING
 
 
 def _is_pairs(value: Any) -> bool:
@@ -25,9 +25,11 @@ MODEL = {
         choice(("resnet50", *NAMES)),
         "Trunk of the network; other names than resnet50 stand under a simple feature pyramid.",
     ),
-    "FREEZE_BACKBONE": Key(True, SWITCH, "Train pyramid and heads alone; holds for transformers."),
+    "FREEZE_BACKBONE": Key(FREEZE_BACKBONE, SWITCH, "Train pyramid and heads alone; holds for transformers."),
     "GRADIENT_CHECKPOINTING": Key(
-        False, SWITCH, "Compute the activations inside a transformer's blocks twice instead of keeping them."
+        GRADIENT_CHECKPOINTING,
+        SWITCH,
+        "Compute the activations inside a transformer's blocks twice instead of keeping them.",
     ),
     "CONFIG": Key(
         None,

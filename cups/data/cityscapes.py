@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.data.utils import image_tensor
+from cups.defaults import NUM_CLASSES, VAL_SPLIT
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.images import frame_stem, list_city_images
@@ -105,8 +106,8 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
     def __init__(
         self,
         root: Path | str,
-        split: str = "val",
-        num_classes: int = 19,
+        split: str = VAL_SPLIT,
+        num_classes: int = NUM_CLASSES,
         scale: float = 1.0,
         crop: tuple[int, int] | None = None,
         max_images: int | None = None,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cups import defaults
 from cups.data.utils import image_tensor
 from cups.errors import UserError
 from cups.io.file_names import (
@@ -172,11 +173,11 @@ class PseudoLabelDataset(Dataset[Sample]):
         self,
         root: Path | str,
         pseudo_root: Path | str,
-        scale: float = 0.625,
-        crop: tuple[int, int] = (640, 1280),
-        thing_stuff_threshold: float = 0.08,
-        ignore_unknown_things: bool = False,
-        only_non_empty: bool = True,
+        scale: float = defaults.SCALE,
+        crop: tuple[int, int] = defaults.CROP,
+        thing_stuff_threshold: float = defaults.THING_STUFF_THRESHOLD,
+        ignore_unknown_things: bool = defaults.IGNORE_UNKNOWN_THINGS,
+        only_non_empty: bool = defaults.ONLY_NON_EMPTY,
         max_images: int | None = None,
         augment: Callable[[Sample, torch.Generator], Sample] | None = None,
         seed: int = 0,

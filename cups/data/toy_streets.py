@@ -251,6 +251,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Render toy streets: a little city in the Cityscapes layout.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--output", type=Path, default=Path("datasets/toy_streets"), help="folder to write")
     parser.add_argument("--train_frames", type=int, default=90, help="frames of the two train cities")

@@ -52,9 +52,9 @@ class UnlabelledImages(Dataset[LoadedImage]):
     def __init__(
         self,
         root: Path | str,
-        folder: str = "leftImg8bit",
-        scale: float = 1.0,
-        crop: tuple[int, int] = (1024, 2048),
+        folder: str,
+        scale: float,
+        crop: tuple[int, int],
         max_images: int | None = None,
     ) -> None:
         self.files = training_images(Path(root), folder)[:max_images]

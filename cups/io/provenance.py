@@ -113,7 +113,7 @@ def write_provenance(
         weights: checkpoints that were used, as entries of `refs/weights.yaml`; their `uses_ground_truth`
             (None or missing = unknown) counts.
         uses_ground_truth: whether this step itself read labels (None: unknown).
-        labels: what the ids of semantic maps mean (`pseudo_labels.inputs.label_kind`).
+        labels: what the ids of semantic maps mean (`pseudo_labels.steps.label_kind`).
     """
     described = [describe_input(path) for path in inputs]
     facts = [uses_ground_truth]

@@ -70,7 +70,7 @@ class Consistency:
         self,
         frames: Dataset[LoadedImage],
         pseudo: PseudoClasses,
-        scales: Sequence[float] = (0.5, 0.75, 1.0),
+        scales: Sequence[float],
         flip: bool = True,
     ) -> None:
         self.frames = frames

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cups.io.files import write_npy
 from cups.io.png import read_ids, read_image, write_png
-from cups.ops.dense_crf import dense_crf
+from cups.ops.dense_crf import dense_crf, require_dense_crf
 from cups.ops.smooth_labels import smooth_labels
 from pseudo_labels.networks.cause_codes import CauseModel
 from pseudo_labels.networks.cause_heads import heads_folder, load_cause
@@ -87,8 +87,10 @@ def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: Fram
     clusters without names otherwise.
 
     Raises:
-        UserError: missing heads or weights, or a folder with files of another run.
+        UserError: missing heads, weights or dense CRF, or a folder with files of another run.
     """
+    if settings.crf:
+        require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     root = run.root(source)
     heads = heads_folder(settings, root)
     model = load_cause(settings, heads, settings.batch_size)

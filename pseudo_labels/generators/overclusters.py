@@ -15,6 +15,7 @@ from cups.errors import UserError
 from cups.io.files import read_npy, write_npy
 from cups.io.locking import made_once
 from cups.io.png import read_ids, read_image, write_png
+from cups.ops.dense_crf import require_dense_crf
 from cups.ops.kmeans import fit_kmeans, merge_centroids
 from cups.taxonomy import VOID
 from pseudo_labels.algorithms.overclustering import (
@@ -142,8 +143,10 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     processes read or compute the vectors; where a GPU computes them, threads of this process do.
 
     Raises:
-        UserError: missing codes, heads or labels, or a folder with files of another run.
+        UserError: missing codes, heads, labels or dense CRF, or a folder with files of another run.
     """
+    if settings.crf:
+        require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     output = Folder(run.root(source), settings.folder, ".png")
     fits = Fits(output.directory, run.overwrite, run.run_id)
     fitting = source.of_split(settings.fit_split).frames()

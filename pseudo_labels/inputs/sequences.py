@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
+from cups.io.images import list_city_images
 from cups.io.png import read_image
 from cups.structures import Draw
 from pseudo_labels.inputs.cameras import read_intrinsics
@@ -118,7 +119,7 @@ def _cityscapes_index(source: FrameSource) -> Index:
     images = [frame.image for frame in frames]
     if folder is not None:
         splits = sorted({frame.relative.parts[0] for frame in frames})
-        found = [path for split in splits for path in sorted((folder / split).glob(f"*/*{IMAGE_SUFFIX}"))]
+        found = [path for split in splits for path in list_city_images(folder / split)]
         images = found[: source.max_images] or images
     return {_place(path, IMAGE_SUFFIX): path for path in images}
 

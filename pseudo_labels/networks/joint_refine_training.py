@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cups.io.png import read_ids
+from cups.ops.borders import label_borders
 from cups.ops.depth_edges import depth_edges
 from cups.ops.resize import resize_ids
 from pseudo_labels.inputs.labels import check_aspect
@@ -50,18 +51,8 @@ class JointFrames(RefinementFrames):
         size = (whole.labels.shape[0], whole.labels.shape[1])
         instances = resize_ids(torch.from_numpy(ids.astype(np.int64)), size)
         steps = depth_edges(whole.log_depth[0].exp().numpy()) > DEPTH_STEP
-        return {"instances": instances, "boundary": (outlines(instances) | torch.from_numpy(steps)).float()}
-
-
-def outlines(ids: Tensor) -> Tensor:
-    """Return the pixels whose right or lower neighbour has another id, and those neighbours: (H, W) bool."""
-    edge = torch.zeros_like(ids, dtype=torch.bool)
-    across, down = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
-    edge[:, 1:] |= across
-    edge[:, :-1] |= across
-    edge[1:] |= down
-    edge[:-1] |= down
-    return edge
+        boundary = label_borders(instances.numpy()) | steps
+        return {"instances": instances, "boundary": torch.from_numpy(boundary).float()}
 
 
 class JointFit(RefineFit):

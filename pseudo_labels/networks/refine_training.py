@@ -179,13 +179,9 @@ def train_refinement(
     num_classes = number_of_classes(folders.semantics, frames, settings.num_semantic_classes)
     settings = replace(settings, num_semantic_classes=num_classes)
     statistics = feature_statistics(frames, folders.features)
+    sizes = {"feature_dim": len(statistics.mean), "num_classes": num_classes, "channels": settings.channels}
+    whole_shape = {**sizes, **(shape or {})}
     torch.manual_seed(settings.seed)
-    whole_shape = {
-        "feature_dim": len(statistics.mean),
-        "num_classes": num_classes,
-        "channels": settings.channels,
-        **(shape or {}),
-    }
     network = network_class(**whole_shape)
     network.trunk.set_statistics(statistics.mean, statistics.std)
     fit = fit_class(settings, network, statistics.basis)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cups.data.pseudo_label_dataset import load_statistics, thing_stuff_split
 from cups.errors import UserError
-from cups.io.file_names import IMAGE_SUFFIX
+from cups.io.images import frame_stem, list_city_images
 from cups.io.provenance import read_provenance
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
 from pseudo_labels.scoring.alignment import QUADRANTS, Peak
@@ -50,11 +50,11 @@ def coverage_findings(root: Path, split: str, stems: Sequence[str]) -> list[Find
     Raises:
         UserError: no such split.
     """
-    images = sorted((root / "leftImg8bit" / split).glob(f"*/*{IMAGE_SUFFIX}"))
+    images = list_city_images(root / "leftImg8bit" / split)
     if not images:
         raise UserError(f"{root / 'leftImg8bit' / split}: no images; check `data_root` and `split`")
     have = set(stems)
-    missing = tuple(stem for path in images if (stem := path.name[: -len(IMAGE_SUFFIX)]) not in have)
+    missing = tuple(stem for path in images if (stem := frame_stem(path)) not in have)
     if not missing:
         return []
     text = f"{len(missing)} of {len(images)} images of {split} have no labels; convert that split again"

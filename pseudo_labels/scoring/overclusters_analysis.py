@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.data.cityscapes import list_ground_truth_frames
 from cups.io.files import atomic_write, write_json
 from cups.io.provenance import code_version, write_provenance
 from cups.metrics.protocol import Protocol
@@ -18,6 +17,7 @@ from cups.ops.kmeans import fit_kmeans
 from cups.taxonomy import class_set
 from pseudo_labels.algorithms.overclustering import Fits, Reader, sample_vectors, shuffled_batches
 from pseudo_labels.networks.vectors import Pooled, vector_source
+from pseudo_labels.scoring.engine import ground_truth_frames
 from pseudo_labels.scoring.overclusters import (
     ALL_CLASSES,
     ClusterScore,
@@ -89,7 +89,7 @@ class Analysis:
         if not self.semantics.is_dir():
             log.warning("%s: no such folder; the comparison with plain CAUSE is left out", self.semantics)
             return None
-        frames = list_ground_truth_frames(self.source.root, split)[: self.source.max_images]
+        frames = ground_truth_frames(self.source.root, split, self.source.max_images)
         protocol = Protocol("analysis", num_classes=ALL_CLASSES, task="semantic")
         # Threads have read till here; processes started beside them could hang, and this pass is short.
         labels = SemanticLabels(self.semantics, split, ALL_CLASSES)

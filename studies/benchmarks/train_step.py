@@ -109,9 +109,13 @@ def contenders(settings: TrainStepSettings) -> dict[str, Step]:
     steps: dict[str, Step] = {"ours": step, "ours, pasting own finds": pasting, "upstream's habits": upstream}
     steps["plain detectron2"] = training_step(plain_network(ours, settings))
     if settings.channels_last:
-        steps["ours, channels last"] = training_step(set_speed(deepcopy(ours), channels_last=True))
+        steps["ours, channels last"] = training_step(
+            set_speed(deepcopy(ours), channels_last=True, compile_trunk=False)
+        )
     if settings.compile:
-        steps["ours, compiled trunk"] = training_step(set_speed(deepcopy(ours), compile_trunk=True))
+        steps["ours, compiled trunk"] = training_step(
+            set_speed(deepcopy(ours), channels_last=False, compile_trunk=True)
+        )
     return steps
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,13 @@ from torch import nn
 import cups
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
+from cups.model import panoptic_cascade_mask_r_cnn
 from cups.network import split_of
 from cups.structures import PseudoClasses
-from tests.cups.conftest import STUFFS, THINGS, TINY
+
+THINGS, STUFFS = 3, 4
+SMALL = "Panoptic-Cascade-Mask-R-CNN-Small.yaml"
+OVERRIDES = ["MODEL.FPN.OUT_CHANNELS", 32]
 
 
 def _checkpoint(**stored: Any) -> Checkpoint:
@@ -38,14 +41,16 @@ def test_split_of__stored_lists_or_the_published_numbering() -> None:
 
 
 @pytest.fixture
-def saved(build_tiny: Callable[..., nn.Module], tmp_path: Path) -> Path:
-    """A checkpoint as our trainer writes it, of 3 things and 4 stuffs."""
+def saved(tmp_path: Path) -> Path:
+    """A checkpoint as our trainer writes it."""
+    torch.manual_seed(0)
+    model = panoptic_cascade_mask_r_cnn(THINGS, STUFFS + 1, model_config=SMALL, model_overrides=OVERRIDES)
     stored = {
-        "model": {"model_config": "Panoptic-Cascade-Mask-R-CNN-Small.yaml", "model_overrides": TINY},
+        "model": {"model_config": SMALL, "model_overrides": OVERRIDES},
         "thing_pseudo_classes": [6, 0, 2],
         "stuff_pseudo_classes": [1, 3, 4, 5],
     }
-    state = {f"model.{name}": value for name, value in build_tiny().state_dict().items()}
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"state_dict": state, "hyper_parameters": stored}, tmp_path / "last.ckpt")
     return tmp_path / "last.ckpt"
 

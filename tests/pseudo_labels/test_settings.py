@@ -25,29 +25,7 @@ SCRIPTS = sorted(
     for path in (*STAGE1.glob("*.py"), *(STAGE1 / "evaluation").glob("*.py"))
     if '\nif __name__ == "__main__":' in path.read_text()
 )
-NOT_CONVERTED = {
-    "pseudo_labels/extract_dinov2_features.py",
-    "pseudo_labels/extract_dinov3_features.py",
-    "pseudo_labels/generate_depth_spidepth.py",
-    "pseudo_labels/generate_dinosaur_instances.py",
-    "pseudo_labels/generate_overclustered_semantics.py",
-    "pseudo_labels/generate_refined_semantics.py",
-    "pseudo_labels/generate_semantic_pseudolabels_cause.py",
-    "pseudo_labels/overclustering_cause.py",
-    "pseudo_labels/train_cause.py",
-    "pseudo_labels/train_dinosaur.py",
-    "pseudo_labels/train_joint_refine_net.py",
-    "pseudo_labels/train_refine_net.py",
-    "pseudo_labels/train_spidepth.py",
-}
-"""Scripts that still build their parser by hand. One that no longer does fails here until it is taken out."""
 HEAVY = ("torch", "scipy", "sklearn", "pytorch_lightning", "detectron2", "matplotlib", "submitit")
-
-
-def each(scripts: list[str]) -> list[Any]:
-    """Return the scripts as parameters; those not converted must fail."""
-    mark = pytest.mark.xfail(strict=True, reason="not converted to settings yet")
-    return [pytest.param(name, marks=mark if name in NOT_CONVERTED else ()) for name in scripts]
 
 
 def settings_classes() -> list[type]:
@@ -74,20 +52,54 @@ def attributes_read(tree: ast.AST) -> set[str]:
     }
 
 
+def names_quoted(tree: ast.AST) -> set[str]:
+    """Return every string that is no key of a dictionary: so `getattr` is told what to read."""
+    keys = {id(key) for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}
+    strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in keys)
+    return {node.value for node in strings if isinstance(node.value, str)}
+
+
+@cache
+def modules_outside() -> tuple[ast.Module, ...]:
+    """Return the modules of Stage 1 that are not in settings/."""
+    files = [path for path in STAGE1.rglob("*.py") if path.parent.name != "settings"]
+    return tuple(ast.parse(path.read_text()) for path in files)
+
+
 @cache
 def read_outside() -> frozenset[str]:
-    """Return the names of attributes that modules outside settings/ read."""
-    files = [path for path in STAGE1.rglob("*.py") if path.parent.name != "settings"]
-    return frozenset().union(*(attributes_read(ast.parse(path.read_text())) for path in files))
+    """Return the names that modules outside settings/ read, as attributes or quoted."""
+    return frozenset().union(*(attributes_read(tree) | names_quoted(tree) for tree in modules_outside()))
 
 
-def read_in_properties(kind: type) -> set[str]:
-    """Return the names of attributes that properties and methods of a class read, checks left out."""
-    found: set[str] = set()
+@cache
+def unpacked_outside() -> frozenset[str]:
+    """Return the settings classes whose fields a module outside settings/ hands on, all by their names."""
+    return frozenset(
+        node.args[0].id
+        for tree in modules_outside()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fields"
+        if node.args and isinstance(node.args[0], ast.Name)
+    )
+
+
+@cache
+def parameters_of_networks() -> frozenset[str]:
+    """Return the parameters of all functions in refs/, which such fields are handed to."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "refs").rglob("*.py")]
+    return frozenset(node.arg for tree in trees for node in ast.walk(tree) if isinstance(node, ast.arg))
+
+
+def names_read(kind: type) -> set[str]:
+    """Return the names of the fields of a class that something reads; checks do not count."""
+    found = set(read_outside())
     for owner in kind.__mro__[:-1]:
         for node in ast.walk(ast.parse(inspect.getsource(owner))):
             if isinstance(node, ast.FunctionDef) and node.name != "__post_init__":
                 found |= attributes_read(node)
+        if owner.__name__ in unpacked_outside():
+            found |= parameters_of_networks()
     return found
 
 
@@ -107,16 +119,15 @@ def test_settings__frozen_with_flags_that_say_what_they_mean(kind: Any) -> None:
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_settings__every_field_is_read(kind: Any) -> None:
     """A flag that nothing reads would be accepted, recorded, and mean nothing."""
-    unread = {field.name for field in dataclasses.fields(kind)} - read_outside() - read_in_properties(kind)
+    unread = {field.name for field in dataclasses.fields(kind)} - names_read(kind)
     assert not unread
 
 
-def test_scripts__are_found_and_the_list_of_others_is_true() -> None:
+def test_scripts__are_found() -> None:
     assert "pseudo_labels/evaluation/evaluate_pseudolabels.py" in SCRIPTS and len(SCRIPTS) >= 24
-    assert set(SCRIPTS) >= NOT_CONVERTED
 
 
-@pytest.mark.parametrize("script", each(SCRIPTS))
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts__help_imports_nothing_heavy(script: str) -> None:
     """`--help` answers at once. Modules are looked at, not the clock: that is the same on every machine."""
     code = (
@@ -132,7 +143,7 @@ def test_scripts__help_imports_nothing_heavy(script: str) -> None:
     assert "usage:" in run.stdout
 
 
-@pytest.mark.parametrize("script", each(SCRIPTS))
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts__an_abbreviated_flag_is_refused(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = import_module(script.removesuffix(".py").replace("/", "."))
     with pytest.raises(SystemExit) as exit_code:
@@ -151,7 +162,7 @@ ONE_PROCESS = [
 ]
 
 
-@pytest.mark.parametrize("script", each(ONE_PROCESS))
+@pytest.mark.parametrize("script", ONE_PROCESS)
 def test_scripts__trainings_and_statistics_have_no_shards(
     script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

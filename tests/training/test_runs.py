@@ -186,7 +186,7 @@ def test_fit__a_broken_process_stops_all(two_processes: tuple[Path, str]) -> Non
 
 
 def test_train__leaves_no_temporary_files(two_processes: tuple[Path, str]) -> None:
-    """Three runs of two processes, one of them broken; torch keeps one cache folder for all runs of a user."""
+    """Three runs of two processes, one of them broken; torch itself keeps one cache folder for all runs."""
     left = [path.name for path in (two_processes[0] / "temporary").iterdir()]
     assert [name for name in left if not name.startswith("torchinductor_")] == []
 

@@ -143,7 +143,7 @@ def test_network__official_names_load_and_a_checkpoint_reopens(network: nn.Modul
     assert torch.equal(loaded.backbone.extractor.network.cls_token, official["cls_token"])
     settings = {
         "model_config": SMALL["model_config"],
-        "model_overrides": list(cups.model.vit_overrides("dinov2_vits14")),
+        "model_overrides": list(cups.model.vit_overrides("dinov2_vits14", True, False)),
     }
     torch.save(
         {"state_dict": loaded.state_dict(), "hyper_parameters": {"model": settings}}, tmp_path / "run.ckpt"

@@ -159,7 +159,7 @@ def consistency(monkeypatch: pytest.MonkeyPatch) -> Consistency:
         lambda network, *_: lambda _: [_output(network.views)],
     )
     frames: Any = [LoadedImage(torch.zeros(3, *SIZE), "frame")]
-    return Consistency(frames, PSEUDO)
+    return Consistency(frames, PSEUDO, scales=(0.5, 1.0))
 
 
 def test_consistency__agreement_of_segments(consistency: Consistency) -> None:
@@ -175,7 +175,7 @@ def test_consistency__a_class_that_dies_out_counts_as_zero(consistency: Consiste
     rich, collapsed = _halves(1, 3), _halves(1, 1)
     assert consistency(_Network(rich, rich)) == pytest.approx(1.0)
     assert consistency(_Network(collapsed, collapsed)) == pytest.approx(0.5)
-    again = Consistency(consistency.frames, PSEUDO)
+    again = Consistency(consistency.frames, PSEUDO, (0.5, 1.0))
     again.load_state_dict(consistency.state_dict())
     assert again(_Network(collapsed, collapsed)) == pytest.approx(0.5)
 

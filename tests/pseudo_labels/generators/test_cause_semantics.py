@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from cups.errors import UserError
 from cups.io.png import read_ids
 from cups.io.provenance import read_provenance
+from pseudo_labels import generate_overclustered_semantics as overcluster
 from pseudo_labels import generate_semantic_pseudolabels_cause as semantics
 from pseudo_labels import train_cause
 from pseudo_labels.generators.cause_semantics import labels_of
@@ -58,8 +61,19 @@ def test_generate_semantics__other_heads_are_noticed(textures: Path, tmp_path: P
         semantics.main(flags(textures, *where))
 
 
+@pytest.mark.parametrize("script", [semantics, overcluster], ids=["semantics", "overclusters"])
+def test_generate__missing_crf_is_no_bad_image(
+    textures: Path, tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    with pytest.raises(UserError, match="pip install pydensecrf2"):
+        script.main(flags(textures, "--output_root", tmp_path, "--crf", "--skip_bad"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_labels_of__crf_ends_at_the_edge_of_colour() -> None:
     """Cells of 8 pixels put the border at column 40, the image changes colour at 43."""
+    pytest.importorskip("pydensecrf")
     image = np.where(np.arange(96)[None, :, None] < 43, (200, 60, 40), (70, 110, 160)).repeat(48, axis=0)
     similarities = torch.stack((torch.arange(12) < 5, torch.arange(12) >= 5), dim=1).float().expand(6, -1, -1)
     borders = [

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 
 from cups.errors import UserError
 from pseudo_labels.networks.depth_training import TRANSLATION_UNIT, build_fit, halve
 from pseudo_labels.settings.depth import TrainDepthSettings
 from refs.spidepth.layers import backproject, project
+from refs.timm_models import create_model
 
 SMALL = TrainDepthSettings(
     device="cpu",
@@ -81,7 +81,7 @@ def test_halve__keeps_the_geometry() -> None:
 
 
 def test_load_encoder__classifier_weights(tmp_path: Path) -> None:
-    classifier = timm.create_model("convnextv2_atto", pretrained=False)
+    classifier = create_model("convnextv2_atto", pretrained=False)
     path = tmp_path / "weights.pth"
     torch.save(classifier.state_dict(), path)
     other = replace(SMALL, encoder_checkpoint=path)

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pseudo_labels.networks.joint_refine_training import balanced_cross_entropy, outlines
-
-
-def test_outlines__both_sides_of_a_border() -> None:
-    ids = torch.tensor([[1, 1, 2, 2]])
-    assert outlines(ids).tolist() == [[False, True, True, False]]
-    assert outlines(ids.T).T.tolist() == [[False, True, True, False]]
+from pseudo_labels.networks.joint_refine_training import balanced_cross_entropy
 
 
 def test_balanced_cross_entropy__both_sides_weigh_the_same() -> None:
