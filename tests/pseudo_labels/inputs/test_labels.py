@@ -10,11 +10,19 @@ from cups.errors import UserError
 from pseudo_labels.inputs.labels import read_split
 
 
-@pytest.mark.parametrize("text", ["not json", "{}", '{"things": 3, "stuffs": []}', "[]"])
-def test_read_split__damaged_file(tmp_path: Any, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("not json", "not valid JSON"),
+        ("{}", "is not a thing/stuff split"),
+        ('{"things": 3, "stuffs": []}', "is not a thing/stuff split"),
+        ("[]", "holds no JSON object"),
+    ],
+)
+def test_read_split__damaged_file(tmp_path: Any, text: str, reason: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"split\.json: is not a thing/stuff split"):
+    with pytest.raises(UserError, match=rf"split\.json: {reason}.*classify_stuff_things\.py"):
         read_split(path)
 
 
