@@ -160,7 +160,7 @@ def _account(folder: Folder, source: FrameSource, step: Step, run: ShardRun, kee
         inputs=(source.image_folder, *step.inputs),
         weights=step.weights,
         uses_ground_truth=fact,
-        labels=step.labels.content() if step.labels is not None and folder.suffix == ".png" else None,
+        labels=step.labels.content() if step.labels is not None and folder.suffix.endswith(".png") else None,
     )
 
 

@@ -11,10 +11,12 @@ import pytest
 
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
+from cups.io.provenance import write_provenance
 from pseudo_labels.classify_stuff_things import main
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.inputs.labels import read_split, thing_classes
 from pseudo_labels.steps.frames import Folder
+from pseudo_labels.steps.label_kind import LabelKind
 
 
 @pytest.fixture
@@ -97,3 +99,13 @@ def test_main__no_street_anywhere_says_so(street_root: Any) -> None:
         np.save(street_root.file("depth_spidepth", f"{stem}.npy"), np.full((64, 128), 5, np.float16))
     with pytest.raises(UserError, match="no frame shows a street"):
         run(street_root)
+
+
+def test_main__the_folder_tells_the_number_of_classes(street_root: Any) -> None:
+    folder = split_file(street_root).parent
+    write_provenance(folder, script="x", arguments={}, labels=LabelKind("trainId", 19).content())
+    run(street_root)
+    split = read_split(split_file(street_root))
+    assert len(split.things) + len(split.stuffs) == 19
+    with pytest.raises(UserError, match=r"^`num_semantic_classes` 20: "):
+        run(street_root, "--num_semantic_classes", "20")

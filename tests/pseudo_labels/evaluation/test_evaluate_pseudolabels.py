@@ -12,11 +12,13 @@ import pytest
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.io.png import read_ids, write_png
+from cups.io.provenance import write_provenance
 from pseudo_labels.convert_to_cups_format import main as convert
 from pseudo_labels.evaluation.evaluate_pseudolabels import main
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.generate_panoptic_pseudolabels import main as make_panoptic
+from pseudo_labels.steps.label_kind import LabelKind
 
 
 @pytest.fixture
@@ -112,3 +114,11 @@ def test_main__labels_of_another_shape_are_refused(scored_root: Any) -> None:
         write_png(path, read_ids(path)[:, :100].copy())
     with pytest.raises(UserError, match=rf"{scored_root.stems[0]}.*64x100"):
         scores(scored_root)
+
+
+def test_main__the_folder_tells_the_number_of_classes(scored_root: Any) -> None:
+    folder = scored_root.path / "pseudo_semantic_mapped_k300"
+    write_provenance(folder, script="x", arguments={}, labels=LabelKind("trainId", 19).content())
+    assert scores(scored_root)["standard"].config["num_semantic_classes"] == "19"
+    with pytest.raises(UserError, match=r"^`num_semantic_classes` 27: .*says 19 classes \(trainId\)"):
+        scores(scored_root, "--num_semantic_classes", "27")
