@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,19 +103,32 @@ def parses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Sequence[str]], No
 
     Of trainings and evaluations that includes the configuration, its `KEY VALUE` pairs and all.
     """
-    parse, build = argparse.ArgumentParser.parse_args, config.build_config
+    parser = argparse.ArgumentParser
+    parse, parse_mixed, build = parser.parse_args, parser.parse_intermixed_args, config.build_config
 
     def parse_and_stop(self: argparse.ArgumentParser, *arguments: Any) -> None:
         parse(self, *arguments)
+        raise Parsed
+
+    def parse_mixed_and_stop(self: argparse.ArgumentParser, *arguments: Any) -> argparse.Namespace:
+        values = parse_mixed(self, *arguments)
+        if hasattr(values, "experiment_config_file"):  # it goes on to its configuration
+            return values
+        build(None, values.pairs)
         raise Parsed
 
     def build_and_stop(*arguments: Any) -> None:
         build(*arguments)
         raise Parsed
 
+    def start_nothing(*arguments: Any, **options: Any) -> None:
+        pytest.fail("it would have started for real")
+
     def check(module: str, arguments: Sequence[str]) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            patched.setattr(parser, "parse_args", parse_and_stop)
+            patched.setattr(parser, "parse_intermixed_args", parse_mixed_and_stop)
+            patched.setattr(subprocess, "Popen", start_nothing)
             patched.setattr(config, "build_config", build_and_stop)
             with pytest.raises(Parsed):
                 importlib.import_module(module).main(list(arguments))
