@@ -12,7 +12,7 @@ from torch import nn
 from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
-from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.model.model import network_of
 from cups.structures import PseudoClasses, ThingStuffSplit
 
 
@@ -39,6 +39,8 @@ def load(
     path: str | Path,
     device: torch.device | str = "cpu",
     confidence_threshold: float = CONFIDENCE_THRESHOLD,
+    *,
+    prefer_teacher: bool = False,
 ) -> PanopticNetwork:
     """Open a checkpoint of this project, or a published one of CUPS.
 
@@ -46,6 +48,7 @@ def load(
         path: the checkpoint.
         device: where the network runs.
         confidence_threshold: lowest score of an instance, 0-1.
+        prefer_teacher: of a self-training checkpoint, take the averaged teacher, not the student.
 
     Raises:
         UserError: if the file is no such checkpoint.
@@ -58,8 +61,9 @@ def load(
         >>> segment_ids.shape  # of the image; `segments` tells category and kind of each id
         torch.Size([512, 1024])
     """
-    model, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(path, device, confidence_threshold)
-    return PanopticNetwork(model, split_of(load_checkpoint(path), PseudoClasses(things, stuffs)))
+    checkpoint = load_checkpoint(path, prefer_teacher)
+    model, pseudo = network_of(checkpoint, device, confidence_threshold)
+    return PanopticNetwork(model, split_of(checkpoint, pseudo))
 
 
 def split_of(checkpoint: Checkpoint, pseudo: PseudoClasses) -> ThingStuffSplit:

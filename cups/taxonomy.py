@@ -27,6 +27,11 @@ def void_value(num_classes: int) -> int:
     return VOID if num_classes <= VOID else WIDE_VOID
 
 
+def id_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
+    """Return the dtype of files with maps of `num_classes`: uint8 up to 254 classes, uint16 above."""
+    return np.uint8 if num_classes < VOID else np.uint16
+
+
 @dataclass(frozen=True)
 class Label:
     """One row of the Cityscapes label table; `train_id` is 255 where the 19-class benchmark ignores it."""

@@ -52,7 +52,10 @@ def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, PseudoClasses
         raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with `checkpoint`")
     device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
     network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
-        Path(config.MODEL.CHECKPOINT), device, config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
+        Path(config.MODEL.CHECKPOINT),
+        device,
+        config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD,
+        prefer_teacher=config.MODEL.USE_TEACHER,
     )
     return as_evaluated(network, config), PseudoClasses(things, stuffs)
 
@@ -75,6 +78,8 @@ def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[
     settings: dict[str, Any] = {"checkpoint sha256": file_sha256(config.MODEL.CHECKPOINT)}
     if image_dir is not None:
         settings["--image_dir"] = str(image_dir.resolve())
+    if config.MODEL.USE_TEACHER:  # not before 0.2: predictions without it go on
+        settings["MODEL.USE_TEACHER"] = True
     for key in PREDICTION_KEYS:
         value = get(config, key)
         settings[key] = list(value) if isinstance(value, tuple) else value

@@ -48,6 +48,9 @@ MODEL = {
     "CHECKPOINT": Key(
         None, optional(TEXT), "Checkpoint to start from (Stage 2), to go on from (Stage 3) or to evaluate."
     ),
+    "USE_TEACHER": Key(
+        False, SWITCH, "Evaluate the averaged teacher of a self-training checkpoint, not the student."
+    ),
     "INFERENCE_CONFIDENCE_THRESHOLD": Key(
         CONFIDENCE_THRESHOLD, FRACTION, "Lowest score of a detection, and of an instance in the panoptic map."
     ),

@@ -15,9 +15,10 @@ from torch import nn
 
 from cups.defaults import CONFIDENCE_THRESHOLD, DROP_LOSS_IOU
 from cups.errors import UserError
-from cups.io.checkpoint import class_counts, load_checkpoint, load_into, load_trunk
+from cups.io.checkpoint import Checkpoint, class_counts, load_checkpoint, load_into, load_trunk
 from cups.model import modeling
 from cups.model.backbone_dinov2_vit import SimpleFeaturePyramid
+from cups.structures import PseudoClasses
 
 CONFIG_DIR = Path(__file__).parent
 DEFAULT_CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
@@ -141,13 +142,23 @@ def panoptic_cascade_mask_r_cnn_from_checkpoint(
     The class counts come from the weights, the architecture from `hyper_parameters["model"]`
     (`model_config`, `model_overrides`) where our trainer stored it, else it is the published one.
 
+    Args:
+        prefer_teacher: of a self-training checkpoint, take the averaged teacher, not the student.
+
     Returns:
         (network in evaluation mode, T things, S stuffs without the generic thing channel).
 
     Raises:
         UserError: if the file is not such a checkpoint.
     """
-    checkpoint = load_checkpoint(path, prefer_teacher)
+    model, pseudo = network_of(load_checkpoint(path, prefer_teacher), device, confidence_threshold)
+    return model, pseudo.things, pseudo.stuffs
+
+
+def network_of(
+    checkpoint: Checkpoint, device: torch.device | str, confidence_threshold: float
+) -> tuple[nn.Module, PseudoClasses]:
+    """Build the network that a checkpoint holds, see `panoptic_cascade_mask_r_cnn_from_checkpoint`."""
     things, stuffs = class_counts(checkpoint.state, checkpoint.path)
     stored = checkpoint.hyper_parameters.get("model")
     stored = stored if isinstance(stored, dict) else {}
@@ -160,7 +171,7 @@ def panoptic_cascade_mask_r_cnn_from_checkpoint(
         device=device,
     )
     load_into(model, checkpoint)
-    return model.eval(), things, stuffs
+    return model.eval(), PseudoClasses(things, stuffs)
 
 
 def freeze_batch_norm(model: nn.Module) -> nn.Module:

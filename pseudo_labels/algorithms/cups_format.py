@@ -18,7 +18,6 @@ from pseudo_labels.steps.frames import Folder, Frame
 STATISTICS_FILE = "pseudo_classes_split_1.pt"
 FORMAT_FILE = "format.json"
 FORMAT_VERSION = 1
-LARGEST_UINT8_COUNT = 254
 
 
 @dataclass(frozen=True)

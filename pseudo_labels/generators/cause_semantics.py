@@ -14,6 +14,7 @@ from cups.io.files import write_npy
 from cups.io.png import read_ids, read_image, write_png
 from cups.ops.dense_crf import dense_crf, require_dense_crf
 from cups.ops.smooth_labels import smooth_labels
+from cups.taxonomy import id_dtype
 from pseudo_labels.networks.cause_codes import CauseModel
 from pseudo_labels.networks.cause_heads import heads_folder, load_cause
 from pseudo_labels.settings.cause import CauseSettings
@@ -71,13 +72,15 @@ class CauseInference:
 def labels_of(similarities: Tensor, image: np.ndarray, crf: bool) -> np.ndarray:
     """Return cluster labels at the image's size.
 
-    similarities: (Hc, Wc, K) cosines; image: (H, W, 3) uint8 -> (H, W) uint8 in 0..K-1.
+    similarities: (Hc, Wc, K) cosines; image: (H, W, 3) uint8 -> (H, W) in 0..K-1, uint8 or (above 254
+    clusters) uint16.
     """
+    dtype = id_dtype(similarities.shape[2])
     size = (image.shape[0], image.shape[1])
     if not crf:
-        return smooth_labels(similarities, size).to(torch.uint8).cpu().numpy()
+        return smooth_labels(similarities, size).cpu().numpy().astype(dtype)
     full = F.interpolate(similarities.permute(2, 0, 1)[None], size=size, mode="bilinear")[0]
-    return dense_crf(image, F.log_softmax(ALPHA * full, dim=0).cpu().numpy()).astype(np.uint8)
+    return dense_crf(image, F.log_softmax(ALPHA * full, dim=0).cpu().numpy()).astype(dtype)
 
 
 def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: FrameRun) -> Summary:

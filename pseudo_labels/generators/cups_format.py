@@ -13,11 +13,10 @@ from cups.io.files import write_json
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import code_version
 from cups.ops.components import unify_semantics
-from cups.taxonomy import void_value
+from cups.taxonomy import id_dtype, void_value
 from pseudo_labels.algorithms.cups_format import (
     FORMAT_FILE,
     FORMAT_VERSION,
-    LARGEST_UINT8_COUNT,
     STATISTICS_FILE,
     FlatFolder,
     statistics_on_disk,
@@ -53,7 +52,7 @@ class Convert:
         )
         void = void_value(self.num_classes)
         unified, kept = unify_semantics(semantic, instance, self.num_classes, void, self.things)
-        dtype = np.uint8 if self.num_classes <= LARGEST_UINT8_COUNT else np.uint16
+        dtype = id_dtype(self.num_classes)
         write_png(self.instance_output.path(frame), kept)
         write_png(self.semantic_output.path(frame), unified.astype(dtype))
 
@@ -127,7 +126,7 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
         process,
         files,
         process.show,
-        inputs=[semantics.directory, instances.directory],
+        inputs=[semantics.directory, instances.directory, *settings.split_files],
         labels=kind,
     )
     summary = run_step(source, step, run)

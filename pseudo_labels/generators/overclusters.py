@@ -17,7 +17,7 @@ from cups.io.locking import made_once
 from cups.io.png import read_ids, read_image, write_png
 from cups.ops.dense_crf import require_dense_crf
 from cups.ops.kmeans import fit_kmeans, merge_centroids
-from cups.taxonomy import VOID
+from cups.taxonomy import id_dtype
 from pseudo_labels.algorithms.overclustering import (
     ClusterMap,
     Fits,
@@ -112,13 +112,13 @@ class Naming:
     cityscapes_root: Path | None
 
     def table(self, fits: Fits) -> np.ndarray:
-        """Return the value of each cluster: (K,) uint8, or uint16 above 255 classes."""
+        """Return the value of each cluster: (K,) uint8, or uint16 above 254 classes."""
         settings = self.settings
         if not settings.named:
             groups = np.arange(settings.k)
             if settings.merge_to is not None:
                 groups = merge_centroids(self.clusters.centroids, settings.merge_to)
-            return groups.astype(np.uint8 if groups.max() < VOID else np.uint16)
+            return groups.astype(id_dtype(int(groups.max()) + 1))
         path = fits.folder / f"label_table_{settings.mapping}.npy"
         with made_once(path, fits.run_id, keep=False) as needed:
             if needed:

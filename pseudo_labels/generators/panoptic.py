@@ -104,7 +104,7 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
         process,
         [process.output],
         process.show,
-        inputs=[semantics.directory, instances.directory],
+        inputs=[semantics.directory, instances.directory, *settings.split_files],
     )
     summary = run_step(source, step, run)
     everything = frames if is_complete(frames, step.outputs, run) else []

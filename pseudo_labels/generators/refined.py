@@ -14,7 +14,7 @@ from cups.errors import UserError
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import trained_weights
 from cups.ops.smooth_labels import smooth_labels
-from cups.taxonomy import VOID, void_value
+from cups.taxonomy import id_dtype
 from pseudo_labels.inputs.labels import find_things, write_split
 from pseudo_labels.inputs.refine_inputs import INPUTS, RefineFolders, RefineInput
 from pseudo_labels.networks.devices import pick_device
@@ -74,7 +74,7 @@ class Refine:
 
     def compute(self, images: Tensor, inputs: Sequence[RefineInput]) -> list[np.ndarray]:
         """Return refined labels, one (H, W) uint8 or uint16 per frame."""
-        dtype = np.uint8 if void_value(self.num_classes) == VOID else np.uint16
+        dtype = id_dtype(self.num_classes)
         scores = refined_scores(self.network, inputs, self.flip)
         return [
             _labels(one, given.label_size).cpu().numpy().astype(dtype)

@@ -25,8 +25,8 @@ from pseudo_labels.losses.pairwise_smoothness import (
 from pseudo_labels.networks.training import Fit, rebuild_network, save_weights, train
 from pseudo_labels.refine_net import CSCMRefineNet
 from pseudo_labels.settings.refinement import TrainRefineSettings
-from pseudo_labels.steps.frames import Folder, Frame, FrameSource
-from pseudo_labels.steps.label_kind import label_kind
+from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.label_kind import number_of_classes
 from pseudo_labels.steps.options import RunOptions
 
 log = logging.getLogger(__name__)
@@ -131,14 +131,6 @@ def load_network(path: Path) -> tuple[RefineNetwork, dict[str, Any]]:
     return rebuild_network(path, build, "refinement", "train_refine_net.py")
 
 
-def number_of_classes(semantics: Folder, frames: Sequence[Frame], given: int | None) -> int:
-    """Return the classes of a semantic folder: as given, as the folder says, else the highest plus one."""
-    if given is not None:
-        return given
-    kind = label_kind(semantics.directory)
-    return count_classes(semantics, frames) if kind is None else kind.num_classes
-
-
 def train_refine_net(source: FrameSource, settings: TrainRefineSettings, run: RunOptions) -> None:
     """Train CSCMRefineNet on the source's images and write `refine_net.pth`.
 
@@ -176,7 +168,9 @@ def train_refinement(
     names = {key: getattr(settings, key) for key in INPUTS}
     folders = RefineFolders.of(root, settings.height, **names)
     folders.require(frames)
-    num_classes = number_of_classes(folders.semantics, frames, settings.num_semantic_classes)
+    semantics = folders.semantics
+    num_classes = number_of_classes(semantics.directory, settings.num_semantic_classes)
+    num_classes = num_classes or count_classes(semantics, frames)
     settings = replace(settings, num_semantic_classes=num_classes)
     statistics = feature_statistics(frames, folders.features)
     sizes = {"feature_dim": len(statistics.mean), "num_classes": num_classes, "channels": settings.channels}

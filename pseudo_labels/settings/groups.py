@@ -39,6 +39,11 @@ class ThingChoice(Semantics):
         if self.thing_classes is not None and self.split_json is not None:
             raise UserError("`thing_classes`: give either it or `split_json`")
 
+    @property
+    def split_files(self) -> list[Path]:
+        """The split file that was named, for provenance."""
+        return [] if self.split_json is None else [self.split_json]
+
     def with_things(self: T, things: tuple[int, ...] | None) -> T:
         """Return these settings as they are recorded, with the thing classes that were found.
 

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 import cups
+from cups.builders.evaluation import load_for_evaluation
+from cups.config import build_config
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
 from cups.model import panoptic_cascade_mask_r_cnn
@@ -79,14 +81,13 @@ def test_version__is_that_of_pyproject() -> None:
     assert f'\nversion = "{cups.__version__}"\n' in text
 
 
-def test_version__without_installation() -> None:
-    """`-S` leaves the installed packages out; lazy_loader and numpy are not needed for the module alone."""
+def test_version__without_installation(tmp_path: Path) -> None:
+    """`-S` leaves the installed packages out, another folder the metadata that an editable one leaves here."""
     code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['__version__'])"
     file = str(Path(cups.__file__).parent / "version.py")
     command = [sys.executable, "-S", "-c", code, file]
-    run = subprocess.run(
-        command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
-    )
+    environment = {"PATH": os.environ["PATH"]}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout == "unknown\n"
 
 
@@ -102,3 +103,20 @@ def test_import__is_light(package: str) -> None:
 def test_face__every_name_of_the_stub_can_be_imported(package: str) -> None:
     module = __import__(package, fromlist=["*"])
     assert module.__all__ and all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_load__the_student_or_the_teacher_of_self_training(saved: Path, tmp_path: Path) -> None:
+    content = torch.load(saved, weights_only=True)
+    student = content["state_dict"]
+    bias = "sem_seg_head.predictor.bias"
+    teacher = {f"teacher_model.{name}": value.clone() for name, value in student.items()}
+    teacher[f"teacher_model.model.{bias}"] += 1
+    path = tmp_path / "best.ckpt"
+    torch.save({**content, "state_dict": {**student, **teacher}}, path)
+    wanted = student[f"model.{bias}"]
+    for prefer, expected in ((False, wanted), (True, wanted + 1)):
+        found = cups.load(path, prefer_teacher=prefer).model.state_dict()[bias]
+        assert torch.equal(found, expected)
+        config = build_config(None, ["MODEL.CHECKPOINT", str(path), "MODEL.USE_TEACHER", str(prefer)])
+        evaluated, _ = load_for_evaluation(config)
+        assert torch.equal(evaluated.state_dict()[bias].cpu(), expected)

@@ -181,6 +181,7 @@ def test_main__a_folder_of_an_older_version_resumes(ready_root: Any) -> None:
     run(ready_root, "--trainid_input", "--split_json", str(split))
     path, before = ready_root.path / "cups" / "provenance.json", modified(ready_root)
     content = json.loads(path.read_text())
+    assert str(split) in [entry["path"] for entry in content["inputs"]]
     content.pop("labels")
     # What was recorded then: every flag, the file of the split too.
     content["arguments"] |= {"split_json": str(split), "seed": 0, "device": "auto", "show": 0}

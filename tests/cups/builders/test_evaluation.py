@@ -55,6 +55,7 @@ def test_prediction_settings__change_with_all_that_changes_a_prediction(tmp_path
         ("VALIDATION.USE_TTA", "True"),
         ("VALIDATION.USE_CRF", "True"),
         ("MODEL.TTA_SCALES", "(1.0,)"),
+        ("MODEL.USE_TEACHER", "True"),
         ("MODEL.INFERENCE_CONFIDENCE_THRESHOLD", "0.9"),
         ("DATA.VAL_SCALE", "0.25"),
         ("DATA.ROOT_VAL", "/elsewhere"),

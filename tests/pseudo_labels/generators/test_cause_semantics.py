@@ -80,3 +80,11 @@ def test_labels_of__crf_ends_at_the_edge_of_colour() -> None:
         (labels_of(similarities, image.astype(np.uint8), crf) == 0).sum(axis=1) for crf in (False, True)
     ]
     assert borders[0].tolist() == [40] * 48 and borders[1].tolist() == [43] * 48
+
+
+def test_labels_of__more_clusters_than_a_byte_holds() -> None:
+    """Cluster 299 once became 43: labels were always written in 8 bits."""
+    similarities = torch.zeros(2, 2, 300)
+    similarities[..., 299] = 1
+    labels = labels_of(similarities, np.zeros((4, 4, 3), np.uint8), crf=False)
+    assert labels.dtype == np.uint16 and (labels == 299).all()
