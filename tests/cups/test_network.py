@@ -82,7 +82,7 @@ def test_version__is_that_of_pyproject() -> None:
 
 
 def test_version__without_installation(tmp_path: Path) -> None:
-    """`-S` leaves the installed packages out, another folder the metadata that an editable one leaves here."""
+    """`-S` leaves installed packages out, another folder the metadata of an editable one."""
     code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['__version__'])"
     file = str(Path(cups.__file__).parent / "version.py")
     command = [sys.executable, "-S", "-c", code, file]
