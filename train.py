@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from cups.builders.stages import train_on_pseudo_labels
-from cups.builders.trainer import add_resume_arguments, prepare_process, resumes, run_directory
-from cups.config import add_config_arguments, parse_args
+from cups.config import STAGE2_FLAGS, add_config_arguments, add_resume_arguments, make_parser, parse_args
 from cups.errors import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_config_arguments(parser)
+    parser = make_parser(__doc__)
+    add_config_arguments(parser, STAGE2_FLAGS)
     add_resume_arguments(parser)
     args, config = parse_args(parser, argv)
-    prepare_process(config)
-    directory = run_directory(config)
-    train_on_pseudo_labels(config, directory, resumes(args, directory))
+    from cups.builders.stages import Resume, run_stage2
+
+    run_stage2(config, Resume(args.resume, args.resume_if_possible))
     return 0
 
 

@@ -6,27 +6,20 @@ The run folder holds stage2/ and stage3/; --resume goes on in whichever was inte
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Sequence
 
-from cups.builders.stages import train_both_stages
-from cups.builders.trainer import add_resume_arguments, prepare_process, resumes, run_directory
-from cups.config import add_config_arguments, parse_args
+from cups.config import STAGE2_FLAGS, add_config_arguments, add_resume_arguments, make_parser, parse_args
 from cups.errors import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
+    parser = make_parser(__doc__)
+    add_config_arguments(parser, STAGE2_FLAGS)
     add_resume_arguments(parser)
     args, config = parse_args(parser, argv)
-    prepare_process(config)
-    directory = run_directory(config, "hybrid")
-    best = train_both_stages(config, directory, resumes(args, directory / "stage2"))
-    logging.info("best round: %s", best)
+    from cups.builders.stages import Resume, run_both_stages
+
+    run_both_stages(config, Resume(args.resume, args.resume_if_possible))
     return 0
 
 

@@ -1,9 +1,8 @@
-"""Unsupervised panoptic segmentation of street scenes."""
+"""Unsupervised panoptic segmentation of street scenes.
 
-import logging
+`cups.load(path)` opens a trained network; the sub-packages hold the rest. Names are imported at first use.
+"""
 
-from cups import detectron2_compat
+import lazy_loader
 
-# Stage 1 works without detectron2, so this only tells; importing cups.model raises the same sentence.
-if not detectron2_compat.is_installed():
-    logging.getLogger(__name__).warning(detectron2_compat.MISSING)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

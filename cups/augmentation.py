@@ -22,9 +22,6 @@ from cups.structures import Sample, boxes_from_masks
 MIN_AREA = 5
 """Instances of fewer pixels teach nothing but noise (CUPS drops those of at most 4 px)."""
 
-RESOLUTIONS: tuple[tuple[int, int], ...] = tuple((384 + 32 * i, 768 + 64 * i) for i in range(11))
-"""(H, W) choices of CUPS's resolution jitter for 640x1280 crops."""
-
 
 def _uniform(generator: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator, device=generator.device))
@@ -121,18 +118,18 @@ class CopyPaste:
 
     Attributes:
         max_objects: objects pasted into an image, drawn uniformly from 1..max_objects.
+        min_side: only objects whose box is larger than this many pixels on both sides are copied.
         scale_range: factor on the object's size.
         flip_probability: chance that an object is mirrored.
-        min_side: only objects whose box is larger than this many pixels on both sides are copied.
         min_visible: objects of which less than this share stays visible after pasting are dropped.
         min_area: so are objects of fewer visible pixels.
         attempts: tries for one paste when the scaled object vanishes.
     """
 
-    max_objects: int = 8
+    max_objects: int
+    min_side: int
     scale_range: tuple[float, float] = (0.25, 1.5)
     flip_probability: float = 0.5
-    min_side: int = 32
     min_visible: float = 0.1
     min_area: int = MIN_AREA
     attempts: int = 10
@@ -238,7 +235,7 @@ class Photometric:
         grayscale_probability: chance of losing all colour.
     """
 
-    blur_probability: float = 0.5
+    blur_probability: float
     kernel: int = 7
     sigma: tuple[float, float] = (0.1, 2.0)
     jitter_probability: float = 0.5
@@ -278,7 +275,7 @@ class Photometric:
 class ResolutionJitter:
     """Resizes a batch to one size drawn from `resolutions`, (H, W) in pixels."""
 
-    resolutions: tuple[tuple[int, int], ...] = RESOLUTIONS
+    resolutions: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
         """Refuse an empty choice."""
@@ -309,7 +306,7 @@ class RandomCrop:
             1024 in self-training.
     """
 
-    heights: tuple[float, float] = (0.5, 1.0)
+    heights: tuple[float, float]
 
     def __post_init__(self) -> None:
         """Refuse heights that cannot be cut."""

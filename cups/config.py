@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,41 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from cups.config_keys import default_config, get, leaf_keys, validate
+from cups.config_keys import KEYS, default_config, validate
+from cups.configuration.key import Key
 from cups.errors import UserError
 from cups.io.files import atomic_write
+from cups.io.shipped import find_config
 
 BASE_KEY = "_BASE_"
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One row of the table flag -> keys."""
+    """A flag of the command line that sets keys.
+
+    Attributes:
+        name: without the dashes.
+        keys: all of them get the flag's value.
+        type: of the value.
+        help: one phrase.
+        constant: the value of a flag that takes none.
+    """
 
     name: str
     keys: tuple[str, ...]
     type: type
     help: str
+    constant: Any = None
 
 
-FLAGS: tuple[Flag, ...] = (
+# Groups of flags: a script takes those that it reads (`tests/test_entry_scripts.py` watches).
+LOADING = (
     Flag("data_root", ("DATA.ROOT", "DATA.ROOT_VAL"), str, "Cityscapes root"),
-    Flag("pseudo_root", ("DATA.ROOT_PSEUDO",), str, "pseudo-labels in the CUPS format"),
+    Flag("num_workers", ("SYSTEM.NUM_WORKERS",), int, "loader processes per GPU"),
+)
+LABELS = (Flag("pseudo_root", ("DATA.ROOT_PSEUDO",), str, "pseudo-labels in the CUPS format"),)
+OPTIMISATION = (
     Flag("batch_size", ("TRAINING.BATCH_SIZE",), int, "samples per GPU and step"),
     Flag(
         "lr",
@@ -44,11 +60,7 @@ FLAGS: tuple[Flag, ...] = (
         float,
         "learning rate, of both stages",
     ),
-    Flag("steps", ("TRAINING.STEPS",), int, "optimisation steps of Stage 2"),
     Flag("num_gpus", ("SYSTEM.NUM_GPUS",), int, "GPUs per node (processes, on CPU)"),
-    Flag("num_workers", ("SYSTEM.NUM_WORKERS",), int, "loader processes per GPU"),
-    Flag("log_path", ("SYSTEM.LOG_PATH",), str, "folder of all runs"),
-    Flag("run_name", ("SYSTEM.RUN_NAME",), str, "folder of this run inside it"),
     Flag(
         "val_every",
         ("TRAINING.VAL_EVERY_N_STEPS", "SELF_TRAINING.VAL_EVERY_N_STEPS"),
@@ -56,76 +68,113 @@ FLAGS: tuple[Flag, ...] = (
         "steps between validations and checkpoints",
     ),
     Flag("accumulate_grad", ("TRAINING.ACCUMULATE_GRAD_BATCHES",), int, "micro-batches per step"),
-    Flag("checkpoint", ("MODEL.CHECKPOINT",), str, "checkpoint to start from or to evaluate"),
+    Flag("disable_wandb", ("SYSTEM.WANDB",), bool, "log to local files only", constant=False),
 )
+STEPS = (Flag("steps", ("TRAINING.STEPS",), int, "optimisation steps of Stage 2"),)
+LOG_FOLDER = (Flag("log_path", ("SYSTEM.LOG_PATH",), str, "folder of all runs"),)
+RUN_NAME = (Flag("run_name", ("SYSTEM.RUN_NAME",), str, "name of this run, its folder among them"),)
+NETWORK = (Flag("checkpoint", ("MODEL.CHECKPOINT",), str, "checkpoint to start from or to evaluate"),)
+EVALUATION = (Flag("batch_size", ("VALIDATION.BATCH_SIZE",), int, "frames of a forward pass"),)
+
+STAGE2_FLAGS = (LOADING, LABELS, OPTIMISATION, STEPS, LOG_FOLDER, RUN_NAME, NETWORK)
+STAGE3_FLAGS = (LOADING, OPTIMISATION, LOG_FOLDER, RUN_NAME, NETWORK)
+VAL_FLAGS = (LOADING, EVALUATION, LOG_FOLDER, RUN_NAME, NETWORK)
+EXPORT_FLAGS = (LOADING, EVALUATION, RUN_NAME, NETWORK)
+FLAGS = tuple(flag for group in STAGE2_FLAGS for flag in group)
+"""The flags of training."""
 
 
 def _check_key(key: str, where: str) -> None:
-    known = list(leaf_keys(default_config()))
-    if key in known:
+    if key in KEYS:
         return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.0)
     raise UserError(f"{where}: unknown key {key}; did you mean {near[0]}?")
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of a nested mapping; the mapping that is a key's own value stays whole."""
     for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name not in KEYS:
+            yield from flatten(value, f"{name}.")
         else:
-            yield prefix + str(key), value
+            yield name, value
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file as {dotted key: value}, its `_BASE_` (a path relative to it) first.
+def _read_tree(path: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Return the bases of one YAML file, and its own values by dotted key."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such config; check `experiment_config_file` and {BASE_KEY}")
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: holds no sections; a config looks like 'TRAINING: {{STEPS: 100}}'")
+    bases = tree.pop(BASE_KEY, None) or []
+    bases = [bases] if isinstance(bases, str) else bases
+    values = dict(flatten(tree))
+    for key in values:
+        _check_key(key, str(path))
+    return [path.parent / base for base in bases], values
+
+
+def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a YAML file as {dotted key: value}, its bases first.
+
+    Args:
+        path: the file; its `_BASE_` is a path relative to it, or a list of them, of which later ones win.
+        above: the files that lead to this one.
 
     Raises:
-        UserError: missing file, YAML that does not parse, or a circle of bases.
+        UserError: missing file, YAML that does not parse, an unknown key, or a circle of bases.
     """
+    if path.resolve() in above:
+        raise UserError(f"{path}: {BASE_KEY} leads back to itself; remove one of the links")
+    bases, own = _read_tree(path)
     values: dict[str, Any] = {}
-    chain: list[tuple[Path, dict[str, Any]]] = []
-    current: Path | None = path
-    while current is not None:
-        if not current.is_file():
-            raise UserError(f"{current}: no such config; check --experiment_config_file and {BASE_KEY}")
-        if current.resolve() in [done.resolve() for done, _ in chain]:
-            raise UserError(f"{current}: {BASE_KEY} leads back to itself; remove one of the links")
-        try:
-            tree = yaml.safe_load(current.read_text()) or {}
-        except yaml.YAMLError as error:
-            raise UserError(f"{current}: not valid YAML ({' '.join(str(error).split())})") from None
-        if not isinstance(tree, dict):
-            raise UserError(f"{current}: holds no sections; a config looks like 'TRAINING: {{STEPS: 100}}'")
-        base = tree.pop(BASE_KEY, None)
-        chain.append((current, tree))
-        current = current.parent / base if base is not None else None
-    for file, tree in reversed(chain):
-        for key, value in _flatten(tree):
-            _check_key(key, str(file))
-            values[key] = value
-    return values
+    for base in bases:
+        values |= read_yaml(base, (*above, path.resolve()))
+    return values | own
+
+
+def inheritance(path: Path) -> int:
+    """Return the length of the longest chain from a YAML file to its last base, itself included."""
+    return 1 + max(map(inheritance, _read_tree(path)[0]), default=0)
 
 
 def _literal(text: str) -> Any:
-    """Read a number, tuple, None or boolean; any other text stays text."""
+    """Read a number, tuple, mapping, None or boolean; any other text stays text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
 
 
-def _merge(config: CfgNode, key: str, value: Any, where: str) -> None:
-    """Set one key, typed like its default.
+def _as_default(key: Key, value: Any) -> Any:
+    """Return a value in the form of its key's default.
 
-    yacs refuses an int for a float key, and YAML reads `1e-4` as a string: both mean a number here.
+    yacs refuses an int for a float key, and YAML reads `1e-4` as a string: both mean a number here. A mapping
+    becomes KEY, value, KEY, value, ...: what detectron2 merges, and what checkpoints hold.
     """
-    default = get(config, key)
+    default = key.default
+    if key.check.text and value is not None:
+        return None if default is None and value == "None" else str(value)
     if isinstance(value, str) and not isinstance(default, str):
         value = _literal(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, dict):
+        return tuple(part for pair in flatten(value) for part in pair)
+    return value
+
+
+def _merge(config: CfgNode, key: str, value: Any, where: str) -> None:
+    """Set one key, typed like its default."""
+    default = KEYS[key].default
+    value = _as_default(KEYS[key], value)
     # yacs reads text as a literal: quoted, "32" stays the name of a precision.
-    text = isinstance(default, str) and value is not None
+    text = value is not None and (isinstance(default, str) or KEYS[key].check.text)
     try:
         config.merge_from_list([key, repr(str(value)) if text else value])
     except (ValueError, AssertionError):
@@ -136,41 +185,77 @@ def _merge(config: CfgNode, key: str, value: Any, where: str) -> None:
 def build_config(
     yaml_file: Path | str | None = None,
     pairs: Sequence[Any] = (),
-    flags: dict[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    table: Iterable[Flag] = FLAGS,
 ) -> CfgNode:
     """Merge defaults, YAML, `KEY VALUE` pairs and flags (later wins) into a frozen tree.
+
+    Args:
+        yaml_file: config file.
+        pairs: KEY, VALUE, KEY, VALUE, ...
+        flags: {name: value}; None as a value leaves the flag out.
+        table: what the flags set.
 
     Raises:
         UserError: unknown key (the nearest real one is named), wrong type, impossible value.
     """
     config = default_config()
     if yaml_file is not None:
-        for key, value in read_yaml(Path(yaml_file)).items():
+        for key, value in read_yaml(find_config(Path(yaml_file))).items():
             _merge(config, key, value, str(yaml_file))
     if len(pairs) % 2:
         raise UserError(f"command line: {pairs[-1]} has no value; overrides come in pairs KEY VALUE")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         _check_key(key, "command line")
         _merge(config, key, value, "command line")
-    for flag in FLAGS:
+    for flag in table:
         value = (flags or {}).get(flag.name)
         if value is not None:
             for key in flag.keys:
-                _merge(config, key, value, f"--{flag.name}")
+                _merge(config, key, value, f"`{flag.name}`")
     validate(config)
     config.freeze()
     return config
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--experiment_config_file`, `--disable_wandb`, the flag table and free `KEY VALUE` pairs."""
-    defaults = default_config()
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser that takes no shortened flags and keeps the lines of its description."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
+def add_config_arguments(
+    parser: argparse.ArgumentParser, groups: Iterable[Sequence[Flag]] = STAGE2_FLAGS
+) -> None:
+    """Add `--experiment_config_file`, `--print_config`, the flags of some groups and `KEY VALUE` pairs."""
+    table = [flag for group in groups for flag in group]
+    parser.set_defaults(config_flags=table)
     parser.add_argument("--experiment_config_file", help="YAML merged over the defaults")
-    parser.add_argument("--disable_wandb", action="store_true", help="log to local files only")
-    for flag in FLAGS:
-        about = f"{flag.help} ({', '.join(flag.keys)}; default: {get(defaults, flag.keys[0])})"
-        parser.add_argument(f"--{flag.name}", type=flag.type, default=argparse.SUPPRESS, help=about)
-    parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides, e.g. TRAINING.STEPS 100")
+    parser.add_argument("--print_config", action="store_true", help="print the resolved YAML and stop")
+    for flag in table:
+        if flag.constant is None:
+            default = KEYS[flag.keys[0]].default
+            about = f"{flag.help} ({', '.join(flag.keys)}; default: {default})"
+            parser.add_argument(f"--{flag.name}", type=flag.type, help=about)
+        else:
+            about = f"{flag.help} ({', '.join(flag.keys)} {flag.constant})"
+            parser.add_argument(f"--{flag.name}", action="store_const", const=flag.constant, help=about)
+    parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides, e.g. DATA.NUM_CLASSES 27")
+
+
+def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--resume` and `--resume_if_possible`."""
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from last.ckpt of the run named by --log_path and --run_name",
+    )
+    parser.add_argument(
+        "--resume_if_possible",
+        action="store_true",
+        help="the same, but start afresh where there is no last.ckpt",
+    )
 
 
 def parse_args(
@@ -178,13 +263,14 @@ def parse_args(
 ) -> tuple[argparse.Namespace, CfgNode]:
     """Parse a command line made with `add_config_arguments`; return it and its config.
 
-    Flags and `KEY VALUE` pairs may come in any order.
+    Flags and `KEY VALUE` pairs may come in any order. `--print_config` ends the process.
     """
     args = parser.parse_intermixed_args(argv)
-    pairs = list(args.pairs)
-    if args.disable_wandb:
-        pairs += ["SYSTEM.WANDB", False]
-    return args, build_config(args.experiment_config_file, pairs, vars(args))
+    config = build_config(args.experiment_config_file, args.pairs, vars(args), args.config_flags)
+    if args.print_config:
+        sys.stdout.write(to_yaml(config))
+        parser.exit()
+    return args, config
 
 
 def plain(config: CfgNode) -> dict[str, Any]:
@@ -198,9 +284,14 @@ def _plain_value(value: Any) -> Any:
     return [_plain_value(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def to_yaml(config: CfgNode) -> str:
+    """Return the resolved tree as YAML; it can be given back as a config file."""
+    return yaml.safe_dump(plain(config), sort_keys=False)
+
+
 def save_config(config: CfgNode, path: Path) -> None:
-    """Write the resolved tree as YAML, atomically; it can be given back as a config file."""
-    atomic_write(path, lambda temporary: temporary.write_text(yaml.safe_dump(plain(config), sort_keys=False)))
+    """Write `to_yaml` to a file, atomically."""
+    atomic_write(path, lambda temporary: temporary.write_text(to_yaml(config)))
 
 
 def changed_settings(config: CfgNode, saved: Path) -> dict[str, tuple[Any, Any]]:
@@ -210,6 +301,6 @@ def changed_settings(config: CfgNode, saved: Path) -> dict[str, tuple[Any, Any]]
     """
     if not saved.is_file():
         return {}
-    before, now = dict(_flatten(yaml.safe_load(saved.read_text()) or {})), dict(_flatten(plain(config)))
+    before, now = dict(flatten(yaml.safe_load(saved.read_text()) or {})), dict(flatten(plain(config)))
     keys = dict.fromkeys((*now, *before))
     return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
 from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the user can fix. The message names the file (or key) and the fix, in one line."""
+    """Something the user can fix. The message names the file (or key) and the fix, in one line.
+
+    Settings are written in backquotes, `like_this`: a script's user reads `--like_this`.
+    """
+
+
+def as_flags(message: str) -> str:
+    """Return a message whose settings in backquotes are named as the flags of a command line."""
+    return re.sub(r"`(\w+)`", r"--\1", message)
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point; a `UserError` becomes one line on stderr and exit code 2."""
+    """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         code = main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_flags(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)

@@ -25,8 +25,8 @@ class SelfPaste:
         confidence: score (0-1) that a find must exceed.
     """
 
-    after: int = 500
-    confidence: float = 0.75
+    after: int
+    confidence: float
 
 
 def new_objects(found: Any, sample: Sample) -> Sample:
@@ -59,14 +59,14 @@ class PseudoLabelModule(PanopticModule):
         split: ThingStuffSplit,
         optimizer: OptimizerSettings,
         augmentation: BatchAugmentation,
+        self_paste: SelfPaste,
         metric: PanopticQualitySemanticMatching | None = None,
         seed: int = 0,
         description: Mapping[str, Any] | None = None,
-        self_paste: SelfPaste | None = None,
     ) -> None:
         super().__init__(model, split, optimizer, metric, seed, description)
         self.batch_augmentation = augmentation
-        self.self_paste = self_paste or SelfPaste()
+        self.self_paste = self_paste
         self._sources: list[Sample] | None = None
 
     def augment(self, batch: Sequence[Sample], micro_batch: int) -> list[Sample]:

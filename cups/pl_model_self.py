@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +14,17 @@ from cups.augmentation import BatchAugmentation
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import freeze_batch_norm
 from cups.model.tta import PanopticFPNWithTTA
-from cups.structures import Sample, ThingStuffSplit
+from cups.structures import LoadedImage, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
+from cups.training.choices import RoundStart, Trainable
 from cups.training.module import PanopticModule
 from cups.training.optimizer import OptimizerSettings
 from cups.training.self_training import (
     RoundSchedule,
-    Trainable,
     select_trainable,
     targets_from_output,
     update_average,
 )
-
-RoundStart = Literal["keep", "teacher_to_student", "student_to_teacher"]
 
 
 class SelfTrainingModule(PanopticModule):
@@ -59,13 +57,13 @@ class SelfTrainingModule(PanopticModule):
         augmentation: BatchAugmentation,
         schedule: RoundSchedule,
         *,
-        trainable: Trainable = "heads",
-        scales: Sequence[float] = (0.5, 0.75, 1.0),
-        flip: bool = True,
-        momentum: float = 0.999,
-        relative_threshold: float = 0.5,
-        ignore_unknown_things: bool = False,
-        round_start: RoundStart = "keep",
+        trainable: Trainable,
+        scales: Sequence[float],
+        flip: bool,
+        momentum: float,
+        relative_threshold: float,
+        ignore_unknown_things: bool,
+        round_start: RoundStart,
         metric: PanopticQualitySemanticMatching | None = None,
         seed: int = 0,
         description: Mapping[str, Any] | None = None,
@@ -96,22 +94,22 @@ class SelfTrainingModule(PanopticModule):
         elif self.round_start == "student_to_teacher":
             update_average(teacher, self.model, momentum=0.0)
 
-    def label(self, batch: Sequence[Mapping[str, Any]]) -> list[Sample]:
-        """Return the teacher's labels of a batch of clean frames `{"image": (3, H, W), "name"}`."""
+    def label(self, batch: Sequence[LoadedImage]) -> list[Sample]:
+        """Return the teacher's labels of a batch of clean images."""
         self.teacher_model.score_threshold = self.schedule.threshold_at(self.global_step)
-        outputs = self.teacher_model([{"image": frame["image"]} for frame in batch])
+        outputs = self.teacher_model([{"image": loaded.image} for loaded in batch])
         return [
             targets_from_output(
-                output, frame["image"], self.relative_threshold, frame["name"], self.ignore_unknown_things
+                output, loaded.image, self.relative_threshold, loaded.name, self.ignore_unknown_things
             )
-            for output, frame in zip(outputs, batch, strict=True)
+            for output, loaded in zip(outputs, batch, strict=True)
         ]
 
     def augment(self, batch: Sequence[Sample], micro_batch: int) -> list[Sample]:
         """Return the batch as the student is shown it; the input stays untouched."""
         return self.batch_augmentation(batch, batch, *self.generators(micro_batch))
 
-    def training_step(self, batch: list[dict[str, Any]], batch_idx: int) -> Tensor:
+    def training_step(self, batch: list[LoadedImage], batch_idx: int) -> Tensor:
         micro_batch = self.micro_batch(batch_idx)
         labelled = self.label(batch)
         self._log_labels(labelled)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cups.taxonomy import VOID, void_value
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -51,21 +53,119 @@ class Sample:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class LoadedImage:
+    """One image in memory, with its ground truth where the data set has any.
+
+    Attributes:
+        image: (3, H, W) float32 RGB in 0-1.
+        name: frame stem or relative path, for messages and output files.
+        target: (H, W, 2) int64 (class, instance), void classes 255; None without ground truth.
+        index: position in the data set.
+    """
+
+    image: Tensor
+    name: str
+    target: Tensor | None = None
+    index: int = 0
+
+    def ground_truth(self, void: int = VOID) -> Tensor:
+        """Return `target` with void classes `void` instead of 255.
+
+        Raises:
+            ValueError: an image without ground truth.
+        """
+        if self.target is None:
+            raise ValueError(f"{self.name}: this data set has no ground truth")
+        if void == VOID:
+            return self.target
+        category, instance = self.target.unbind(-1)
+        return torch.stack((category.masked_fill(category == VOID, void), instance), dim=-1)
+
+    def to(self, device: torch.device | str) -> LoadedImage:
+        """Return the image with its tensors on `device`."""
+        target = None if self.target is None else self.target.to(device, non_blocking=True)
+        return replace(self, image=self.image.to(device, non_blocking=True), target=target)
+
+    def pin_memory(self) -> LoadedImage:
+        """Return the image in page-locked memory; a `DataLoader` asks for it where there is a GPU."""
+        target = None if self.target is None else self.target.pin_memory()
+        return replace(self, image=self.image.pin_memory(), target=target)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says about one image.
+
+    Attributes:
+        panoptic: (H, W, 2) int64 (category, instance), see `cups.model.panoptic_from_output`.
+        semantic: (H, W) int64 channel of the semantic head: 0 "some thing", 1..S stuff.
+    """
+
+    panoptic: Tensor
+    semantic: Tensor
+
+
+@dataclass(frozen=True)
+class PseudoClasses:
+    """How many pseudo-classes a network has, and how its output numbers them: stuff 0..S-1, then things.
+
+    Attributes:
+        things: T; their categories are S..S+T-1.
+        stuffs: S, without the semantic head's channel "some thing".
+    """
+
+    things: int
+    stuffs: int
+
+    @property
+    def total(self) -> int:
+        """S + T."""
+        return self.things + self.stuffs
+
+    @property
+    def void(self) -> int:
+        """Category of pixels without a pseudo-class, see `cups.taxonomy.void_value`."""
+        return void_value(self.total)
+
+    @property
+    def stuff_ids(self) -> range:
+        """Categories of stuff."""
+        return range(self.stuffs)
+
+    @property
+    def thing_ids(self) -> range:
+        """Categories of things."""
+        return range(self.stuffs, self.total)
+
+    @property
+    def is_thing(self) -> np.ndarray:
+        """(S + T,) bool, by category."""
+        return np.arange(self.total) >= self.stuffs
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each category: pseudo-classes have none but their kind and number."""
+        stuffs, things = (range(count) for count in (self.stuffs, self.things))
+        return (*(f"stuff {number}" for number in stuffs), *(f"thing {number}" for number in things))
+
+
 @dataclass(frozen=True)
 class ThingStuffSplit:
-    """Which pseudo-classes are things and which are stuff, each in falling "thingness".
+    """Which classes of pseudo-labels are things and which are stuff, each in falling "thingness".
 
     The position in `things` is the thing index of the detector; the position in `stuffs`, plus one, is the
-    channel of the semantic head (channel 0 is "some thing").
+    channel of the semantic head (channel 0 is "some thing"). `pseudo_classes` is what a network makes of it:
+    numbers that no longer tell which class of the labels is meant.
     """
 
     things: tuple[int, ...]
     stuffs: tuple[int, ...]
 
     @property
-    def num_pseudo_classes(self) -> int:
-        """Number of pseudo-classes, things and stuff."""
-        return len(self.things) + len(self.stuffs)
+    def pseudo_classes(self) -> PseudoClasses:
+        """Numbers of things and stuff, in the numbering of a network that learns from the labels."""
+        return PseudoClasses(len(self.things), len(self.stuffs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,18 @@ WIDE_VOID = 65535
 """Ignore value of maps with more classes, and of all training labels: no pseudo-class can have it."""
 
 
+CLASS_COUNTS = (27, 19, 7)
+"""Numbers of classes of the evaluated sets, see `ClassSet`."""
+
+
 def void_value(num_classes: int) -> int:
     """Return the void value of maps of `num_classes`: 255, or 65535 where 255 is a class."""
     return VOID if num_classes <= VOID else WIDE_VOID
+
+
+def id_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
+    """Return the dtype of files with maps of `num_classes`: uint8 up to 254 classes, uint16 above."""
+    return np.uint8 if num_classes < VOID else np.uint16
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ def class_set(num_classes: int) -> ClassSet:
     Raises:
         ValueError: for any other number.
     """
-    if num_classes not in (27, 19, 7):
+    if num_classes not in CLASS_COUNTS:
         raise ValueError(f"class sets have 27, 19 or 7 classes, not {num_classes}")
     from_id = np.full(256, VOID, dtype=np.uint8)
     first_label: dict[int, Label] = {}
@@ -152,7 +161,7 @@ def train_id_to_id() -> np.ndarray:
 
 
 # Kirillov et al. (2019) separate the two kinds strictly; a class in both would be counted twice.
-for _size in (27, 19, 7):
+for _size in CLASS_COUNTS:
     _classes = class_set(_size)
     assert set(_classes.things).isdisjoint(_classes.stuffs)
     assert len(_classes.things) + len(_classes.stuffs) == _size

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cups.ops.borders import label_borders
 from cups.taxonomy import void_value
 
 VOID_COLOR = (38, 38, 42)
@@ -143,9 +144,7 @@ def panoptic_to_color(panoptic: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 def _draw_borders(picture: np.ndarray, segments: np.ndarray, bright: np.ndarray) -> np.ndarray:
     """Draw lines where (H, W) segment ids change: light where `bright` touches the line, else dark."""
-    border = np.zeros(segments.shape, dtype=bool)
-    border[:, 1:] |= segments[:, 1:] != segments[:, :-1]
-    border[1:] |= segments[1:] != segments[:-1]
+    border = label_borders(segments, both_sides=False)
     light = border & (cv2.dilate(bright.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
     side = max(1, round(segments.shape[0] / 360))
     kernel = np.ones((side, side), np.uint8)

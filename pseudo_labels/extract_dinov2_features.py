@@ -1,19 +1,22 @@
-"""Patch features of every image by DINOv2 (Oquab et al., TMLR 2024) or the weight-free texton backbone."""
+"""Stage 1: patch features of every image by DINOv2 (Oquab et al., 2024), or by textons without weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pseudo_labels.inputs.features import extract, parse_arguments
+from pseudo_labels.settings.features import FeatureSettings
 from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.options import NetworkRun, parse_step
 
 SCRIPT = "extract_dinov2_features"
-BACKBONES = ("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14", "texton")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step."""
-    extract(parse_arguments(argv, __doc__ or "", BACKBONES, default="dinov2_vitb14"), SCRIPT)
+    source, run, settings = parse_step(__doc__, argv, NetworkRun, FeatureSettings)
+    from pseudo_labels.generators.features import make_features  # after parsing: --help is quick
+
+    make_features(source, settings, run, SCRIPT)
     return 0
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from cups.errors import run_main
-from pseudo_labels.networks.refine_training import RefineFit, build_parser, run_training
-from pseudo_labels.refine_net import CSCMRefineNet
-
-SCRIPT = "train_refine_net"
+from pseudo_labels.settings.refinement import TrainRefineSettings
+from pseudo_labels.steps.flags import parse
+from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.options import RunOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run_training(build_parser(__doc__ or "").parse_args(argv), SCRIPT, CSCMRefineNet, RefineFit)
+    """Train."""
+    source, run, settings = parse(__doc__, argv, FrameSource, RunOptions, TrainRefineSettings)
+    from pseudo_labels.networks.refine_training import train_refine_net  # after parsing: --help is quick
+
+    train_refine_net(source, settings, run)
     return 0
 
 

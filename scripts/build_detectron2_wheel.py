@@ -61,8 +61,9 @@ def write_wheel(modules: dict[str, bytes], version: str, output: Path) -> Path:
 
 
 def main() -> int:
+    """Check the archive and build the wheel."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("archive", type=Path, help="source archive (.tar.gz)")
     parser.add_argument("--sha256", required=True, help="expected checksum of the archive")

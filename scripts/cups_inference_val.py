@@ -7,65 +7,28 @@ trainIds with 19 classes): what panopticapi and others read. A killed run goes o
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from torch.utils.data import Subset
-
-from cups.builders.evaluation import (
-    build_metric,
-    build_validation_data,
-    load_for_evaluation,
-    prediction_settings,
-    results_of,
-)
-from cups.builders.trainer import validation_loader
-from cups.config import add_config_arguments, parse_args
-from cups.data import ImageFolder
+from cups.config import EXPORT_FLAGS, add_config_arguments, make_parser, parse_args
 from cups.errors import run_main
-from cups.evaluation.panoptic_export import PanopticExport
-from cups.evaluation.predict import predict, save_to, score_with
-from cups.evaluation.results import results_report, write_results
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
-    parser.add_argument("--output_dir", type=Path, required=True, help="predictions and results")
+    parser = make_parser(__doc__)
+    add_config_arguments(parser, EXPORT_FLAGS)
+    parser.add_argument("--output_dir", type=Path, help="predictions and results; required")
     parser.add_argument("--raw", action="store_true", help="describe the pseudo-classes themselves: raw.json")
     parser.add_argument("--image_dir", type=Path, help="a folder of images without labels; implies --raw")
     args, config = parse_args(parser, argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.output_dir is None:  # not argparse's `required`: --print_config needs no folder
+        parser.error("the following arguments are required: --output_dir")
+    from cups.builders.scoring import export_panoptic
+    from cups.evaluation.results import results_report
 
-    model, num_things, num_stuffs = load_for_evaluation(config)
-    dataset = ImageFolder(args.image_dir) if args.image_dir else build_validation_data(config)
-    export = PanopticExport(args.output_dir, dataset.images, num_things, num_stuffs)
-    export.claim(prediction_settings(config, args.image_dir))
-    missing = export.missing()
-    logging.info("%d of %d frames to predict", len(missing), len(dataset))
-    if missing:
-        loader = validation_loader(Subset(dataset, missing), config)
-        save = save_to(export.raw, num_things + num_stuffs)
-        predict(model, loader, num_stuffs, [save], len(loader), export.void)
-
-    results = []
-    if args.image_dir is None:
-        metric = build_metric(config, num_things, num_stuffs)
-        loader = validation_loader(dataset, config)
-        export.replay(loader, score_with(metric), len(loader))
-        results = results_of(metric, [], config)
-        write_results(args.output_dir / "results", results)
-        print(results_report(results))
-    if args.raw or args.image_dir:
-        logging.info("pseudo-classes: %s", export.write_raw_json())
+    results = export_panoptic(config, args.output_dir, args.image_dir, args.raw)
     if results:
-        path = export.write_mapped(np.array(results[0].assignment), dataset.classes)
-        logging.info("classes: %s", path)
+        print(results_report(results))
     return 0
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Oracle check: train Stage 2 on toy ground truth, at the demo's budget and at a long one.
 
 With perfect labels nothing but the machinery limits the score. Finished steps are remembered.
@@ -6,59 +5,62 @@ With perfect labels nothing but the machinery limits the score. Finished steps a
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from cups.config import build_config
 from cups.errors import run_main
-from cups.evaluation.results import class_table, read_results, results_table
-from cups.io.files import atomic_write
-from cups.io.provenance import code_version
-from studies.commands import ROOT, Step, run_steps
-from studies.demo import CONFIG, training_step, validation_step
-from studies.measure import machine_line, steps_table
+from pseudo_labels.steps.flags import Settings, flag, parse
+from pseudo_labels.steps.stage1 import ROOT, Command
+from studies.commands import run_steps, toy_streets
+from studies.measure import StepRecord
+from studies.toy_settings import CONFIG
+from studies.training_commands import TrainingCommands
 
 CEILING = ROOT / "configs" / "ceiling_toy.yaml"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    budgets = [build_config(config).TRAINING.STEPS for config in (CONFIG, CEILING)]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+@dataclass(frozen=True)
+class CeilingSettings(Settings):
+    """Oracle check."""
+
+    output: Path = flag(ROOT / "runs" / "ceiling", "folder of the check")
+    budgets: tuple[int, ...] | None = flag(
+        None, f"training steps (default: those of {CONFIG.name} and {CEILING.name})"
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "ceiling", help="folder of the check")
-    parser.add_argument("--budgets", type=int, nargs="+", default=budgets, help="training steps")
-    parser.add_argument("--seed", type=int, default=0, help="seed of training")
-    args = parser.parse_args(argv)
+    seed: int = flag(0, "seed of training")
 
-    output = args.output.resolve()
+
+def steps(output: Path, budgets: Sequence[int], seed: int) -> list[Command]:
+    """Return the commands of the check, in order."""
     data, labels = output / "toy_streets", output / "ground_truth_labels"
-    steps = [
-        Step("toy streets", "cups.data.toy_streets", ("--output", str(data))),
-        Step(
-            "labels",
-            "studies/ground_truth_to_cups.py",
-            ("--cityscapes_root", str(data), "--output_dir", str(labels)),
-        ),
-    ]
-    for budget in args.budgets:
+    arguments = ("--cityscapes_root", str(data), "--output_dir", str(labels))
+    training = TrainingCommands(data, output, config=CEILING)
+    commands = [toy_streets(data), Command("labels", "studies/ground_truth_to_cups.py", arguments)]
+    for budget in budgets:
         name = f"steps_{budget}"
-        pairs = ("TRAINING.STEPS", str(budget), "SYSTEM.SEED", str(args.seed))
-        steps.append(training_step(f"train, {budget} steps", data, labels, output, name, pairs, CEILING))
-        steps.append(validation_step(f"evaluate, {budget} steps", data, output, name, pairs, CEILING))
-    records = run_steps(steps, output / "steps", "check")
+        pairs = ("TRAINING.STEPS", str(budget), "SYSTEM.SEED", str(seed))
+        commands.append(training.stage2(f"train, {budget} steps", labels, name, pairs))
+        commands.append(training.evaluation(f"evaluate, {budget} steps", name, pairs=pairs))
+    return commands
 
-    results = [read_results(output / f"steps_{budget}_val" / "results.json") for budget in args.budgets]
+
+def report(output: Path, budgets: Sequence[int], seed: int, records: Sequence[StepRecord]) -> str:
+    """Return the check's report, Markdown."""
+    from cups.evaluation.results import class_table, read_results, results_table
+    from cups.io.provenance import code_version
+    from studies.measure import machine_line, steps_table
+
+    results = [read_results(output / f"steps_{budget}_val" / "results.json") for budget in budgets]
     rows = [result for pair in zip(*results, strict=True) for result in pair if "pq" in result.metrics]
-    text = f"""# Oracle check: Stage 2 trained on toy ground truth
+    return f"""# Oracle check: Stage 2 trained on toy ground truth
 
-{code_version()}, seed {args.seed}. The training labels are the ground truth: what is
+{code_version()}, seed {seed}. The training labels are the ground truth: what is
 missing to a perfect score is missing in the machinery or the budget, not in the labels.
 
 {results_table(rows)}
 
-## Classes at {args.budgets[-1]} steps
+## Classes at {budgets[-1]} steps
 
 {class_table(results[-1][0])}
 
@@ -68,8 +70,20 @@ missing to a perfect score is missing in the machinery or the budget, not in the
 
 {machine_line()}.
 """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the check and write its report."""
+    (settings,) = parse(__doc__, argv, CeilingSettings)
+    from cups.config import build_config  # after parsing: --help is quick
+    from cups.io.files import write_text
+
+    budgets = settings.budgets or [build_config(config).TRAINING.STEPS for config in (CONFIG, CEILING)]
+    output = settings.output.resolve()
+    records = run_steps(steps(output, budgets, settings.seed), output / "steps", "check")
+    text = report(output, budgets, settings.seed, records)
     path = output / "report.md"
-    atomic_write(path, lambda temporary: temporary.write_text(text))
+    write_text(path, text)
     print(text)
     print(f"report: {path}")
     return 0

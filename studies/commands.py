@@ -3,76 +3,67 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from pseudo_labels.steps.stage1 import Command
 from studies.measure import StepRecord, config_digests, read_step, run_measured
 
-ROOT = Path(__file__).resolve().parents[1]
-SMALL_HEADS = (
-    *("--codebook_steps", "150", "--head_steps", "200", "--probe_steps", "150", "--batch_size", "8"),
-    *("--codebook_size", "256", "--projection_dim", "128", "--hidden_dim", "128"),
-)
-"""CAUSE heads that train in a minute on two cores."""
-TOY_DEPTH_NETWORK = (
-    *("--height", "192", "--width", "384", "--crop_bottom", "0", "--min_depth", "0.5"),
-    *("--backbone", "test_resnet", "--dec_channels", "64", "48", "32", "24", "--model_dim", "24"),
-    *("--patch_size", "12", "--query_nums", "16", "--dim_out", "16", "--feedforward", "128"),
-    *("--pose_backbone", "test_resnet", "--pose_scale", "0.25", "--batch_size", "4", "--lr", "5e-4"),
-)
-"""A depth network of a million weights for toy streets."""
-SHORT_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "--steps", "400")
-"""Its training in minutes on two cores: street and large vehicles, blurred."""
-LONG_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "1", "1", "1", "1", "--steps", "8000")
-"""Its training in hours: that of the network in `refs/spidepth/toy`."""
+NEVER_READ = {
+    "pseudo_labels/generate_semantic_pseudolabels_cause.py": frozenset({"--seed"}),
+    "val.py": frozenset({"--disable_wandb"}),
+}
+"""Flags that scripts once took without reading them: records with them hold."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """One command: its name in the report, the script (or module), its arguments."""
-
-    name: str
-    script: str
-    arguments: tuple[str, ...]
-
-    def command(self) -> list[str]:
-        """Return the command line."""
-        start = ["-m", self.script] if not self.script.endswith(".py") else [str(ROOT / self.script)]
-        return [sys.executable, *start, *self.arguments]
+def toy_streets(data: Path, *flags: str) -> Command:
+    """Return the command that renders the toy data set."""
+    return Command("toy streets", "cups.data.toy_streets", ("--output", str(data), *flags))
 
 
-def record_path(step: Step, folder: Path) -> Path:
-    """Return where a step's record is kept: steps put in before or after it do not move it."""
-    return folder / f"{re.sub(r'[^a-z0-9]+', '_', step.name.lower()).strip('_')}.json"
+def record_path(command: Command, folder: Path) -> Path:
+    """Return where the record of a command is kept: others put in before or after it do not move it."""
+    return folder / f"{re.sub(r'[^a-z0-9]+', '_', command.name.lower()).strip('_')}.json"
 
 
-def recorded(step: Step, folder: Path) -> StepRecord | None:
-    """Return the record of a step that is done with these very arguments and configuration files, else None.
+def recorded(command: Command, folder: Path) -> StepRecord | None:
+    """Return the record of a command that is done with these arguments and configuration files, else None.
 
-    Another Python or another checkout does not undo what is done.
+    Another Python, another checkout or another order of flags does not undo what is done.
     """
-    path = record_path(step, folder)
+    path = record_path(command, folder)
     record = read_step(path) if path.is_file() else None
-    if record is None or record.command[len(record.command) - len(step.arguments) :] != step.arguments:
+    if record is None:
         return None
-    if record.configs != config_digests(step.arguments):
+    start = len(command.line()) - len(command.arguments)
+    done = _in_order(record.command[start:], NEVER_READ.get(command.script, frozenset()))
+    if done != _in_order(command.arguments):
         return None
-    return record
+    return record if record.configs == config_digests(command.arguments) else None
 
 
-def run_steps(steps: Sequence[Step], folder: Path, title: str = "demo") -> list[StepRecord]:
-    """Run the steps whose record is not in `folder` yet; each is recorded as soon as it is done."""
+def _in_order(arguments: Sequence[str], without: frozenset[str] = frozenset()) -> list[list[str]]:
+    """Return each flag with its values, sorted by name; of a flag that is given twice the order is kept."""
+    groups: list[list[str]] = [[]]
+    for word in arguments:
+        if word.startswith("--"):
+            groups.append([])
+        groups[-1].append(word)
+    kept = (group for group in groups if not without.intersection(group[:1]))
+    return sorted(kept, key=lambda group: group[:1])
+
+
+def run_steps(commands: Sequence[Command], folder: Path, title: str = "demo") -> list[StepRecord]:
+    """Run the commands whose record is not in `folder` yet; each is recorded as soon as it is done."""
     records = []
-    for number, step in enumerate(steps, start=1):
-        head = f"[{title} {number}/{len(steps)}] {step.name}"
-        record = recorded(step, folder)
+    for number, command in enumerate(commands, start=1):
+        head = f"[{title} {number}/{len(commands)}] {command.name}"
+        record = recorded(command, folder)
         if record is not None:
             print(f"{head}: done before", flush=True)
         else:
             print(head, flush=True)
-            record = run_measured(step.command(), step.name)
-            record.write_json(record_path(step, folder))
+            record = run_measured(command.line(), command.name)
+            record.write_json(record_path(command, folder))
         records.append(record)
     return records

@@ -12,22 +12,17 @@ from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, rea
 from cups.evaluation.predict import to_classes
 from cups.evaluation.results import Result, class_table, read_results, results_table
 from cups.io.coco_panoptic import read_panoptic
-from cups.io.files import atomic_write
+from cups.io.files import write_text
 from cups.io.markdown import percent
 from cups.io.png import read_image, write_png
 from cups.io.provenance import code_version, read_provenance
 from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
 from pseudo_labels.algorithms.panoptic import to_panoptic
-from pseudo_labels.inputs.labels import (
-    DEPTH_FOLDER,
-    INSTANCE_PREFIX,
-    SPLIT_FILE,
-    read_depth,
-    read_pair,
-    read_split,
-)
+from pseudo_labels.inputs.labels import read_depth, read_pair, read_split
+from pseudo_labels.settings.folders import DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE
 from studies.measure import StepRecord, machine_line, steps_table
+from studies.toy_settings import LABELS
 
 COLUMNS = ("image", "depth", "pseudo-label", "Stage 2", "Stage 3", "ground truth")
 
@@ -38,7 +33,7 @@ class DemoFiles:
 
     output: Path
     semantics: str
-    instances: str = INSTANCE_PREFIX + "depth_guided"
+    instances: str = INSTANCE_PREFIX + DEFAULT_METHOD
 
     @property
     def data(self) -> Path:
@@ -48,7 +43,7 @@ class DemoFiles:
     @property
     def labels(self) -> Path:
         """The training labels."""
-        return self.output / "cups_pseudo_labels"
+        return self.output / LABELS
 
     def results(self, name: str) -> list[Result]:
         """Results of one evaluation, the standard rule first."""
@@ -62,7 +57,7 @@ def pseudo_label_classes(files: DemoFiles, frame: GroundTruthFrame, assignment: 
         files.data / files.semantics / relative, files.data / files.instances / relative
     )
     split = read_split(files.data / files.semantics / SPLIT_FILE)
-    panoptic = to_panoptic(semantic, instance, split.things, split.num_pseudo_classes)
+    panoptic = to_panoptic(semantic, instance, split.things, split.pseudo_classes.total)
     return to_classes(panoptic, assignment)
 
 
@@ -133,5 +128,5 @@ Training labels used ground truth: **{uses}** (`{files.labels.name}/provenance.j
 {machine_line()}. Peak memory is that of a step's largest process.
 """
     path = output / "report.md"
-    atomic_write(path, lambda temporary: temporary.write_text(text))
+    write_text(path, text)
     return path

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Displace pseudo-labels as a loader does that scales images but crops both: for the ablation of alignment.
 
 A label file of the image's size is cut to the window that lies over the scaled image when both are cropped
@@ -8,53 +7,42 @@ that other loader would have shown, and the fault itself needs no place in the l
 
 from __future__ import annotations
 
-import argparse
-import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
 from cups.errors import UserError, run_main
-from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
-from cups.io.png import read_ids, write_png
-from cups.io.provenance import write_provenance
-from cups.ops.resize import center_crop_or_pad, scaled_size
+from pseudo_labels.steps.flags import Settings, flag, parse, settings_of
 
 
-def displaced(labels: np.ndarray, scale: float) -> np.ndarray:
-    """Return the window of unscaled labels that covers an image scaled by `scale` (0-1).
+@dataclass(frozen=True)
+class DisplacementSettings(Settings):
+    """Labels."""
 
-    labels: (H, W) ids at the size of the image -> (round(scale H), round(scale W)) of the same type.
-    """
-    size = scaled_size((labels.shape[0], labels.shape[1]), scale)
-    return center_crop_or_pad(torch.from_numpy(labels), size, 0).numpy()
+    pseudo_root: Path = flag(meaning="labels in the CUPS format, of the images' size")
+    output_dir: Path = flag(meaning="folder of the displaced labels")
+    scale: float = flag(meaning="DATA.SCALE of the training, below 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.scale < 1:
+            raise UserError(f"`scale` {self.scale}: must lie between 0 and 1; at 1 nothing is displaced")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--pseudo_root", type=Path, required=True, help="labels in the CUPS format, of the images' size"
-    )
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the displaced labels")
-    parser.add_argument("--scale", type=float, required=True, help="DATA.SCALE of the training, below 1")
-    args = parser.parse_args(argv)
-    if not 0 < args.scale < 1:
-        raise UserError(f"--scale {args.scale}: must lie between 0 and 1; at 1 nothing is displaced")
-    files = sorted(
-        path for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX) for path in args.pseudo_root.glob(f"*{suffix}")
-    )
-    if not files:
-        raise UserError(f"{args.pseudo_root}: holds no *{SEMANTIC_SUFFIX}; run convert_to_cups_format.py")
+    """Write the displaced labels."""
+    (settings,) = parse(__doc__, argv, DisplacementSettings)
+    from cups.io.provenance import write_provenance  # after parsing: --help is quick
+    from studies.displacement import displace, label_files
+
+    label_files(settings.pseudo_root)  # none: nothing is written
     write_provenance(
-        args.output_dir, script="displace_labels", arguments=vars(args), inputs=[args.pseudo_root]
+        settings.output_dir,
+        script="displace_labels",
+        arguments=settings_of(settings),
+        inputs=[settings.pseudo_root],
     )
-    for path in tqdm(files, desc="displace", unit="file"):
-        write_png(args.output_dir / path.name, displaced(read_ids(path), args.scale))
-    for statistics in args.pseudo_root.glob("*.pt"):
-        shutil.copy(statistics, args.output_dir)
+    displace(settings.pseudo_root, settings.output_dir, settings.scale)
     return 0
 
 

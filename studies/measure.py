@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -14,8 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cups.errors import UserError
-from cups.io.checkpoint import file_sha256
-from cups.io.files import check_fields, write_json
+from cups.io.files import check_fields, file_sha256, read_json, write_json
 from cups.io.markdown import markdown_table
 
 
@@ -50,12 +48,7 @@ def read_step(path: Path) -> StepRecord:
         UserError: missing file, or one that is no step record.
     """
     fix = "run the step again"
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {fix}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise UserError(f"{path}: not valid JSON; {fix}") from None
+    content = read_json(path, fix)
     check_fields(content, StepRecord, path, fix)
     return StepRecord(**content | {"command": tuple(content.get("command", ()))})
 

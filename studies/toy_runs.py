@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cups.evaluation.results import Result, read_results
-from cups.io.files import atomic_write
+from cups.io.files import read_json, write_json
 from cups.io.provenance import read_provenance
-from studies.commands import Step, recorded
+from pseudo_labels.steps.stage1 import Command
+from studies.commands import recorded
 from studies.measure import StepRecord, machine_line
+
+REPEAT = "run `python -m studies.make_reports` again"
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,9 @@ class ToyRuns:
     def content(self, path: str) -> dict[int, Any]:
         """Return the JSON of another result file in the folder of a seed; seeds without it are missing."""
         files = {seed: self.root(seed) / path for seed in self.seeds}
-        return {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
+        return {seed: read_json(file, REPEAT) for seed, file in files.items() if file.is_file()}
 
-    def done(self, steps: Iterable[Step]) -> list[StepRecord]:
+    def done(self, steps: Iterable[Command]) -> list[StepRecord]:
         """Return the records of those steps that are done."""
         records = (recorded(step, self.records) for step in steps)
         return [record for record in records if record is not None]
@@ -94,16 +96,33 @@ class ToyRuns:
         """Return the versions of the code that made labels and result files, each once."""
         patterns = ("*/*.json", "results/*/*.json")
         files = [file for seed in self.seeds for p in patterns for file in self.root(seed).glob(p)]
-        contents = [content for file in files if isinstance(content := json.loads(file.read_text()), dict)]
+        contents = [content for file in files if isinstance(content := read_json(file, REPEAT, object), dict)]
         made = [entry for content in contents for entry in (content, *content.get("results", ()))]
         return sorted({entry["code_version"] for entry in made if entry.get("code_version")})
 
     def note_machine(self) -> None:
         """Keep with the runs which machine made them."""
-        content = json.dumps({"machine": machine_line()}, indent=2) + "\n"
-        atomic_write(self.folder / "machine.json", lambda temporary: temporary.write_text(content))
+        write_json(self.folder / "machine.json", {"machine": machine_line()})
 
     def machine(self) -> str:
         """Return the machine of the runs as noted."""
         path = self.folder / "machine.json"
-        return json.loads(path.read_text())["machine"] if path.is_file() else "not noted"
+        return read_json(path, REPEAT)["machine"] if path.is_file() else "not noted"
+
+
+@dataclass(frozen=True)
+class ToySeed:
+    """The runs of one seed: what makes commands for it starts from here."""
+
+    runs: ToyRuns
+    seed: int
+
+    @property
+    def root(self) -> Path:
+        """The folder of this seed's labels and networks; each training is a sub-folder."""
+        return self.runs.root(self.seed)
+
+    @property
+    def title(self) -> str:
+        """Stands before the names of this seed's commands."""
+        return f"seed {self.seed}: "

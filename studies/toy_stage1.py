@@ -1,23 +1,35 @@
-"""The experiments behind the reports, as steps: Stage 1 on toy streets, in all its variants."""
+"""The experiments behind the reports, as commands: Stage 1 on toy streets, in all its variants."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from studies.commands import SMALL_HEADS, Step
-from studies.demo import BLUR, LOW_STEP, OUTLINES, PROPOSALS, depth_steps
-from studies.toy_runs import ToyRuns
+from pseudo_labels.settings.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX
+from pseudo_labels.steps.stage1 import Command, Stage1Steps
+from studies import commands
+from studies.toy_runs import ToyRuns, ToySeed
+from studies.toy_settings import (
+    BLUR,
+    CLUSTERS,
+    LOW_STEP,
+    MIN_AREA,
+    OUTLINES,
+    OVERCLUSTERS,
+    PROPOSALS,
+    REGIONS,
+    SMALL_DINOSAUR,
+    SMALL_HEADS,
+    SMALL_REFINE_NET,
+    TOY_DEPTH,
+)
 
 DATA_SEED = 1
-CLUSTERS = 120
-CAUSE = "pseudo_semantic_cause27"
-OVERCLUSTERS = f"pseudo_semantic_raw_k{CLUSTERS}"
+CAUSE = CAUSE_SEMANTICS
 MERGED = f"{OVERCLUSTERS}_merged27"
 FEATURES = "features_texton"
 KS = (27, 50, 100, 200, 300)
-GRAD_THRESHOLD, MIN_AREA = 0.15, 60
-"""The demo's: the default depth step, and an area that is 1700 pixels of a Cityscapes frame."""
+GRAD_THRESHOLD = 0.15
+"""The default depth step."""
 GRAD_THRESHOLDS = (0.05, 0.1, GRAD_THRESHOLD, 0.2, 0.3, 0.5)
 LOW_STEPS = (0.01, 0.02, LOW_STEP, 0.05, 0.1, 0.2)
 MIN_AREAS = (20, 40, MIN_AREA, 100, 200)
@@ -60,31 +72,16 @@ SWEEPS = {
 }
 """Name of the folder -> sweep."""
 
-SMALL_DINOSAUR = (
-    *("--num_slots", "16", "--slot_dim", "64", "--decoder_dim", "256"),
-    *("--steps", "300", "--batch_size", "8", "--lr", "1e-3"),
-)
-"""Slots that train in minutes on two cores."""
 
-SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "150")
-"""A RefineNet that trains in minutes on two cores."""
-
-
-def learned_depth(runs: ToyRuns) -> list[Step]:
+def learned_depth(runs: ToyRuns) -> list[Command]:
     """Write depth by the network that learned from video of another toy city, once for all seeds."""
-    root = ("--cityscapes_root", str(runs.data), "--output_root", str(runs.folder / "learned"))
-    workers = ("--num_workers", str(runs.workers))
-    return depth_steps(runs.folder / "learned", (*root, *workers), "learned", seed=0)
+    steps = Stage1Steps(runs.data, runs.folder / "learned", num_workers=runs.workers)
+    return [steps.depth("all", "--checkpoint_dir", str(TOY_DEPTH), "--post_process")]
 
 
 def learned_depth_flag(runs: ToyRuns) -> tuple[str, str]:
     """Return the flag that names the folder of learned depth."""
-    return ("--depth_subdir", str(runs.folder / "learned" / "depth_spidepth"))
-
-
-def refined_folder(semantics: str) -> str:
-    """Return the folder of refined semantics."""
-    return semantics.replace("pseudo_semantic_", "pseudo_semantic_refined_", 1)
+    return ("--depth_subdir", str(runs.folder / "learned" / DEPTH_FOLDER))
 
 
 def sweep_folder(name: str) -> str:
@@ -92,86 +89,49 @@ def sweep_folder(name: str) -> str:
     return f"sweep_{name}"
 
 
-def toy_streets(runs: ToyRuns) -> Step:
-    """Return the step that renders the data: a city that the demo's settings were not developed on."""
-    arguments = ("--output", str(runs.data), "--seed", str(DATA_SEED))
-    return Step("toy streets", "cups.data.toy_streets", arguments)
+def toy_streets(runs: ToyRuns) -> Command:
+    """Return the command that renders the data: a city that the demo's settings were not developed on."""
+    return commands.toy_streets(runs.data, "--seed", str(DATA_SEED))
 
 
 @dataclass(frozen=True)
-class ToyStage1:
-    """Steps of one seed; each method returns one step, except where it says more."""
+class ToyStage1(ToySeed):
+    """Commands of Stage 1 of one seed; each method returns one, except where it says more."""
 
-    runs: ToyRuns
-    seed: int
-
-    def step(self, name: str, script: str, split: str, *arguments: str | Path) -> Step:
-        """Return a step of `pseudo_labels/` that writes into the folder of this seed."""
-        places = ("--cityscapes_root", self.runs.data, "--output_root", self.root, "--split", split)
-        workers = ("--num_workers", self.runs.workers)
-        return Step(
-            f"seed {self.seed}: {name}",
-            f"pseudo_labels/{script}.py",
-            tuple(map(str, (*places, *workers, *arguments))),
+    @property
+    def steps(self) -> Stage1Steps:
+        """The commands of Stage 1 that write into the folder of this seed."""
+        return Stage1Steps(
+            self.runs.data,
+            self.root,
+            backbone="texton",
+            heads=self.root / "cause_heads",
+            seed=self.seed,
+            num_workers=self.runs.workers,
+            title=self.title,
         )
 
-    @property
-    def root(self) -> Path:
-        """Where this seed's labels and networks are."""
-        return self.runs.root(self.seed)
+    def merged(self) -> Command:
+        """Merge the overclusters to 27, as many as CAUSE has."""
+        flags = (*REGIONS, "--merge_to", "27")
+        return self.steps.overclusters("all", CLUSTERS, *flags, name="overclusters merged to 27")
 
-    @property
-    def seeded(self) -> tuple[str, str]:
-        """Flag of the seed."""
-        return ("--seed", str(self.seed))
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Flags of backbone and CAUSE heads."""
-        folder = str(self.root / "cause_heads")
-        return ("--backbone", "texton", "--checkpoint_dir", folder, *self.seeded)
-
-    def cause_heads(self) -> Step:
-        """Train codebook, decoder and probe without labels."""
-        return self.step("CAUSE heads", "train_cause", "train", *self.heads, *SMALL_HEADS)
-
-    def cause_semantics(self) -> Step:
-        """Write the 27 clusters of CAUSE and its codes."""
-        return self.step("CAUSE semantics", "generate_semantic_pseudolabels_cause", "all", *self.heads)
-
-    def overclusters(self, name: str = "overclusters", split: str = "all", kind: str = "--raw") -> Step:
-        """Cluster features with their surroundings, region by region, as the demo does."""
-        flags = ("--k", str(CLUSTERS), "--features", "context", "--regions", *kind.split())
-        return self.step(name, "generate_overclustered_semantics", split, *self.heads, *flags)
-
-    def merged(self) -> Step:
-        """Merge the same clusters to 27, as many as CAUSE has."""
-        return self.overclusters("overclusters merged to 27", "all", "--merge_to 27")
-
-    def features(self) -> Step:
+    def features(self) -> Command:
         """Write the features of the backbone."""
-        return self.step("features", "extract_dinov2_features", "all", "--backbone", "texton")
+        return self.steps.features("all")
 
-    def refined(self, semantics: str) -> list[Step]:
+    def refined(self, semantics: str) -> list[Command]:
         """Train RefineNet on semantics of the training split, then refine all of them."""
-        inputs = ("--semantic_subdir", semantics, "--features_subdir", FEATURES, *self.seeded)
         folder = self.root / f"refine_net_{semantics}"
-        training = ("--checkpoint_dir", folder, *inputs, *SMALL_REFINE_NET)
-        checkpoint = ("--checkpoint", folder / "refine_net.pth")
+        name = f"RefineNet on {semantics}"
         return [
-            self.step(f"RefineNet on {semantics}", "train_refine_net", "train", *training),
-            self.step(f"refined {semantics}", "generate_refined_semantics", "all", *checkpoint),
+            self.steps.refine_net(semantics, FEATURES, *SMALL_REFINE_NET, folder=folder, name=name),
+            self.steps.refined("all", folder / "refine_net.pth", name=f"refined {semantics}"),
         ]
 
-    def disparity_depth(self) -> Step:
-        """Write depth from rendered stereo disparity."""
-        flags = ("--source", "disparity")
-        return self.step("depth from disparity", "generate_depth_spidepth", "all", *flags)
-
-    def thing_split(self, semantics: str) -> Step:
+    def thing_split(self, semantics: str) -> Command:
         """Decide without labels which pseudo-classes are things."""
-        name = f"things and stuff of {semantics}"
-        return self.step(name, "classify_stuff_things", "train", "--semantic_subdir", semantics)
+        return self.steps.thing_split(semantics, name=f"things and stuff of {semantics}")
 
     @property
     def learned_split(self) -> str:
@@ -183,84 +143,73 @@ class ToyStage1:
         """Flags of learned depth and of the split by it."""
         return (*learned_depth_flag(self.runs), "--split_json", self.learned_split)
 
-    def learned_thing_split(self) -> Step:
+    def learned_thing_split(self) -> Command:
         """Decide by learned depth which overclusters are things."""
-        where = ("--semantic_subdir", OVERCLUSTERS, *learned_depth_flag(self.runs))
-        flags = (*where, "--output_json", self.learned_split, *OUTLINES["learned"])
-        return self.step("things and stuff by learned depth", "classify_stuff_things", "train", *flags)
+        flags = (*learned_depth_flag(self.runs), "--output_json", self.learned_split, *OUTLINES["learned"])
+        return self.steps.thing_split(OVERCLUSTERS, *flags, name="things and stuff by learned depth")
 
-    def learned_objects(self) -> Step:
+    def learned_objects(self) -> Command:
         """Split things, as learned depth tells them, into the objects that it proposes."""
         return self.instances(OVERCLUSTERS, "learned_depth", *PROPOSALS["learned"], *self.learned_inputs)
 
-    def instances(self, semantics: str, method: str, *flags: str) -> Step:
+    def instances(self, semantics: str, method: str, *flags: str) -> Command:
         """Split the things of `semantics` into `pseudo_instance_{method}`."""
-        where = ("--semantic_subdir", semantics, "--method_name", method)
-        script = "generate_depth_guided_instances"
-        return self.step(f"instances {method}", script, "all", *where, "--min_area", str(MIN_AREA), *flags)
+        flags = ("--method_name", method, "--min_area", str(MIN_AREA), *flags)
+        return self.steps.instances("all", semantics, *flags, name=f"instances {method}")
 
-    def proposed_objects(self) -> Step:
+    def proposed_objects(self) -> Command:
         """Split the things of the overclusters into objects that depth proposes, as the demo does."""
         return self.instances(OVERCLUSTERS, "depth_guided", *PROPOSALS["disparity"])
 
-    def slots(self) -> list[Step]:
+    def slots(self) -> list[Command]:
         """Train DINOSAUR on textons, then split the things of the overclusters by its slots."""
-        network = ("--backbone", "texton", *self.seeded, *SMALL_DINOSAUR)
-        where = ("--semantic_subdir", OVERCLUSTERS, "--proposals", "slots", "--min_area", str(MIN_AREA))
+        flags = ("--proposals", "slots", "--min_area", str(MIN_AREA))
         return [
-            self.step("DINOSAUR", "train_dinosaur", "train", *network),
-            self.step("instances dinosaur", "generate_dinosaur_instances", "val", *where, *self.seeded),
+            self.steps.slots("texton", *SMALL_DINOSAUR),
+            self.steps.slot_instances("val", OVERCLUSTERS, *flags, name="instances dinosaur"),
         ]
 
-    def panoptic_scores(self, name: str, semantics: str, classes: int, method: str, *flags: str) -> Step:
+    def panoptic_scores(self, name: str, semantics: str, classes: int, method: str, *flags: str) -> Command:
         """Score semantics with instances on the validation split into the result file `name`."""
-        where = ("--semantic_subdir", semantics, "--instance_subdir", f"pseudo_instance_{method}")
-        files = ("--num_semantic_classes", str(classes), "--results", self.runs.stem(self.seed, name))
-        return self.step(f"scores {name}", "evaluation/evaluate_pseudolabels", "val", *where, *files, *flags)
+        results, instances = self.runs.stem(self.seed, name), INSTANCE_PREFIX + method
+        title = f"scores {name}"
+        return self.steps.panoptic_scores(title, semantics, classes, results, *flags, instances=instances)
 
-    def semantic_scores(self, name: str, semantics: str, classes: int) -> Step:
+    def semantic_scores(self, name: str, semantics: str, classes: int) -> Command:
         """Score semantics alone on the validation split, classes named by those of the training split."""
-        flags = (
-            "--semantic_subdir",
-            semantics,
-            "--labels",
-            "clusters",
-            "--num_semantic_classes",
-            str(classes),
-        )
-        flags += ("--match_split", "train")
-        script = "evaluation/evaluate_semantic_pseudolabels"
-        return self.step(
-            f"scores {name}", script, "val", *flags, "--results", self.runs.stem(self.seed, name)
+        return self.steps.command(
+            f"scores {name}",
+            "evaluation/evaluate_semantic_pseudolabels",
+            "val",
+            *("--semantic_subdir", semantics, "--labels", "clusters", "--num_semantic_classes", str(classes)),
+            *("--match_split", "train", "--results", str(self.runs.stem(self.seed, name))),
         )
 
-    def overclustering(self) -> Step:
+    def overclustering(self) -> Command:
         """Measure clusters of CAUSE codes for many k, matched to classes on the training split too."""
-        flags = ("--ks", *map(str, KS), "--match_split", "train")
-        return self.step("clusters for many k", "overclustering_cause", "val", *self.heads, *flags)
+        flags = (*self.steps.head_flags, *self.steps.seeded, "--ks", *map(str, KS), "--match_split", "train")
+        return self.steps.command("clusters for many k", "overclustering_cause", "val", *flags)
 
-    def sweep(self, name: str) -> Step:
+    def sweep(self, name: str) -> Command:
         """Score the grid of one of `SWEEPS`."""
         sweep = SWEEPS[name]
-        flags = (
+        return self.steps.command(
+            f"sweep of {name}",
+            "sweep_k50_spidepth",
+            "val",
+            *("--semantic_subdir", OVERCLUSTERS, "--output_dir", str(self.root / sweep_folder(name))),
             *sweep.flags,
-            "--grad_thresholds",
-            *map(str, sweep.grid),
-            "--min_areas",
-            *map(str, MIN_AREAS),
+            *("--grad_thresholds", *map(str, sweep.grid), "--min_areas", *map(str, MIN_AREAS)),
+            *(self.learned_inputs if sweep.learned else ()),
         )
-        if sweep.learned:
-            flags += self.learned_inputs
-        where = ("--semantic_subdir", OVERCLUSTERS, "--output_dir", self.root / sweep_folder(name))
-        return self.step(f"sweep of {name}", "sweep_k50_spidepth", "val", *where, *flags)
 
-    def semantics(self) -> list[Step]:
-        """Return the steps up to both kinds of semantics, with depth and thing/stuff splits."""
+    def semantics(self) -> list[Command]:
+        """Return the commands up to both kinds of semantics, with depth and thing/stuff splits."""
         return [
-            self.cause_heads(),
-            self.cause_semantics(),
-            self.overclusters(),
-            self.disparity_depth(),
+            self.steps.cause_heads(*SMALL_HEADS),
+            self.steps.cause_semantics("all"),
+            self.steps.overclusters("all", CLUSTERS, *REGIONS, "--raw"),
+            self.steps.depth("all", "--source", "disparity", name="depth from disparity"),
             self.thing_split(CAUSE),
             self.thing_split(OVERCLUSTERS),
         ]

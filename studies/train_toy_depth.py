@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Train the depth network that the demo uses, from video of a toy city that no demo and no report shows.
 
 About two hours on one core, without labels and without stereo. Finished steps are remembered.
@@ -7,53 +6,53 @@ Paths count from the repository: the provenance that is committed with the weigh
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import run_main
-from cups.io.provenance import FILE_NAME
-from pseudo_labels.networks.depth_network import DEPTH, ENCODER, SETTINGS
-from studies.commands import LONG_DEPTH_TRAINING, ROOT, TOY_DEPTH_NETWORK, Step, run_steps
-from studies.demo import TOY_DEPTH
+from pseudo_labels.steps.flags import Settings, flag, parse
+from pseudo_labels.steps.stage1 import ROOT, Command, Stage1Steps
+from studies.commands import run_steps, toy_streets
+from studies.toy_settings import LONG_DEPTH_TRAINING, TOY_DEPTH, TOY_DEPTH_NETWORK
 
 CITY_SEED, FRAMES = 100, 720
-KEPT = (ENCODER, DEPTH, SETTINGS, FILE_NAME)
-"""What reading depth needs: not the pose network, not the checkpoints of the training."""
 
 
-def steps(output: Path) -> list[Step]:
-    """Return the steps: render the city, train."""
-    data = str(output / "toy_streets")
-    city = ("--output", data, "--seed", str(CITY_SEED), "--train_frames", str(FRAMES))
-    train = ("--cityscapes_root", data, "--split", "train", "--output_root", str(output))
-    network = ("--checkpoint_dir", str(output / "spidepth"), "--seed", "0", "--num_workers", "0")
+@dataclass(frozen=True)
+class ToyDepthSettings(Settings):
+    """Folders."""
+
+    output: Path = flag(Path("runs/toy_depth"), "folder of the training")
+    weights: Path = flag(TOY_DEPTH.relative_to(ROOT), "folder to write")
+
+
+def steps(output: Path) -> list[Command]:
+    """Return the commands: render the city, train."""
+    data = output / "toy_streets"
+    stage1 = Stage1Steps(data, output, seed=0, num_workers=0)
     return [
-        Step("toy streets", "cups.data.toy_streets", city),
-        Step(
-            "depth network",
-            "pseudo_labels/train_spidepth.py",
-            (*train, *network, *TOY_DEPTH_NETWORK, *LONG_DEPTH_TRAINING),
-        ),
+        toy_streets(data, "--seed", str(CITY_SEED), "--train_frames", str(FRAMES)),
+        stage1.depth_network(output / "spidepth", *TOY_DEPTH_NETWORK, *LONG_DEPTH_TRAINING),
     ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and copy the weights."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("runs/toy_depth"), help="folder of the training")
-    parser.add_argument("--weights", type=Path, default=TOY_DEPTH.relative_to(ROOT), help="folder to write")
-    args = parser.parse_args(argv)
+    (settings,) = parse(__doc__, argv, ToyDepthSettings)
+    from cups.io.provenance import FILE_NAME  # after parsing: --help is quick
+    from pseudo_labels.networks.depth_network import DEPTH, ENCODER
+    from pseudo_labels.networks.depth_network import SETTINGS as NETWORK
+
     os.chdir(ROOT)
-    run_steps(steps(args.output), args.output / "steps", "toy depth")
-    args.weights.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
-        shutil.copyfile(args.output / "spidepth" / name, args.weights / name)
-    print(f"weights: {args.weights}")
+    run_steps(steps(settings.output), settings.output / "steps", "toy depth")
+    settings.weights.mkdir(parents=True, exist_ok=True)
+    # What reading depth needs: not the pose network, not the checkpoints of the training.
+    for name in (ENCODER, DEPTH, NETWORK, FILE_NAME):
+        shutil.copyfile(settings.output / "spidepth" / name, settings.weights / name)
+    print(f"weights: {settings.weights}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 from cups import config
 from cups.data.cityscapes import CityscapesPanopticValidation
 from cups.data.toy_streets import write_dataset
+from cups.structures import PseudoClasses
 
 ROOT = Path(__file__).resolve().parents[1]
+PARITY = ROOT / "tests" / "parity"
 # Entry points at the root, and scripts, are imported by name, as when Python runs one of them.
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
-PARITY = ROOT.parent / "shared" / "parity"
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT), str(PARITY)]
 
 # The same examples on every run, and no limit on the time of one: a loaded machine is not a bug.
 settings.register_profile("deterministic", deadline=None, derandomize=True)
@@ -36,11 +38,7 @@ def _few_threads() -> None:
 
 @pytest.fixture(scope="session")
 def parity() -> Path:
-    """Folder of the parity fixtures; tests that need it are skipped on machines without it."""
-    if not PARITY.is_dir():
-        pytest.skip("parity fixtures are not on this machine")
-    if str(PARITY) not in sys.path:
-        sys.path.insert(0, str(PARITY))
+    """Folder of the parity fixtures; its module `fill` makes their weights."""
     return PARITY
 
 
@@ -51,11 +49,11 @@ class NoisyOracle(nn.Module):
     every third object goes to the next class; rows of pixels are void.
     """
 
-    NUM_STUFFS, NUM_THINGS = 12, 9
+    PSEUDO = PseudoClasses(things=9, stuffs=12)
 
     def __init__(self, dataset: CityscapesPanopticValidation) -> None:
         super().__init__()
-        self.targets = {float(dataset[i]["image"].sum()): dataset[i]["target"] for i in range(len(dataset))}
+        self.targets = {float(dataset[i].image.sum()): dataset[i].ground_truth() for i in range(len(dataset))}
         self.frames_seen = 0
 
     def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -68,16 +66,16 @@ class NoisyOracle(nn.Module):
         category = torch.where(classes >= 11, classes + 1 + (instance % 3 == 0).long(), classes)
         category[(classes == 2) & (torch.arange(width) >= width // 2)] = 11
         category[(classes == 255) | (classes >= 11) & (instance == 0)] = 255
-        channels = torch.where(category < self.NUM_STUFFS, category + 1, 0)
+        channels = torch.where(category < self.PSEUDO.stuffs, category + 1, 0)
         category[:: height // 4] = 255
         ids, segments = torch.zeros((height, width), dtype=torch.int32), []
-        pairs = torch.stack((category, torch.where(category >= self.NUM_STUFFS, instance, 0)), dim=-1)
+        pairs = torch.stack((category, torch.where(category >= self.PSEUDO.stuffs, instance, 0)), dim=-1)
         for kind, number in torch.unique(pairs[category < 255], dim=0).tolist():
-            is_thing = kind >= self.NUM_STUFFS
-            index = kind - self.NUM_STUFFS if is_thing else kind + 1
+            is_thing = kind >= self.PSEUDO.stuffs
+            index = kind - self.PSEUDO.stuffs if is_thing else kind + 1
             segments.append({"id": len(segments) + 1, "isthing": is_thing, "category_id": index})
             ids[(pairs == torch.tensor((kind, number))).all(dim=-1)] = len(segments)
-        logits = nn.functional.one_hot(channels, self.NUM_STUFFS + 1).permute(2, 0, 1).float() * 10
+        logits = nn.functional.one_hot(channels, self.PSEUDO.stuffs + 1).permute(2, 0, 1).float() * 10
         return {"panoptic_seg": (ids, segments), "sem_seg": logits}
 
 
@@ -105,19 +103,32 @@ def parses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Sequence[str]], No
 
     Of trainings and evaluations that includes the configuration, its `KEY VALUE` pairs and all.
     """
-    parse, build = argparse.ArgumentParser.parse_args, config.build_config
+    parser = argparse.ArgumentParser
+    parse, parse_mixed, build = parser.parse_args, parser.parse_intermixed_args, config.build_config
 
     def parse_and_stop(self: argparse.ArgumentParser, *arguments: Any) -> None:
         parse(self, *arguments)
+        raise Parsed
+
+    def parse_mixed_and_stop(self: argparse.ArgumentParser, *arguments: Any) -> argparse.Namespace:
+        values = parse_mixed(self, *arguments)
+        if hasattr(values, "experiment_config_file"):  # it goes on to its configuration
+            return values
+        build(None, values.pairs)
         raise Parsed
 
     def build_and_stop(*arguments: Any) -> None:
         build(*arguments)
         raise Parsed
 
+    def start_nothing(*arguments: Any, **options: Any) -> None:
+        pytest.fail("it would have started for real")
+
     def check(module: str, arguments: Sequence[str]) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            patched.setattr(parser, "parse_args", parse_and_stop)
+            patched.setattr(parser, "parse_intermixed_args", parse_mixed_and_stop)
+            patched.setattr(subprocess, "Popen", start_nothing)
             patched.setattr(config, "build_config", build_and_stop)
             with pytest.raises(Parsed):
                 importlib.import_module(module).main(list(arguments))

@@ -16,12 +16,11 @@ import torch
 from cups.data.toy_streets import write_dataset
 from cups.evaluation.results import read_results
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
-from studies.demo import demo_steps
+from pseudo_labels.steps.stage1 import Stage1Options
+from studies.demo_steps import demo_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTERS = 12
-SEMANTICS = ("--semantic_subdir", f"pseudo_semantic_raw_k{CLUSTERS}")
-CLASSES = ("--num_semantic_classes", str(CLUSTERS))
 TINY = (
     *("SYSTEM.NUM_WORKERS", "0", "TRAINING.PRECISION", "32", "TRAINING.VAL_EVERY_N_STEPS", "2"),
     *("DATA.CROP_RESOLUTION", "(96, 192)", "AUGMENTATION.RESOLUTIONS", "((96, 192), (64, 128))"),
@@ -47,24 +46,41 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def labels(city: Path) -> Path:
     """Run Stage 1 and return the folder in the CUPS format."""
-    folder = city / "cups_pseudo_labels"
-    root = ("--cityscapes_root", city)
-    heads = ("--backbone", "texton", "--checkpoint_dir", city / "heads", "--window", "64", "--stride", "32")
-    steps = ("--codebook_steps", 3, "--head_steps", 3, "--probe_steps", 3, "--codebook_size", 16)
-    widths = ("--projection_dim", 16, "--hidden_dim", 16, "--batch_size", 2)
-    stage1 = "pseudo_labels"
-    _run(f"{stage1}/generate_depth_spidepth.py", *root, "--split", "all", "--source", "disparity")
-    _run(f"{stage1}/train_cause.py", *root, *heads, *steps, *widths)
-    _run(f"{stage1}/generate_semantic_pseudolabels_cause.py", *root, "--split", "all", *heads)
-    _run(
-        f"{stage1}/generate_overclustered_semantics.py",
-        *(*root, "--split", "all", *heads, "--k", CLUSTERS, "--raw", "--epochs", 1),
+    options = stage1(city)
+    for command in options.commands():
+        _run(command.script, *command.arguments)
+    assert options.labels is not None
+    return options.labels
+
+
+def stage1(city: Path) -> Stage1Options:
+    """Stage 1 with networks that are trained for three steps."""
+    windows = ("--window", "64", "--stride", "32")
+    steps = ("--codebook_steps", "3", "--head_steps", "3", "--probe_steps", "3", "--codebook_size", "16")
+    widths = ("--projection_dim", "16", "--hidden_dim", "16", "--batch_size", "2")
+    return Stage1Options(
+        city,
+        backbone="texton",
+        heads=city / "heads",
+        num_workers=0,
+        split="all",
+        label_split="train",
+        k=CLUSTERS,
+        raw=True,
+        with_features=False,
+        train_heads=True,
+        source="disparity",
+        labels=city / "cups_pseudo_labels",
+        further={
+            "train_cause": (*windows, *steps, *widths),
+            "generate_semantic_pseudolabels_cause": windows,
+            "generate_overclustered_semantics": (*windows, "--epochs", "1"),
+            "classify_stuff_things": ("--num_things", "4"),
+            "generate_depth_guided_instances": (
+                *("--proposals", "objects", "--min_area", "20", "--min_thing_share", "0.1", "--show", "1"),
+            ),
+        },
     )
-    _run(f"{stage1}/classify_stuff_things.py", *root, *SEMANTICS, "--num_things", 4)
-    instances = ("--proposals", "objects", "--min_area", 20, "--min_thing_share", 0.1, "--show", 1)
-    _run(f"{stage1}/generate_depth_guided_instances.py", *root, "--split", "all", *SEMANTICS, *instances)
-    _run(f"{stage1}/convert_to_cups_format.py", *root, *SEMANTICS, *CLASSES, "--output_dir", folder)
-    return folder
 
 
 def _training(city: Path, labels: Path, logs: Path, name: str, steps: int, *more: str) -> tuple[object, ...]:
@@ -92,10 +108,9 @@ def test_stage_one__labels_are_label_free(city: Path, labels: Path) -> None:
     provenance = json.loads((labels / "provenance.json").read_text())
     assert provenance["uses_ground_truth"] is False
     assert len(list(labels.glob("*_leftImg8bit_semantic.png"))) == 6
-    _run(
-        "pseudo_labels/evaluation/evaluate_pseudolabels.py",
-        *("--cityscapes_root", city, *SEMANTICS, *CLASSES, "--results", city / "scores"),
-    )
+    options = stage1(city)
+    scores = options.panoptic_scores("scores", options.semantics, CLUSTERS, city / "scores")
+    _run(scores.script, *scores.arguments)
     results = read_results(city / "scores.json")
     assert [result.void_rule for result in results] == ["standard", "upstream"]
     assert all(0 <= result.metrics["pq"] <= 1 for result in results)
@@ -103,10 +118,9 @@ def test_stage_one__labels_are_label_free(city: Path, labels: Path) -> None:
 
 def test_stage_one__a_second_run_does_nothing(city: Path, labels: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in labels.glob("*.png")}
-    _run(
-        "pseudo_labels/convert_to_cups_format.py",
-        *("--cityscapes_root", city, *SEMANTICS, *CLASSES, "--output_dir", labels),
-    )
+    conversion = stage1(city).commands()[-1]
+    assert "convert_to_cups_format" in conversion.script
+    _run(conversion.script, *conversion.arguments)
     assert {path: path.stat().st_mtime_ns for path in labels.glob("*.png")} == before
 
 
@@ -225,7 +239,7 @@ def test_train_self__reads_images_alone(city: Path, trained: Path, tmp_path: Pat
     for part in ("leftImg8bit", "gtFine/val"):
         shutil.copytree(city / part, data / part)
     config = ("--experiment_config_file", ROOT / "configs" / "demo_toy.yaml", "--disable_wandb")
-    run = ("--data_root", data, "--pseudo_root", "/nowhere", "--log_path", tmp_path, "--run_name", "run")
+    run = ("--data_root", data, "--log_path", tmp_path, "--run_name", "run")
     short = ("SELF_TRAINING.ROUNDS", "1", "SELF_TRAINING.SELECT", "last")
     start = ("--checkpoint", trained / "checkpoints" / "last.ckpt")
     _run("train_self.py", *config, *run, *start, *TINY, *SELF_TRAINING, *short)
@@ -246,7 +260,7 @@ def test_train__a_run_is_not_overwritten(city: Path, labels: Path, trained: Path
 
 
 def test_val__results_and_pictures(city: Path, trained: Path, tmp_path: Path) -> None:
-    config = ("--experiment_config_file", ROOT / "configs" / "demo_toy.yaml", "--disable_wandb")
+    config = ("--experiment_config_file", ROOT / "configs" / "demo_toy.yaml")
     checkpoint = ("--checkpoint", trained / "checkpoints" / "last.ckpt")
     run = _run(
         "val.py", *config, "--data_root", city, *checkpoint, "--output_dir", tmp_path, "--visualize_results"
@@ -260,7 +274,7 @@ def test_val__results_and_pictures(city: Path, trained: Path, tmp_path: Path) ->
 def test_val__plain_folder_without_labels(city: Path, trained: Path, tmp_path: Path) -> None:
     checkpoint = ("--checkpoint", trained / "checkpoints" / "last.ckpt")
     images = city / "leftImg8bit" / "val"
-    _run("val.py", "--disable_wandb", "--image_dir", images, *checkpoint, "--output_dir", tmp_path)
+    _run("val.py", "--image_dir", images, *checkpoint, "--output_dir", tmp_path)
     assert len(list((tmp_path / "overlays").rglob("*.png"))) == 3
     assert not (tmp_path / "results.json").exists()
 

@@ -1,16 +1,5 @@
 """Frozen feature extractors behind one interface, chosen by name."""
 
-from cups.backbones.dino import DinoV3, load_strict, load_tensors, official_to_timm
-from cups.backbones.registry import NAMES, autocast, build_backbone, normalize, untrained_backbone
+import lazy_loader
 
-__all__ = [
-    "NAMES",
-    "DinoV3",
-    "autocast",
-    "build_backbone",
-    "load_strict",
-    "load_tensors",
-    "normalize",
-    "official_to_timm",
-    "untrained_backbone",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cups.errors import UserError
-from cups.io.checkpoint import read_file
+from cups.io.checkpoint import load_state, load_tensors
 from refs.cause.models.dinov2 import PATCH, dinov2_vit
+from refs.timm_models import create_model
 
 
 class DinoV2(nn.Module):
@@ -62,10 +62,8 @@ class DinoV3(nn.Module):
     network: Any
 
     def __init__(self, architecture: str, checkpoint: Path | None) -> None:
-        import timm  # seconds, which the other backbones need not wait for
-
         super().__init__()
-        self.network = timm.create_model(DINOV3[architecture], pretrained=False, num_classes=0, qkv_bias=True)
+        self.network = create_model(DINOV3[architecture], pretrained=False, num_classes=0, qkv_bias=True)
         self.embed_dim: int = self.network.embed_dim
         if checkpoint is not None:
             self.load(checkpoint)
@@ -114,31 +112,15 @@ def official_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running code from the file.
-
-    Raises:
-        UserError: missing file, or not a dict of tensors.
-    """
-    content = read_file(path, fix="see refs/weights.yaml for its source")
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path}: holds no state dict; give the published checkpoint")
-    return content
-
-
 def load_strict(
     module: nn.Module,
     path: Path,
     translate: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> None:
-    """Load a state dict whose names (after `translate`) and shapes must all fit.
+    """Load a file whose names (after `translate`) and shapes must all fit.
 
     Raises:
         UserError: any missing, unexpected or differently shaped entry.
     """
     tensors = load_tensors(path)
-    try:
-        module.load_state_dict(tensors if translate is None else translate(tensors), strict=True)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: weights of another model ({detail}); check --backbone") from None
+    load_state(module, tensors if translate is None else translate(tensors), path, "check `backbone`")

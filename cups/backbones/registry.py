@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.backbones.dino import DinoV2, DinoV3
+from cups.backbones.names import DINOV2_NAMES, DINOV3_NAMES, NAMES, TEXTON
 from cups.backbones.texton import IMAGENET_MEAN, IMAGENET_STD, Texton
 from cups.errors import UserError
 from cups.io.weights import how_to_get, weight_files
@@ -24,8 +25,8 @@ def _dino(name: str, network: type[DinoV2] | type[DinoV3]) -> Builder:
         path = checkpoint or weight_files(name)[0].path
         if checkpoint is None and not path.is_file():
             raise UserError(
-                f"{path}: no such file, the weights of --backbone {name}; get it ({how_to_get(name)}) "
-                "or give --backbone_checkpoint"
+                f"{path}: no such file, the weights of `backbone` {name}; get it ({how_to_get(name)}) "
+                "or give `backbone_checkpoint`"
             )
         return network(name.partition("_")[2], path)
 
@@ -34,19 +35,18 @@ def _dino(name: str, network: type[DinoV2] | type[DinoV3]) -> Builder:
 
 def _texton(checkpoint: Path | None) -> nn.Module:
     if checkpoint is not None:
-        raise UserError(f"{checkpoint}: the texton backbone has no weights; leave --backbone_checkpoint out")
+        raise UserError(f"{checkpoint}: the texton backbone has no weights; leave `backbone_checkpoint` out")
     return Texton().eval()
 
 
 NETWORKS: Mapping[str, type[DinoV2] | type[DinoV3]] = {
-    **dict.fromkeys(("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"), DinoV2),
-    **dict.fromkeys(("dinov3_vits16", "dinov3_vitb16"), DinoV3),
+    **dict.fromkeys(DINOV2_NAMES, DinoV2),
+    **dict.fromkeys(DINOV3_NAMES, DinoV3),
 }
 REGISTRY: Mapping[str, Builder] = {
-    "texton": _texton,
+    TEXTON: _texton,
     **{name: _dino(name, network) for name, network in NETWORKS.items()},
 }
-NAMES = tuple(REGISTRY)
 
 
 def untrained_backbone(name: str) -> nn.Module:
@@ -55,7 +55,7 @@ def untrained_backbone(name: str) -> nn.Module:
     Raises:
         UserError: unknown name.
     """
-    if name == "texton":
+    if name == TEXTON:
         return Texton()
     if name not in NETWORKS:
         raise UserError(f"backbone {name}: unknown; choose from {', '.join(NAMES)}")
@@ -74,7 +74,7 @@ def build_backbone(name: str, checkpoint: Path | str | None = None) -> nn.Module
         UserError: unknown name, missing or foreign weights.
     """
     if name not in REGISTRY:
-        raise UserError(f"--backbone {name}: unknown; choose from {', '.join(NAMES)}")
+        raise UserError(f"`backbone` {name}: unknown; choose from {', '.join(NAMES)}")
     return REGISTRY[name](None if checkpoint is None else Path(checkpoint))
 
 

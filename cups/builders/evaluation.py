@@ -9,20 +9,24 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+import cups.data
 from cups.config import plain
 from cups.config_keys import get
-from cups.data import CityscapesPanopticValidation, KittiPanopticValidation
+from cups.data import CityscapesPanopticValidation
+from cups.data.validation_sets import VALIDATION_SETS
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import SemanticScorer
-from cups.io.checkpoint import file_sha256, load_checkpoint
+from cups.io.checkpoint import load_checkpoint
+from cups.io.files import file_sha256
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Protocol
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.crf import DenseCrfRefinement
 from cups.model.tta import PanopticFPNWithTTA
-from cups.taxonomy import class_set, void_value
+from cups.structures import PseudoClasses
+from cups.taxonomy import class_set
 
 PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
@@ -38,19 +42,22 @@ PREDICTION_KEYS = (
 )
 
 
-def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, int, int]:
-    """Open `MODEL.CHECKPOINT`; return the network as it is evaluated, and its numbers of things and stuff.
+def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, PseudoClasses]:
+    """Open `MODEL.CHECKPOINT`; return the network as it is evaluated, and its pseudo-classes.
 
     Raises:
         UserError: no checkpoint given, or one that cannot be read.
     """
     if config.MODEL.CHECKPOINT is None:
-        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with --checkpoint")
+        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with `checkpoint`")
     device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
     network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
-        Path(config.MODEL.CHECKPOINT), device, config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
+        Path(config.MODEL.CHECKPOINT),
+        device,
+        config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD,
+        prefer_teacher=config.MODEL.USE_TEACHER,
     )
-    return as_evaluated(network, config), things, stuffs
+    return as_evaluated(network, config), PseudoClasses(things, stuffs)
 
 
 def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
@@ -58,7 +65,7 @@ def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
     model, keys = network, config.MODEL
     if config.VALIDATION.USE_TTA:
         model = PanopticFPNWithTTA(
-            model, tuple(keys.TTA_SCALES), score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
+            model, tuple(keys.TTA_SCALES), flip=True, score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
         )
     if config.VALIDATION.USE_CRF:
         merge: Any = network.merge
@@ -71,6 +78,8 @@ def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[
     settings: dict[str, Any] = {"checkpoint sha256": file_sha256(config.MODEL.CHECKPOINT)}
     if image_dir is not None:
         settings["--image_dir"] = str(image_dir.resolve())
+    if config.MODEL.USE_TEACHER:  # not before 0.2: predictions without it go on
+        settings["MODEL.USE_TEACHER"] = True
     for key in PREDICTION_KEYS:
         value = get(config, key)
         settings[key] = list(value) if isinstance(value, tuple) else value
@@ -106,7 +115,7 @@ def semantic_protocols(config: CfgNode) -> list[Protocol]:
     return [whole, replace(whole, name=f"semantic-{classes}-crop{crop} on {whole.name}", crop=crop)]
 
 
-def build_semantic_scorers(config: CfgNode, num_things: int, num_stuffs: int) -> list[SemanticScorer]:
+def build_semantic_scorers(config: CfgNode, pseudo: PseudoClasses) -> list[SemanticScorer]:
     """Build the scorers of semantic maps: the semantic head's, and under a crop the panoptic output's too.
 
     On whole frames `PanopticQualitySemanticMatching` scores the panoptic output. The semantic head tells
@@ -117,11 +126,10 @@ def build_semantic_scorers(config: CfgNode, num_things: int, num_stuffs: int) ->
         where = ""
         if protocol.crop is not None:
             where = f" (crop {protocol.crop})"
-            clusters = num_things + num_stuffs
             name = f"panoptic output{where}"
-            scorers.append(SemanticScorer(name, protocol, clusters, lambda p: p.panoptic[..., 0]))
+            scorers.append(SemanticScorer(name, protocol, pseudo.total, lambda p: p.panoptic[..., 0]))
         name = f"semantic head{where}"
-        scorers.append(SemanticScorer(name, protocol, num_stuffs + 1, lambda p: p.semantic))
+        scorers.append(SemanticScorer(name, protocol, pseudo.stuffs + 1, lambda p: p.semantic))
     return scorers
 
 
@@ -153,27 +161,24 @@ def results_of(
     return results
 
 
-VALIDATION_SETS = {"cityscapes": CityscapesPanopticValidation, "kitti": KittiPanopticValidation}
-
-
 def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
     """Build the validation data set."""
     data = config.DATA
     crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
-    dataset = VALIDATION_SETS[data.DATASET]
+    dataset: type[CityscapesPanopticValidation] = getattr(cups.data, VALIDATION_SETS[data.DATASET])
     return dataset(data.ROOT_VAL, data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
 
 
-def build_metric(config: CfgNode, num_things: int, num_stuffs: int) -> PanopticQualitySemanticMatching:
-    """Build the metric over a network's categories: stuff 0..S-1, things S..S+T-1."""
+def build_metric(config: CfgNode, pseudo: PseudoClasses) -> PanopticQualitySemanticMatching:
+    """Build the metric over a network's categories."""
     classes = class_set(config.DATA.NUM_CLASSES)
     separate = config.VALIDATION.ADHERE_THING_STUFF
     return PanopticQualitySemanticMatching(
         set(classes.things),
         set(classes.stuffs),
-        num_clusters=num_things + num_stuffs,
-        things_prototype=set(range(num_stuffs, num_stuffs + num_things)) if separate else None,
-        stuffs_prototype=set(range(num_stuffs)) if separate else None,
+        num_clusters=pseudo.total,
+        things_prototype=set(pseudo.thing_ids) if separate else None,
+        stuffs_prototype=set(pseudo.stuff_ids) if separate else None,
         void_rule=config.VALIDATION.VOID_RULE,
-        void=void_value(num_things + num_stuffs),
+        void=pseudo.void,
     )

@@ -38,13 +38,13 @@ from cups.model import (
 )
 from cups.model.speed import set_speed
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
-from cups.structures import ThingStuffSplit
+from cups.structures import PseudoClasses, ThingStuffSplit
 from cups.training.optimizer import OptimizerSettings
 
 log = logging.getLogger(__name__)
 
 DINO_NAMES = ("dino_RN50_pretrain_d2_format.pkl", "dino_RN50_full_pretrain_d2_format.pkl")
-DINO_FOLDER = Path(__file__).parent / "model" / "backbone_checkpoints"
+"""Names under which DINO's ResNet-50 is published; it lies where `refs/weights.yaml` says."""
 MAX_CLASS_WEIGHT = 10.0
 """Largest loss weight of a rare class, relative to that of the median class."""
 
@@ -61,7 +61,7 @@ def find_backbone_checkpoint(config: CfgNode) -> Path | None:
     if model.BACKBONE_CHECKPOINT is not None:
         candidates = [Path(model.BACKBONE_CHECKPOINT)]
     elif model.BACKBONE_TYPE == "resnet50":
-        candidates = [DINO_FOLDER / name for name in DINO_NAMES]
+        candidates = [weight_files("dino_resnet50")[0].path.with_name(name) for name in DINO_NAMES]
     else:
         candidates = [weight_files(model.BACKBONE_TYPE)[0].path]
     for path in candidates:
@@ -86,12 +86,23 @@ def network_of(config: CfgNode) -> dict[str, Any]:
     }
 
 
+def pseudo_label_folder(config: CfgNode) -> Path:
+    """Return the folder of the training labels.
+
+    Raises:
+        UserError: none given.
+    """
+    if config.DATA.ROOT_PSEUDO is None:
+        raise UserError("DATA.ROOT_PSEUDO is not set; give the pseudo-labels with `pseudo_root`")
+    return Path(config.DATA.ROOT_PSEUDO)
+
+
 def build_training_data(config: CfgNode) -> PseudoLabelDataset:
     """Build the training data set of Stage 2."""
     data = config.DATA
     return PseudoLabelDataset(
         data.ROOT,
-        data.ROOT_PSEUDO,
+        pseudo_label_folder(config),
         scale=data.SCALE,
         crop=tuple(data.CROP_RESOLUTION),
         thing_stuff_threshold=data.THING_STUFF_THRESHOLD,
@@ -146,7 +157,7 @@ def initialise_from(model: torch.nn.Module, path: Path, split: ThingStuffSplit) 
         UserError: when the checkpoint has other numbers of things or stuff.
     """
     source, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(path)
-    if (things, stuffs) != (len(split.things), len(split.stuffs)):
+    if PseudoClasses(things, stuffs) != split.pseudo_classes:
         raise UserError(
             f"{path}: has {things} thing and {stuffs} stuff pseudo-classes, the pseudo-labels have "
             f"{len(split.things)} and {len(split.stuffs)}; use the labels it was trained on"
@@ -185,7 +196,6 @@ def batch_augmentation(config: CfgNode) -> BatchAugmentation:
 
 def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule:
     """Build the Lightning module of Stage 2."""
-    things, stuffs = len(data.split.things), len(data.split.stuffs)
     description = {
         "config": plain(config),
         "model": network_of(config),
@@ -196,10 +206,10 @@ def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule
         data.split,
         optimizer_settings(config),
         batch_augmentation(config),
-        metric=build_metric(config, things, stuffs),
+        SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),
+        metric=build_metric(config, data.split.pseudo_classes),
         seed=config.SYSTEM.SEED,
         description=description,
-        self_paste=SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),
     )
 
 
@@ -223,13 +233,12 @@ def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
 
 def training_provenance(config: CfgNode) -> dict[str, Any]:
     """Say what the training labels and starting weights came from; logged, and stored in checkpoints."""
-    labels = read_provenance(Path(config.DATA.ROOT_PSEUDO))
+    folder = pseudo_label_folder(config)
+    labels = read_provenance(folder)
     weights = starting_weights(config)
     facts = [entry.get("uses_ground_truth") for entry in (labels or {}, *weights)]
     uses = any_ground_truth(facts)
-    log.info(
-        "training labels %s: ground truth used: %s", config.DATA.ROOT_PSEUDO, ground_truth_answer(facts[0])
-    )
+    log.info("training labels %s: ground truth used: %s", folder, ground_truth_answer(facts[0]))
     for entry in weights:
         log.info(
             "starting weights %s: ground truth used: %s",

@@ -20,8 +20,9 @@ from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.provenance import code_version, ground_truth_answer
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.speed import set_speed
+from cups.network import split_of
 from cups.pl_model_self import SelfTrainingModule
-from cups.structures import ThingStuffSplit
+from cups.structures import PseudoClasses
 from cups.training.round_selection import Consistency, Criterion, RoundCheckpoints, ValidationQuality
 from cups.training.self_training import RoundSchedule
 
@@ -59,7 +60,7 @@ def self_training_config(config: CfgNode, checkpoint: Path | None = None) -> Cfg
     stage.TRAINING.STEPS = round_schedule(config).steps
     stage.MODEL.CHECKPOINT = str(checkpoint or config.MODEL.CHECKPOINT or "") or None
     if stage.MODEL.CHECKPOINT is None:
-        raise UserError("MODEL.CHECKPOINT is not set; give the network of Stage 2 with --checkpoint")
+        raise UserError("MODEL.CHECKPOINT is not set; give the network of Stage 2 with `checkpoint`")
     stage.freeze()
     return stage
 
@@ -95,23 +96,6 @@ def build_unlabelled_data(config: CfgNode) -> tuple[UnlabelledImages, Unlabelled
     return images.hold_out(config.SELF_TRAINING.SELECT_FRAMES)
 
 
-def split_of(checkpoint: Checkpoint, num_things: int, num_stuffs: int) -> ThingStuffSplit:
-    """Return the pseudo-classes behind a network; without a record of them, the published numbering.
-
-    Raises:
-        UserError: a record that does not fit the weights.
-    """
-    stored = checkpoint.hyper_parameters
-    things = tuple(stored.get("thing_pseudo_classes", range(num_stuffs, num_stuffs + num_things)))
-    stuffs = tuple(stored.get("stuff_pseudo_classes", range(num_stuffs)))
-    if (len(things), len(stuffs)) != (num_things, num_stuffs):
-        raise UserError(
-            f"{checkpoint.path}: names {len(things)} thing and {len(stuffs)} stuff pseudo-classes, its "
-            f"weights have {num_things} and {num_stuffs}; train Stage 2 again"
-        )
-    return ThingStuffSplit(things, stuffs)
-
-
 def self_augmentation(config: CfgNode) -> BatchAugmentation:
     """Translate the augmentation keys: Stage 2's, and the random crop."""
     common = batch_augmentation(config)
@@ -131,13 +115,14 @@ def build_self_training_module(config: CfgNode) -> SelfTrainingModule:
     model, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
         path, confidence_threshold=config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
     )
+    pseudo = PseudoClasses(things, stuffs)
     set_drop_loss(model, config)
     set_speed(model, channels_last=config.TRAINING.CHANNELS_LAST, compile_trunk=config.TRAINING.COMPILE)
     scales, flip = teacher_views(config)
     keys = config.SELF_TRAINING
     return SelfTrainingModule(
         model.train(),
-        split_of(checkpoint, things, stuffs),
+        split_of(checkpoint, pseudo),
         optimizer_settings(config),
         self_augmentation(config),
         round_schedule(config),
@@ -148,7 +133,7 @@ def build_self_training_module(config: CfgNode) -> SelfTrainingModule:
         relative_threshold=keys.SEMANTIC_SEGMENTATION_THRESHOLD,
         ignore_unknown_things=config.DATA.IGNORE_UNKNOWN_THING_REGIONS,
         round_start=keys.ROUND_START,
-        metric=build_metric(config, things, stuffs),
+        metric=build_metric(config, pseudo),
         seed=config.SYSTEM.SEED,
         description={
             "config": plain(config),
@@ -181,11 +166,11 @@ def build_round_checkpoints(
     config: CfgNode, module: SelfTrainingModule, held_out: UnlabelledImages, directory: Path
 ) -> RoundCheckpoints:
     """Build the callback that keeps the rounds and chooses the best by `SELF_TRAINING.SELECT`."""
-    things, stuffs = len(module.split.things), len(module.split.stuffs)
+    pseudo = module.split.pseudo_classes
     criterion: Criterion | None = None
     if config.SELF_TRAINING.SELECT == "consistency":
-        criterion = Consistency(held_out, stuffs, things, tuple(config.MODEL.TTA_SCALES))
+        criterion = Consistency(held_out, pseudo, tuple(config.MODEL.TTA_SCALES))
     elif config.SELF_TRAINING.SELECT == "val":
         batches: Any = validation_loader(build_validation_data(config), config)
-        criterion = ValidationQuality(batches, build_metric(config, things, stuffs), stuffs)
+        criterion = ValidationQuality(batches, build_metric(config, pseudo), pseudo)
     return RoundCheckpoints(directory / "checkpoints", config.SELF_TRAINING.ROUND_STEPS, criterion)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -15,10 +16,48 @@ from cups.builders.stage3 import (
     build_unlabelled_data,
     self_training_config,
 )
-from cups.builders.trainer import TrainingData, fit
+from cups.builders.trainer import TrainingData, fit, prepare_process, run_directory
 from cups.training.run_folder import last_checkpoint, step_checkpoint
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Whether a run goes on from its `last.ckpt`.
+
+    Attributes:
+        always: it does, and has to have one.
+        if_possible: it does where it has one.
+    """
+
+    always: bool = False
+    if_possible: bool = False
+
+    def of(self, directory: Path) -> bool:
+        """Return the answer for a run folder."""
+        return self.always or (self.if_possible and last_checkpoint(directory).exists())
+
+
+def run_stage2(config: CfgNode, resume: Resume) -> None:
+    """Run Stage 2 in the folder that the configuration names."""
+    prepare_process(config)
+    directory = run_directory(config)
+    train_on_pseudo_labels(config, directory, resume.of(directory))
+
+
+def run_stage3(config: CfgNode, resume: Resume) -> None:
+    """Run Stage 3 in the folder that the configuration names, from `MODEL.CHECKPOINT`."""
+    prepare_process(config)
+    directory = run_directory(config, "self")
+    log.info("best round: %s", train_on_own_labels(config, directory, resume.of(directory)))
+
+
+def run_both_stages(config: CfgNode, resume: Resume) -> None:
+    """Run Stage 2 and Stage 3 in the folder that the configuration names."""
+    prepare_process(config)
+    directory = run_directory(config, "hybrid")
+    log.info("best round: %s", train_both_stages(config, directory, resume.of(directory / "stage2")))
 
 
 def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Path:

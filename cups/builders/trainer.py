@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from collections.abc import Sequence
@@ -19,8 +18,7 @@ from yacs.config import CfgNode
 from cups.config import changed_settings, save_config
 from cups.data.utils import identity_collate
 from cups.errors import UserError
-from cups.throughput import StepClock, Throughput
-from cups.training.callbacks import MediaLogger
+from cups.training.callbacks import MediaLogger, StepClock, Throughput
 from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit
 from cups.training.run_folder import build_loggers, checkpoint_every, last_checkpoint, save_last_step
 from cups.training.sampling import StepSampler
@@ -146,34 +144,15 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
     """
     checkpoint = last_checkpoint(directory)
     if resume and not checkpoint.exists():
-        raise UserError(f"{checkpoint}: no such file; --resume needs the --log_path and --run_name of a run")
+        raise UserError(f"{checkpoint}: no such file; `resume` needs the `log_path` and `run_name` of a run")
     if not resume and checkpoint.exists():
-        raise UserError(f"{directory}: holds a run already; add --resume, or choose another --run_name")
+        raise UserError(f"{directory}: holds a run already; add `resume`, or choose another `run_name`")
     changed = changed_settings(config, directory / "config.yaml") if resume else {}
     for key, (before, now) in changed.items():
         note = " (no effect: the optimiser goes on as in the checkpoint)" if key.startswith(RESTORED) else ""
         log.warning("resumed with another setting: %s %s -> %s%s", key, before, now, note)
     save_config(config, directory / "config.yaml")
     return checkpoint if resume else None
-
-
-def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--resume` and `--resume_if_possible`."""
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from last.ckpt of the run named by --log_path and --run_name",
-    )
-    parser.add_argument(
-        "--resume_if_possible",
-        action="store_true",
-        help="the same, but start afresh where there is no last.ckpt",
-    )
-
-
-def resumes(args: argparse.Namespace, directory: Path) -> bool:
-    """Return whether a run goes on, by the arguments of `add_resume_arguments`."""
-    return bool(args.resume or (args.resume_if_possible and last_checkpoint(directory).exists()))
 
 
 def prepare_process(config: CfgNode) -> None:

@@ -11,10 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.data.utils import image_tensor
+from cups.defaults import NUM_CLASSES, VAL_SPLIT
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
+from cups.io.images import frame_stem, list_city_images
 from cups.io.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
+from cups.structures import LoadedImage
 from cups.taxonomy import VOID, ClassSet, class_set
 
 FIRST_NUMBERED_ID = 1000
@@ -45,10 +48,10 @@ def list_ground_truth_frames(root: Path, split: str) -> list[GroundTruthFrame]:
     """
     folder = root / "leftImg8bit" / split
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the Cityscapes root with --data_root")
+        raise UserError(f"{folder}: no such folder; give the Cityscapes root with `data_root`")
     frames = []
-    for image in sorted(folder.glob(f"*/*{IMAGE_SUFFIX}")):
-        stem = image.name[: -len(IMAGE_SUFFIX)]
+    for image in list_city_images(folder):
+        stem = frame_stem(image)
         labels, instances = ground_truth_paths(root, split, image.parent.name, stem)
         for path in (labels, instances):
             if not path.is_file():
@@ -89,7 +92,7 @@ def panoptic_target(labels: np.ndarray, instances: np.ndarray, classes: ClassSet
     return np.stack((category, instance), axis=-1)
 
 
-class CityscapesPanopticValidation(Dataset[dict[str, object]]):
+class CityscapesPanopticValidation(Dataset[LoadedImage]):
     """Images with panoptic ground truth, for evaluation.
 
     Args:
@@ -98,15 +101,13 @@ class CityscapesPanopticValidation(Dataset[dict[str, object]]):
         num_classes: 27, 19 or 7.
         scale: resize factor of image and labels.
         crop: centre crop (H, W) after resizing, or None; smaller frames are padded with 0 and void.
-
-    Items: `{"image": (3, H, W) float32 RGB 0-1, "target": (H, W, 2) int64, "name": str, "index": int}`.
     """
 
     def __init__(
         self,
         root: Path | str,
-        split: str = "val",
-        num_classes: int = 19,
+        split: str = VAL_SPLIT,
+        num_classes: int = NUM_CLASSES,
         scale: float = 1.0,
         crop: tuple[int, int] | None = None,
         max_images: int | None = None,
@@ -132,7 +133,7 @@ class CityscapesPanopticValidation(Dataset[dict[str, object]]):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, index: int) -> dict[str, object]:
+    def __getitem__(self, index: int) -> LoadedImage:
         frame = self.frames[index]
         image = image_tensor(read_image(frame.image))
         target = torch.from_numpy(self.read_target(frame))
@@ -140,7 +141,7 @@ class CityscapesPanopticValidation(Dataset[dict[str, object]]):
             raise UserError(f"{frame.label_ids}: size differs from {frame.image.name}; unpack it again")
         image, target = self._geometry(image, target.permute(2, 0, 1))
         target = target.permute(1, 2, 0).contiguous()
-        return {"image": image, "target": target, "name": frame.stem, "index": index}
+        return LoadedImage(image, frame.stem, target, index)
 
     def _geometry(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         size = scaled_size((image.shape[-2], image.shape[-1]), self.scale)

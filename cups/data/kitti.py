@@ -39,7 +39,7 @@ def list_kitti_frames(root: Path, split: str) -> list[GroundTruthFrame]:
     folder = root / SPLITS.get(split, split)
     images = sorted((folder / "images").glob("*.png"))
     if not images:
-        raise UserError(f"{folder / 'images'}: holds no .png; give the KITTI panoptic root with --data_root")
+        raise UserError(f"{folder / 'images'}: holds no .png; give the KITTI panoptic root with `data_root`")
     labels = next((folder / name for name in (GREY_FOLDER, RGB_FOLDER) if (folder / name).is_dir()), None)
     if labels is None:
         raise UserError(f"{folder}: holds neither {GREY_FOLDER}/ nor {RGB_FOLDER}/; unpack the labels there")

@@ -17,22 +17,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cups import defaults
 from cups.data.utils import image_tensor
 from cups.errors import UserError
 from cups.io.file_names import (
     ALL_PIXELS,
+    IMAGE_FOLDERS,
     IMAGE_SUFFIX,
-    IMAGE_SUFFIXES,
     INSIDE_INSTANCES,
     INSTANCE_SUFFIX,
     SEMANTIC_SUFFIX,
 )
+from cups.io.images import list_images
 from cups.io.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
 from cups.structures import Draw, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
 
-IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
 SPLITS = ("train", "train_extra", "val", "test")
 
@@ -126,12 +127,11 @@ class ImageFinder:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise UserError(f"{root}: no such folder; give the data root with --data_root")
+            raise UserError(f"{root}: no such folder; give the data root with `data_root`")
         self.root = root
         self._plain: dict[str, Path] = {}
         if not any((root / folder).is_dir() for folder in IMAGE_FOLDERS):
-            images = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
-            self._plain = {path.stem: path for path in images}
+            self._plain = {path.stem: path for path in list_images(root)}
 
     def __call__(self, stem: str) -> Path:
         """Return the image of a frame.
@@ -148,7 +148,7 @@ class ImageFinder:
                 if path.is_file():
                     return path
         raise UserError(
-            f"{self.root}: no image for {stem}{SEMANTIC_SUFFIX}; check --data_root and --pseudo_root"
+            f"{self.root}: no image for {stem}{SEMANTIC_SUFFIX}; check `data_root` and `pseudo_root`"
         )
 
 
@@ -173,11 +173,11 @@ class PseudoLabelDataset(Dataset[Sample]):
         self,
         root: Path | str,
         pseudo_root: Path | str,
-        scale: float = 0.625,
-        crop: tuple[int, int] = (640, 1280),
-        thing_stuff_threshold: float = 0.08,
-        ignore_unknown_things: bool = False,
-        only_non_empty: bool = True,
+        scale: float = defaults.SCALE,
+        crop: tuple[int, int] = defaults.CROP,
+        thing_stuff_threshold: float = defaults.THING_STUFF_THRESHOLD,
+        ignore_unknown_things: bool = defaults.IGNORE_UNKNOWN_THINGS,
+        only_non_empty: bool = defaults.ONLY_NON_EMPTY,
         max_images: int | None = None,
         augment: Callable[[Sample, torch.Generator], Sample] | None = None,
         seed: int = 0,
@@ -192,7 +192,7 @@ class PseudoLabelDataset(Dataset[Sample]):
         self._images = ImageFinder(self.root)
         # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
         # The last place is everything that is no pseudo-class: void, 255 or 65535 by the width of the files.
-        count = self.split.num_pseudo_classes
+        count = self.split.pseudo_classes.total
         self._to_channel = torch.full((count + 1,), WIDE_VOID, dtype=torch.int64)
         self._to_thing = torch.full((count + 1,), -1, dtype=torch.int64)
         for index, pseudo_class in enumerate(self.split.things):
@@ -232,7 +232,7 @@ class PseudoLabelDataset(Dataset[Sample]):
         )
 
     def _to_sample(self, image: Tensor, semantic: Tensor, instance: Tensor, stem: str) -> Sample:
-        semantic = semantic.clamp(max=self.split.num_pseudo_classes)
+        semantic = semantic.clamp(max=self.split.pseudo_classes.total)
         sem_seg = self._to_channel[semantic]
         # As torch.unique, at a third of the time: ids are small.
         present = torch.bincount(instance.flatten()) > 0
@@ -258,7 +258,7 @@ class PseudoLabelDataset(Dataset[Sample]):
 
     def _list_stems(self, only_non_empty: bool) -> list[str]:
         if not self.pseudo_root.is_dir():
-            raise UserError(f"{self.pseudo_root}: no such folder; give the pseudo-labels with --pseudo_root")
+            raise UserError(f"{self.pseudo_root}: no such folder; give the pseudo-labels with `pseudo_root`")
         stems = sorted(p.name[: -len(SEMANTIC_SUFFIX)] for p in self.pseudo_root.glob(f"*{SEMANTIC_SUFFIX}"))
         if not stems:
             raise UserError(f"{self.pseudo_root}: holds no *{SEMANTIC_SUFFIX}; run convert_to_cups_format.py")

@@ -7,7 +7,6 @@ give the same bytes, whatever the number of workers. The renderer is in `cups/da
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -25,7 +24,9 @@ from tqdm import tqdm
 from cups.data.toy.render import Camera, Frame
 from cups.data.toy.scene import BASELINE, build_scene, render_frame
 from cups.errors import UserError, run_main
-from cups.io.files import atomic_write, is_complete_png
+from cups.io.file_names import IMAGE_SUFFIX
+from cups.io.files import is_complete_png, read_json, write_json
+from cups.io.images import frame_stem
 from cups.io.png import read_ids, read_image, write_png
 from cups.taxonomy import VOID, class_set
 from cups.visualization import depth_to_color, figure_sheet, instances_to_color, semantic_to_color
@@ -56,7 +57,7 @@ class Drive:
         """Return the files of a frame by kind."""
         place = Path(*CITIES[self.city])
         return {
-            "image": root / "leftImg8bit" / place / f"{stem}_leftImg8bit.png",
+            "image": root / "leftImg8bit" / place / f"{stem}{IMAGE_SUFFIX}",
             "labelIds": root / "gtFine" / place / f"{stem}_gtFine_labelIds.png",
             "instanceIds": root / "gtFine" / place / f"{stem}_gtFine_instanceIds.png",
             "disparity": root / "disparity" / place / f"{stem}_disparity.png",
@@ -94,7 +95,7 @@ def encode_instances(frame: Frame) -> np.ndarray:
     return np.where(frame.instance >= 0, number, frame.label).astype(np.uint16)
 
 
-def _camera_file(camera: Camera) -> str:
+def _camera_file(camera: Camera) -> dict[str, Any]:
     extrinsic = {
         "baseline": BASELINE,
         "pitch": camera.pitch,
@@ -105,7 +106,7 @@ def _camera_file(camera: Camera) -> str:
         "z": camera.position[1],
     }
     intrinsic = {"fx": camera.fx, "fy": camera.fy, "u0": camera.u0, "v0": camera.v0}
-    return json.dumps({"extrinsic": extrinsic, "intrinsic": intrinsic}, indent=4) + "\n"
+    return {"extrinsic": extrinsic, "intrinsic": intrinsic}
 
 
 def _write_drive(drive: Drive, root: Path, seed: int, height: int, width: int) -> int:
@@ -121,8 +122,7 @@ def _write_drive(drive: Drive, root: Path, seed: int, height: int, width: int) -
         write_png(paths["labelIds"], exact.label.astype(np.uint8))
         write_png(paths["instanceIds"], encode_instances(exact))
         write_png(paths["disparity"], encode_disparity(exact.depth, camera.fx))
-        content = _camera_file(camera)
-        atomic_write(paths["camera"], lambda path, text=content: path.write_text(text))  # type: ignore[misc]
+        write_json(paths["camera"], _camera_file(camera), indent=4)
     return drive.frames
 
 
@@ -142,33 +142,30 @@ def _results(drives: Seq[Drive], arguments: tuple[Any, ...], workers: int) -> It
 def _check(parameters: dict[str, int]) -> None:
     for name in ("train_frames", "val_frames", "seed"):
         if parameters[name] < 0:
-            raise UserError(f"--{name} {parameters[name]}: must not be negative; give 0 or more")
+            raise UserError(f"`{name}` {parameters[name]}: must not be negative; give 0 or more")
     if parameters["train_frames"] + parameters["val_frames"] == 0:
-        raise UserError("--train_frames 0 --val_frames 0: nothing to write; give at least one frame")
+        raise UserError("`train_frames` 0, `val_frames` 0: nothing to write; give at least one frame")
     for name in ("height", "width"):
         if not SIZES[0] <= parameters[name] <= SIZES[1]:
-            raise UserError(f"--{name} {parameters[name]}: give {SIZES[0]} to {SIZES[1]} pixels")
+            raise UserError(f"`{name}` {parameters[name]}: give {SIZES[0]} to {SIZES[1]} pixels")
 
 
 def _read_stamp(root: Path) -> dict[str, Any] | None:
     """Return what the folder says about itself, or None for a new folder; refuse any other folder."""
     path = root / STAMP
     if path.is_file():
-        try:
-            return dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: not readable ({error}); remove the folder or choose another") from error
+        return read_json(path, "remove the folder or choose another")
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; give a folder")
     present = [name for name in FOLDERS if (root / name).exists()]
     if present:
-        raise UserError(f"{root}: holds {present[0]}/ of another data set; give another --output")
+        raise UserError(f"{root}: holds {present[0]}/ of another data set; give another `output`")
     return None
 
 
 def _write_stamp(root: Path, parameters: dict[str, int], finished: bool) -> None:
     content = {"parameters": parameters, "version": VERSION, "finished": finished}
-    atomic_write(root / STAMP, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+    write_json(root / STAMP, content)
 
 
 def write_dataset(
@@ -209,14 +206,14 @@ def write_dataset(
     }
     _check(parameters)
     if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: must be at least 1")
+        raise UserError(f"`workers` {workers}: must be at least 1")
     stamp = _read_stamp(root)
     if stamp is not None and overwrite:
         for name in FOLDERS:
             shutil.rmtree(root / name, ignore_errors=True)
     elif stamp is not None and (stamp.get("parameters"), stamp.get("version")) != (parameters, VERSION):
         raise UserError(
-            f"{root}: holds toy streets of other arguments; add --overwrite or give another --output"
+            f"{root}: holds toy streets of other arguments; add `overwrite` or give another `output`"
         )
     drives = [drive for drive in _plan(train_frames, val_frames) if not drive.is_written(root)]
     if drives:
@@ -231,11 +228,11 @@ def write_dataset(
 
 def contact_sheet(root: Path, count: int) -> np.ndarray:
     """Draw `count` frames of a written data set, spread over it: image | semantics | instances | depth."""
-    images = sorted((root / "leftImg8bit").rglob("*_leftImg8bit.png"))
+    images = sorted((root / "leftImg8bit").rglob(f"*{IMAGE_SUFFIX}"))
     chosen = [images[index] for index in np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
     classes, rows, names = class_set(27), [], []
     for path in chosen:
-        stem = path.name.removesuffix("_leftImg8bit.png")
+        stem = frame_stem(path)
         place = path.parent.relative_to(root / "leftImg8bit")
         truth = root / "gtFine" / place / f"{stem}_gtFine"
         labels, ids = (read_ids(Path(f"{truth}_{kind}.png")) for kind in ("labelIds", "instanceIds"))
@@ -254,6 +251,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Render toy streets: a little city in the Cityscapes layout.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--output", type=Path, default=Path("datasets/toy_streets"), help="folder to write")
     parser.add_argument("--train_frames", type=int, default=90, help="frames of the two train cities")

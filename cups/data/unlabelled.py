@@ -12,34 +12,34 @@ from torch.utils.data import Dataset
 
 from cups.data.utils import image_tensor
 from cups.errors import UserError
-from cups.io.file_names import IMAGE_SUFFIX, IMAGE_SUFFIXES
+from cups.io.images import frame_stem, list_city_images, list_images
 from cups.io.png import read_image
 from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
-from cups.structures import Draw
+from cups.structures import Draw, LoadedImage
 
 
-def list_images(root: Path, folder: str) -> list[Path]:
+def training_images(root: Path, folder: str) -> list[Path]:
     """Return the training images below a root, sorted: `{folder}/train/*/*`, or all of a plain folder.
 
     Raises:
         UserError: missing folder, or one without images.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give the data root with --data_root")
+        raise UserError(f"{root}: no such folder; give the data root with `data_root`")
     train = root / folder / "train"
     if train.is_dir():
-        files = sorted(train.glob(f"*/*{IMAGE_SUFFIX}"))
+        files = list_city_images(train)
     else:
         others = sorted(path.name for path in root.glob("leftImg8bit*") if (path / "train").is_dir())
         if others:
             raise UserError(f"{train}: no such folder; set SELF_TRAINING.IMAGES to {' or '.join(others)}")
-        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        files = list_images(root)
     if not files:
-        raise UserError(f"{train if train.is_dir() else root}: holds no image; check --data_root")
+        raise UserError(f"{train if train.is_dir() else root}: holds no image; check `data_root`")
     return files
 
 
-class UnlabelledImages(Dataset[dict[str, object]]):
+class UnlabelledImages(Dataset[LoadedImage]):
     """Training images, scaled and cropped as those of Stage 2, without any label.
 
     Args:
@@ -47,30 +47,29 @@ class UnlabelledImages(Dataset[dict[str, object]]):
         folder: `leftImg8bit` or `leftImg8bit_sequence` (every frame of the clips, 30 times as many).
         scale: resize factor.
         crop: centre crop (H, W) after scaling; smaller frames are padded with 0.
-
-    Items: `{"image": (3, H, W) float32 RGB 0-1, "name": str}`.
     """
 
     def __init__(
         self,
         root: Path | str,
-        folder: str = "leftImg8bit",
-        scale: float = 1.0,
-        crop: tuple[int, int] = (1024, 2048),
+        folder: str,
+        scale: float,
+        crop: tuple[int, int],
         max_images: int | None = None,
     ) -> None:
-        self.files = list_images(Path(root), folder)[:max_images]
+        self.files = training_images(Path(root), folder)[:max_images]
         self.scale, self.crop = scale, crop
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, draw: int | Draw) -> dict[str, object]:
-        path = self.files[draw.frame if isinstance(draw, Draw) else draw]
+    def __getitem__(self, draw: int | Draw) -> LoadedImage:
+        index = draw.frame if isinstance(draw, Draw) else draw
+        path = self.files[index]
         image: Tensor = image_tensor(read_image(path))
         size = scaled_size((image.shape[-2], image.shape[-1]), self.scale)
         image = center_crop_or_pad(resize_image(image, size), self.crop, 0.0)
-        return {"image": image, "name": path.name.removesuffix(IMAGE_SUFFIX)}
+        return LoadedImage(image, frame_stem(path), index=index)
 
     def hold_out(self, count: int) -> tuple[UnlabelledImages, UnlabelledImages]:
         """Split off about `count` images, evenly spread over the sorted list and at most a quarter of it.

@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIXES
+from cups.io.images import list_images
 from cups.io.png import read_image
-from cups.taxonomy import VOID
+from cups.structures import LoadedImage
 
 
 def image_tensor(image: np.ndarray) -> Tensor:
@@ -28,37 +29,27 @@ def image_array(image: Tensor) -> np.ndarray:
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def with_void(target: Tensor, void: int) -> Tensor:
-    """Return ground truth (H, W, 2) of (class, instance) with void classes `void` instead of 255."""
-    if void == VOID:
-        return target
-    category, instance = target.unbind(-1)
-    return torch.stack((category.masked_fill(category == VOID, void), instance), dim=-1)
-
-
-class ImageFolder(Dataset[dict[str, object]]):
-    """Every image below a folder, sub-folders included, for prediction on one's own data.
+class ImageFolder(Dataset[LoadedImage]):
+    """Every image below a folder, sub-folders included, for prediction on one's own data; no ground truth.
 
     `images` lists name and file of each: the name is the path relative to the folder, without suffix.
-    Items: `{"image": (3, H, W) float32 RGB 0-1, "name": str}`.
     """
 
     def __init__(self, folder: Path | str, max_images: int | None = None) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise UserError(f"{self.folder}: no such folder; give a folder of images with --image_dir")
-        files = (path for path in self.folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        names = [(str(path.relative_to(self.folder).with_suffix("")), path) for path in sorted(files)]
-        self.images = names[:max_images]
+            raise UserError(f"{self.folder}: no such folder; give a folder of images with `image_dir`")
+        files = list_images(self.folder)[:max_images]
+        self.images = [(str(path.relative_to(self.folder).with_suffix("")), path) for path in files]
         if not self.images:
-            raise UserError(f"{self.folder}: holds no {', '.join(IMAGE_SUFFIXES)} file; check --image_dir")
+            raise UserError(f"{self.folder}: holds no {', '.join(IMAGE_SUFFIXES)} file; check `image_dir`")
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, object]:
+    def __getitem__(self, index: int) -> LoadedImage:
         name, path = self.images[index]
-        return {"image": image_tensor(read_image(path)), "name": name}
+        return LoadedImage(image_tensor(read_image(path)), name, index=index)
 
 
 def identity_collate(batch: Sequence[Any]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.evaluation.predict import Prediction, Visitor, to_classes
+from cups.evaluation.predict import Visitor, to_classes
 from cups.io.coco_panoptic import (
     PanopticFile,
     categories_of,
@@ -21,8 +20,9 @@ from cups.io.coco_panoptic import (
     write_panoptic,
     write_panoptic_json,
 )
-from cups.io.files import is_complete_png, write_json
-from cups.taxonomy import ClassSet, void_value
+from cups.io.files import as_stored, is_complete_png, read_json, write_json
+from cups.structures import LoadedImage, Prediction, PseudoClasses
+from cups.taxonomy import ClassSet
 
 SETTINGS_FILE = "settings.json"
 
@@ -34,23 +34,17 @@ class PanopticExport:
     Attributes:
         folder: where everything goes; `raw.json` and `panoptic.json` lie beside their folders of PNG files.
         images: name and image file of each frame.
-        num_things, num_stuffs: T and S; pseudo-classes are stuff 0..S-1, then things S..S+T-1.
+        pseudo: the network's pseudo-classes, the categories of `raw/`.
     """
 
     folder: Path
     images: Sequence[tuple[str, Path]]
-    num_things: int
-    num_stuffs: int
+    pseudo: PseudoClasses
 
     @property
     def raw(self) -> Path:
         """The folder of raw predictions."""
         return self.folder / "raw"
-
-    @property
-    def void(self) -> int:
-        """Category of void in raw predictions."""
-        return void_value(self.num_things + self.num_stuffs)
 
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Note what the predictions are made with.
@@ -60,12 +54,13 @@ class PanopticExport:
         """
         path = self.folder / SETTINGS_FILE
         if path.is_file():
-            stored, wanted = json.loads(path.read_text()), json.loads(json.dumps(settings))
+            fix = "remove it, or choose another `output_dir`"
+            stored, wanted = read_json(path, fix), as_stored(settings)
             differing = sorted(key for key in stored | wanted if stored.get(key) != wanted.get(key))
             if differing:
                 raise UserError(
                     f"{self.folder}: holds predictions with another {', '.join(differing)}; "
-                    "choose another --output_dir"
+                    "choose another `output_dir`"
                 )
         write_json(path, settings)
 
@@ -79,21 +74,18 @@ class PanopticExport:
 
     def read(self, name: str) -> np.ndarray:
         """Return the raw prediction of a frame: (H, W, 2) int64 (category, instance)."""
-        return read_panoptic(self.raw / f"{name}.png", self.void)
+        return read_panoptic(self.raw / f"{name}.png", self.pseudo.void)
 
-    def replay(self, batches: Iterable[list[dict[str, Any]]], visitor: Visitor, total: int) -> None:
+    def replay(self, batches: Iterable[list[LoadedImage]], visitor: Visitor, total: int) -> None:
         """Show a visitor the written predictions; `semantic` is their category."""
         for batch in tqdm(batches, total=total, desc="score", unit="batch"):
-            for item in batch:
-                panoptic = torch.from_numpy(self.read(item["name"]))
-                visitor(item, Prediction(panoptic, panoptic[..., 0]))
+            for loaded in batch:
+                panoptic = torch.from_numpy(self.read(loaded.name))
+                visitor(loaded, Prediction(panoptic, panoptic[..., 0]))
 
     def write_raw_json(self) -> Path:
         """Describe the raw predictions in `raw.json`; return its path."""
-        things, stuffs = range(self.num_things), range(self.num_stuffs)
-        names = [f"stuff {i}" for i in stuffs] + [f"thing {i}" for i in things]
-        thing_ids = range(self.num_stuffs, self.num_stuffs + self.num_things)
-        return self._write_json("raw", categories_of(names, thing_ids))
+        return self._write_json("raw", categories_of(self.pseudo.names, self.pseudo.thing_ids))
 
     def write_mapped(self, assignment: np.ndarray, classes: ClassSet) -> Path:
         """Write `panoptic/` and `panoptic.json` in terms of classes; return the path of the JSON.

@@ -1,88 +1,68 @@
-"""Running a network over frames: predictions on disk, scores, pictures."""
+"""Running a network over images: predictions on disk, scores, pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from cups.data.utils import image_array, with_void
+from cups.data.utils import image_array
 from cups.io.coco_panoptic import read_panoptic, write_panoptic
 from cups.io.png import write_png
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.model import panoptic_from_output
+from cups.model.inputs import inference_inputs, panoptic_from_output
+from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import VOID, ClassSet, void_value
 from cups.visualization import figure_sheet, overlay, pseudo_palette
 
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a network says about one frame.
-
-    Attributes:
-        panoptic: (H, W, 2) int64 (category, instance), see `cups.model.panoptic_from_output`.
-        semantic: (H, W) int64 channel of the semantic head: 0 "some thing", 1..S stuff.
-    """
-
-    panoptic: Tensor
-    semantic: Tensor
-
-
-Visitor = Callable[[dict[str, Any], Prediction], None]
-"""Called with each frame and its prediction."""
+Visitor = Callable[[LoadedImage, Prediction], None]
+"""Called with each image and its prediction."""
 
 
 @torch.inference_mode()
 def predict(
     model: nn.Module,
-    batches: Iterable[list[dict[str, Any]]],
-    num_stuffs: int,
+    batches: Iterable[list[LoadedImage]],
+    pseudo: PseudoClasses,
     visitors: Sequence[Visitor],
     total: int,
-    void: int = VOID,
 ) -> None:
-    """Run a network over all batches and hand each frame's prediction to the visitors.
+    """Run a network over all batches and hand each image's prediction to the visitors.
 
     Args:
         model: panoptic network; it is put in evaluation mode.
-        batches: lists of `{"image": (3, H, W), "name": str, ...}`.
-        num_stuffs: number of stuff categories S; things start there.
+        pseudo: its pseudo-classes.
         total: number of batches, for the progress bar.
-        void: category of void; with T things, `void_value(S + T)`.
     """
     model.eval()
     for batch in tqdm(batches, total=total, desc="predict", unit="batch"):
-        images = [item["image"] for item in batch]
-        outputs = model([{"image": i, "height": i.shape[-2], "width": i.shape[-1]} for i in images])
-        for item, output in zip(batch, outputs, strict=True):
-            panoptic = panoptic_from_output(output, num_stuffs, void)
+        outputs = model(inference_inputs([loaded.image for loaded in batch]))
+        for loaded, output in zip(batch, outputs, strict=True):
+            panoptic = panoptic_from_output(output, pseudo)
             prediction = Prediction(panoptic, output["sem_seg"].argmax(dim=0))
             for visit in visitors:
-                visit(item, prediction)
+                visit(loaded, prediction)
 
 
 def score_with(metric: PanopticQualitySemanticMatching) -> Visitor:
-    """Return a visitor that adds each frame with ground truth to `metric`."""
+    """Return a visitor that adds each image with ground truth to `metric`."""
 
-    def visit(item: dict[str, Any], prediction: Prediction) -> None:
-        metric.update(prediction.panoptic[None].cpu(), with_void(item["target"], metric.void)[None])
+    def visit(loaded: LoadedImage, prediction: Prediction) -> None:
+        metric.update(prediction.panoptic[None].cpu(), loaded.ground_truth(metric.void)[None])
 
     return visit
 
 
-def save_to(folder: Path, num_categories: int) -> Visitor:
+def save_to(folder: Path, pseudo: PseudoClasses) -> Visitor:
     """Return a visitor that writes each prediction as `{name}.png`, see `cups.io.coco_panoptic`."""
-    void = void_value(num_categories)
 
-    def visit(item: dict[str, Any], prediction: Prediction) -> None:
-        write_panoptic(folder / f"{item['name']}.png", prediction.panoptic.cpu().numpy(), void)
+    def visit(loaded: LoadedImage, prediction: Prediction) -> None:
+        write_panoptic(folder / f"{loaded.name}.png", prediction.panoptic.cpu().numpy(), pseudo.void)
 
     return visit
 
@@ -95,28 +75,28 @@ def to_classes(prediction: np.ndarray, assignment: np.ndarray) -> np.ndarray:
 
 
 def write_overlays(
-    dataset: Dataset[dict[str, Any]],
+    dataset: Dataset[LoadedImage],
     predictions: Path,
     folder: Path,
-    num_categories: int,
+    pseudo: PseudoClasses,
     classes: ClassSet | None = None,
     assignment: np.ndarray | None = None,
 ) -> None:
-    """Write one picture a frame: image, prediction and, where known, ground truth.
+    """Write one picture an image: the image, its prediction and, where known, ground truth.
 
     With an assignment the prediction wears the colours of the matched classes, else those of its
     pseudo-classes.
     """
-    palette = pseudo_palette(num_categories)
+    palette = pseudo_palette(pseudo.total)
     for index in tqdm(range(len(dataset)), desc="pictures", unit="img"):  # type: ignore[arg-type]
-        item = dataset[index]
-        image = image_array(item["image"])
-        prediction = read_panoptic(predictions / f"{item['name']}.png", void_value(num_categories))
+        loaded = dataset[index]
+        image = image_array(loaded.image)
+        prediction = read_panoptic(predictions / f"{loaded.name}.png", pseudo.void)
         columns, panels = ["image", "prediction"], [image]
         if classes is not None and assignment is not None:
             panels.append(overlay(image, to_classes(prediction, assignment), classes.colors))
-            panels.append(overlay(image, item["target"].numpy(), classes.colors))
+            panels.append(overlay(image, loaded.ground_truth().numpy(), classes.colors))
             columns.append("ground truth")
         else:
             panels.append(overlay(image, prediction, palette))
-        write_png(folder / f"{item['name']}.png", figure_sheet(columns, [panels]))
+        write_png(folder / f"{loaded.name}.png", figure_sheet(columns, [panels]))

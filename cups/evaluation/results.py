@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.files import _write_text, check_fields, write_json
+from cups.io.files import check_fields, read_json, write_csv, write_json, write_text
 from cups.io.markdown import markdown_table, percent
 from cups.io.provenance import ground_truth_answer
 from cups.metrics.protocol import Protocol, VoidRule
@@ -101,16 +98,16 @@ def write_results(stem: Path, results: Sequence[Result], report: str | None = No
     report: the content of `.md`, if it is not to be `results_report`.
     """
     write_json(Path(f"{stem}.json"), {"results": [asdict(result) for result in results]})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("name", "void_rule", "class", "metric", "value"))
-    for result in results:
-        writer.writerows((result.name, result.void_rule, "", *item) for item in result.metrics.items())
-        for name, values in result.per_class.items():
-            numbers = ((key, value) for key, value in values.items() if key != "kind")
-            writer.writerows((result.name, result.void_rule, name, *item) for item in numbers)
-    for suffix, content in ((".csv", text.getvalue()), (".md", (report or results_report(results)) + "\n")):
-        _write_text(Path(f"{stem}{suffix}"), content)
+    columns = ("name", "void_rule", "class", "metric", "value")
+    write_csv(Path(f"{stem}.csv"), columns, (row for result in results for row in _rows(result)))
+    write_text(Path(f"{stem}.md"), (report or results_report(results)) + "\n")
+
+
+def _rows(result: Result) -> Iterator[tuple[Any, ...]]:
+    yield from ((result.name, result.void_rule, "", *item) for item in result.metrics.items())
+    for name, values in result.per_class.items():
+        numbers = ((key, value) for key, value in values.items() if key != "kind")
+        yield from ((result.name, result.void_rule, name, *item) for item in numbers)
 
 
 def read_results(path: Path) -> list[Result]:
@@ -119,12 +116,9 @@ def read_results(path: Path) -> list[Result]:
     Raises:
         UserError: missing file, or one that holds no results.
     """
-    try:
-        contents = list(json.loads(path.read_text(encoding="utf-8"))["results"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; evaluate first") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        raise UserError(f"{path}: holds no results; evaluate again") from None
+    contents = read_json(path, "evaluate again").get("results")
+    if not isinstance(contents, list):
+        raise UserError(f"{path}: holds no results; evaluate again")
     results = []
     for content in contents:
         check_fields(content, Result, path, "evaluate again")

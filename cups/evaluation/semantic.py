@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cups.data.utils import with_void
-from cups.evaluation.predict import Prediction
 from cups.evaluation.results import Result
 from cups.metrics import ConfusionMatrix, mapped_confusion, semantic_quality
 from cups.metrics.protocol import VOID_RULES, Protocol
 from cups.ops.matching import hungarian_assignment
 from cups.ops.resize import center_crop_or_pad, resize_ids
+from cups.structures import LoadedImage, Prediction
 from cups.taxonomy import VOID, ClassSet, void_value
 
 
@@ -95,9 +94,9 @@ class SemanticScorer:
         self.void = void_value(num_clusters)
         self.confusion = ConfusionMatrix(num_clusters, protocol.num_classes, void=self.void)
 
-    def __call__(self, item: dict[str, Any], prediction: Prediction) -> None:
-        """Count one frame."""
-        maps = (self.select(prediction).cpu(), with_void(item["target"], self.void)[..., 0])
+    def __call__(self, loaded: LoadedImage, prediction: Prediction) -> None:
+        """Count one image."""
+        maps = (self.select(prediction).cpu(), loaded.ground_truth(self.void)[..., 0])
         pred, target = (to_protocol(ids, self.protocol, self.void).numpy() for ids in maps)
         self.confusion.update(pred, target)
 

@@ -6,12 +6,11 @@ unpickler that knows numpy arrays and plain containers only. Nothing named insid
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,13 +121,44 @@ def write_file(path: Path, content: Any) -> None:
     atomic_write(path, write)
 
 
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+def load_tensors(
+    path: Path, fix: str = "see refs/weights.yaml for its source", beside: Collection[str] = ()
+) -> dict[str, Any]:
+    """Read a state dict without running code from the file.
+
+    Args:
+        fix: what to do about a missing file, for the error.
+        beside: names of what may be no tensor.
+
+    Raises:
+        UserError: missing file, or not a dict of tensors.
+    """
+    content = read_file(path, fix)
+    if not isinstance(content, dict) or not all(
+        isinstance(value, Tensor) or name in beside for name, value in content.items()
+    ):
+        raise UserError(f"{path}: holds no state dict; give the published checkpoint")
+    return content
+
+
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], path: Path, fix: str, assign: bool = False
+) -> None:
+    """Load a state dict whose names and shapes must all fit.
+
+    Args:
+        path: file that it was read from, for the error.
+        fix: what to do about one that does not fit.
+        assign: take the tensors as they are, for modules without storage of their own.
+
+    Raises:
+        UserError: any missing, unexpected or differently shaped entry.
+    """
+    try:
+        module.load_state_dict(state, strict=True, assign=assign)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: weights of another network ({detail}); {fix}") from None
 
 
 def _read_pickle(path: Path) -> Any:

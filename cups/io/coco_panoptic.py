@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cups.io.files import atomic_write
+from cups.io.files import write_json
 from cups.io.png import read_image, write_png
 from cups.taxonomy import VOID
 
@@ -144,4 +143,4 @@ def write_panoptic_json(
         info = describe_segments(segments)
         annotations.append({"image_id": file.image_id, "file_name": file.png, "segments_info": info})
     content = {"images": images, "annotations": annotations, "categories": list(categories)}
-    atomic_write(path, lambda temporary: temporary.write_text(json.dumps(content)))
+    write_json(path, content, indent=None)

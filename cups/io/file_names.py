@@ -6,6 +6,9 @@ IMAGE_SUFFIX = "_leftImg8bit.png"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings of images in plain folders."""
 
+IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
+"""Folders of the Cityscapes layout that hold images: the frames with labels, and whole clips."""
+
 SEMANTIC_SUFFIX = "_leftImg8bit_semantic.png"
 INSTANCE_SUFFIX = "_leftImg8bit_instance.png"
 

@@ -1,18 +1,23 @@
-"""Files that are whole or not there: atomic writing, JSON, NPY."""
+"""Files that are whole or not there: atomic writing; text, JSON, CSV and NPY; checksums."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from cups.errors import UserError
+
+Kind = TypeVar("Kind")
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
@@ -29,6 +34,15 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_complete_png(path: Path) -> bool:
@@ -54,13 +68,66 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, bool, int)) else str(value)
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, atomically."""
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically: nan and infinity as null, arrays as lists, paths as text."""
-    _write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write JSON atomically: nan and infinity as null, arrays as lists, paths as text.
+
+    Args:
+        indent: spaces of each level; None writes a single line of ASCII without a line break, as COCO's tools
+            do.
+    """
+    text = json.dumps(_plain(content), indent=indent, ensure_ascii=indent is None, allow_nan=False)
+    write_text(path, text if indent is None else text + "\n")
+
+
+def as_stored(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return content as a JSON file gives it back: tuples as lists, what JSON lacks (paths) as text."""
+    stored: dict[str, Any] = json.loads(json.dumps(dict(content), default=str))
+    return stored
+
+
+@overload
+def read_json(path: Path, fix: str) -> dict[str, Any]: ...
+
+
+@overload
+def read_json(path: Path, fix: str, kind: type[Kind]) -> Kind: ...
+
+
+def read_json(path: Path, fix: str, kind: type[Any] = dict) -> Any:
+    """Read a JSON file.
+
+    Args:
+        fix: what to do about a missing or damaged file, for the error.
+        kind: type of the outermost value.
+
+    Raises:
+        UserError: missing file, another encoding than UTF-8, invalid JSON, an outermost value that is no
+            `kind`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {fix}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not valid JSON ({reason}); {fix}") from None
+    if not isinstance(content, kind):
+        raise UserError(f"{path}: holds no JSON {'object' if kind is dict else kind.__name__}; {fix}")
+    return content
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as CSV, atomically, its columns named in the first line; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def check_fields(content: Any, kind: type[Any], path: Path, fix: str) -> None:

@@ -6,7 +6,6 @@ weights to outputs: true if anything upstream used labels, null if nobody knows,
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -14,9 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cups.errors import UserError
-from cups.io.checkpoint import file_sha256
-from cups.io.files import atomic_write
+from cups.io.files import as_stored, file_sha256, read_json, write_json
 from cups.io.weights import weight_table
 
 FILE_NAME = "provenance.json"
@@ -59,20 +56,10 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
     """Return the content of `folder/provenance.json`, or None when there is none.
 
     Raises:
-        UserError: the file is not valid JSON.
+        UserError: the file is not valid JSON, or no object.
     """
     path = Path(folder) / FILE_NAME
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: not valid JSON ({error}); run the step that wrote the folder again"
-        ) from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no JSON object; run the step that wrote the folder again")
-    return content
+    return read_json(path, "run the step that wrote the folder again") if path.is_file() else None
 
 
 def any_ground_truth(facts: Sequence[bool | None]) -> bool | None:
@@ -114,6 +101,7 @@ def write_provenance(
     inputs: Sequence[Path] = (),
     weights: Sequence[Mapping[str, Any]] = (),
     uses_ground_truth: bool | None = False,
+    labels: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `folder/provenance.json` atomically and return its content.
 
@@ -125,6 +113,7 @@ def write_provenance(
         weights: checkpoints that were used, as entries of `refs/weights.yaml`; their `uses_ground_truth`
             (None or missing = unknown) counts.
         uses_ground_truth: whether this step itself read labels (None: unknown).
+        labels: what the ids of semantic maps mean (`pseudo_labels.steps.label_kind`).
     """
     described = [describe_input(path) for path in inputs]
     facts = [uses_ground_truth]
@@ -135,17 +124,14 @@ def write_provenance(
         "script": script,
         "code_version": code_version(),
         "uses_ground_truth": any_ground_truth(facts),
-        "arguments": _plain(arguments),
+        "arguments": as_stored(arguments),
         "inputs": described,
-        "weights": [_plain(weight) for weight in weights],
+        "weights": [as_stored(weight) for weight in weights],
     }
-    text = json.dumps(content, indent=2, default=str) + "\n"
-    atomic_write(Path(folder) / FILE_NAME, lambda temporary: temporary.write_text(text))
+    if labels is not None:
+        content["labels"] = dict(labels)
+    write_json(Path(folder) / FILE_NAME, content)
     return content
-
-
-def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(dict(mapping), default=str))
 
 
 def known_weights(name: str, *files: Path) -> dict[str, Any]:

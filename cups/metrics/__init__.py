@@ -1,14 +1,5 @@
 """Evaluation metrics."""
 
-from cups.metrics.overlap import overlap_table
-from cups.metrics.panoptic_quality import PanopticQualitySemanticMatching
-from cups.metrics.semantic import ConfusionMatrix, SemanticQuality, mapped_confusion, semantic_quality
+import lazy_loader
 
-__all__ = [
-    "ConfusionMatrix",
-    "PanopticQualitySemanticMatching",
-    "SemanticQuality",
-    "mapped_confusion",
-    "overlap_table",
-    "semantic_quality",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

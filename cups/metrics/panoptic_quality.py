@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from cups.defaults import VOID_RULE
 from cups.metrics.overlap import overlap_rows, overlap_table
 from cups.metrics.protocol import VOID_RULES, VoidRule, check_void_rule
 from cups.metrics.segments import VOID_CLASS, PanopticCounts, SegmentTable, panoptic_counts, segment_table
@@ -59,7 +60,7 @@ class PanopticQualitySemanticMatching(Metric):
         stuffs_prototype: Iterable[int] | None = None,
         classes_mask: Sequence[bool] | Tensor | np.ndarray | None = None,
         *,
-        void_rule: VoidRule = "standard",
+        void_rule: VoidRule = VOID_RULE,
         void: int = VOID,
         **kwargs: Any,
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cups.defaults import NUM_CLASSES, VOID_RULE
 from cups.taxonomy import ClassSet, class_set
 
 VoidRule = Literal["standard", "upstream"]
@@ -51,11 +52,11 @@ class Protocol:
     """
 
     name: str
-    num_classes: int = 19
+    num_classes: int = NUM_CLASSES
     size: tuple[int, int] | None = None
     crop: int | None = None
     matching: Matching = "separate"
-    void_rule: VoidRule = "standard"
+    void_rule: VoidRule = VOID_RULE
     task: Task = "panoptic"
     fitted_on: str = ""
     scale: float = 1.0

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cups.data.utils import image_array
-from cups.ops.dense_crf import dense_crf_probabilities
+from cups.ops.dense_crf import dense_crf_probabilities, require_dense_crf
 from cups.ops.resize import resize_image
 
 Merge = Callable[[Any, Tensor], tuple[Tensor, list[dict[str, Any]]]]
@@ -24,10 +24,14 @@ class DenseCrfRefinement(nn.Module):
         model: network, or a wrapper around one; Detectron2's inputs and outputs.
         merge: the network's merge of detections and semantic probabilities.
         probabilities: whether the model's `sem_seg` holds probabilities, not logits.
+
+    Raises:
+        UserError: pydensecrf2 is not installed.
     """
 
     def __init__(self, model: nn.Module, merge: Merge, probabilities: bool = False) -> None:
         super().__init__()
+        require_dense_crf()
         self.model = model
         self.merge = merge
         self.probabilities = probabilities

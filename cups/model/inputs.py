@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
-from cups.structures import Sample, boxes_from_masks
-from cups.taxonomy import VOID
+from cups.structures import PseudoClasses, Sample, boxes_from_masks
 
 MIN_SIDE = 2
 """Objects with a box side below it (pixels) are not shown to the detector: no anchor can match them."""
@@ -39,27 +39,31 @@ def to_detectron2(sample: Sample) -> dict[str, Any]:
     }
 
 
-def panoptic_from_output(output: dict[str, Any], num_stuffs: int, void: int = VOID) -> Tensor:
+def inference_inputs(images: Iterable[Tensor]) -> list[dict[str, Any]]:
+    """Return the network's input for images (3, H, W); predictions have the size of their image."""
+    return [{"image": image, "height": image.shape[-2], "width": image.shape[-1]} for image in images]
+
+
+def panoptic_from_output(output: dict[str, Any], pseudo: PseudoClasses) -> Tensor:
     """Return the (H, W, 2) int64 panoptic tensor of one network output.
 
     Args:
         output: an element of the network's inference result, with `panoptic_seg` = (map, segments).
-        num_stuffs: S, the number of stuff pseudo-classes (without the semantic head's thing channel).
-        void: category of void pixels; with T things, `cups.taxonomy.void_value(S + T)`.
+        pseudo: the network's pseudo-classes.
 
     Returns:
         (category, instance) per pixel: 0..S-1 stuff with instance 0, S..S+T-1 things with instances 1..n,
-        void (`void`, 0).
+        void (`pseudo.void`, 0).
     """
     ids, segments = output["panoptic_seg"]
     table = torch.zeros((len(segments) + 1, 2), dtype=torch.int64)
-    table[0, 0] = void
+    table[0, 0] = pseudo.void
     things = 0
     for segment in segments:
         category = int(segment["category_id"])
         if segment["isthing"]:
             things += 1
-            table[segment["id"]] = torch.tensor((num_stuffs + category, things))
+            table[segment["id"]] = torch.tensor((pseudo.stuffs + category, things))
         else:
             table[segment["id"]] = torch.tensor((category - 1, 0))
     return table.to(ids.device)[ids.long()]

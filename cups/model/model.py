@@ -13,10 +13,12 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
+from cups.defaults import CONFIDENCE_THRESHOLD, DROP_LOSS_IOU
 from cups.errors import UserError
-from cups.io.checkpoint import class_counts, load_checkpoint, load_into, load_trunk
+from cups.io.checkpoint import Checkpoint, class_counts, load_checkpoint, load_into, load_trunk
 from cups.model import modeling
 from cups.model.backbone_dinov2_vit import SimpleFeaturePyramid
+from cups.structures import PseudoClasses
 
 CONFIG_DIR = Path(__file__).parent
 DEFAULT_CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
@@ -42,7 +44,7 @@ def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[A
     """
     cfg = get_cfg()
     cfg.MODEL.ROI_HEADS.USE_DROPLOSS = False
-    cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH = 0.4
+    cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH = DROP_LOSS_IOU
     cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = []
     cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION = 0.0
     cfg.MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST = False
@@ -65,14 +67,14 @@ def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[A
 def panoptic_cascade_mask_r_cnn(
     num_clusters_things: int,
     num_clusters_stuffs: int,
-    confidence_threshold: float = 0.5,
+    confidence_threshold: float = CONFIDENCE_THRESHOLD,
     *,
     model_config: str | Path = DEFAULT_CONFIG,
     model_overrides: Sequence[Any] = (),
     backbone_checkpoint: str | Path | None = None,
     class_weights: Sequence[float] | None = None,
     use_drop_loss: bool = False,
-    drop_loss_iou_threshold: float = 0.4,
+    drop_loss_iou_threshold: float = DROP_LOSS_IOU,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
     """Build the network (Kirillov et al. 2019; Cai and Vasconcelos 2018; Hahn et al., CUPS, CVPR 2025).
@@ -131,7 +133,7 @@ def _choose_norm(cfg: CfgNode, device: torch.device) -> None:
 def panoptic_cascade_mask_r_cnn_from_checkpoint(
     path: str | Path,
     device: torch.device | str = "cpu",
-    confidence_threshold: float = 0.5,
+    confidence_threshold: float = CONFIDENCE_THRESHOLD,
     *,
     prefer_teacher: bool = False,
 ) -> tuple[nn.Module, int, int]:
@@ -140,13 +142,23 @@ def panoptic_cascade_mask_r_cnn_from_checkpoint(
     The class counts come from the weights, the architecture from `hyper_parameters["model"]`
     (`model_config`, `model_overrides`) where our trainer stored it, else it is the published one.
 
+    Args:
+        prefer_teacher: of a self-training checkpoint, take the averaged teacher, not the student.
+
     Returns:
         (network in evaluation mode, T things, S stuffs without the generic thing channel).
 
     Raises:
         UserError: if the file is not such a checkpoint.
     """
-    checkpoint = load_checkpoint(path, prefer_teacher)
+    model, pseudo = network_of(load_checkpoint(path, prefer_teacher), device, confidence_threshold)
+    return model, pseudo.things, pseudo.stuffs
+
+
+def network_of(
+    checkpoint: Checkpoint, device: torch.device | str, confidence_threshold: float
+) -> tuple[nn.Module, PseudoClasses]:
+    """Build the network that a checkpoint holds, see `panoptic_cascade_mask_r_cnn_from_checkpoint`."""
     things, stuffs = class_counts(checkpoint.state, checkpoint.path)
     stored = checkpoint.hyper_parameters.get("model")
     stored = stored if isinstance(stored, dict) else {}
@@ -159,7 +171,7 @@ def panoptic_cascade_mask_r_cnn_from_checkpoint(
         device=device,
     )
     load_into(model, checkpoint)
-    return model.eval(), things, stuffs
+    return model.eval(), PseudoClasses(things, stuffs)
 
 
 def freeze_batch_norm(model: nn.Module) -> nn.Module:

@@ -8,14 +8,13 @@ from typing import Any
 
 from torch import nn
 
+from cups.defaults import CONFIDENCE_THRESHOLD, FREEZE_BACKBONE, GRADIENT_CHECKPOINTING
 from cups.model.model import panoptic_cascade_mask_r_cnn
 
 VIT_CONFIG = "Panoptic-Cascade-Mask-R-CNN-ViTB.yaml"
 
 
-def vit_overrides(
-    backbone: str = "dinov2_vitb14", frozen: bool = True, gradient_checkpointing: bool = False
-) -> tuple[Any, ...]:
+def vit_overrides(backbone: str, frozen: bool, gradient_checkpointing: bool) -> tuple[Any, ...]:
     """Return KEY VALUE overrides that put a transformer under any of our model configs.
 
     Args:
@@ -34,11 +33,11 @@ def vit_overrides(
 def panoptic_cascade_mask_r_cnn_vitb(
     num_clusters_things: int,
     num_clusters_stuffs: int,
-    confidence_threshold: float = 0.5,
+    confidence_threshold: float = CONFIDENCE_THRESHOLD,
     *,
     backbone: str = "dinov2_vitb14",
-    frozen: bool = True,
-    gradient_checkpointing: bool = False,
+    frozen: bool = FREEZE_BACKBONE,
+    gradient_checkpointing: bool = GRADIENT_CHECKPOINTING,
     model_config: str | Path = VIT_CONFIG,
     model_overrides: Sequence[Any] = (),
     **options: Any,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-def set_speed(model: nn.Module, *, channels_last: bool = False, compile_trunk: bool = False) -> nn.Module:
+def set_speed(model: nn.Module, *, channels_last: bool, compile_trunk: bool) -> nn.Module:
     """Change how a panoptic network is computed, in place; weights and their names stay as they are.
 
     Args:

@@ -51,9 +51,9 @@ class PanopticFPNWithTTA(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        scales: Sequence[float] = (0.5, 0.75, 1.0),
-        flip: bool = True,
-        score_threshold: float = 0.5,
+        scales: Sequence[float],
+        flip: bool,
+        score_threshold: float,
         base_size: int | None = None,
     ) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 
 from cups.errors import UserError
@@ -9,6 +11,18 @@ from cups.errors import UserError
 ITERATIONS = 10
 SMOOTH_SIGMA, SMOOTH_WEIGHT = 1, 3
 BILATERAL_SIGMA, COLOR_SIGMA, BILATERAL_WEIGHT = 67, 3, 4
+
+
+def require_dense_crf() -> None:
+    """Refuse to start what would need the CRF later.
+
+    Raises:
+        UserError: pydensecrf2 is not installed.
+    """
+    if find_spec("pydensecrf") is None:
+        raise UserError(
+            "dense CRF: needs pydensecrf2 (and a C++ compiler); pip install pydensecrf2, or do without"
+        )
 
 
 def dense_crf(image: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
@@ -24,10 +38,9 @@ def dense_crf_probabilities(image: np.ndarray, log_probabilities: np.ndarray) ->
     Raises:
         UserError: pydensecrf2 is not installed.
     """
-    try:
-        from pydensecrf.densecrf import DenseCRF2D
-    except ImportError:
-        raise UserError("dense CRF: needs pydensecrf2; pip install pydensecrf2, or do without") from None
+    require_dense_crf()
+    from pydensecrf.densecrf import DenseCRF2D
+
     classes, height, width = log_probabilities.shape
     crf = DenseCRF2D(width, height, classes)
     unary = -np.ascontiguousarray(log_probabilities, dtype=np.float32).reshape(classes, -1)

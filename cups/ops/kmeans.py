@@ -45,7 +45,7 @@ class StreamedKMeans:
     def _start(self) -> None:
         samples = np.concatenate(self._waiting) if self._waiting else np.zeros((0, 1), np.float32)
         if len(samples) < self.k:
-            raise UserError(f"--k {self.k}: larger than the {len(samples)} samples; use more images or fewer")
+            raise UserError(f"`k` {self.k}: larger than the {len(samples)} samples; use more images or fewer")
         self._waiting.clear()
         self._model.partial_fit(samples)
         self._started = True
@@ -99,7 +99,7 @@ def merge_centroids(centroids: np.ndarray, count: int) -> np.ndarray:
         UserError: more groups than centroids.
     """
     if count > len(centroids):
-        raise UserError(f"--merge_to {count}: more than --k {len(centroids)}; choose fewer")
+        raise UserError(f"`merge_to` {count}: more than `k` {len(centroids)}; choose fewer")
     model = AgglomerativeClustering(n_clusters=count, metric="cosine", linkage="average")
     groups = model.fit_predict(unit_rows(centroids).astype(np.float64))
     _, first = np.unique(groups, return_index=True)

@@ -11,11 +11,10 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from cups.data.utils import with_void
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.model import panoptic_from_output, to_detectron2
-from cups.structures import Sample, ThingStuffSplit
+from cups.model.inputs import inference_inputs, panoptic_from_output, to_detectron2
+from cups.structures import LoadedImage, Sample, ThingStuffSplit
 from cups.training.bad_batch import save_bad_batch
 from cups.training.optimizer import OptimizerSettings, build_optimizer
 from cups.training.processes import mean_over_processes, step_seed
@@ -104,7 +103,7 @@ class PanopticModule(pl.LightningModule):
 
     def _refusal(self, samples: Sequence[Sample], losses: Mapping[str, Tensor]) -> str:
         """Save a batch whose loss is not finite, if it is this process's; return what the user is told."""
-        fix = "--resume with a smaller TRAINING.GRADIENT_CLIP_VAL, or start again with a lower --lr"
+        fix = "`resume` with a smaller TRAINING.GRADIENT_CLIP_VAL, or start again with a lower `lr`"
         if all(bool(torch.isfinite(value)) for value in losses.values()):
             return f"step {self.global_step}: the loss of another process is not finite; {fix}"
         folder = Path(self.trainer.default_root_dir)
@@ -121,21 +120,19 @@ class PanopticModule(pl.LightningModule):
         """Run inference on images (3, H, W); return Detectron2's outputs. The training mode is kept."""
         training = self.model.training
         self.model.eval()
-        outputs: list[dict[str, Any]] = self.model(
-            [{"image": image, "height": image.shape[-2], "width": image.shape[-1]} for image in images]
-        )
+        outputs: list[dict[str, Any]] = self.model(inference_inputs(images))
         self.model.train(training)
         return outputs
 
-    def validation_step(self, batch: list[dict[str, Any]], batch_idx: int) -> None:
+    def validation_step(self, batch: list[LoadedImage], batch_idx: int) -> None:
         if self.metric is None:
             return
-        outputs = self.predict_panoptic([item["image"] for item in batch])
-        for item, output in zip(batch, outputs, strict=True):
-            prediction = panoptic_from_output(output, len(self.split.stuffs), self.metric.void)
+        outputs = self.predict_panoptic([loaded.image for loaded in batch])
+        for loaded, output in zip(batch, outputs, strict=True):
+            prediction = panoptic_from_output(output, self.split.pseudo_classes)
             # A distributed sampler pads the last batch with frames that came before: they count once.
-            target = with_void(item["target"], self.metric.void)[None].to(prediction.device)
-            self.metric.update(prediction[None], target, image_ids=[item["index"]])
+            target = loaded.ground_truth(self.metric.void)[None].to(prediction.device)
+            self.metric.update(prediction[None], target, image_ids=[loaded.index])
         if batch_idx == 0:
             self.media |= {"validation": batch[0], "output": outputs[0]}
 
@@ -157,6 +154,6 @@ class PanopticModule(pl.LightningModule):
         }
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if isinstance(batch, list) and batch and isinstance(batch[0], Sample):
-            return [sample.to(device) for sample in batch]
+        if isinstance(batch, list) and batch and isinstance(batch[0], (Sample, LoadedImage)):
+            return [item.to(device) for item in batch]
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

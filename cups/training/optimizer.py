@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from cups.training.choices import Decay, OptimizerName
+
 NORM_LAYERS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 TRANSFORMER = "backbone.extractor.network."
 TOKENS = ("pos_embed", "cls_token", "reg_token", "mask_token")
@@ -23,15 +25,15 @@ class OptimizerSettings:
     CUPS starts from a DINO backbone and needs neither: `warmup_steps=0`, `decay="constant"`.
     """
 
-    name: str = "adamw"
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-5
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    warmup_steps: int = 0
-    decay: str = "constant"
-    steps: int = 4000
-    layer_decay: float = 1.0
+    name: OptimizerName
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    momentum: float
+    warmup_steps: int
+    decay: Decay
+    steps: int
+    layer_decay: float
 
     def factor(self, step: int) -> float:
         """Return the learning rate at `step`, relative to `learning_rate`."""

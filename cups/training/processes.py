@@ -1,4 +1,4 @@
-"""Pieces of a Lightning run that every training shares: precision, seeds, loggers, checkpoints."""
+"""The processes of a training run: their seeds, means over them, number format, open files, how they end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-PRECISIONS = {"bf16": "bf16-mixed", "16": "16-mixed", "fp16": "16-mixed", "32": "32-true", "fp32": "32-true"}
+from cups.training.choices import PRECISIONS
 
 
 def step_seed(*key: int) -> int:

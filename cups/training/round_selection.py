@@ -21,9 +21,9 @@ from cups.io.provenance import any_ground_truth
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.overlap import overlap_rows, overlap_table
 from cups.metrics.segments import PanopticCounts, panoptic_counts, segment_table
-from cups.model import panoptic_from_output
+from cups.model.inputs import panoptic_from_output
 from cups.model.tta import PanopticFPNWithTTA
-from cups.taxonomy import void_value
+from cups.structures import LoadedImage, PseudoClasses
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ class Consistency:
     counts as 0.
 
     Args:
-        frames: `{"image": (3, H, W)}`, none of them trained on.
-        num_stuffs, num_things: S and T of the network.
+        frames: none of them trained on.
+        pseudo: the network's pseudo-classes.
         scales, flip: views, see `PanopticFPNWithTTA`. The score threshold is the network's own.
     """
 
@@ -68,14 +68,13 @@ class Consistency:
 
     def __init__(
         self,
-        frames: Dataset[dict[str, Any]],
-        num_stuffs: int,
-        num_things: int,
-        scales: Sequence[float] = (0.5, 0.75, 1.0),
+        frames: Dataset[LoadedImage],
+        pseudo: PseudoClasses,
+        scales: Sequence[float],
         flip: bool = True,
     ) -> None:
         self.frames = frames
-        self.num_stuffs, self.num_things = num_stuffs, num_things
+        self.pseudo = pseudo
         self.scales, self.flip = scales, flip
         self.categories: list[int] = []
 
@@ -89,21 +88,19 @@ class Consistency:
     @torch.no_grad()
     def _counts(self, model: Any) -> PanopticCounts:
         views = PanopticFPNWithTTA(model, self.scales, self.flip, model.combine_instances_score_thresh)
-        void = void_value(self.num_stuffs + self.num_things)
         rows, image = [], []
         for index in range(len(self.frames)):  # type: ignore[arg-type]
-            frame = [{"image": self.frames[index]["image"]}]
+            frame = [{"image": self.frames[index].image}]
             one, many = (
-                panoptic_from_output(network(frame)[0], self.num_stuffs, void).cpu().numpy()
+                panoptic_from_output(network(frame)[0], self.pseudo).cpu().numpy()
                 for network in (model, views)
             )
             rows.append(overlap_rows(overlap_table(one, many)))
             image.append(np.full(len(rows[-1]), index))
         joined = np.concatenate(rows)
-        categories = self.num_stuffs + self.num_things
+        categories = self.pseudo.total
         pred, target = (np.where(joined[:, i] < categories, joined[:, i], -1) for i in (0, 2))
-        is_thing = np.arange(categories) >= self.num_stuffs
-        table = segment_table(joined, np.concatenate(image), pred, target, is_thing)
+        table = segment_table(joined, np.concatenate(image), pred, target, self.pseudo.is_thing)
         return panoptic_counts(table, categories)
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,15 +119,17 @@ class ValidationQuality:
     uses_ground_truth = True
 
     def __init__(
-        self, batches: Sequence[list[dict[str, Any]]], metric: PanopticQualitySemanticMatching, stuffs: int
+        self,
+        batches: Sequence[list[LoadedImage]],
+        metric: PanopticQualitySemanticMatching,
+        pseudo: PseudoClasses,
     ) -> None:
-        self.batches, self.metric, self.num_stuffs = batches, metric, stuffs
+        self.batches, self.metric, self.pseudo = batches, metric, pseudo
 
     def __call__(self, model: nn.Module) -> float:
         """Return PQ, 0-1."""
         self.metric.reset()
-        score = score_with(self.metric)
-        predict(model, self.batches, self.num_stuffs, [score], len(self.batches), self.metric.void)
+        predict(model, self.batches, self.pseudo, [score_with(self.metric)], len(self.batches))
         value = float(self.metric.compute()["pq"])
         self.metric.reset()
         return value

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from cups.errors import UserError
+
 
 def build_loggers(directory: Path, wandb_project: str | None) -> list[Logger]:
-    """Return CSV and TensorBoard loggers in the run folder, and W&B if there is a project for it."""
+    """Return CSV and TensorBoard loggers in the run folder, and W&B if there is a project for it.
+
+    Raises:
+        UserError: W&B is asked for and not installed.
+    """
+    if wandb_project and find_spec("wandb") is None:
+        raise UserError("Weights & Biases: not installed; pip install wandb, or give `disable_wandb`")
     loggers: list[Logger] = [
         CSVLogger(directory, name="csv", flush_logs_every_n_steps=10),
         TensorBoardLogger(directory, name="", version="tensorboard"),

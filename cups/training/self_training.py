@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cups.structures import Sample
 from cups.taxonomy import WIDE_VOID
-
-Trainable = Literal["heads", "all"]
+from cups.training.choices import Trainable
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,10 @@ class RoundSchedule:
             never reads it.
     """
 
-    rounds: int = 3
-    round_steps: int = 500
-    threshold: float = 0.7
-    threshold_step: float = 0.05
+    rounds: int
+    round_steps: int
+    threshold: float
+    threshold_step: float
 
     @property
     def steps(self) -> int:
@@ -67,7 +66,7 @@ def update_average(teacher: nn.Module, student: nn.Module, momentum: float) -> N
             average.copy_(value)
 
 
-def select_trainable(model: nn.Module, which: Trainable = "heads") -> None:
+def select_trainable(model: nn.Module, which: Trainable) -> None:
     """Freeze parameters: without need of gradients, no backward pass reaches them.
 
     Args:

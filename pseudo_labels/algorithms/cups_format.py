@@ -12,18 +12,12 @@ import torch
 from cups.io.checkpoint import write_file
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.components import majority_classes
-from pseudo_labels.inputs.labels import (
-    read_pair,
-)
-from pseudo_labels.steps.step import (
-    Folder,
-    Frame,
-)
+from pseudo_labels.inputs.labels import read_pair
+from pseudo_labels.steps.frames import Folder, Frame
 
 STATISTICS_FILE = "pseudo_classes_split_1.pt"
 FORMAT_FILE = "format.json"
 FORMAT_VERSION = 1
-LARGEST_UINT8_COUNT = 254
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import cv2
@@ -12,51 +11,22 @@ import numpy as np
 from cups.ops.components import cut_components, keep_components, keep_things, relabel_by_area
 from cups.ops.depth_edges import REFERENCE_HEIGHT, depth_edges
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
-from pseudo_labels.inputs.labels import (
-    thing_regions,
-)
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """How regions are split.
-
-    Attributes:
-        things: thing classes (ids of the semantic maps).
-        grad_threshold: natural-log depth step above which a pixel is cut (see `depth_edges`).
-        min_area: pixels of the label map; smaller components are dropped.
-        dilation: pixels of the label map within which cut pixels go back to a component.
-        sigma: smoothing of the depth (see `depth_edges`).
-        proposals: what is split. "classes": the regions of each thing class. "things": the union of the thing
-            classes, for overclustered semantics in which one object is made of several classes. "objects":
-            nothing; depth alone proposes the masks (`cups.ops.ground.object_regions`), and those with thing
-            pixels on at least `min_thing_share` of their area are kept. In the last two each instance takes
-            its majority class in the next step.
-        min_thing_share: see `proposals`.
-        depth_blur: with "objects": share of the image height over which a step of depth is spread (see
-            `cups.ops.ground.ObjectModel`).
-    """
-
-    things: tuple[int, ...]
-    grad_threshold: float = 0.15
-    min_area: int = 1000
-    dilation: int = 3
-    sigma: float = 1.0
-    proposals: str = "classes"
-    min_thing_share: float = 0.3
-    depth_blur: float = 0.0
+from pseudo_labels.inputs.labels import thing_regions
+from pseudo_labels.settings.dinosaur import SlotSettings
+from pseudo_labels.settings.groups import Cutting, Splitting
 
 
 def depth_guided_instances(
-    semantic: np.ndarray, depth: np.ndarray | None, settings: SplitSettings
+    semantic: np.ndarray, depth: np.ndarray | None, things: Sequence[int], settings: Splitting
 ) -> np.ndarray:
     """Return instances of the thing classes: (H, W) uint16, 0 = none, 1, 2, ... in falling area.
 
     Args:
         semantic: (H, W) uint8 or uint16 classes.
         depth: (h, w) float, positive, the same view at any size; None for plain connected components.
+        things: thing classes, ids of the semantic map.
     """
-    regions = thing_regions(semantic, settings.things, merged=settings.proposals != "classes")
+    regions = thing_regions(semantic, things, merged=settings.proposals != "classes")
     threshold = None if depth is None else settings.grad_threshold
     (keep,) = splits_of(regions, depth, (threshold,), settings)
     return keep(min_area=settings.min_area)
@@ -84,58 +54,39 @@ def object_proposals(depth: np.ndarray, model: ObjectModel) -> np.ndarray:
     return objects
 
 
-@dataclass(frozen=True)
-class SlotSettings:
-    """How slots become instances.
-
-    Attributes:
-        things: thing classes (ids of the semantic maps); empty: semantics are not looked at.
-        min_area: pixels of the label map; smaller components are dropped.
-        dilation: pixels within which those of a dropped component go to a kept one of their region.
-        proposals: "classes": a slot is cut at the borders of the thing classes. "things": at the border of
-            their union, for overclustered semantics in which one object is made of several classes. "slots":
-            components of the slots keep their outline; those with thing pixels on at least `min_thing_share`
-            of their area are kept (at 0 all are).
-        min_thing_share: see `proposals`.
-    """
-
-    things: tuple[int, ...]
-    min_area: int = 1000
-    dilation: int = 3
-    proposals: str = "classes"
-    min_thing_share: float = 0.3
-
-
-def slot_instances(slots: np.ndarray, semantic: np.ndarray | None, settings: SlotSettings) -> np.ndarray:
+def slot_instances(
+    slots: np.ndarray, semantic: np.ndarray | None, things: Sequence[int], settings: SlotSettings
+) -> np.ndarray:
     """Return instances from slots: (H, W) uint16, 0 = none, 1, 2, ... in falling area.
 
     Args:
         slots: (H, W) integers, the slot of each pixel.
-        semantic: (H, W) uint8 or uint16 classes; None only without things.
+        semantic: (H, W) uint8 or uint16 classes; None only if the settings need none.
+        things: thing classes, ids of the semantic map.
     """
     slots = slots.astype(np.int32) + 1
     if settings.proposals == "slots":
         components = cut_components(slots)
         if semantic is None:
             return relabel_by_area(components, settings.min_area)
-        is_thing = thing_regions(semantic, settings.things, merged=True) > 0
+        is_thing = thing_regions(semantic, things, merged=True) > 0
         return keep_things(components, is_thing, settings.min_thing_share, settings.min_area)
     assert semantic is not None
-    regions = thing_regions(semantic, settings.things, merged=settings.proposals == "things").astype(np.int32)
+    regions = thing_regions(semantic, things, merged=settings.proposals == "things").astype(np.int32)
     parts = np.where(regions > 0, regions * (int(slots.max()) + 1) + slots, 0)
     components = cut_components(parts)
     return keep_components(components, regions, min_area=settings.min_area, dilation=settings.dilation)
 
 
 def splits_of(
-    regions: np.ndarray, depth: np.ndarray | None, thresholds: Sequence[float | None], settings: SplitSettings
+    regions: np.ndarray, depth: np.ndarray | None, thresholds: Sequence[float | None], settings: Cutting
 ) -> Iterator[Callable[..., np.ndarray]]:
     """Yield a function for each threshold (None: no depth): `keep(min_area=...)` returns the instances.
 
     Args:
         regions: (H, W), 0 = no thing (`thing_regions`).
         depth: (h, w) float, positive; None if no threshold needs it.
-        settings: all but threshold and least area.
+        settings: what all thresholds share.
     """
     is_thing, strength = regions > 0, None
     if depth is not None:

@@ -1,9 +1,8 @@
-"""What overclustering clusters: CAUSE codes, backbone features, or features with their surroundings."""
+"""Overclustering: k-means on vectors of image cells, the cluster of each pixel, names for clusters."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,69 +14,26 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.io.files import atomic_write, read_npy
+from cups.io.files import atomic_write
 from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
 from cups.ops.dense_crf import dense_crf
-from cups.ops.kmeans import assign, centroid_scores, fit_kmeans, unit_rows
+from cups.ops.kmeans import assign, centroid_scores
 from cups.ops.regions import Regions, mean_shift_regions
 from cups.ops.resize import nearest_indices
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import VOID, class27_to_train_id
-from pseudo_labels.inputs.labels import CODES_FOLDER
-from pseudo_labels.networks.cause_heads import load_cause
-from pseudo_labels.steps.step import Folder, Frame, output_root, pick_device
+from pseudo_labels.steps.frames import Folder, Frame
 
-FEATURES = ("codes", "backbone", "context")
 FRAMES_PER_BATCH = 16
-TEXTONS = 64
 CONTEXT_SIGMA = 2.5
 """Reach of the surroundings, in tokens."""
 CONTEXT_WEIGHT = 0.7
+CRF_SHARPNESS = 10.0
+"""Factor on the centroid scores before the softmax that the CRF starts from."""
 
 Reader = Callable[[Frame], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the vectors come from: a reader frame -> (h, w, D), and what provenance has to know."""
-
-    read: Reader
-    inputs: list[Path]
-    weights: list[dict[str, Any]]
-
-
-def vector_source(args: argparse.Namespace, frames: Sequence[Frame], directory: Path) -> Source:
-    """Return the source that `--features` chooses; `context` fits its textons on `frames`.
-
-    Raises:
-        UserError: missing codes or heads.
-    """
-    if args.features == "codes":
-        codes = Folder(output_root(args), CODES_FOLDER, ".npy")
-        if not codes.directory.is_dir():
-            raise UserError(
-                f"{codes.directory}: no such folder; run generate_semantic_pseudolabels_cause.py first"
-            )
-        return Source(lambda frame: unit_rows(read_npy(codes.path(frame), ndim=3)), [codes.directory], [])
-    model = load_cause(args, pick_device(args))
-    extractor = model.extractor
-    if not extractor.backbone.local:
-        raise UserError(f"--features {args.features}: only for the texton backbone; use --features codes")
-
-    def read_features(frame: Frame) -> np.ndarray:
-        features = extractor.features(extractor.image(frame.image))[0]
-        return unit_rows(features.permute(1, 2, 0).cpu().numpy())
-
-    if args.features == "backbone":
-        return Source(read_features, [], model.weights)
-
-    def fit() -> np.ndarray:
-        tokens = sample_vectors(frames, read_features, args.tokens_per_image, args.seed, "textons")
-        return fit_kmeans(shuffled_batches(tokens, args.epochs, args.seed), TEXTONS, args.seed)
-
-    textons = load_or_fit(directory / "textons.npz", fit, {"seed": args.seed}, args)
-    return Source(lambda frame: with_context(read_features(frame), textons), [], model.weights)
+"""Frame -> (h, w, D) float32 vectors."""
 
 
 def with_context(vectors: np.ndarray, textons: np.ndarray) -> np.ndarray:
@@ -92,16 +48,6 @@ def with_context(vectors: np.ndarray, textons: np.ndarray) -> np.ndarray:
         for i in range(len(textons))
     ]
     return np.concatenate((vectors, CONTEXT_WEIGHT * np.sqrt(np.stack(blurred, axis=2))), axis=2)
-
-
-def pooled_reader(read: Reader) -> Reader:
-    """Return a reader whose vectors are averaged over regions of even colour, still on the token grid."""
-
-    def pooled(frame: Frame) -> np.ndarray:
-        vectors, regions = read(frame), regions_of(frame)
-        return regions.mean(vectors)[regions.at_cells(vectors.shape[0], vectors.shape[1])]
-
-    return pooled
 
 
 def regions_of(frame: Frame) -> Regions:
@@ -142,52 +88,85 @@ def shuffled_batches(samples: Sequence[np.ndarray], epochs: int, seed: int) -> I
             yield np.concatenate([samples[index] for index in group]).astype(np.float32)
 
 
-def load_or_fit(
-    path: Path, fit: Callable[[], np.ndarray], settings: dict[str, Any], args: argparse.Namespace
-) -> np.ndarray:
-    """Load centroids made with the same settings, or fit and save them; of several shards one does.
+@dataclass(frozen=True)
+class Fits:
+    """A folder that keeps what was fitted, for later runs and for the other shards of this one.
 
-    Raises:
-        UserError: the file was made with other settings.
+    Attributes:
+        overwrite: fit again, whatever an earlier run left.
+        run_id: what the shards of one run have in common; None where there are none.
     """
-    with made_once(path, args.run_id, keep=not args.overwrite) as needed:
-        if needed:
-            centroids = fit()
-            atomic_write(path, lambda temporary: np.savez(temporary, centroids=centroids, **settings))
-            return centroids
-    with np.load(path, allow_pickle=False) as stored:
-        found = {key: stored[key].item() for key in settings if key in stored}
-        centroids = stored["centroids"]
-    if found != settings:
-        raise UserError(f"{path}: made with {found}, not {settings}; add --overwrite, or remove the folder")
-    return centroids
 
+    folder: Path
+    overwrite: bool = False
+    run_id: str | None = None
 
-CRF_SHARPNESS = 10.0
-"""Factor on the centroid scores before the softmax that the CRF starts from."""
+    def load_or_fit(
+        self, name: str, fit: Callable[[], np.ndarray], settings: Mapping[str, Any]
+    ) -> np.ndarray:
+        """Load centroids made with the same settings, or fit and save them; of several shards one does.
 
-
-def cluster_map(read: Reader, centroids: np.ndarray, regions: bool, crf: bool) -> Reader:
-    """Return the function frame -> (H, W) int64 cluster ids at image size."""
-
-    def labels_of(frame: Frame) -> np.ndarray:
-        vectors = read(frame)
-        if vectors.shape[2] != centroids.shape[1]:
+        Raises:
+            UserError: the file was made with other settings.
+        """
+        path = self.folder / name
+        with made_once(path, self.run_id, keep=not self.overwrite) as needed:
+            if needed:
+                centroids = fit()
+                atomic_write(path, lambda temporary: np.savez(temporary, centroids=centroids, **settings))
+                return centroids
+        with np.load(path, allow_pickle=False) as stored:
+            found = {key: stored[key].item() for key in settings if key in stored}
+            centroids = stored["centroids"]
+        if found != settings:
             raise UserError(
-                f"{frame.stem}: codes of {vectors.shape[2]} channels, clusters of {centroids.shape[1]}; "
-                "add --overwrite to fit again"
+                f"{path}: made with {found}, not {settings}; add `overwrite`, or remove the folder"
             )
-        if regions:
+        return centroids
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterMap:
+    """Function frame -> (H, W) int64 cluster ids at image size; it can be sent to a worker process.
+
+    Attributes:
+        read: frame -> (h, w, D) vectors.
+        centroids: (k, D) float32.
+        regions: label whole regions of even colour.
+        crf: refine along edges by a dense CRF.
+    """
+
+    read: Reader
+    centroids: np.ndarray
+    regions: bool = False
+    crf: bool = False
+
+    def __call__(self, frame: Frame) -> np.ndarray:
+        """Return the cluster ids of one frame.
+
+        Raises:
+            UserError: vectors of another length than the centroids.
+        """
+        vectors = self.read(frame)
+        check_channels(frame, vectors, self.centroids)
+        if self.regions:
             parts = regions_of(frame)
-            return parts.spread(assign(parts.mean(vectors), centroids))
-        scores = torch.from_numpy(centroid_scores(vectors, centroids))
-        if not crf:
+            return parts.spread(assign(parts.mean(vectors), self.centroids))
+        scores = torch.from_numpy(centroid_scores(vectors, self.centroids))
+        if not self.crf:
             return smooth_labels(scores, image_size(frame.image)).numpy()
         image = read_image(frame.image)
         full = F.interpolate(scores.permute(2, 0, 1)[None], size=image.shape[:2], mode="bilinear")[0]
         return dense_crf(image, F.log_softmax(CRF_SHARPNESS * full, dim=0).numpy())
 
-    return labels_of
+
+def check_channels(frame: Frame, vectors: np.ndarray, centroids: np.ndarray) -> None:
+    """Raise a `UserError` if vectors (..., D) of a frame do not fit the centroids (k, D)."""
+    if vectors.shape[-1] != centroids.shape[1]:
+        raise UserError(
+            f"{frame.stem}: codes of {vectors.shape[-1]} channels, clusters of {centroids.shape[1]}; "
+            "add `overwrite` to fit again"
+        )
 
 
 def cause_table(frames: Sequence[Frame], read: Reader, centroids: np.ndarray, semantic: Folder) -> np.ndarray:

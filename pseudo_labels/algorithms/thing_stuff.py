@@ -8,6 +8,7 @@ import cc3d
 import cv2
 import numpy as np
 
+from cups.ops.borders import label_borders
 from cups.ops.ground import ObjectModel, fit_ground, object_regions
 
 SMALLEST_REGION = 1e-4
@@ -62,7 +63,7 @@ def frame_sums(
     model = model or ObjectModel()
     objects = object_regions(depth, ground, model) > 0
     labels = np.minimum(semantic, num_classes)
-    edge = _is_outline(labels)
+    edge = label_borders(labels)
     in_front = np.log(cv2.dilate(depth, np.ones((3, 3), np.uint8)) / depth) > model.edge
     # Far off, metres of height hang on single pixels: what counts is street, object, or taller.
     above = np.clip(ground.height(depth), 0, 4)
@@ -81,18 +82,6 @@ def frame_sums(
         count(edge & in_front),
         count(above),
     )
-
-
-def _is_outline(labels: np.ndarray) -> np.ndarray:
-    """(H, W) bool: a pixel whose left, right, upper or lower neighbour has another class."""
-    outline = np.zeros(labels.shape, dtype=bool)
-    for axis in (0, 1):
-        differs = np.diff(labels.astype(np.int32), axis=axis) != 0
-        before, after = [slice(None)] * 2, [slice(None)] * 2
-        before[axis], after[axis] = slice(None, -1), slice(1, None)
-        outline[tuple(before)] |= differs
-        outline[tuple(after)] |= differs
-    return outline
 
 
 def _region_sums(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.files import atomic_write, read_npy
+from cups.io.files import read_json, read_npy, write_json
 from cups.io.png import read_ids
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import VOID, class_set, void_value
-from pseudo_labels.steps.step import (
-    Folder,
-    Frame,
-)
-
-SPLIT_FILE = "thing_stuff_split.json"
-"""Written by `classify_stuff_things.py` into the semantic folder it looked at."""
-
-MAPPED_SEMANTICS = "pseudo_semantic_mapped_k300"
-DEPTH_FOLDER = "depth_spidepth"
-INSTANCE_PREFIX = "pseudo_instance_"
-DEFAULT_METHOD = "depth_guided"
+from pseudo_labels.settings.folders import SPLIT_FILE
+from pseudo_labels.steps.frames import Folder, Frame
+from pseudo_labels.steps.label_kind import label_kind
 
 
 def read_semantic(path: Path, num_classes: int | None = None) -> np.ndarray:
@@ -39,8 +29,8 @@ def read_semantic(path: Path, num_classes: int | None = None) -> np.ndarray:
         highest = int(semantic.max(initial=0, where=semantic != void))
         if highest >= num_classes:
             raise UserError(
-                f"{path}: holds class {highest}, but there are {num_classes}; check --num_semantic_classes "
-                "and --semantic_subdir"
+                f"{path}: holds class {highest}, but there are {num_classes}; check `num_semantic_classes` "
+                "and `semantic_subdir`"
             )
     return semantic
 
@@ -89,8 +79,7 @@ def check_aspect(path: Path, size: tuple[int, int], other: tuple[int, int]) -> N
 
 def write_split(path: Path, content: dict[str, object]) -> None:
     """Write a thing/stuff split with its explanation as JSON, atomically."""
-    text = json.dumps(content, indent=2) + "\n"
-    atomic_write(path, lambda temporary: temporary.write_text(text))
+    write_json(path, content)
 
 
 def read_split(path: Path) -> ThingStuffSplit:
@@ -99,15 +88,12 @@ def read_split(path: Path) -> ThingStuffSplit:
     Raises:
         UserError: missing file, invalid JSON, missing lists, or a class in both.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run pseudo_labels/classify_stuff_things.py")
+    fix = "run pseudo_labels/classify_stuff_things.py"
+    content = read_json(path, fix)
     try:
-        content = json.loads(path.read_text())
         things, stuffs = tuple(map(int, content["things"])), tuple(map(int, content["stuffs"]))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{path}: is not a thing/stuff split; run pseudo_labels/classify_stuff_things.py"
-        ) from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: is not a thing/stuff split; {fix}") from None
     if both := set(things) & set(stuffs):
         raise UserError(f"{path}: class {min(both)} is both thing and stuff; keep it in one list")
     return ThingStuffSplit(things, stuffs)
@@ -119,16 +105,15 @@ def find_things(
     """Return the thing classes of a semantic folder, None where nothing tells.
 
     In this order: the classes `given`; the split file named; the split file in the folder; the things of
-    Cityscapes where the folder's name says that its classes are trainIds (`..._mapped_...`) or CAUSE's 27.
+    Cityscapes where the folder says that its classes are trainIds or CAUSE's 27.
     """
     beside = semantics.directory / SPLIT_FILE
     if given:
         return tuple(given)
     if split_json is not None or beside.is_file():
         return read_split(split_json or beside).things
-    if semantics.name.startswith("pseudo_semantic_mapped_"):
-        return class_set(19).things
-    return class_set(27).things if semantics.name == "pseudo_semantic_cause27" else None
+    labels = label_kind(semantics.directory)
+    return None if labels is None or labels.kind == "clusters" else class_set(labels.num_classes).things
 
 
 def thing_classes(
@@ -143,15 +128,15 @@ def thing_classes(
     split_file = split_json or semantics.directory / SPLIT_FILE
     if things is None:
         raise UserError(
-            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py or give --thing_classes"
+            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py or give `thing_classes`"
         )
     if not things:
         raise UserError(
-            f"{split_file}: names no thing; run classify_stuff_things.py with a lower --threshold; "
-            "with a network's depth, --grad_threshold 0.03 --depth_blur 0.03"
+            f"{split_file}: names no thing; run classify_stuff_things.py with a lower `threshold`; "
+            "with a network's depth, `grad_threshold` 0.03 `depth_blur` 0.03"
         )
     if min(things) < 0 or max(things) >= 65535:
-        raise UserError(f"--thing_classes {min(things)} ... {max(things)}: class ids lie in 0-65534")
+        raise UserError(f"`thing_classes` {min(things)} ... {max(things)}: class ids lie in 0-65534")
     return things
 
 
@@ -178,8 +163,3 @@ def count_classes(semantics: Folder, frames: Sequence[Frame]) -> int:
         void = VOID if semantic.dtype == np.uint8 else 65535
         highest = max(highest, int(semantic.max(initial=0, where=semantic != void)))
     return highest + 1
-
-
-SEMANTIC_FOLDER, CODES_FOLDER = "pseudo_semantic_cause27", "codes_cause_tr"
-
-PANOPTIC_PREFIX = "pseudo_panoptic_"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +20,12 @@ from cups.structures import Draw
 from cups.taxonomy import void_value
 from pseudo_labels.inputs.features import read_features
 from pseudo_labels.inputs.labels import check_aspect, read_depth, read_semantic
-from pseudo_labels.steps.step import Folder, Frame
+from pseudo_labels.steps.frames import Folder, Frame
 
 STATISTICS_FRAMES = 100
 GUIDE_CHANNELS = 16
+INPUTS = ("semantic_subdir", "features_subdir", "depth_subdir")
+"""Settings that name the folders; a network keeps those that it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class RefineFolders:
     height: int
 
     @classmethod
-    def of(cls, root: Path, settings: Mapping[str, Any]) -> RefineFolders:
-        """Return the folders that `settings` (arguments, or those of a weights file) name under `root`."""
+    def of(
+        cls, root: Path, height: int, *, semantic_subdir: str, features_subdir: str, depth_subdir: str
+    ) -> RefineFolders:
+        """Return the folders of these names under `root`."""
         return cls(
-            Folder(root, settings["features_subdir"], ".npy"),
-            Folder(root, settings["depth_subdir"], ".npy"),
-            Folder(root, settings["semantic_subdir"], ".png"),
-            settings["height"],
+            Folder(root, features_subdir, ".npy"),
+            Folder(root, depth_subdir, ".npy"),
+            Folder(root, semantic_subdir, ".png"),
+            height,
         )
 
     @property
@@ -53,9 +56,9 @@ class RefineFolders:
 
     def require(self, frames: Sequence[Frame]) -> None:
         """Raise a `UserError` that names the first missing file and the step that writes it."""
-        self.features.require(frames, "run extract_dinov2_features.py first, or check --features_subdir")
-        self.depth.require(frames, "run generate_depth_spidepth.py first, or check --depth_subdir")
-        self.semantics.require(frames, "generate the semantics first, or check --semantic_subdir")
+        self.features.require(frames, "run extract_dinov2_features.py first, or check `features_subdir`")
+        self.depth.require(frames, "run generate_depth_spidepth.py first, or check `depth_subdir`")
+        self.semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
 
     def read(self, frame: Frame, num_classes: int) -> RefineInput:
         """Read the inputs of one frame.
@@ -152,7 +155,7 @@ class RefinementFrames(Dataset[dict[str, Tensor]]):
             (_, first_height), (_, first_width) = self.first
             raise UserError(
                 f"{frame.image}: its crops are {height}x{width} pixels, those of {self.frames[0].image} "
-                f"{first_height}x{first_width}; give a smaller --crop, or train on images of one size"
+                f"{first_height}x{first_width}; give a smaller `crop`, or train on images of one size"
             )
         rng = np.random.default_rng((self.seed, draw.number))
         parts = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from torch.utils.data import Dataset
 
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
+from cups.io.images import list_city_images
 from cups.io.png import read_image
 from cups.structures import Draw
 from pseudo_labels.inputs.cameras import read_intrinsics
-from pseudo_labels.steps.step import Frame, image_folder, list_frames
+from pseudo_labels.steps.frames import Frame, FrameSource
 
 SEQUENCE_FOLDER = "leftImg8bit_sequence"
 CAMERA_SUFFIX = "_camera.json"
@@ -68,41 +68,40 @@ Index = Mapping[tuple[Path, int], Path]
 """Image file by (folder and name of the sequence, place in it)."""
 
 
-def find_clips(args: argparse.Namespace, offsets: Sequence[int]) -> list[Clip]:
+def find_clips(source: FrameSource, offsets: Sequence[int], focal: float | None = None) -> list[Clip]:
     """Return the frames that have a neighbour at one of `offsets`, in order.
 
     Cityscapes layout: neighbours by the numbers in `{city}_{seq}_{frame}`; where the split has a
     `leftImg8bit_sequence/`, all its frames. Plain folder: the sorted order of each sub-folder.
 
     Args:
-        args: with the common arguments and `focal` (in image widths; None: camera files are needed).
+        focal: focal length in image widths; None: camera files are needed.
 
     Raises:
-        UserError: no frame with a neighbour, a sequence without camera, a plain folder without `--focal`.
+        UserError: no frame with a neighbour, a sequence without camera, a plain folder without `focal`.
     """
-    if args.image_dir is not None and args.focal is None:
-        raise UserError("--focal: missing; a plain folder has no camera files; give image widths")
-    frames = list_frames(args)
-    index = _plain_index(frames) if args.image_dir else _cityscapes_index(args, frames)
-    cameras = {} if args.focal else _cameras(args)
+    if source.image_dir is not None and focal is None:
+        raise UserError("`focal`: missing; a plain folder has no camera files; give image widths")
+    index = _plain_index(source.frames()) if source.image_dir else _cityscapes_index(source)
+    cameras = {} if focal else _cameras(source)
     clips = []
     for (sequence, number), image in index.items():
         sources = tuple(index.get((sequence, number + offset)) for offset in offsets)
         if any(sources):
-            camera = None if args.focal else _nearest(cameras, sequence, number)
+            camera = None if focal else _nearest(cameras, sequence, number)
             clips.append(Clip(image, sources, camera))
     if not clips:
         wanted = " ".join(f"{offset:+d}" for offset in offsets)
         raise UserError(
-            f"{image_folder(args)}: no frame has a neighbour ({wanted}), and depth is learned from video; "
-            f"unpack {SEQUENCE_FOLDER} beside leftImg8bit, or change --offsets"
+            f"{source.image_folder}: no frame has a neighbour ({wanted}), and depth is learned from video; "
+            f"unpack {SEQUENCE_FOLDER} beside leftImg8bit, or change `offsets`"
         )
     return clips
 
 
-def sequence_folder(args: argparse.Namespace) -> Path | None:
+def sequence_folder(source: FrameSource) -> Path | None:
     """Return the folder of whole sequences, if the data set has it."""
-    folder = None if args.image_dir else Path(args.cityscapes_root) / SEQUENCE_FOLDER
+    folder = None if source.cityscapes_root is None else source.cityscapes_root / SEQUENCE_FOLDER
     return folder if folder is not None and folder.is_dir() else None
 
 
@@ -115,13 +114,13 @@ def _plain_index(frames: Sequence[Frame]) -> Index:
     return index
 
 
-def _cityscapes_index(args: argparse.Namespace, frames: Sequence[Frame]) -> Index:
-    folder = sequence_folder(args)
+def _cityscapes_index(source: FrameSource) -> Index:
+    folder, frames = sequence_folder(source), source.frames()
     images = [frame.image for frame in frames]
     if folder is not None:
         splits = sorted({frame.relative.parts[0] for frame in frames})
-        found = [path for split in splits for path in sorted((folder / split).glob(f"*/*{IMAGE_SUFFIX}"))]
-        images = found[: args.max_images] or images
+        found = [path for split in splits for path in list_city_images(folder / split)]
+        images = found[: source.max_images] or images
     return {_place(path, IMAGE_SUFFIX): path for path in images}
 
 
@@ -134,15 +133,16 @@ def _place(path: Path, suffix: str) -> tuple[Path, int]:
     sequence, _, number = path.name.removesuffix(suffix).rpartition("_")
     if not sequence or not number.isdecimal():
         raise UserError(
-            f"{path}: not named {{city}}_{{seq}}_{{frame}}{suffix}; rename it, or use --image_dir"
+            f"{path}: not named {{city}}_{{seq}}_{{frame}}{suffix}; rename it, or use `image_dir`"
         )
     return Path(*path.parent.parts[-2:], sequence), int(number)
 
 
-def _cameras(args: argparse.Namespace) -> dict[Path, list[tuple[int, Path]]]:
+def _cameras(source: FrameSource) -> dict[Path, list[tuple[int, Path]]]:
     """Return the camera files of each sequence with their frame numbers."""
+    assert source.cityscapes_root is not None
     cameras: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
-    for path in sorted((Path(args.cityscapes_root) / "camera").glob(f"*/*/*{CAMERA_SUFFIX}")):
+    for path in sorted((source.cityscapes_root / "camera").glob(f"*/*/*{CAMERA_SUFFIX}")):
         sequence, number = _place(path, CAMERA_SUFFIX)
         cameras[sequence].append((number, path))
     return cameras
@@ -157,7 +157,7 @@ def _nearest(cameras: Mapping[Path, list[tuple[int, Path]]], sequence: Path, num
     if not cameras.get(sequence):
         raise UserError(
             f"camera/{sequence}_*{CAMERA_SUFFIX}: no such file; unpack the cameras beside leftImg8bit, "
-            "or give --focal"
+            "or give `focal`"
         )
     return min(cameras[sequence], key=lambda entry: abs(entry[0] - number))[1]
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from cups.backbones.names import TEXTON
 from cups.errors import UserError
-from pseudo_labels.networks.cause_heads import (
-    FeatureExtractor,
-    Standardizer,
-)
-from pseudo_labels.steps.step import (
-    Frame,
-)
+from cups.io.checkpoint import load_tensors, write_file
+from cups.io.provenance import known_weights, read_provenance, write_provenance
+from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
+from pseudo_labels.networks.cause_heads import SEGMENT, build_extractor, heads_folder, save_heads
+from pseudo_labels.settings.cause import CauseTraining
+from pseudo_labels.steps.flags import settings_of
+from pseudo_labels.steps.frames import Frame, FrameSource
+from pseudo_labels.steps.options import RunOptions
+from pseudo_labels.steps.step import recorded, refuse_other_settings
 from refs.cause import (
     Cluster,
     MemoryBank,
@@ -31,6 +38,8 @@ from refs.cause import (
 )
 from refs.cause.modules.segment import nearest_code
 
+log = logging.getLogger(__name__)
+SCRIPT = "train_cause"
 PHASES = ("codebook", "head", "probe")
 EMA_DECAY = 0.99
 BANK_PER_CODE = 100
@@ -105,12 +114,12 @@ class Trainer:
 
     def __init__(
         self,
-        args: argparse.Namespace,
+        settings: CauseTraining,
         source: WindowSource,
         segment: SegmentTR,
         cluster: Cluster,
     ) -> None:
-        self.args = args
+        self.settings = settings
         self.source = source
         self.segment = segment
         self.cluster = cluster
@@ -120,19 +129,24 @@ class Trainer:
 
     def steps(self, phase: str) -> int:
         """Return the number of steps of a phase: as asked for, or one / two / five epochs (CAUSE)."""
-        given = getattr(self.args, f"{phase}_steps")
-        epoch = -(-len(self.source.frames) // self.args.batch_size)
-        return {"codebook": 1, "head": 2, "probe": 5}[phase] * epoch if given is None else given
+        chosen = self.settings
+        epoch = -(-len(self.source.frames) // chosen.batch_size)
+        given, epochs = {
+            "codebook": (chosen.codebook_steps, 1),
+            "head": (chosen.head_steps, 2),
+            "probe": (chosen.probe_steps, 5),
+        }[phase]
+        return epochs * epoch if given is None else given
 
     def run(self, phase: str) -> None:
         """Run one phase over its own random stream."""
-        seed = self.args.seed * len(PHASES) + PHASES.index(phase)
+        seed = self.settings.seed * len(PHASES) + PHASES.index(phase)
         torch.manual_seed(seed)  # dropout has no generator argument
         generator = torch.Generator().manual_seed(seed)
         {"codebook": self._codebook, "head": self._head, "probe": self._probe}[phase](generator)
 
     def _tokens(self, generator: torch.Generator) -> Tensor:
-        features = self.source.batch(self.args.batch_size, generator)
+        features = self.source.batch(self.settings.batch_size, generator)
         return features.flatten(2).transpose(1, 2)
 
     def _loop(
@@ -144,7 +158,7 @@ class Trainer:
         halve_every: int | None = None,
         after: Callable[[], None] = lambda: None,
     ) -> None:
-        optimizer = torch.optim.Adam(parameters, lr=self.args.lr)
+        optimizer = torch.optim.Adam(parameters, lr=self.settings.lr)
         mean = None
         bar = tqdm(range(self.steps(phase)), desc=phase, unit="step")
         for step in bar:
@@ -154,7 +168,7 @@ class Trainer:
             loss = loss_of()
             if not torch.isfinite(loss):
                 raise UserError(
-                    f"--lr {self.args.lr}: the {phase} loss became {loss.item()}; use a lower rate"
+                    f"`lr` {self.settings.lr}: the {phase} loss became {loss.item()}; use a lower rate"
                 )
             optimizer.zero_grad()
             loss.backward()
@@ -203,7 +217,9 @@ class Trainer:
         segment.train()
         segment.head_ema.eval()
         parameters = [*segment.head.parameters(), *segment.projection_head.parameters()]
-        self._loop("head", parameters, loss_of, self.args.clip, after=lambda: ema_update(segment, EMA_DECAY))
+        self._loop(
+            "head", parameters, loss_of, self.settings.clip, after=lambda: ema_update(segment, EMA_DECAY)
+        )
         segment.eval()
 
     def _probe(self, generator: torch.Generator) -> None:
@@ -219,12 +235,79 @@ class Trainer:
         self._loop("probe", [self.cluster.cluster_probe], loss_of, halve_every=halve_every)
 
 
-def build_heads(args: argparse.Namespace, extractor: FeatureExtractor) -> tuple[SegmentTR, Cluster]:
+def build_heads(settings: CauseTraining, extractor: FeatureExtractor) -> tuple[SegmentTR, Cluster]:
     """Return untrained heads for the backbone, seeded."""
-    torch.manual_seed(args.seed)
+    torch.manual_seed(settings.seed)
     dim = int(extractor.backbone.embed_dim)  # type: ignore[arg-type]
+    reduced, classes = settings.reduced_dim, settings.num_classes
     segment = SegmentTR(
-        dim, args.reduced_dim, args.projection_dim, args.num_classes, extractor.window**2, args.hidden_dim
+        dim, reduced, settings.projection_dim, classes, extractor.window**2, settings.hidden_dim
     )
-    cluster = Cluster(dim, args.reduced_dim, args.codebook_size, args.num_classes)
+    cluster = Cluster(dim, reduced, settings.codebook_size, classes)
     return segment.to(extractor.device), cluster.to(extractor.device)
+
+
+def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -> Path:
+    """Train the heads without labels and return their folder; phases that it holds already are not repeated.
+
+    Raises:
+        UserError: missing weights of the backbone, or a folder with published heads or another run's.
+    """
+    frames = source.frames()
+    folder = heads_folder(settings, run.root(source))
+    settings = replace(settings, backbone=settings.extractor)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not run.overwrite:
+        check_folder(folder, settings)
+    write_provenance(
+        folder,
+        script=SCRIPT,
+        arguments=recorded(source, settings, run.root(source)),
+        inputs=[source.image_folder],
+        weights=[] if settings.extractor == TEXTON else [known_weights(settings.extractor)],
+    )
+    _train(frames, settings, folder, run.overwrite)
+    log.info("heads: %s", folder)
+    return folder
+
+
+def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path, overwrite: bool) -> None:
+    """Run the phases that `folder` does not hold yet and write the heads."""
+    extractor = build_extractor(settings, folder, {})
+    if settings.standardize == "on" or (settings.standardize == "auto" and extractor.name == TEXTON):
+        extractor = replace(extractor, standardizer=fit_standardizer(frames, extractor))
+    segment, cluster = build_heads(settings, extractor)
+    windows = WindowSource(frames, extractor, int(settings.cache_gb * 2**30), settings.num_workers)
+    trainer = Trainer(settings, windows, segment, cluster)
+    both = nn.ModuleDict({"segment": segment, "cluster": cluster})
+    for phase in PHASES:
+        state = folder / f"after_{phase}.pth"
+        if state.is_file() and not overwrite:
+            both.load_state_dict(load_tensors(state))
+            log.info("%s: done before, loaded %s", phase, state)
+            continue
+        trainer.run(phase)
+        write_file(state, both.state_dict())
+    save_heads(folder, segment, cluster, describe(settings, extractor, len(frames)))
+
+
+def describe(settings: CauseTraining, extractor: FeatureExtractor, num_frames: int) -> dict[str, Any]:
+    """Return what `settings.json` holds: what inference needs, and what the heads were trained with."""
+    stored: dict[str, Any] = {"backbone": extractor.name, "tiling": asdict(extractor.tiling)}
+    if extractor.standardizer is not None:
+        stored["mean"] = np.round(extractor.standardizer.mean.tolist(), 6).tolist()
+        stored["std"] = np.round(extractor.standardizer.std.tolist(), 6).tolist()
+    return {**stored, "training": settings_of(settings), "frames": num_frames}
+
+
+def check_folder(folder: Path, settings: CauseTraining) -> None:
+    """Refuse to overwrite published heads, or to continue a run that had other settings.
+
+    Raises:
+        UserError: either of the two.
+    """
+    earlier = read_provenance(folder)
+    if earlier is None and (folder / SEGMENT).is_file():
+        raise UserError(f"{folder / SEGMENT}: heads not trained here; give another `checkpoint_dir`")
+    if earlier is not None:
+        refuse_other_settings(folder, earlier, settings, SCRIPT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from cups.errors import UserError
-from cups.io.checkpoint import read_file, write_file
-from cups.io.files import atomic_write
+from cups.io.checkpoint import load_state, load_tensors, write_file
+from cups.io.files import write_json
 from cups.io.weights import weight_files
+from pseudo_labels.settings.depth import FEED_SIZE, DepthSettings
 from refs.spidepth import SQLDepth
 from refs.spidepth.networks.depth_decoder import HEADS, MAX_TOKENS
 
 ENCODER, DEPTH, POSE, SETTINGS = "encoder.pth", "depth.pth", "pose.pth", "settings.json"
-FEED_SIZE = ("height", "width")
 NOT_TENSORS = frozenset((*FEED_SIZE, "use_stereo"))
 """What the published `encoder.pth` holds beside tensors."""
 STEM = "encoder.stem_0.weight"
@@ -40,74 +40,37 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
     "spidepth_kitti": {"crop_bottom": 0.0},
 }
 """Published weights (entries of `refs/weights.yaml`), and where their settings are not the defaults."""
-COUNTS = ("model_dim", "patch_size", "query_nums", "dim_out", "feedforward", *FEED_SIZE)
-
-
-@dataclass(frozen=True)
-class DepthSettings:
-    """What rebuilds a depth network and feeds it; the defaults are the published Cityscapes model's.
-
-    `height` x `width` is the size images are fed at; `crop_bottom` (0-1) the part of their height that was
-    cut off in training (the bonnet of the car).
-
-    Raises:
-        UserError: impossible values, too few or too many tokens.
-    """
-
-    backbone: str = "convnextv2_huge"
-    model_dim: int = 32
-    patch_size: int = 32
-    query_nums: int = 64
-    dim_out: int = 64
-    dec_channels: tuple[int, ...] = (1024, 512, 256, 128)
-    feedforward: int = 1024
-    min_depth: float = 0.001
-    max_depth: float = 80.0
-    height: int = 320
-    width: int = 1024
-    crop_bottom: float = 0.25
-
-    def __post_init__(self) -> None:
-        for name in COUNTS:
-            _require(_is_count(getattr(self, name)), name, getattr(self, name), "must be at least 1")
-        four = len(self.dec_channels) == 4 and all(map(_is_count, self.dec_channels))
-        _require(four, "dec_channels", self.dec_channels, "must be four numbers of at least 1")
-        _require(self.model_dim % HEADS == 0, "model_dim", self.model_dim, f"must be a multiple of {HEADS}")
-        _require(0 <= self.crop_bottom < 1, "crop_bottom", self.crop_bottom, "must be at least 0 and below 1")
-        above = 0 < self.min_depth < self.max_depth
-        _require(above, "max_depth", self.max_depth, f"must lie above --min_depth {self.min_depth} > 0")
-        most = float(torch.finfo(torch.float16).max)
-        _require(self.max_depth <= most, "max_depth", self.max_depth, f"must be at most {most:.0f} (float16)")
-        tokens = (self.height // 2 // self.patch_size) * (self.width // 2 // self.patch_size)
-        given = (
-            f"--height {self.height} --width {self.width}: patches of {self.patch_size} give {tokens} tokens"
-        )
-        if tokens < self.query_nums:
-            raise UserError(f"{given}, fewer than --query_nums {self.query_nums}; feed larger images")
-        if tokens > MAX_TOKENS:
-            raise UserError(f"{given}, and there are {MAX_TOKENS} positions; feed smaller images")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 1
-
-
-def _require(fits: bool, name: str, value: Any, rule: str) -> None:
-    if not fits:
-        raise UserError(f"--{name} {value}: {rule}")
+HOW_TO_GET = (
+    "fetch it with scripts/download_checkpoints.sh, train it with train_spidepth.py, "
+    "or use `source` disparity"
+)
+HOW_TO_FIT = "check the folder's settings"
 
 
 def build_depth_network(settings: DepthSettings) -> SQLDepth:
     """Build the network, with random weights.
 
     Raises:
-        UserError: a backbone that timm lacks or that does not fit the decoder.
+        UserError: a backbone that timm lacks or that does not fit the decoder, too few or too many tokens.
     """
+    _check_tokens(settings)
     names = {field.name for field in fields(DepthSettings)} - {*FEED_SIZE, "crop_bottom"}
     try:
         return SQLDepth(**{name: getattr(settings, name) for name in names})
     except (RuntimeError, ValueError) as error:  # timm's RuntimeError: unknown model
-        raise UserError(f"--backbone {settings.backbone}: {error}; choose another") from None
+        raise UserError(f"`backbone` {settings.backbone}: {error}; choose another") from None
+
+
+def _check_tokens(settings: DepthSettings) -> None:
+    if settings.model_dim % HEADS:
+        raise UserError(f"`model_dim` {settings.model_dim}: must be a multiple of {HEADS}")
+    height, width, patch = settings.height, settings.width, settings.patch_size
+    tokens = (height // 2 // patch) * (width // 2 // patch)
+    given = f"`height` {height} `width` {width}: patches of {patch} give {tokens} tokens"
+    if tokens < settings.query_nums:
+        raise UserError(f"{given}, fewer than `query_nums` {settings.query_nums}; feed larger images")
+    if tokens > MAX_TOKENS:
+        raise UserError(f"{given}, and there are {MAX_TOKENS} positions; feed smaller images")
 
 
 def save_depth_network(
@@ -123,8 +86,7 @@ def save_depth_network(
         parts[POSE] = pose.state_dict()
     for name, state in parts.items():
         write_file(folder / name, state)
-    text = json.dumps(asdict(settings), indent=2) + "\n"
-    atomic_write(folder / SETTINGS, lambda path: path.write_text(text))
+    write_json(folder / SETTINGS, asdict(settings))
 
 
 def load_depth_network(folder: Path, **overrides: Any) -> tuple[SQLDepth, DepthSettings]:
@@ -139,7 +101,8 @@ def load_depth_network(folder: Path, **overrides: Any) -> tuple[SQLDepth, DepthS
     Raises:
         UserError: missing or foreign files, settings that do not fit them.
     """
-    encoder, depth = _read(folder / ENCODER), _read(folder / DEPTH)
+    encoder = load_tensors(folder / ENCODER, HOW_TO_GET, beside=NOT_TENSORS)
+    depth = load_tensors(folder / DEPTH, HOW_TO_GET)
     settings = (
         _read_settings(folder / SETTINGS) if (folder / SETTINGS).is_file() else infer(encoder, depth, folder)
     )
@@ -147,8 +110,9 @@ def load_depth_network(folder: Path, **overrides: Any) -> tuple[SQLDepth, DepthS
     # Without storage of its own: the huge model would spend a minute on random weights and twice the memory.
     with torch.device("meta"):
         network = build_depth_network(settings)
-    _load(network.encoder, {k: v for k, v in encoder.items() if k not in NOT_TENSORS}, folder / ENCODER)
-    _load(network.depth_decoder, depth, folder / DEPTH)
+    tensors = {name: value for name, value in encoder.items() if name not in NOT_TENSORS}
+    load_state(network.encoder, tensors, folder / ENCODER, HOW_TO_FIT, assign=True)
+    load_state(network.depth_decoder, depth, folder / DEPTH, HOW_TO_FIT, assign=True)
     return network.float().eval(), settings
 
 
@@ -189,30 +153,9 @@ def published_name(folder: Path) -> str | None:
     return places.get(folder.resolve())
 
 
-def _read(path: Path) -> dict[str, Any]:
-    fix = (
-        "fetch it with scripts/download_checkpoints.sh, train it with train_spidepth.py, "
-        "or use --source disparity"
-    )
-    content = read_file(path, fix)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no state dict; give the published file")
-    return content
-
-
 def _read_settings(path: Path) -> DepthSettings:
     try:
         content = json.loads(path.read_text())
         return DepthSettings(**{**content, "dec_channels": tuple(content["dec_channels"])})
     except (json.JSONDecodeError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{path}: no settings of a depth network ({error}); train it again") from None
-
-
-def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        module.load_state_dict(dict(state), strict=True, assign=True)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: weights of another network ({detail}); check the folder's settings"
-        ) from None

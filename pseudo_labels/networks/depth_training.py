@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
+import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cups.backbones import load_tensors
 from cups.errors import UserError
-from pseudo_labels.inputs.sequences import change_colors
+from cups.io.checkpoint import load_tensors
+from cups.io.provenance import known_weights
+from pseudo_labels.inputs.sequences import ClipDataset, change_colors, find_clips, sequence_folder
 from pseudo_labels.losses.view_synthesis import edge_aware_smoothness, reprojection_loss, warp
-from pseudo_labels.networks.training import Fit
+from pseudo_labels.networks.depth_network import build_depth_network, save_depth_network
+from pseudo_labels.networks.training import Fit, train
+from pseudo_labels.settings.depth import TrainDepthSettings
+from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.options import RunOptions
 from refs.spidepth import SQLDepth
 from refs.spidepth.layers import transformation
 from refs.spidepth.networks import PoseNet
 
+log = logging.getLogger(__name__)
+SCRIPT = "train_spidepth"
 DROP_AT = 0.75
 """Share of the steps after which the learning rate falls to a tenth (Monodepth2: 15 of 20 epochs)."""
 TRANSLATION_UNIT = 10.0
@@ -31,8 +39,10 @@ would otherwise mask every pixel, and with no gradient left it stays wild."""
 class DepthFit(Fit):
     """Depth and pose networks, trained to explain each frame from its neighbours."""
 
-    def __init__(self, args: argparse.Namespace, depth: SQLDepth, pose: PoseNet) -> None:
-        super().__init__(args)
+    settings: TrainDepthSettings
+
+    def __init__(self, settings: TrainDepthSettings, depth: SQLDepth, pose: PoseNet) -> None:
+        super().__init__(settings)
         self.depth, self.pose = depth, pose
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -49,18 +59,18 @@ class DepthFit(Fit):
             depth = F.interpolate(depth, size=target.shape[-2:], mode="bilinear", align_corners=False)
             poses = self.poses(motion[0].float(), motion[1].float(), depth)
             views, inside = warp(sources, depth, camera, torch.linalg.inv(camera), poses)
-            settled = self.global_step >= WARM_UP * self.args.steps
+            settled = self.global_step >= WARM_UP * self.settings.steps
             reprojection, moving = reprojection_loss(
                 views, inside, sources, batch["present"], target, auto_mask=settled
             )
             smoothness = edge_aware_smoothness(depth, target)
         self.log("moving", moving)
-        return {"reprojection": reprojection, "smoothness": self.args.smoothness_weight * smoothness}
+        return {"reprojection": reprojection, "smoothness": self.settings.smoothness_weight * smoothness}
 
     def loss_stride(self) -> int:
         """Return the pixels of the feed per pixel of the images compared at this step."""
-        strides = self.args.loss_strides
-        return strides[min(len(strides) - 1, self.global_step * len(strides) // self.args.steps)]
+        strides = self.settings.loss_strides
+        return strides[min(len(strides) - 1, self.global_step * len(strides) // self.settings.steps)]
 
     def motion(self, target: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pose network's output for each source: axis-angle and translation, (B * S, 3) each.
@@ -69,10 +79,10 @@ class DepthFit(Fit):
         """
         pairs = [
             torch.cat((source, target) if offset < 0 else (target, source), dim=1)
-            for source, offset in zip(sources.unbind(dim=1), self.args.offsets, strict=True)
+            for source, offset in zip(sources.unbind(dim=1), self.settings.offsets, strict=True)
         ]
         stacked = torch.stack(pairs, dim=1).flatten(0, 1)
-        return self.pose(F.interpolate(stacked, scale_factor=self.args.pose_scale, mode="area"))
+        return self.pose(F.interpolate(stacked, scale_factor=self.settings.pose_scale, mode="area"))
 
     def poses(self, axis_angle: Tensor, translation: Tensor, depth: Tensor) -> Tensor:
         """Return (B, S, 4, 4) motions from the target's to the sources' camera space.
@@ -81,14 +91,14 @@ class DepthFit(Fit):
         shrinking the scale that both share (Wang et al., CVPR 2018).
         """
         unit = TRANSLATION_UNIT / (1 / depth).mean(dim=(1, 2, 3))
-        count = len(self.args.offsets)
+        count = len(self.settings.offsets)
         translation = translation * unit.repeat_interleave(count)[:, None]
         parts = [
             transformation(turn, shift, invert=offset < 0)
             for turn, shift, offset in zip(
                 axis_angle.unflatten(0, (-1, count)).unbind(1),
                 translation.unflatten(0, (-1, count)).unbind(1),
-                self.args.offsets,
+                self.settings.offsets,
                 strict=True,
             )
         ]
@@ -96,7 +106,7 @@ class DepthFit(Fit):
 
     def learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then 1, and 0.1 over the last quarter."""
-        done = (step + 1) / self.args.steps
+        done = (step + 1) / self.settings.steps
         return min(1.0, done / WARM_UP) if done <= DROP_AT else 0.1
 
 
@@ -126,7 +136,7 @@ def load_encoder(network: SQLDepth, path: Path) -> None:
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of {len(wanted)} tensors of the backbone are missing or of another size "
-            f"(first: {missing[0]}); check --backbone and --encoder_checkpoint"
+            f"(first: {missing[0]}); check `backbone` and `encoder_checkpoint`"
         )
     backbone.load_state_dict(fitting)
 
@@ -138,3 +148,44 @@ def _feature_name(name: str) -> str:
         if name.startswith(f"{group}."):
             return name.replace(".", "_", 1)
     return name
+
+
+def build_fit(settings: TrainDepthSettings) -> DepthFit:
+    """Return the networks with seeded weights.
+
+    Raises:
+        UserError: an unknown backbone, weights that do not fit it.
+    """
+    torch.manual_seed(settings.seed)
+    depth = build_depth_network(settings.network)
+    if settings.encoder_checkpoint:
+        load_encoder(depth, settings.encoder_checkpoint)
+    try:
+        pose = PoseNet(settings.pose_backbone)
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        raise UserError(f"`pose_backbone` {settings.pose_backbone}: {error}; choose a ResNet") from None
+    return DepthFit(settings, depth, pose)
+
+
+def train_depth(source: FrameSource, settings: TrainDepthSettings, run: RunOptions) -> None:
+    """Train depth and motion on the source's video and write their weights.
+
+    Raises:
+        UserError: no video, networks that cannot be built, a folder with another run.
+    """
+    folder = settings.checkpoint_dir or run.root(source) / "spidepth"
+    clips = find_clips(source, settings.offsets, settings.focal)
+    log.info("%d frames with neighbours", len(clips))
+    size, cache = (settings.height, settings.width), int(settings.cache_gb * 2**30)
+    dataset = ClipDataset(clips, size, settings.crop_bottom, settings.focal, settings.seed, cache)
+    fit = build_fit(settings)
+    weights: list[dict[str, Any]] = []
+    if settings.encoder_checkpoint:
+        # Unknown to the table, so whether labels supervised it stays unknown too.
+        weights.append(known_weights(settings.encoder_checkpoint.stem))
+    videos = sequence_folder(source)
+    inputs = [] if videos is None else [videos]
+    train(fit, dataset, source, run, folder, script=SCRIPT, inputs=inputs, weights=weights)
+    if fit.trainer.is_global_zero:
+        save_depth_network(folder, fit.depth, fit.pose, settings.network)
+        log.info("weights: %s", folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,22 @@ from cups.io.png import read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
 from cups.structures import Draw
 from cups.visualization import figure_sheet
-from pseudo_labels.inputs.features import read_features
+from pseudo_labels.inputs.features import feature_folder, read_features
+from pseudo_labels.inputs.refine_inputs import feature_statistics
 from pseudo_labels.networks.dinosaur import (
     Dinosaur,
+    save_dinosaur,
     slot_noise,
     slot_picture,
     token_coordinates,
 )
-from pseudo_labels.networks.training import Fit
-from pseudo_labels.steps.step import Folder, Frame
+from pseudo_labels.networks.training import Fit, train
+from pseudo_labels.settings.dinosaur import TrainDinosaurSettings
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.options import RunOptions
 
+log = logging.getLogger(__name__)
+SCRIPT = "train_dinosaur"
 WEIGHTS = "dinosaur.pth"
 SHOWN_FRAMES = 6
 
@@ -83,15 +89,19 @@ class TokenCrops(Dataset[dict[str, Tensor]]):
 class DinosaurFit(Fit):
     """Training of the slots; draws their masks whenever a checkpoint is due."""
 
-    def __init__(self, args: argparse.Namespace, network: Dinosaur, crops: TokenCrops, media: Path) -> None:
-        super().__init__(args)
+    settings: TrainDinosaurSettings
+
+    def __init__(
+        self, settings: TrainDinosaurSettings, network: Dinosaur, crops: TokenCrops, media: Path
+    ) -> None:
+        super().__init__(settings)
         self.network = network
         self.crops, self.media = crops, media
 
     def learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then exponential decay (Seitzer et al., 2023), both in shares of the run."""
-        warm_up = self.args.warm_up * self.args.steps
-        half_life = self.args.half_life * self.args.steps
+        warm_up = self.settings.warm_up * self.settings.steps
+        half_life = self.settings.half_life * self.settings.steps
         rise = min(1.0, (step + 1) / warm_up) if warm_up > 0 else 1.0
         return rise * 0.5 ** (max(0.0, step - warm_up) / half_life)
 
@@ -101,16 +111,16 @@ class DinosaurFit(Fit):
         count, tokens = features.shape[:2]
         noise = torch.randn(count, self.network.num_slots, self.network.slot_dim, device=features.device)
         decoded = None
-        if 0 < self.args.decode_tokens < tokens:
+        if 0 < self.settings.decode_tokens < tokens:
             order = torch.rand(count, tokens, device=features.device).argsort(dim=1)
-            decoded = order[:, : self.args.decode_tokens]
+            decoded = order[:, : self.settings.decode_tokens]
         result = self.network(features, coordinates, noise, decoded)
         return {"reconstruction": F.mse_loss(result.features.float(), result.target)}
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Write `media/step_*.png`."""
         step = self.global_step
-        due = step % self.args.save_every == 0 or step == self.args.steps
+        due = step % self.settings.save_every == 0 or step == self.settings.steps
         if due and self.trainer.is_global_zero:
             write_png(self.media / f"step_{step:06d}.png", self.picture())
 
@@ -120,9 +130,51 @@ class DinosaurFit(Fit):
         rows = []
         for frame in frames:
             features = self.crops.read(frame)[None].to(self.device)
-            noise = slot_noise(self.network.num_slots, self.network.slot_dim, self.args.seed, frame.stem)
+            noise = slot_noise(self.network.num_slots, self.network.slot_dim, self.settings.seed, frame.stem)
             alphas = self.network.masks(features, noise[None].to(self.device))[0]
             image = read_image(frame.image)
             slots = smooth_labels(alphas, (image.shape[0], image.shape[1])).cpu().numpy()
             rows.append([image, slot_picture(image, slots, self.network.num_slots)])
         return figure_sheet(["image", "slots"], rows, [frame.stem for frame in frames])
+
+
+def build_fit(
+    settings: TrainDinosaurSettings, frames: Sequence[Frame], features: Folder, media: Path
+) -> tuple[DinosaurFit, dict[str, Any]]:
+    """Return the network with seeded weights, and the arguments of its constructor."""
+    *grid, channels = read_features(features, frames[0]).shape
+    shape = {
+        "feature_dim": channels,
+        "grid": list(settings.position_grid or grid),
+        "num_slots": settings.num_slots,
+        "slot_dim": settings.slot_dim,
+        "iterations": settings.iterations,
+        "decoder_dim": settings.decoder_dim,
+        "decoder_layers": settings.decoder_layers,
+        "encode_position": settings.is_on("encode_position"),
+    }
+    torch.manual_seed(settings.seed)
+    network = Dinosaur(**shape)
+    if settings.is_on("standardize"):
+        statistics = feature_statistics(frames, features)
+        network.set_statistics(statistics.mean, statistics.std)
+    crop = [max(1, round(share * length)) for share, length in zip(settings.crop, grid, strict=True)]
+    crops = TokenCrops(frames, features, grid, crop, settings.seed)
+    return DinosaurFit(settings, network, crops, media), shape
+
+
+def train_dinosaur(source: FrameSource, settings: TrainDinosaurSettings, run: RunOptions) -> None:
+    """Train on the features of the source's images and write `dinosaur.pth`.
+
+    Raises:
+        UserError: missing features, grids that differ, a folder with another run.
+    """
+    frames, root = source.frames(), run.root(source)
+    features = feature_folder(root, settings.backbone)
+    features.require(frames, "extract the features first, or check `backbone`")
+    folder = settings.checkpoint_dir or root / "dinosaur"
+    fit, shape = build_fit(settings, frames, features, folder / "media")
+    train(fit, fit.crops, source, run, folder, script=SCRIPT, inputs=[features.directory])
+    if fit.trainer.is_global_zero:
+        save_dinosaur(folder / WEIGHTS, fit.network, shape, {"backbone": settings.backbone})
+        log.info("weights: %s", folder / WEIGHTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,15 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cups.io.png import read_ids
+from cups.ops.borders import label_borders
 from cups.ops.depth_edges import depth_edges
 from cups.ops.resize import resize_ids
 from pseudo_labels.inputs.labels import check_aspect
 from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineInput, RefinementFrames
+from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.losses.instance_embedding_loss import instance_embedding_loss
-from pseudo_labels.networks.refine_training import RefineFit
-from pseudo_labels.steps.step import Folder, Frame
+from pseudo_labels.networks.refine_training import RefineFit, train_refinement
+from pseudo_labels.settings.groups import Splitting
+from pseudo_labels.settings.refinement import TrainJointRefineSettings
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.options import RunOptions
 
-DEPTH_STEP = 0.15
+DEPTH_STEP = Splitting.grad_threshold
 """Log-depth step of a boundary, the default cut of `generate_depth_guided_instances.py`."""
 
 
@@ -45,22 +51,14 @@ class JointFrames(RefinementFrames):
         size = (whole.labels.shape[0], whole.labels.shape[1])
         instances = resize_ids(torch.from_numpy(ids.astype(np.int64)), size)
         steps = depth_edges(whole.log_depth[0].exp().numpy()) > DEPTH_STEP
-        return {"instances": instances, "boundary": (outlines(instances) | torch.from_numpy(steps)).float()}
-
-
-def outlines(ids: Tensor) -> Tensor:
-    """Return the pixels whose right or lower neighbour has another id, and those neighbours: (H, W) bool."""
-    edge = torch.zeros_like(ids, dtype=torch.bool)
-    across, down = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
-    edge[:, 1:] |= across
-    edge[:, :-1] |= across
-    edge[1:] |= down
-    edge[:-1] |= down
-    return edge
+        boundary = label_borders(instances.numpy()) | steps
+        return {"instances": instances, "boundary": torch.from_numpy(boundary).float()}
 
 
 class JointFit(RefineFit):
     """`RefineFit` with the losses of the boundary and embedding heads."""
+
+    settings: TrainJointRefineSettings
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the parts of the loss for a batch of `JointFrames`."""
@@ -69,8 +67,8 @@ class JointFit(RefineFit):
         embedding = instance_embedding_loss(outputs["embedding"], batch["instances"])
         return {
             **self.semantic_losses(batch, outputs["semantic"]),
-            "boundary": self.args.boundary_weight * boundary,
-            "embedding": self.args.embedding_weight * embedding,
+            "boundary": self.settings.boundary_weight * boundary,
+            "embedding": self.settings.embedding_weight * embedding,
         }
 
 
@@ -82,3 +80,24 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     share = target.mean()
     weight = torch.where(target > 0.5, 1 - share, share)
     return F.binary_cross_entropy_with_logits(logits, target, weight)
+
+
+def train_joint_refine_net(source: FrameSource, settings: TrainJointRefineSettings, run: RunOptions) -> None:
+    """Train JointRefineNet on the source's images and write `joint_refine_net.pth`.
+
+    Raises:
+        UserError: missing inputs, a folder with another run.
+    """
+    instances = Folder(run.root(source), settings.instance_subdir, ".png")
+    instances.require(source.frames(), "run generate_depth_guided_instances.py, or give `instance_subdir`")
+    train_refinement(
+        source,
+        settings,
+        run,
+        "train_joint_refine_net",
+        JointRefineNet,
+        JointFit,
+        partial(JointFrames, instances=instances),
+        shape={"embedding_dim": settings.embedding_dim},
+        inputs=[instances.directory],
+    )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cups.errors import UserError
-from pseudo_labels.inputs.labels import DEPTH_FOLDER, count_classes
-from pseudo_labels.inputs.refine_inputs import RefineFolders, RefinementFrames, feature_statistics
+from pseudo_labels.inputs.labels import count_classes
+from pseudo_labels.inputs.refine_inputs import INPUTS, RefineFolders, RefinementFrames, feature_statistics
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.losses.pairwise_smoothness import (
     DILATIONS,
@@ -24,10 +22,12 @@ from pseudo_labels.losses.pairwise_smoothness import (
     pairwise_guide,
     pairwise_smoothness,
 )
-from pseudo_labels.networks.training import Fit, add_training_arguments, rebuild_network, save_weights, train
+from pseudo_labels.networks.training import Fit, rebuild_network, save_weights, train
 from pseudo_labels.refine_net import CSCMRefineNet
-from pseudo_labels.steps.arguments import require_at_least_one
-from pseudo_labels.steps.step import Folder, Frame, list_frames, make_parser, output_root
+from pseudo_labels.settings.refinement import TrainRefineSettings
+from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.label_kind import number_of_classes
+from pseudo_labels.steps.options import RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +68,17 @@ class RefineFit(Fit):
     label below a half where c < w / (1 + 2 w): at a smoothness weight w of 2, below two fifths it changes.
     """
 
+    settings: TrainRefineSettings
     basis: Tensor
 
-    def __init__(self, args: argparse.Namespace, network: RefineNetwork, basis: Tensor) -> None:
-        super().__init__(args)
+    def __init__(self, settings: TrainRefineSettings, network: RefineNetwork, basis: Tensor) -> None:
+        super().__init__(settings)
         self.network = network
         self.register_buffer("basis", basis)
 
     def learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then half a cosine to zero."""
-        done = (step + 1) / self.args.steps
+        done = (step + 1) / self.settings.steps
         return min(done / WARM_UP, 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -100,7 +101,7 @@ class RefineFit(Fit):
         # One distance per step: all of them would cost more than the network, and the mean is the same.
         dilation = DILATIONS[int(torch.randint(len(DILATIONS), ()))]
         smooth = pairwise_smoothness(logits.softmax(dim=1), guide, (dilation,))
-        return {"cross_entropy": weighted, "smoothness": self.args.smoothness_weight * smooth}
+        return {"cross_entropy": weighted, "smoothness": self.settings.smoothness_weight * smooth}
 
     @torch.no_grad()
     def guide(self, batch: dict[str, Tensor]) -> Tensor:
@@ -130,96 +131,58 @@ def load_network(path: Path) -> tuple[RefineNetwork, dict[str, Any]]:
     return rebuild_network(path, build, "refinement", "train_refine_net.py")
 
 
-def build_parser(description: str) -> argparse.ArgumentParser:
-    """Return the command line that both trainings share."""
-    parser = make_parser(description, shards=False)
-    inputs = parser.add_argument_group("inputs")
-    inputs.add_argument("--semantic_subdir", default="pseudo_semantic_cause27", help="semantics to refine")
-    inputs.add_argument("--features_subdir", default="features_dinov2_vitb14", help="feature folder")
-    inputs.add_argument("--depth_subdir", default=DEPTH_FOLDER, help="depth folder")
-    inputs.add_argument(
-        "--num_semantic_classes", type=int, help="(default: by the folder's name, else the highest plus one)"
-    )
-    inputs.add_argument("--height", type=int, default=512, help="image rows at which the network works")
-    inputs.add_argument("--crop", type=int, default=256, help="side of training crops at that height, pixels")
-    network = parser.add_argument_group("network")
-    network.add_argument("--checkpoint_dir", type=Path, help="output folder (default: in --output_root)")
-    network.add_argument("--channels", type=int, default=64, help="width")
-    network.add_argument(
-        "--smoothness_weight", type=float, default=2.0, help="of agreement between look-alike neighbours"
-    )
-    add_training_arguments(parser, steps=4000, batch_size=8, lr=2e-3, clip=1.0)
-    return parser
+def train_refine_net(source: FrameSource, settings: TrainRefineSettings, run: RunOptions) -> None:
+    """Train CSCMRefineNet on the source's images and write `refine_net.pth`.
+
+    Raises:
+        UserError: missing inputs, a folder with another run.
+    """
+    train_refinement(source, settings, run, "train_refine_net", CSCMRefineNet, RefineFit)
 
 
-def number_of_classes(semantics: Folder, frames: Sequence[Frame], given: int | None) -> int:
-    """Return the classes of a semantic folder: as given, as its name says, else the highest plus one."""
-    if given is not None:
-        return given
-    if "_mapped_" in semantics.name:
-        return 19
-    named = re.search(r"_(?:cause|k|merged)(\d+)$", semantics.name)
-    return int(named[1]) if named else count_classes(semantics, frames)
-
-
-def run_training(
-    args: argparse.Namespace,
+def train_refinement(
+    source: FrameSource,
+    settings: TrainRefineSettings,
+    run: RunOptions,
     script: str,
     network_class: type[RefineNetwork],
-    fit_class: type[RefineFit],
+    fit_class: Callable[..., RefineFit],
     data: Callable[..., RefinementFrames] = RefinementFrames,
     *,
     shape: Mapping[str, int] | None = None,
     inputs: Sequence[Path] = (),
-) -> Path:
-    """Train a network and write `{script without "train_"}.pth`; return its path.
+) -> None:
+    """Train a network and write `{script without "train_"}.pth`.
 
     Args:
+        fit_class: makes the training of (settings, network, basis of the guide).
         data: data set class, or what makes one.
         shape: arguments of the network besides `feature_dim`, `num_classes` and `channels`.
         inputs: folders read besides those of `RefineFolders`, for provenance.
 
     Raises:
-        UserError: missing inputs, impossible arguments.
+        UserError: missing inputs, a folder with another run.
     """
-    _check(args)
     name = script.removeprefix("train_")
-    frames, root = list_frames(args), output_root(args)
-    folders = RefineFolders.of(root, vars(args))
+    frames, root = source.frames(), run.root(source)
+    names = {key: getattr(settings, key) for key in INPUTS}
+    folders = RefineFolders.of(root, settings.height, **names)
     folders.require(frames)
-    num_classes = number_of_classes(folders.semantics, frames, args.num_semantic_classes)
-    args.num_semantic_classes = num_classes
+    semantics = folders.semantics
+    num_classes = number_of_classes(semantics.directory, settings.num_semantic_classes)
+    num_classes = num_classes or count_classes(semantics, frames)
+    settings = replace(settings, num_semantic_classes=num_classes)
     statistics = feature_statistics(frames, folders.features)
-    torch.manual_seed(args.seed)
-    whole_shape = {
-        "feature_dim": len(statistics.mean),
-        "num_classes": num_classes,
-        "channels": args.channels,
-        **(shape or {}),
-    }
+    sizes = {"feature_dim": len(statistics.mean), "num_classes": num_classes, "channels": settings.channels}
+    whole_shape = {**sizes, **(shape or {})}
+    torch.manual_seed(settings.seed)
     network = network_class(**whole_shape)
     network.trunk.set_statistics(statistics.mean, statistics.std)
-    fit = fit_class(args, network, statistics.basis)
-    folder = Path(args.checkpoint_dir or root / name)
-    train(
-        fit,
-        data(frames, folders, num_classes, args.crop, args.seed),
-        args,
-        folder,
-        script=script,
-        inputs=[*folders.directories, *inputs],
-    )
-    path = folder / f"{name}.pth"
+    fit = fit_class(settings, network, statistics.basis)
+    folder = settings.checkpoint_dir or root / name
+    dataset = data(frames, folders, num_classes, settings.crop, settings.seed)
+    train(fit, dataset, source, run, folder, script=script, inputs=[*folders.directories, *inputs])
     if fit.trainer.is_global_zero:
-        chosen = ("semantic_subdir", "features_subdir", "depth_subdir", "height")
-        save_network(path, network, {"shape": whole_shape, **{key: getattr(args, key) for key in chosen}})
+        path = folder / f"{name}.pth"
+        save_network(path, network, {"shape": whole_shape, **names, "height": settings.height})
         log.info("weights: %s", path)
-    return path
-
-
-def _check(args: argparse.Namespace) -> None:
-    require_at_least_one(args, "height", "crop", "channels")
-    if args.num_semantic_classes is not None and not 1 <= args.num_semantic_classes <= 65534:
-        raise UserError(f"--num_semantic_classes {args.num_semantic_classes}: must be between 1 and 65534")
-    if args.smoothness_weight < 0:
-        raise UserError(f"--smoothness_weight {args.smoothness_weight}: must not be negative")

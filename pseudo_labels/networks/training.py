@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ from cups.errors import UserError
 from cups.io.checkpoint import read_file, write_file
 from cups.io.provenance import read_provenance, write_provenance
 from cups.training.processes import (
-    PRECISIONS,
     leave_group_at_exit,
     precision_of,
     raise_open_file_limit,
@@ -28,63 +26,49 @@ from cups.training.processes import (
 )
 from cups.training.run_folder import build_loggers, checkpoint_every, last_checkpoint, save_last_step
 from cups.training.sampling import StepSampler
-from pseudo_labels.steps.arguments import recorded, require_at_least_one
-from pseudo_labels.steps.step import image_folder, pick_device, refuse_other_settings
+from pseudo_labels.networks.devices import pick_device
+from pseudo_labels.settings.training import Training
+from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.options import RunOptions
+from pseudo_labels.steps.step import recorded, refuse_other_settings
 
 log = logging.getLogger(__name__)
-
-
-def add_training_arguments(
-    parser: argparse.ArgumentParser, *, steps: int, batch_size: int, lr: float, clip: float = 0.0
-) -> None:
-    """Add the flags that all trainings of Stage 1 share, with the defaults of one of them."""
-    group = parser.add_argument_group("training")
-    group.add_argument("--steps", type=int, default=steps, help="optimisation steps")
-    group.add_argument("--batch_size", type=int, default=batch_size, help="samples per step and GPU")
-    group.add_argument("--lr", type=float, default=lr, help="peak learning rate")
-    group.add_argument("--weight_decay", type=float, default=0.0, help="AdamW if above 0, else Adam")
-    group.add_argument("--clip", type=float, default=clip, help="limit of the gradient norm (0: none)")
-    group.add_argument("--precision", choices=["auto", *PRECISIONS], default="auto", help="of the network")
-    group.add_argument("--num_gpus", type=int, default=1, help="GPUs (processes, with --device cpu)")
-    group.add_argument("--save_every", type=int, default=1000, help="steps between checkpoints")
-    group.add_argument("--log_every", type=int, default=50, help="steps between logged values")
-    group.add_argument("--wandb_project", help="log to this W&B project too (else only locally)")
 
 
 class Fit(pl.LightningModule):
     """A network with its losses; subclasses implement `losses`.
 
     Args:
-        args: parsed arguments with those of `add_training_arguments`.
+        settings: those of the training, recorded and compared when it goes on.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, settings: Training) -> None:
         super().__init__()
-        self.args = args
+        self.settings = settings
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """Return named scalars, already weighted; their sum is minimised and each is logged."""
         raise NotImplementedError
 
     def learning_rate_factor(self, step: int) -> float:
-        """Return the learning rate at `step` relative to `--lr`."""
+        """Return the learning rate at `step` relative to `lr`."""
         return 1.0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        kind = torch.optim.AdamW if self.args.weight_decay > 0 else torch.optim.Adam
-        optimizer = kind(parameters, lr=self.args.lr, weight_decay=self.args.weight_decay)
+        kind = torch.optim.AdamW if self.settings.weight_decay > 0 else torch.optim.Adam
+        optimizer = kind(parameters, lr=self.settings.lr, weight_decay=self.settings.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        torch.manual_seed(step_seed(self.args.seed, self.global_step, self.global_rank))
+        torch.manual_seed(step_seed(self.settings.seed, self.global_step, self.global_rank))
         losses = self.losses(batch)
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
             values = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
             raise UserError(
-                f"--lr {self.args.lr}: the loss of step {self.global_step} is not finite ({values}); "
+                f"`lr` {self.settings.lr}: the loss of step {self.global_step} is not finite ({values}); "
                 "use a lower rate"
             )
         self.log("loss", loss.detach(), prog_bar=True)
@@ -95,53 +79,54 @@ class Fit(pl.LightningModule):
 def train(
     fit: Fit,
     dataset: Dataset[Any],
-    args: argparse.Namespace,
+    source: FrameSource,
+    run: RunOptions,
     folder: Path,
     *,
     script: str,
     inputs: Sequence[Path] = (),
     weights: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Train to `--steps`; started again, go on at the very step with the same draws.
+    """Train all steps of `fit.settings`; started again, go on at the very step with the same draws.
 
     `folder` receives `provenance.json`, `csv/`, `tensorboard/` and `checkpoints/last.ckpt`. A finished run
-    only loads its weights into `fit`. `--overwrite` starts over.
+    only loads its weights into `fit`. `overwrite` starts over.
 
     Args:
         dataset: `dataset[Draw]` returns what the default collate function batches; its length counts frames.
+        source: the images behind the data set, for provenance.
         inputs: folders read, for provenance; the images' folder is always added.
         weights: checkpoints used, as entries of `refs/weights.yaml`.
 
     Raises:
-        UserError: impossible arguments, a folder with another run, a loss that is not finite.
+        UserError: a folder with another run, a loss that is not finite.
     """
-    _check(args)
-    checkpoint = _start(args, folder, script)
+    settings = fit.settings
+    checkpoint = _start(settings, folder, script, run.overwrite)
+    root = run.output_root or source.cityscapes_root or folder.parent
     write_provenance(
-        folder, script=script, arguments=recorded(args), inputs=[image_folder(args), *inputs], weights=weights
+        folder,
+        script=script,
+        arguments=recorded(source, settings, root),
+        inputs=[source.image_folder, *inputs],
+        weights=weights,
     )
-    trainer = _build_trainer(args, folder)
+    trainer = _build_trainer(settings, folder)
     step = 0 if checkpoint is None else _saved_step(checkpoint)
     if checkpoint is not None:
-        log.info("resuming at step %d of %d (%s)", step, args.steps, checkpoint)
-    trainer.fit(fit, _loader(dataset, args, trainer, step), ckpt_path=checkpoint, weights_only=True)
+        log.info("resuming at step %d of %d (%s)", step, settings.steps, checkpoint)
+    trainer.fit(fit, _loader(dataset, settings, trainer, step), ckpt_path=checkpoint, weights_only=True)
     save_last_step(trainer, folder)
 
 
-def _check(args: argparse.Namespace) -> None:
-    require_at_least_one(args, "steps", "batch_size", "num_gpus", "save_every", "log_every")
-    if not args.lr > 0:
-        raise UserError(f"--lr {args.lr}: must be above 0")
-
-
-def _start(args: argparse.Namespace, folder: Path, script: str) -> Path | None:
-    """Return the checkpoint to go on from; clear the folder's run with `--overwrite`."""
+def _start(settings: Training, folder: Path, script: str, overwrite: bool) -> Path | None:
+    """Return the checkpoint to go on from; clear the folder's run with `overwrite`."""
     earlier = read_provenance(folder)
-    if args.overwrite:
+    if overwrite:
         for name in ("checkpoints", "csv", "tensorboard"):
             shutil.rmtree(folder / name, ignore_errors=True)
     elif earlier is not None:
-        refuse_other_settings(folder, earlier, args, script)
+        refuse_other_settings(folder, earlier, settings, script)
     checkpoint = last_checkpoint(folder)
     return checkpoint if checkpoint.exists() else None
 
@@ -151,26 +136,26 @@ def _saved_step(checkpoint: Path) -> int:
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
     except Exception as error:  # torch raises many kinds for a damaged file
         raise UserError(
-            f"{checkpoint}: unreadable ({type(error).__name__}); remove it, or add --overwrite"
+            f"{checkpoint}: unreadable ({type(error).__name__}); remove it, or add `overwrite`"
         ) from None
 
 
-def _build_trainer(args: argparse.Namespace, folder: Path) -> pl.Trainer:
-    device = pick_device(args)
+def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:
+    device = pick_device(settings.device)
     raise_open_file_limit()
     leave_group_at_exit()
-    devices = args.num_gpus if device.index is None else [device.index]
+    devices = settings.num_gpus if device.index is None else [device.index]
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=devices,
-        precision=precision_of(args.precision),  # type: ignore[arg-type]
-        max_steps=args.steps,
-        gradient_clip_val=args.clip or None,
-        log_every_n_steps=min(args.log_every, args.steps),
+        precision=precision_of(settings.precision),  # type: ignore[arg-type]
+        max_steps=settings.steps,
+        gradient_clip_val=settings.clip or None,
+        log_every_n_steps=min(settings.log_every, settings.steps),
         use_distributed_sampler=False,
-        logger=build_loggers(folder, args.wandb_project),
+        logger=build_loggers(folder, settings.wandb_project),
         callbacks=[
-            checkpoint_every(folder, args.save_every, keep_all=False),
+            checkpoint_every(folder, settings.save_every, keep_all=False),
             LearningRateMonitor("step"),
             TQDMProgressBar(refresh_rate=10),
         ],
@@ -180,22 +165,22 @@ def _build_trainer(args: argparse.Namespace, folder: Path) -> pl.Trainer:
 
 
 def _loader(
-    dataset: Dataset[Any], args: argparse.Namespace, trainer: pl.Trainer, first_step: int
+    dataset: Dataset[Any], settings: Training, trainer: pl.Trainer, first_step: int
 ) -> DataLoader[Any]:
     sampler = StepSampler(
         len(dataset),  # type: ignore[arg-type]
-        args.batch_size,
-        args.steps,
-        seed=args.seed,
+        settings.batch_size,
+        settings.steps,
+        seed=settings.seed,
         first_step=first_step,
         rank=trainer.global_rank,
         world_size=trainer.world_size,
     )
     return DataLoader(
         dataset,
-        args.batch_size,
+        settings.batch_size,
         sampler=sampler,
-        num_workers=args.num_workers,
+        num_workers=settings.num_workers,
         drop_last=True,
         pin_memory=torch.cuda.is_available(),
     )
@@ -213,11 +198,11 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UserError: missing file, or a file of another kind.
     """
-    content = read_file(path, fix="train the network first, or give another --checkpoint")
+    content = read_file(path, fix="train the network first, or give another `checkpoint`")
     try:
         return dict(content["state_dict"]), dict(content["settings"])
     except (KeyError, TypeError, ValueError, IndexError):
-        raise UserError(f"{path}: not weights of a Stage-1 network; check --checkpoint") from None
+        raise UserError(f"{path}: not weights of a Stage-1 network; check `checkpoint`") from None
 
 
 Network = TypeVar("Network", bound=nn.Module)

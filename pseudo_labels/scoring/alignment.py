@@ -10,6 +10,7 @@ import numpy as np
 import scipy.fft
 import torch
 
+from cups.ops.borders import label_borders
 from cups.ops.resize import resize_ids
 
 WORK_HEIGHT = 512
@@ -31,19 +32,6 @@ def edge_strength(image: np.ndarray) -> np.ndarray:
     gradient = np.hypot(*(cv2.Scharr(grey, cv2.CV_32F, *axis, scale=1 / 32) for axis in ((1, 0), (0, 1))))
     around = cv2.blur(gradient, (SURROUNDINGS, SURROUNDINGS), borderType=cv2.BORDER_REFLECT)
     return (gradient - around) / (around + NOISE)
-
-
-def label_borders(labels: np.ndarray, void: int) -> np.ndarray:
-    """Return (H, W) bool: the pixels on both sides of each change of label; changes to void do not count."""
-    borders = np.zeros(labels.shape, dtype=bool)
-    known = labels != void
-    down = (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
-    right = (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
-    borders[1:] |= down
-    borders[:-1] |= down
-    borders[:, 1:] |= right
-    borders[:, :-1] |= right
-    return borders
 
 
 @dataclass(frozen=True)

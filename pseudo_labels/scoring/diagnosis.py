@@ -1,343 +1,88 @@
-"""Checks of a folder in the CUPS format: what is wrong with each frame, and with the folder as a whole."""
+"""Checks of a folder in the CUPS format, in one pass over its files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from cups.data.pseudo_label_dataset import ImageFinder, align_labels, load_statistics, thing_stuff_split
+from cups.data.pseudo_label_dataset import ImageFinder
 from cups.errors import UserError
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
-from cups.io.png import read_ids, read_image
-from cups.ops.resize import scaled_size
-from cups.taxonomy import void_value
-from pseudo_labels.scoring.alignment import QUADRANTS, EdgeFit, Peak, edge_fit
-
-Level = Literal["defect", "note"]
-Problem = tuple[Level, str, str]
-"""Level, name of the check, and what is wrong with one frame."""
-
-CLEAR_PEAK = 10.0
-"""Clearness from which a best offset is believed. Labels unrelated to their images stay below 6."""
-CLEAR_SCORE = 0.1
-"""Edge strength from which a best offset is believed."""
-UNRELATED = 3.0
-"""Edge strength at offset 0, in units of its noise, below which borders have nothing to do with edges."""
-STATISTICS_TOLERANCE = 1e-5
-"""Relative: the files hold float32 sums."""
+from cups.io.files import atomic_write, write_json
+from pseudo_labels.scoring.diagnosis_findings import (
+    Finding,
+    alignment_findings,
+    coverage_findings,
+    format_findings,
+    frame_findings,
+    read_statistics,
+    statistics_findings,
+)
+from pseudo_labels.scoring.diagnosis_frames import DiagnosedFrames, FolderSums
+from pseudo_labels.scoring.diagnosis_report import report, summary, write_offset_map
+from pseudo_labels.settings.scoring import DiagnosisSettings
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong ("defect": training would suffer), or worth knowing ("note").
+def labelled_stems(folder: Path) -> list[str]:
+    """Return the frames that have a semantic or an instance file.
 
-    Attributes:
-        check: name of the check.
-        message: what and, for defects, how to mend it.
-        frames: the frames concerned, none where it concerns the folder.
+    Raises:
+        UserError: there is none.
     """
+    stems = {
+        path.name[: -len(suffix)]
+        for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)
+        for path in folder.glob(f"*{suffix}")
+    }
+    if not stems:
+        raise UserError(f"{folder}: holds no *{SEMANTIC_SUFFIX}; run pseudo_labels/convert_to_cups_format.py")
+    return sorted(stems)
 
-    level: Level
-    check: str
-    message: str
-    frames: tuple[str, ...] = ()
 
+def diagnose(settings: DiagnosisSettings) -> tuple[list[Finding], FolderSums]:
+    """Run all checks: one pass over the files, nothing kept but sums.
 
-@dataclass(frozen=True)
-class FrameReport:
-    """What one frame's files hold.
-
-    Attributes:
-        problems: what was found wrong with it.
-        pixels, inside: (n,) int64 pixels of each semantic id, all and inside instances, void left out.
-        instances: number of instances.
-        size: (H, W) of the label files, None if they could not be read.
-        fit: border-edge correlation, None if it could not be computed.
+    Raises:
+        UserError: no such folder, no labels in it, or no images to compare with.
     """
+    folder = settings.cups_dir
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; run pseudo_labels/convert_to_cups_format.py")
+    stems, find_image = labelled_stems(folder), ImageFinder(settings.data_root)
+    findings = coverage_findings(settings.data_root, settings.split, stems) if settings.split else []
+    statistics, problems = read_statistics(folder)
+    num_classes = None if statistics is None else len(statistics[0])
+    findings += problems + format_findings(folder, num_classes, len(stems))
+    reach = 0.0 if settings.no_alignment else settings.reach
+    chosen = stems[: settings.max_images]
+    data = DiagnosedFrames(folder, chosen, num_classes, find_image, settings.scale, reach)
+    sums = FolderSums()
+    for frame in tqdm(
+        DataLoader(data, batch_size=None, num_workers=settings.num_workers), desc="diagnose", unit="img"
+    ):
+        sums.add(frame, settings.tolerance)
+    findings += frame_findings(sums)
+    if statistics is not None:
+        complete = len(chosen) == len(stems)
+        findings += statistics_findings(statistics, sums, settings.thing_stuff_threshold, complete)
+    return [*findings, *alignment_findings(sums, settings.tolerance)], sums
 
-    stem: str
-    problems: tuple[Problem, ...] = ()
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    inside: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    instances: int = 0
-    size: tuple[int, int] | None = None
-    fit: EdgeFit | None = None
 
+def diagnose_folder(settings: DiagnosisSettings) -> tuple[str, int]:
+    """Run all checks and write report, numbers and map; returns the report and the number of defects.
 
-class DiagnosedFrames(Dataset[FrameReport]):
-    """Reads one frame after the other.
-
-    Args:
-        folder: in the CUPS format.
-        stems: frames.
-        num_classes: K, or None where statistics do not tell.
-        find_image: finds images.
-        scale: that training brings images to size with.
-        reach: largest offset of borders against edges, as a share of the height; 0: none are computed.
+    Raises:
+        UserError: no such folder, no labels in it, or no images to compare with.
     """
-
-    def __init__(
-        self,
-        folder: Path,
-        stems: Sequence[str],
-        num_classes: int | None,
-        find_image: ImageFinder,
-        scale: float,
-        reach: float,
-    ) -> None:
-        self.folder = folder
-        self.stems = list(stems)
-        self.num_classes = num_classes
-        self.find_image = find_image
-        self.scale = scale
-        self.reach = reach
-
-    def __len__(self) -> int:
-        return len(self.stems)
-
-    def __getitem__(self, index: int) -> FrameReport:
-        stem = self.stems[index]
-        paths = [self.folder / f"{stem}{suffix}" for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)]
-        if missing := [path for path in paths if not path.is_file()]:
-            return _bad(stem, "pairs", f"no {_ending(missing[0], stem)}; convert the pseudo-labels again")
-        try:
-            semantic, instance = (read_ids(path) for path in paths)
-        except UserError as error:
-            return _bad(stem, "readable", str(error))
-        if semantic.shape != instance.shape:
-            text = f"semantic {_size(semantic.shape)}, instance {_size(instance.shape)}; convert again"
-            return _bad(stem, "sizes", text)
-        void = _void(semantic, self.num_classes)
-        problems = list(_id_problems(semantic, instance, self.num_classes, void))
-        labels = np.where(semantic == void, -1, semantic.astype(np.int64) * 65536 + instance)
-        fit, more = self._compare_with_image(stem, labels)
-        known = semantic != void
-        return FrameReport(
-            stem,
-            (*problems, *more),
-            np.bincount(semantic[known]),
-            np.bincount(semantic[known & (instance > 0)]),
-            len(np.unique(instance[instance > 0])),
-            (semantic.shape[0], semantic.shape[1]),
-            fit,
-        )
-
-    def _compare_with_image(self, stem: str, labels: np.ndarray) -> tuple[EdgeFit | None, list[Problem]]:
-        try:
-            image = read_image(self.find_image(stem))
-        except UserError as error:
-            return None, [("defect", "images", str(error))]
-        raw = (image.shape[0], image.shape[1])
-        name = f"{stem}{SEMANTIC_SUFFIX}"
-        try:
-            align_labels(torch.from_numpy(labels), raw, scaled_size(raw, self.scale), name)
-        except UserError as error:
-            return None, [("defect", "sizes", str(error))]
-        return (edge_fit(image, labels, -1, self.reach) if self.reach > 0 else None), []
-
-
-def _bad(stem: str, check: str, message: str) -> FrameReport:
-    return FrameReport(stem, (("defect", check, message),))
-
-
-def _ending(path: Path, stem: str) -> str:
-    return path.name[len(stem) :]
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]}"
-
-
-def _void(semantic: np.ndarray, num_classes: int | None) -> int:
-    if num_classes is None:
-        return 255 if semantic.dtype == np.uint8 else 65535
-    return void_value(num_classes)
-
-
-def _id_problems(
-    semantic: np.ndarray, instance: np.ndarray, num_classes: int | None, void: int
-) -> Iterator[Problem]:
-    known = semantic != void
-    if not known.any():
-        yield "defect", "empty", "every pixel is void; generate the semantics again"
-    highest = int(semantic.max(initial=0, where=known))
-    if num_classes is not None and highest >= num_classes:
-        yield (
-            "defect",
-            "ids",
-            f"semantic id {highest}, but there are {num_classes} pseudo-classes (void is {void}); "
-            "convert again with the right --num_semantic_classes",
-        )
-    if not instance.any():
-        yield "note", "empty", "no instance; training leaves the image out"
-        return
-    pairs = np.unique(instance[instance > 0].astype(np.int64) * 65536 + semantic[instance > 0])
-    mixed = len(pairs) - len(np.unique(pairs // 65536))
-    if mixed:
-        yield "note", "uniform", "instances hold several semantic ids; training takes the most frequent"
-
-
-@dataclass
-class FolderSums:
-    """What the frames add up to; frames are not kept.
-
-    Attributes:
-        pixels, inside, images: pixels of each semantic id, all and inside instances, and images with it.
-        instances, frames, without_instance: numbers.
-        sizes: {label size: frames}.
-        fits: {size of comparison: border-edge correlation}.
-        problems: {(level, check): [(stem, message)]}.
-        displaced, unrelated: frames whose own borders fit the edges elsewhere, or nowhere.
-    """
-
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(65536, np.int64))
-    inside: np.ndarray = field(default_factory=lambda: np.zeros(65536, np.int64))
-    images: np.ndarray = field(default_factory=lambda: np.zeros(65536, np.int64))
-    instances: int = 0
-    frames: int = 0
-    without_instance: int = 0
-    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
-    fits: dict[tuple[int, int], EdgeFit] = field(default_factory=dict)
-    problems: dict[tuple[Level, str], list[tuple[str, str]]] = field(default_factory=dict)
-    displaced: list[str] = field(default_factory=list)
-    unrelated: list[str] = field(default_factory=list)
-
-    def add(self, frame: FrameReport, tolerance: float) -> None:
-        """Add one frame; tolerance: see `is_displaced`."""
-        self.frames += 1
-        self.pixels[: len(frame.pixels)] += frame.pixels
-        self.images[: len(frame.pixels)] += frame.pixels > 0
-        self.inside[: len(frame.inside)] += frame.inside
-        self.instances += frame.instances
-        for level, check, message in frame.problems:
-            self.problems.setdefault((level, check), []).append((frame.stem, message))
-        if frame.size is not None:
-            self.sizes[frame.size] = self.sizes.get(frame.size, 0) + 1
-            self.without_instance += frame.instances == 0
-        if frame.fit is not None:
-            size, fit = frame.fit.size, frame.fit
-            self.fits[size] = self.fits[size] + fit if size in self.fits else fit
-            peak = fit.peak()
-            if is_displaced(peak, size, tolerance):
-                self.displaced.append(frame.stem)
-            elif is_unrelated(peak):
-                self.unrelated.append(frame.stem)
-
-
-def is_displaced(peak: Peak, size: tuple[int, int], tolerance: float) -> bool:
-    """Return whether borders fit edges clearly better elsewhere.
-
-    tolerance: offset that is allowed, as a share of the height (two pixels always are).
-    """
-    distance = max(abs(peak.down), abs(peak.right))
-    clear = peak.clearness >= CLEAR_PEAK and peak.score >= CLEAR_SCORE
-    return clear and distance > max(2.0, tolerance * size[0]) and peak.at_zero < 0.8 * peak.score
-
-
-def is_unrelated(peak: Peak) -> bool:
-    """Return whether edges are no stronger under the borders than anywhere."""
-    return peak.at_zero < UNRELATED * peak.noise
-
-
-def frame_findings(sums: FolderSums) -> Iterator[Finding]:
-    """Yield one finding per kind of problem of frames, with the first one's message."""
-    for (level, check), cases in sums.problems.items():
-        stem, message = cases[0]
-        example = f"{stem}: {message}" if stem not in message else message
-        yield Finding(level, check, example, tuple(case[0] for case in cases))
-    readable = sum(sums.sizes.values())
-    if readable and sums.without_instance == readable:
-        yield Finding("defect", "empty", "no image has an instance: there is nothing to train on")
-    if len(sums.sizes) > 1:
-        sizes = ", ".join(f"{_size(size)} ({count})" for size, count in sorted(sums.sizes.items()))
-        yield Finding("note", "sizes", f"label files of several sizes: {sizes}")
-
-
-def read_statistics(folder: Path) -> tuple[tuple[Tensor, Tensor] | None, list[Finding]]:
-    """Return the folder's (pixels, inside) statistics, None where they cannot be read, and what is wrong."""
-    try:
-        all_pixels, inside = load_statistics(folder)
-    except UserError as error:
-        return None, [Finding("defect", "statistics", str(error))]
-    if all_pixels.shape != inside.shape:
-        text = f"{len(all_pixels)} classes in all pixels, {len(inside)} inside instances; convert again"
-        return None, [Finding("defect", "statistics", text)]
-    return (all_pixels, inside), []
-
-
-def statistics_findings(
-    statistics: tuple[Tensor, Tensor], sums: FolderSums, threshold: float, complete: bool
-) -> Iterator[Finding]:
-    """Compare the statistics with the files, if all were read, and derive the thing/stuff split."""
-    stored = np.stack([values.numpy() for values in statistics])
-    found = np.stack((sums.pixels, sums.inside))[:, : stored.shape[1]]
-    wrong = np.flatnonzero(~np.isclose(stored, found, rtol=STATISTICS_TOLERANCE, atol=0.5).all(axis=0))
-    if complete and len(wrong):
-        first = wrong[0]
-        yield Finding(
-            "defect",
-            "statistics",
-            f"{len(wrong)} of {stored.shape[1]} pseudo-classes differ from the files; number {first}: "
-            f"{stored[0, first]:.0f} pixels, {stored[1, first]:.0f} inside instances, the files have "
-            f"{found[0, first]} and {found[1, first]}; convert again to count anew",
-        )
-    try:
-        thing_stuff_split(*statistics, threshold)
-    except UserError as error:
-        yield Finding("defect", "split", str(error))
-    unused = np.flatnonzero(sums.pixels[: stored.shape[1]] == 0)
-    if complete and len(unused):
-        shown = ", ".join(map(str, unused[:20])) + (", ..." if len(unused) > 20 else "")
-        yield Finding("note", "classes", f"{len(unused)} pseudo-classes without a pixel: {shown}")
-
-
-def alignment_findings(sums: FolderSums, tolerance: float) -> Iterator[Finding]:
-    """Judge where the borders of the folder, of its quadrants and of single frames fit the edges best."""
-    whole = [size for size, fit in sums.fits.items() if is_displaced(fit.peak(), size, tolerance)]
-    parts = [
-        (size, index)
-        for size, fit in sums.fits.items()
-        for index in range(len(QUADRANTS))
-        if is_displaced(fit.peak(index), size, tolerance)
-    ]
-    for size in whole:
-        text = f"borders fit the image edges when {moved(sums.fits[size].peak(), size)}"
-        yield Finding("defect", "alignment", f"{text}; the labels are displaced: {REMEDY}")
-    if parts and not whole:
-        size, index = parts[0]
-        text = (
-            f"borders of the {QUADRANTS[index]} quarter fit when {moved(sums.fits[size].peak(index), size)}"
-        )
-        yield Finding("defect", "alignment", f"{text}; the labels are scaled or cropped: {REMEDY}")
-    for size, fit in sums.fits.items():
-        if size not in whole and is_unrelated(fit.peak()):
-            text = f"edges are not stronger under the borders than elsewhere (at {_size(size)})"
-            yield Finding(
-                "defect", "alignment", f"{text}; the labels belong to other images, or are too poor"
-            )
-    if sums.displaced and not whole:
-        text = "borders of single images clearly fit the edges elsewhere; convert these again"
-        yield Finding("defect", "alignment", text, tuple(sums.displaced))
-    if sums.unrelated:
-        text = "images whose own borders lie on no edges; look at some"
-        yield Finding("note", "alignment", text, tuple(sums.unrelated))
-
-
-REMEDY = "generate them from these very images, without crop or shift"
-
-
-def moved(peak: Peak, size: tuple[int, int]) -> str:
-    """Return "moved 9 pixels left and 2 up (of 192x384)"."""
-    ways = (
-        (peak.right, "right" if peak.right > 0 else "left"),
-        (peak.down, "down" if peak.down > 0 else "up"),
-    )
-    text = " and ".join(f"{abs(pixels)} {way}" for pixels, way in ways if pixels) or "0"
-    return f"moved by {text} (pixels of {_size(size)})"
+    findings, sums = diagnose(settings)
+    content = summary(settings, findings, sums)
+    folder = settings.cups_dir.resolve()
+    stem = settings.results or folder.parent / "evaluation" / f"{folder.name}_diagnosis"
+    text = report(content)
+    atomic_write(Path(f"{stem}.md"), lambda temporary: temporary.write_text(text + "\n"))
+    write_json(Path(f"{stem}.json"), content)
+    if sums.fits:
+        write_offset_map(Path(f"{stem}.png"), list(sums.fits.values()))
+    return f"{text}\nreport: {stem}.md, .json{', .png' if sums.fits else ''}", content["defects"]

@@ -18,12 +18,12 @@ from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, rea
 from cups.data.pseudo_label_dataset import align_labels, load_statistics, thing_stuff_split
 from cups.errors import UserError
 from cups.io.coco_panoptic import read_panoptic
+from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
 from cups.taxonomy import VOID, ClassSet, void_value
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
 from pseudo_labels.algorithms.panoptic import to_panoptic
-from pseudo_labels.convert_to_cups_format import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.scoring.semantic import count_pixels
 

@@ -23,10 +23,11 @@ from cups.metrics.protocol import VoidRule
 from cups.ops.components import majority_classes
 from cups.ops.matching import hungarian_assignment
 from cups.taxonomy import VOID, ClassSet, class_set, void_value
-from pseudo_labels.algorithms.instance_splitting import SplitSettings, splits_of
+from pseudo_labels.algorithms.instance_splitting import splits_of
 from pseudo_labels.inputs.labels import check_aspect, read_depth, read_semantic, thing_regions
 from pseudo_labels.scoring.semantic import count_pixels
-from pseudo_labels.steps.step import Folder, Frame
+from pseudo_labels.settings.groups import Cutting
+from pseudo_labels.steps.frames import Folder, Frame
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def split_all(
     regions: np.ndarray,
     depth: np.ndarray | None,
     configurations: Sequence[Configuration],
-    settings: SplitSettings,
+    settings: Cutting,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index of the configuration, (H, W) uint16 instances), grouped by threshold.
 
@@ -114,7 +115,8 @@ def overlap_rows_of_all(
     depth: np.ndarray | None,
     target: np.ndarray,
     configurations: Sequence[Configuration],
-    settings: SplitSettings,
+    things: Sequence[int],
+    settings: Cutting,
     num_classes: int,
 ) -> list[np.ndarray]:
     """Return the overlap rows of each configuration: (M, 5) int32 each, see `cups.metrics.overlap`.
@@ -127,11 +129,12 @@ def overlap_rows_of_all(
         semantic: (h, w) pseudo-classes.
         depth: see `split_all`.
         target: (H, W, 2) ground truth, void as in `void_value(num_classes)`.
-        settings: thing classes and all but threshold and least area.
+        things: thing classes.
+        settings: what all configurations share.
     """
     void, size = void_value(num_classes), target.shape[:2]
     truth = Target.of(target)
-    regions = thing_regions(semantic, settings.things, merged=settings.proposals != "classes")
+    regions = thing_regions(semantic, things, merged=settings.proposals != "classes")
     pixels = torch.arange(semantic.size).reshape(semantic.shape)
     place = align_labels(pixels, size, size).numpy().ravel()
     in_thing, segment = regions.ravel()[place] > 0, truth.segment.ravel()
@@ -146,7 +149,7 @@ def overlap_rows_of_all(
     rows: list[np.ndarray] = [shared] * len(configurations)
     for index, instances in split_all(regions, depth, configurations, settings):
         labels, others = instances.ravel(), shared
-        category = majority_classes(classes, labels[inside], num_classes, void, settings.things)
+        category = majority_classes(classes, labels[inside], num_classes, void, things)
         joint = truth.joint(labels[thing_place], thing_segment, len(category))
         if settings.proposals == "objects":
             covered = np.flatnonzero(labels[stuff_place])
@@ -195,10 +198,11 @@ class SweepFrame:
 
     root: Path
     semantics: Folder
-    depths: Folder | None
+    depths: Folder
     output: Folder
     configurations: tuple[Configuration, ...]
-    settings: SplitSettings
+    things: tuple[int, ...]
+    settings: Cutting
     num_clusters: int
     num_classes: int
 
@@ -212,13 +216,11 @@ class SweepFrame:
         semantic = read_semantic(path, self.num_clusters)
         size = (target.shape[0], target.shape[1])
         aligned = align_labels(torch.from_numpy(semantic.astype(np.int64)), size, size, str(path)).numpy()
-        depth = None
-        if self.depths is not None:
-            depth = read_depth(self.depths.path(frame))
-            check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
+        depth = read_depth(self.depths.path(frame))
+        check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
         counts = count_pixels(aligned, target[..., 0], self.num_clusters, classes.num_classes, void)
         rows = overlap_rows_of_all(
-            semantic, depth, target, self.configurations, self.settings, self.num_clusters
+            semantic, depth, target, self.configurations, self.things, self.settings, self.num_clusters
         )
         FrameTables(rows, counts).write(self.output.path(frame))
 

@@ -1,4 +1,4 @@
-"""The one place of Stage 1 that reads ground truth: the evaluation protocol `--mapping oracle`.
+"""The one place of Stage 1 that reads ground truth: the evaluation protocol `mapping` oracle.
 
 Nothing else that writes labels imports this module; a test on the import graph holds it to that.
 """
@@ -15,7 +15,7 @@ from cups.data.cityscapes import ground_truth_paths
 from cups.errors import UserError
 from cups.io.png import read_ids
 from cups.taxonomy import VOID, class_set
-from pseudo_labels.steps.step import Frame
+from pseudo_labels.steps.frames import Frame
 
 GROUND_TRUTH_FOLDER = "gtFine"
 

@@ -23,9 +23,9 @@ from cups.metrics.protocol import Matching
 from cups.ops.kmeans import centroid_scores, unit_rows
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import FIRST_EVALUATED_ID, VOID, ClassSet, class_set, void_value
-from pseudo_labels.algorithms.overclustering import Reader, regions_of
+from pseudo_labels.algorithms.overclustering import Reader, check_channels, regions_of
 from pseudo_labels.scoring.semantic import MATCHERS, count_pixels, named_classes
-from pseudo_labels.steps.step import Frame
+from pseudo_labels.steps.frames import Frame
 
 SAVE_EVERY = 100
 """Frames between two savings of the tallies: what a killed run has to count again."""
@@ -95,7 +95,7 @@ def count_frame(
         read: frame -> (h, w, D) vectors.
         sets: {k: (k, D) centroids}.
         root: Cityscapes root with gtFine.
-        regions: label whole regions of even colour, as `generate_overclustered_semantics --regions`.
+        regions: label whole regions of even colour, as `generate_overclustered_semantics.py` can.
     """
     split, city = frame.relative.parts[:2]
     label_ids, _ = ground_truth_paths(root, split, city, frame.stem)
@@ -110,11 +110,7 @@ def count_frame(
     vectors = unit_rows(cells if parts is None else parts.mean(cells))
     tallies = {}
     for k, centroids in sets.items():
-        if vectors.shape[-1] != centroids.shape[1]:
-            raise UserError(
-                f"{frame.stem}: codes of {vectors.shape[-1]} channels, clusters of {centroids.shape[1]}; "
-                "add --overwrite to fit again"
-            )
+        check_channels(frame, vectors, centroids)
         scores = centroid_scores(vectors, centroids)
         clusters = (
             smooth_labels(torch.from_numpy(scores), size).numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +11,14 @@ import numpy as np
 
 from cups.io.files import atomic_write
 from cups.io.markdown import markdown_table, percent
-from pseudo_labels.scoring.overclusters import (
-    ClusterScore,
-)
+from pseudo_labels.scoring.overclusters import ClusterScore
+from pseudo_labels.settings.overclusters import AnalysisSettings
 
 TITLES = {"one-to-one": "one-to-one", "joint": "one-to-one, rest best", "many-to-one": "many-to-one"}
 
 
-def report(args: argparse.Namespace, scores: Sequence[ClusterScore], num_images: int) -> str:
-    """Return the Markdown report."""
+def report(settings: AnalysisSettings, split: str, scores: Sequence[ClusterScore], num_images: int) -> str:
+    """Return the Markdown report on the images of a split."""
     fits = list(scores[0].miou)
     columns = ["", *(f"{TITLES[m]} [{fit}]" for fit in fits for m in TITLES), "classes", "used"]
     columns += ["purity", "weighted purity", "inertia"]
@@ -36,11 +34,11 @@ def report(args: argparse.Namespace, scores: Sequence[ClusterScore], num_images:
         )
         for s in scores
     ]
-    what = f"{args.features} pooled over regions" if args.regions else args.features
-    recovered = f"IoU above {percent(args.recovered_iou)} %, many-to-one [{fits[-1]}]"
+    what = f"{settings.features} pooled over regions" if settings.regions else settings.features
+    recovered = f"IoU above {percent(settings.recovered_iou)} %, many-to-one [{fits[-1]}]"
     intro = (
-        f"mIoU (%) over {args.num_classes} classes of k-means on {what}, fitted on {args.fit_split} and "
-        f"measured on the {num_images} images of {args.split}; in brackets the images that the matching of "
+        f"mIoU (%) over {settings.num_classes} classes of k-means on {what}, fitted on {settings.fit_split} "
+        f"and measured on the {num_images} images of {split}; in brackets the images that the matching of "
         "clusters to classes was fitted on. One-to-one leaves all but one cluster per class void; with *rest "
         f"best* they take their best class. Classes: those recovered, {recovered}."
     )

@@ -123,7 +123,7 @@ def named_classes(num_labels: int, classes: ClassSet) -> np.ndarray:
     num_labels: 19 (trainIds) or 27 (Cityscapes ids 7-33).
     """
     if num_labels not in (19, 27):
-        raise UserError(f"--labels: {num_labels} classes have no names; use clusters")
+        raise UserError(f"`labels`: {num_labels} classes have no names; use clusters")
     ids = train_id_to_id()[:19] if num_labels == 19 else np.arange(27) + FIRST_EVALUATED_ID
     named = classes.from_id[ids].astype(np.int64)
     return np.where(named == VOID, -1, named)

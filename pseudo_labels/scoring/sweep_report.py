@@ -16,10 +16,10 @@ import numpy as np
 from cups.io.files import atomic_write
 from cups.io.markdown import markdown_table, percent
 from cups.metrics.protocol import Protocol
-from pseudo_labels.algorithms.instance_splitting import SplitSettings
 from pseudo_labels.scoring.instance_sweep import Configuration
+from pseudo_labels.settings.groups import Splitting
 
-DEFAULT = Configuration(SplitSettings(()).grad_threshold, SplitSettings(()).min_area)
+DEFAULT = Configuration(Splitting().grad_threshold, Splitting().min_area)
 """What `generate_depth_guided_instances.py` does unless told otherwise; it was not chosen by a sweep."""
 METRICS = ("pq", "sq", "rq", "pq_things", "sq_things", "rq_things", "pq_stuff")
 COLUMNS = ("PQ", "SQ", "RQ", "PQ things", "SQ things", "RQ things", "PQ stuff")

@@ -1,4 +1,4 @@
-"""Running a step in several processes of this machine, or as jobs of a SLURM cluster: `--executor`.
+"""Running a step in several processes of this machine, or as jobs of a SLURM cluster: `executor`.
 
 Each job runs the same `main` on its shard of the frames. Shards need nothing from each other but the file
 system; one that was killed goes on where it was when the command is given again.
@@ -6,7 +6,6 @@ system; one that was killed goes on where it was when the command is given again
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import logging
 import os
@@ -19,13 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 import pseudo_labels
-from cups.errors import UserError, run_main
-from pseudo_labels.steps.arguments import Submission, output_root
-from pseudo_labels.steps.step import all_frames
+from cups.errors import UserError, as_flags, run_main
+from pseudo_labels.steps.options import ShardRun, Submission
 
 log = logging.getLogger(__name__)
 Main = Callable[[Sequence[str] | None], int]
@@ -36,14 +31,14 @@ RESTARTS = 100
 
 
 def run_script(main: Main) -> None:
-    """Run the entry point of a step here, or its shards where `--executor` says."""
+    """Run the entry point of a step here, or its shards where `executor` says."""
     argv = sys.argv[1:]
 
     def run() -> int:
         try:
             return main(argv)
         except Submission as submission:
-            return submit(module_of(main), argv, submission.arguments)
+            return submit(module_of(main), argv, submission)
 
     run_main(run)
 
@@ -65,6 +60,8 @@ class Shard:
 
     def __call__(self) -> str | None:
         """Run the step; returns the line of a `UserError`, None if all went well."""
+        import torch
+
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
@@ -80,7 +77,7 @@ class Shard:
         return DelayedSubmission(self)
 
 
-def submit(module: str, argv: Sequence[str], args: argparse.Namespace) -> int:
+def submit(module: str, argv: Sequence[str], asked: Submission) -> int:
     """Run the shards of a step as jobs, wait for them, and report: 0, 1 (a crash) or 2 (a `UserError`).
 
     Raises:
@@ -88,45 +85,50 @@ def submit(module: str, argv: Sequence[str], args: argparse.Namespace) -> int:
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.shard or args.num_shards < 1:
-        raise UserError("--executor: runs all shards; leave --shard out and give --num_shards 1 or more")
-    args.num_shards = min(args.num_shards, len(all_frames(args)))
+    run = asked.run
+    if run.shard:
+        raise UserError("`executor`: runs all shards; leave `shard` out")
+    count = min(run.num_shards, len(asked.frames.frames()))
     name = module.rpartition(".")[2]
-    folder = args.executor_folder or output_root(args) / "submitit" / name
+    folder = run.executor_folder or run.root(asked.frames) / "submitit" / name
     # Later flags win: the shards run the same command line with these behind it.
-    common = (*argv, "--executor", "none", "--num_shards", str(args.num_shards), "--run_id", uuid.uuid4().hex)
-    shards = [Shard(module, (*common, "--shard", str(index))) for index in range(args.num_shards)]
+    common = (*argv, "--executor", "none", "--num_shards", str(count), "--run_id", uuid.uuid4().hex)
+    shards = [Shard(module, (*common, "--shard", str(index))) for index in range(count)]
     try:
-        jobs = (_local_jobs if args.executor == "local" else _slurm_jobs)(shards, folder, args, name)
+        if run.executor == "local":
+            jobs = _local_jobs(shards, folder, asked.device)
+        else:
+            jobs = _slurm_jobs(shards, folder, run, asked.device, name)
     except (FailedJobError, FailedSubmissionError, RuntimeError) as error:
-        raise UserError(f"--executor {args.executor}: {' '.join(str(error).split())[-300:]}") from None
+        raise UserError(f"`executor` {run.executor}: {' '.join(str(error).split())[-300:]}") from None
     log.info("%s: %d shards, logs in %s", name, len(jobs), folder)
-    return _wait(jobs, name, POLL_SECONDS[args.executor])
+    return _wait(jobs, name, POLL_SECONDS[run.executor])
 
 
-def _local_jobs(shards: Sequence[Shard], folder: Path, args: argparse.Namespace, name: str) -> list[Any]:
+def _local_jobs(shards: Sequence[Shard], folder: Path, device: str) -> list[Any]:
     from submitit import LocalExecutor
 
     executor = LocalExecutor(folder)
     executor.update_parameters(timeout_min=YEAR_MINUTES)
-    gpus = _gpus(args.device)
+    gpus = _gpus(device)
+    # Of the GPUs a shard sees one, whatever number that has here.
+    seen = ("--device", "cuda") if ":" in device else ()
     threads = max(1, (os.cpu_count() or 1) // len(shards))
     jobs = []
     for index, shard in enumerate(shards):
         if gpus:
             executor.update_parameters(gpus_per_node=1, visible_gpus=[gpus[index % len(gpus)]])
-        # Of the GPUs a shard sees one, whatever number that has here.
-        device = ("--device", "cuda") if ":" in args.device else ()
-        jobs.append(executor.submit(Shard(shard.module, (*shard.argv, *device), threads)))
+        jobs.append(executor.submit(Shard(shard.module, (*shard.argv, *seen), threads)))
     return jobs
 
 
 def _gpus(device: str) -> list[int]:
     """Return the GPUs that shards on this machine share; each sees one of them."""
+    import torch
+
     if device == "cpu" or not torch.cuda.is_available():
         if device.startswith("cuda"):
-            raise UserError(f"--device {device}: this machine has no CUDA device; use --device cpu")
+            raise UserError(f"`device` {device}: this machine has no CUDA device; use cpu")
         return []
     listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     numbers = [int(gpu) for gpu in listed] if all(gpu.isdigit() for gpu in listed) else []
@@ -134,26 +136,26 @@ def _gpus(device: str) -> list[int]:
     return [numbers[int(device.partition(":")[2])]] if ":" in device else numbers
 
 
-def _slurm_jobs(shards: Sequence[Shard], folder: Path, args: argparse.Namespace, name: str) -> list[Any]:
+def _slurm_jobs(shards: Sequence[Shard], folder: Path, run: ShardRun, device: str, name: str) -> list[Any]:
     from submitit import SlurmExecutor
 
     for program in ("sbatch", "srun"):
         if shutil.which(program) is None:
             raise UserError(
-                f"--executor slurm: no {program} on this machine; start it on one of the cluster's, "
-                "or use --executor local"
+                f"`executor` slurm: no {program} on this machine; start it on one of the cluster's, "
+                "or use local"
             )
     executor = SlurmExecutor(folder, max_num_timeout=RESTARTS)
     chosen = {
-        "partition": args.slurm_partition,
-        "account": args.slurm_account,
-        "gpus_per_node": None if args.device == "cpu" else args.slurm_gpus or None,
+        "partition": run.slurm_partition,
+        "account": run.slurm_account,
+        "gpus_per_node": None if device == "cpu" else run.slurm_gpus or None,
     }
     executor.update_parameters(
         job_name=name,
-        time=args.slurm_time,
-        cpus_per_task=args.slurm_cpus,
-        mem=f"{args.slurm_mem}GB",
+        time=run.slurm_time,
+        cpus_per_task=run.slurm_cpus,
+        mem=f"{run.slurm_mem}GB",
         array_parallelism=len(shards),
         **{key: value for key, value in chosen.items() if value is not None},
     )
@@ -163,6 +165,8 @@ def _slurm_jobs(shards: Sequence[Shard], folder: Path, args: argparse.Namespace,
 
 
 def _wait(jobs: Sequence[Any], name: str, seconds: float) -> int:
+    from tqdm import tqdm
+
     waiting = dict(enumerate(jobs))
     try:
         with tqdm(total=len(jobs), desc=name, unit="shard") as bar:
@@ -192,6 +196,6 @@ def _report(index: int, job: Any) -> int:
         log.error("shard %d crashed: %s (log: %s)", index, lines[-1] if lines else crash, job.paths.stderr)
         return 1
     if error is not None:
-        log.error("shard %d: error: %s", index, error)
+        log.error("shard %d: error: %s", index, as_flags(error))
         return 2
     return 0

@@ -88,7 +88,7 @@ def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         except BrokenProcessPool:
-            raise UserError("--num_workers: a worker process died, likely out of memory; use fewer") from None
+            raise UserError("`num_workers`: a worker process died, likely out of memory; use fewer") from None
         finally:
             for future in running:
                 future.cancel()

@@ -3,16 +3,10 @@
 State dicts have the names of the published checkpoints; see `refs/SOURCES.md` for where the facts come from.
 """
 
-from refs.cause.modules import (
-    Cluster,
-    MemoryBank,
-    SegmentTR,
-    contrastive_loss,
-    ema_update,
-    flip_average,
-    modularity_loss,
-    sample_tokens,
-)
+from refs.cause.modules.cluster import Cluster
+from refs.cause.modules.contrastive import MemoryBank, contrastive_loss
+from refs.cause.modules.modularity import modularity_loss, sample_tokens
+from refs.cause.modules.segment import SegmentTR, ema_update, flip_average
 
 __all__ = [
     "Cluster",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cups.io.png import read_ids, read_image
-from studies.commands import Step
+from pseudo_labels.steps.stage1 import Command, refined_folder
 from studies.reports.pictures import label_sheet, picture_link
 from studies.reports.text import (
     NOT_RUN,
@@ -22,16 +22,8 @@ from studies.reports.text import (
     verdict_list,
 )
 from studies.toy_runs import ToyRuns
-from studies.toy_stage1 import (
-    CAUSE,
-    CLUSTERS,
-    KS,
-    MERGED,
-    OVERCLUSTERS,
-    ToyStage1,
-    refined_folder,
-    toy_streets,
-)
+from studies.toy_settings import CLUSTERS, OVERCLUSTERS
+from studies.toy_stage1 import CAUSE, KS, MERGED, ToyStage1, toy_streets
 
 NAME = "cause_tr_refinement"
 VARIANTS = (
@@ -87,7 +79,7 @@ PUBLISHED = (
 )
 
 
-def steps(runs: ToyRuns) -> list[Step]:
+def steps(runs: ToyRuns) -> list[Command]:
     """Return the experiments."""
     result = [toy_streets(runs)]
     for seed in runs.seeds:

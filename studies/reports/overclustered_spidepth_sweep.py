@@ -12,21 +12,12 @@ import numpy as np
 from cups.io.png import read_image
 from pseudo_labels.scoring.instance_sweep import Configuration
 from pseudo_labels.scoring.sweep_report import METRICS, ranked_rows, write_heat_map
-from studies.commands import Step
+from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import picture_link
 from studies.reports.text import header, judge, published_table, spread, steps_summary, table, verdict_list
 from studies.toy_runs import ToyRuns
-from studies.toy_stage1 import (
-    GRAD_THRESHOLD,
-    LOW_STEP,
-    MIN_AREA,
-    OVERCLUSTERS,
-    SWEEPS,
-    ToyStage1,
-    learned_depth,
-    sweep_folder,
-    toy_streets,
-)
+from studies.toy_settings import LOW_STEP, MIN_AREA, OVERCLUSTERS
+from studies.toy_stage1 import GRAD_THRESHOLD, SWEEPS, ToyStage1, learned_depth, sweep_folder, toy_streets
 
 NAME = "overclustered_spidepth_sweep"
 COMPONENTS = Configuration(None, MIN_AREA)
@@ -64,7 +55,7 @@ Scores = Mapping[Configuration, Mapping[int, float]]
 """Configuration -> seed -> value."""
 
 
-def steps(runs: ToyRuns) -> list[Step]:
+def steps(runs: ToyRuns) -> list[Command]:
     """Return the experiments."""
     result = [toy_streets(runs), *learned_depth(runs)]
     for seed in runs.seeds:

@@ -18,8 +18,7 @@ from cups.ops.resize import resize_image, scaled_size
 from cups.taxonomy import class_set
 from cups.visualization import figure_sheet, overlay
 from pseudo_labels.algorithms.panoptic import to_panoptic
-from studies.commands import Step
-from studies.demo import LABELS
+from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import legend, picture_link
 from studies.reports.text import (
     fact,
@@ -34,6 +33,7 @@ from studies.reports.text import (
     verdict_list,
 )
 from studies.toy_runs import ToyRuns
+from studies.toy_settings import LABELS
 from studies.toy_training import PSEUDO_LABELS, ToyTraining, network_result
 
 NAME = "stage2_spatial_alignment_fix"
@@ -65,17 +65,17 @@ PUBLISHED = (
 )
 
 
-def steps(runs: ToyRuns) -> list[Step]:
+def steps(runs: ToyRuns) -> list[Command]:
     """Return the experiments."""
     result = []
     for seed in runs.seeds:
         run = ToyTraining(runs, seed)
         displaced = run.root / DISPLACED
-        arguments = ("--pseudo_root", run.labels, "--output_dir", displaced, "--scale", SCALE)
+        flags = ("--pseudo_root", str(run.labels), "--output_dir", str(displaced), "--scale", str(SCALE))
         name = f"Stage 2 at scale {SCALE}"
         result += [
             *run.label_steps(),
-            Step(f"seed {seed}: labels displaced", "studies/displace_labels.py", tuple(map(str, arguments))),
+            Command(f"seed {seed}: labels displaced", "studies/displace_labels.py", flags),
             *run.stage2(f"{name}, labels aligned", "aligned", PAIRS),
             *run.stage2(f"{name}, labels displaced", "displaced", PAIRS, displaced),
         ]

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from cups.config import build_config
-from studies.commands import Step
-from studies.demo import CONFIG, LABELS
+from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import class_sheet, label_classes, picture_link, predicted_classes
 from studies.reports.text import (
     NOT_RUN,
@@ -27,6 +26,7 @@ from studies.reports.text import (
     verdict_list,
 )
 from studies.toy_runs import ToyRuns
+from studies.toy_settings import CONFIG, LABELS
 from studies.toy_training import PSEUDO_LABELS, ROUNDS, STEPS, ToyTraining, network_result, prediction_folder
 
 NAME = "stage3_self_training"
@@ -87,7 +87,7 @@ PUBLISHED = (
 )
 
 
-def steps(runs: ToyRuns) -> list[Step]:
+def steps(runs: ToyRuns) -> list[Command]:
     """Return the experiments."""
     result = []
     for seed in runs.seeds:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from studies.commands import Step
-from studies.demo import PROPOSALS
+from pseudo_labels.steps.stage1 import Command, refined_folder
 from studies.reports.pictures import label_sheet, picture_link
 from studies.reports.text import (
     fact,
@@ -21,15 +20,8 @@ from studies.reports.text import (
     verdict_list,
 )
 from studies.toy_runs import ToyRuns
-from studies.toy_stage1 import (
-    CAUSE,
-    CLUSTERS,
-    OVERCLUSTERS,
-    ToyStage1,
-    learned_depth,
-    refined_folder,
-    toy_streets,
-)
+from studies.toy_settings import CLUSTERS, OVERCLUSTERS, PROPOSALS
+from studies.toy_stage1 import CAUSE, ToyStage1, learned_depth, toy_streets
 
 NAME = "stage_1_report"
 VARIANTS = (
@@ -104,7 +96,7 @@ PUBLISHED = (
 )
 
 
-def steps(runs: ToyRuns) -> list[Step]:
+def steps(runs: ToyRuns) -> list[Command]:
     """Return the experiments."""
     result = [toy_streets(runs), *learned_depth(runs)]
     for seed in runs.seeds:

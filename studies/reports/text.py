@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cups.evaluation.results import TITLES
+from cups.io.files import read_json
 from cups.io.markdown import markdown_table
 from studies.measure import StepRecord, duration
 from studies.toy_runs import ToyRuns
@@ -80,7 +80,7 @@ def verdict_list(verdicts: Iterable[Verdict]) -> str:
 
 def table(report: str, rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> str:
     """Return a Markdown table under a comment with the command that makes it."""
-    return f"<!-- python studies/make_reports.py --only {report} -->\n\n{markdown_table(rows, columns)}"
+    return f"<!-- python -m studies.make_reports --only {report} -->\n\n{markdown_table(rows, columns)}"
 
 
 def metrics_table(
@@ -119,7 +119,7 @@ def steps_summary(report: str, records: Sequence[StepRecord]) -> str:
     groups: dict[str, list[StepRecord]] = {}
     for record in records:
         groups.setdefault(step_title(record.name), []).append(record)
-    rows = [
+    rows: list[tuple[str, str, int | str, str]] = [
         (
             name,
             duration(statistics.fmean(record.seconds for record in group)),
@@ -143,7 +143,7 @@ def header(title: str, question: str, runs: ToyRuns, report: str) -> str:
     seeds, versions = ", ".join(map(str, runs.seeds)), ", ".join(runs.code_versions()) or NOT_RUN
     return f"""# {title}
 
-Generated from result files by `studies/make_reports.py`; not edited by hand.
+Generated from result files by `python -m studies.make_reports`; not edited by hand.
 
 **Question.** {question}
 
@@ -153,7 +153,7 @@ the data are the same for all. Tables give mean ± sample standard deviation ove
 Settings are fixed beforehand (the demo's, developed on another toy city); none was chosen among the results
 below. Ground truth is read by evaluation only.
 
-- reproduce: `python studies/make_reports.py --only {report} --seeds {seeds.replace(",", "")}`
+- reproduce: `python -m studies.make_reports --only {report} --seeds {seeds.replace(",", "")}`
 - code: {versions}
 - machine: {runs.machine()}"""
 
@@ -163,7 +163,7 @@ def toy_line(runs: ToyRuns) -> str:
     path = runs.data / "toy_streets.json"
     if not path.is_file():
         return "Toy streets (not rendered yet)."
-    size = json.loads(path.read_text())["parameters"]
+    size = read_json(path, "render the toy streets again")["parameters"]
     images = runs.data / "leftImg8bit"
     train, val = (len(list((images / split).glob("*/*.png"))) for split in ("train", "val"))
     return (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from yacs.config import CfgNode
 
 from cups.builders.stage2 import network_of
-from cups.config import BASE_KEY, build_config
-from cups.config_keys import get, leaf_keys
+from cups.config import BASE_KEY, build_config, flatten, inheritance
+from cups.config_keys import get
 from cups.model.model import load_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
@@ -20,6 +21,23 @@ by_name = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 def config(name: str) -> CfgNode:
     return build_config(FOLDER / f"{name}.yaml")
+
+
+def bases_of(file: Path) -> list[Path]:
+    """Return the files that a config names as its bases."""
+    bases = yaml.safe_load(file.read_text()).get(BASE_KEY, [])
+    return [(file.parent / base).resolve() for base in ([bases] if isinstance(bases, str) else bases)]
+
+
+def values_of(file: Path) -> dict[str, Any]:
+    """Return what a config sets itself, by dotted key."""
+    tree = yaml.safe_load(file.read_text())
+    return {key: value for key, value in flatten(tree) if key != BASE_KEY}
+
+
+def lineage(file: Path) -> list[Path]:
+    """Return a config and all files above it."""
+    return [file, *(above for base in bases_of(file) for above in lineage(base))]
 
 
 def effective_batch(name: str) -> int:
@@ -44,13 +62,44 @@ def test_configs__header_says_what_for_and_which_hardware(file: Path) -> None:
 
 
 @by_name
-def test_configs__no_value_of_the_base_or_the_defaults_is_repeated(file: Path) -> None:
-    tree = yaml.safe_load(file.read_text())
-    base = tree.pop(BASE_KEY, None)
-    inherited, resolved = build_config(base and FOLDER / base), build_config(file)
-    keys = list(leaf_keys(CfgNode(tree)))
-    assert keys or base, "an empty config without a base says nothing"
-    assert [key for key in keys if get(inherited, key) == get(resolved, key)] == []
+def test_configs__no_value_of_the_base_or_the_defaults_is_repeated(file: Path, tmp_path: Path) -> None:
+    bases, own = bases_of(file), values_of(file)
+    (tmp_path / "bases.yaml").write_text(yaml.safe_dump({BASE_KEY: [str(base) for base in bases]}))
+    inherited, resolved = build_config(tmp_path / "bases.yaml"), build_config(file)
+    assert own or bases, "an empty config without a base says nothing"
+    assert [key for key in own if get(inherited, key) == get(resolved, key)] == []
+
+
+EVERY = sorted(FOLDER.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+def test_configs__inheritance_is_at_most_three_deep(file: Path) -> None:
+    """It was seven, and who read a ViT recipe had to go through the ResNet's."""
+    assert inheritance(file) <= 3
+
+
+@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+def test_configs__recipes_inherit_from_bases_only(file: Path) -> None:
+    """A recipe is no base of another; evaluations and toys may vary one of their own kind."""
+    kind = file.stem.partition("_")[0]
+    allowed = {"val": "val_cityscapes", "ceiling": "demo_toy"}.get(kind)
+    assert all(base.parent == FOLDER / "bases" or base.stem == allowed for base in bases_of(file))
+
+
+@pytest.mark.parametrize("file", sorted((FOLDER / "bases").glob("*.yaml")), ids=lambda file: file.stem)
+def test_configs__bases_are_named_for_what_they_hold(file: Path) -> None:
+    """A backbone's base sets a backbone, a recipe's base none; and each has a user."""
+    assert file.stem.startswith("recipe_") != ("MODEL.BACKBONE_TYPE" in values_of(file))
+    if not file.stem.startswith("recipe_"):
+        assert file.stem in values_of(file)["MODEL.BACKBONE_TYPE"]
+    assert any(file in bases_of(other) for other in EVERY)
+
+
+@by_name
+def test_configs__no_transformer_inherits_from_a_resnet(file: Path) -> None:
+    named = [part for part in lineage(file) if "resnet" in part.stem]
+    assert not named or config(file.stem).MODEL.BACKBONE_TYPE == "resnet50"
 
 
 @by_name

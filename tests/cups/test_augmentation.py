@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from cups.augmentation import (
     MIN_AREA,
-    RESOLUTIONS,
     CopyPaste,
     Photometric,
     RandomCrop,
@@ -20,6 +20,7 @@ from cups.augmentation import (
     flip_and_resized_crop,
     resize_sample,
 )
+from cups.config_keys import KEYS
 from cups.structures import Sample, boxes_from_masks
 
 SIZE = (48, 96)
@@ -89,6 +90,16 @@ def label_displacement(sample: Sample, size: tuple[int, int] = (96, 192)) -> flo
     return float(outside.max())
 
 
+def copy_paste(max_objects: int = 8, min_side: int = 32, **options: Any) -> CopyPaste:
+    """Return the step with CUPS's settings where no others are given."""
+    return CopyPaste(max_objects, min_side, **options)
+
+
+def photometric(blur_probability: float = 0.5, **options: Any) -> Photometric:
+    """Return the step with our settings where no others are given."""
+    return Photometric(blur_probability, **options)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_flip_and_resized_crop__labels_stay_on_the_image(seed: int) -> None:
     sample = coordinate_sample()
@@ -135,7 +146,8 @@ def test_resolution_jitter__labels_stay_on_the_image(size: tuple[int, int]) -> N
 
 
 def test_resolution_jitter__one_size_a_batch_from_the_published_list() -> None:
-    assert RESOLUTIONS[0] == (384, 768) and RESOLUTIONS[-1] == (704, 1408) and len(RESOLUTIONS) == 11
+    published = KEYS["AUGMENTATION.RESOLUTIONS"].default
+    assert published[0] == (384, 768) and published[-1] == (704, 1408) and len(published) == 11
     small = tuple((16 + 4 * i, 32 + 8 * i) for i in range(5))
     seen = set()
     for seed in range(40):
@@ -190,7 +202,7 @@ def constant(target_size: tuple[int, int] = SIZE) -> Sample:
 def test_copy_paste__invariants(seed: int, counts: list[int]) -> None:
     batch = [scene(seed * 7 + i, count) for i, count in enumerate(counts)]
     before = copies(batch)
-    out = CopyPaste(min_side=5, max_objects=4)(batch, None, generator(seed))
+    out = copy_paste(min_side=5, max_objects=4)(batch, None, generator(seed))
     assert all(same(tensors(sample), copy) for sample, copy in zip(batch, before, strict=True))
     for sample, original in zip(out, batch, strict=True):
         assert sample.size == original.size and sample.name == original.name
@@ -217,7 +229,7 @@ def test_copy_paste__invariants(seed: int, counts: list[int]) -> None:
 @settings(max_examples=40)
 @given(seed=st.integers(0, 10_000))
 def test_copy_paste__sem_seg_is_zero_exactly_where_pixels_were_pasted(seed: int) -> None:
-    (out,) = CopyPaste(min_side=2, min_visible=0.0, min_area=1)([constant()], [scene(seed)], generator(seed))
+    (out,) = copy_paste(min_side=2, min_visible=0.0, min_area=1)([constant()], [scene(seed)], generator(seed))
     pasted = out.masks.any(dim=0)
     assert pasted.any()
     assert torch.equal(out.sem_seg, torch.where(pasted, 0, 3))
@@ -233,7 +245,7 @@ def test_copy_paste__class_belongs_to_the_pasted_object() -> None:
     masks[3, 20:60, 60:110] = True
     source = constant(size).replace(masks=masks, classes=torch.tensor([3, 1, 2, 7]))
     for seed in range(20):
-        (out,) = CopyPaste()([constant(size)], [source], generator(seed))
+        (out,) = copy_paste()([constant(size)], [source], generator(seed))
         assert len(out.classes) >= 1
         assert out.classes.tolist() == [7] * len(out.classes)
 
@@ -243,7 +255,7 @@ def test_copy_paste__sources_are_not_edited_when_they_are_the_targets() -> None:
     batch = [scene(seed, 4) for seed in range(3)]
     before = copies(batch)
     for seed in range(40):
-        out = CopyPaste(min_side=3)(batch, batch, generator(seed))
+        out = copy_paste(min_side=3)(batch, batch, generator(seed))
         for sample in out:
             sample.image.zero_(), sample.sem_seg.zero_(), sample.masks.zero_(), sample.classes.zero_()
     assert all(same(tensors(sample), copy) for sample, copy in zip(batch, before, strict=True))
@@ -261,7 +273,7 @@ def test_copy_paste__occluded_object_gets_the_box_of_its_rest() -> None:
     source = Sample(
         torch.full((3, 40, 40), 0.9), torch.zeros((40, 40), dtype=torch.int64), block, torch.tensor([5])
     )
-    paste = CopyPaste(max_objects=1, scale_range=(1.0, 1.0), min_visible=0.0)
+    paste = copy_paste(max_objects=1, scale_range=(1.0, 1.0), min_visible=0.0)
     for seed in range(10):
         (out,) = paste([target], [source], generator(seed))
         pasted = out.masks[out.classes == 5][0]
@@ -280,7 +292,7 @@ def test_copy_paste__the_last_row_and_column_are_copied() -> None:
     source = Sample(
         torch.rand((3, 60, 60)), torch.zeros((60, 60), dtype=torch.int64), block, torch.tensor([1])
     )
-    paste = CopyPaste(max_objects=1, scale_range=(1.0, 1.0), flip_probability=0.0)
+    paste = copy_paste(max_objects=1, scale_range=(1.0, 1.0), flip_probability=0.0)
     (out,) = paste([constant((100, 100))], [source], generator())
     assert int(out.masks[0].sum()) == 40 * 40
     pixels = out.image[:, out.masks[0]].reshape(3, 40, 40)
@@ -297,7 +309,7 @@ def test_copy_paste__mostly_hidden_object_is_dropped() -> None:
     source = Sample(
         torch.rand((3, 40, 34)), torch.zeros((40, 34), dtype=torch.int64), block, torch.tensor([5])
     )
-    paste = CopyPaste(max_objects=1, scale_range=(1.0, 1.0))
+    paste = copy_paste(max_objects=1, scale_range=(1.0, 1.0))
     hidden = 0
     for seed in range(12):
         (out,) = paste([target], [source], generator(seed))
@@ -314,7 +326,7 @@ def test_copy_paste__vanishing_object_is_tried_again() -> None:
     mask[0, 0, 0] = mask[0, 63, 40] = True
     mask[1, 10:50, 60:100] = True
     source = constant((64, 128)).replace(masks=mask, classes=torch.tensor([0, 1]))
-    paste = CopyPaste(max_objects=4, scale_range=(0.25, 0.25))
+    paste = copy_paste(max_objects=4, scale_range=(0.25, 0.25))
     for seed in range(20):
         out = paste([constant((64, 128))] * 2, [source], generator(seed))
         assert all(len(sample.classes) and (sample.classes == 1).all() for sample in out)
@@ -324,12 +336,12 @@ def test_copy_paste__object_that_always_vanishes_ends() -> None:
     mask = torch.zeros((1, 64, 128), dtype=torch.bool)
     mask[0, 0, 0] = mask[0, 63, 127] = True
     source = constant((64, 128)).replace(masks=mask, classes=torch.tensor([0]))
-    (out,) = CopyPaste()([constant()], [source], generator())
+    (out,) = copy_paste()([constant()], [source], generator())
     assert same(tensors(out), tensors(constant()))
 
 
 def test_copy_paste__object_larger_than_the_image_is_cut() -> None:
-    (out,) = CopyPaste(max_objects=1, scale_range=(1.5, 1.5), min_side=2)(
+    (out,) = copy_paste(max_objects=1, scale_range=(1.5, 1.5), min_side=2)(
         [constant((8, 12))], [scene(3, 1)], generator(1)
     )
     assert out.size == (8, 12)
@@ -337,7 +349,7 @@ def test_copy_paste__object_larger_than_the_image_is_cut() -> None:
 
 @pytest.mark.parametrize("samples", [[], [constant()], [constant(), constant()]])
 def test_copy_paste__nothing_to_paste_returns_the_batch(samples: list[Sample]) -> None:
-    out = CopyPaste()(samples, None, generator())
+    out = copy_paste()(samples, None, generator())
     assert len(out) == len(samples)
     assert all(same(tensors(a), tensors(b)) for a, b in zip(out, samples, strict=True))
 
@@ -347,12 +359,12 @@ def test_copy_paste__an_instance_map_without_background_is_a_source() -> None:
     source = constant((40, 80)).replace(
         masks=torch.ones((1, 40, 80), dtype=torch.bool), classes=torch.tensor([6])
     )
-    (out,) = CopyPaste(scale_range=(0.5, 0.5))([constant((40, 80))], [source], generator())
+    (out,) = copy_paste(scale_range=(0.5, 0.5))([constant((40, 80))], [source], generator())
     assert set(out.classes.tolist()) == {6}
 
 
 def test_copy_paste__pastes_up_to_max_objects() -> None:
-    paste = CopyPaste(max_objects=3, min_side=2, scale_range=(0.5, 0.5), min_visible=0.0, min_area=1)
+    paste = copy_paste(max_objects=3, min_side=2, scale_range=(0.5, 0.5), min_visible=0.0, min_area=1)
     counts = {len(paste([constant((200, 400))], [scene(1)], generator(s))[0].classes) for s in range(60)}
     assert counts == {1, 2, 3}
 
@@ -362,7 +374,7 @@ def test_copy_paste__pastes_up_to_max_objects() -> None:
 )
 def test_copy_paste__impossible_settings(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        CopyPaste(**arguments)  # type: ignore[arg-type]
+        copy_paste(**arguments)  # type: ignore[arg-type]
 
 
 def test_photometric__values_stay_in_range_and_labels_stay() -> None:
@@ -370,7 +382,7 @@ def test_photometric__values_stay_in_range_and_labels_stay() -> None:
     sample = sample.replace(image=(sample.image * 3).round().clamp(0, 1))
     before = copies([sample])[0]
     for seed in range(30):
-        out = Photometric()(sample, generator(seed))
+        out = photometric()(sample, generator(seed))
         assert out.image.shape == sample.image.shape and out.image.dtype == torch.float32
         assert float(out.image.min()) >= 0 and float(out.image.max()) <= 1
         assert same(tensors(out)[1:], tensors(sample)[1:])
@@ -379,7 +391,7 @@ def test_photometric__values_stay_in_range_and_labels_stay() -> None:
 
 def test_photometric__leaves_some_images_sharp() -> None:
     """Upstream blurred every training image and no evaluation image (9 A14)."""
-    only_blur = Photometric(jitter_probability=0.0, grayscale_probability=0.0)
+    only_blur = photometric(jitter_probability=0.0, grayscale_probability=0.0)
     sample = scene(5, 1)
     sharp = sum(torch.equal(only_blur(sample, generator(s)).image, sample.image) for s in range(100))
     assert 30 < sharp < 70
@@ -388,7 +400,7 @@ def test_photometric__leaves_some_images_sharp() -> None:
 def test_photometric__blur_is_a_normalised_gaussian_of_the_kernel_size() -> None:
     point = torch.zeros((3, 21, 21))
     point[:, 10, 10] = 1.0
-    blur = Photometric(
+    blur = photometric(
         blur_probability=1.0, sigma=(2.0, 2.0), jitter_probability=0.0, grayscale_probability=0.0
     )
     out = blur(constant((21, 21)).replace(image=point), generator()).image
@@ -398,16 +410,16 @@ def test_photometric__blur_is_a_normalised_gaussian_of_the_kernel_size() -> None
 
 
 def test_photometric__grayscale_has_equal_channels() -> None:
-    gray = Photometric(blur_probability=0.0, jitter_probability=0.0, grayscale_probability=1.0)
+    gray = photometric(blur_probability=0.0, jitter_probability=0.0, grayscale_probability=1.0)
     out = gray(coordinate_sample(), generator()).image
     assert torch.equal(out[0], out[1]) and torch.equal(out[1], out[2])
 
 
 STEPS: dict[str, Callable[[list[Sample], torch.Generator], list[Sample]]] = {
     "crop": lambda batch, rng: [flip_and_resized_crop(sample, rng) for sample in batch],
-    "copy_paste": lambda batch, rng: CopyPaste(min_side=4)(batch, None, rng),
+    "copy_paste": lambda batch, rng: copy_paste(min_side=4)(batch, None, rng),
     "jitter": ResolutionJitter(tuple((20 + i, 40 + 2 * i) for i in range(30))),
-    "photometric": lambda batch, rng: [Photometric()(sample, rng) for sample in batch],
+    "photometric": lambda batch, rng: [photometric()(sample, rng) for sample in batch],
     "random_crop": RandomCrop((0.3, 0.6)),
 }
 

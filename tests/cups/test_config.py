@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from cups.config import FLAGS, add_config_arguments, build_config, parse_args, plain, save_config
-from cups.config_keys import default_config, get, leaf_keys
+from cups.config import (
+    EVALUATION,
+    FLAGS,
+    VAL_FLAGS,
+    add_config_arguments,
+    build_config,
+    make_parser,
+    parse_args,
+    plain,
+    save_config,
+)
+from cups.config_keys import KEYS, default_config, get, leaf_keys
 from cups.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +87,12 @@ def test_build_config__misspelt_key_names_the_nearest(tmp_path: Path, key: str, 
             "texton backbone has no weights",
         ),
         (["TRAINING.STEPS"], "TRAINING.STEPS has no value"),
+        (["MODEL.OVERRIDES", "('A.B',)"], "it must be a mapping"),
+        (["MODEL.TTA_SCALES", "('large',)"], "it must be scales above 0"),
+        (["DATA.MAX_IMAGES", "none"], "it must be a whole number, 1 or more, or None"),
+        (["SYSTEM.NUM_WORKERS", "-1"], "SYSTEM.NUM_WORKERS is -1; it must be 0 or more"),
+        (["AUGMENTATION.RESOLUTIONS", "((64,),)"], r"it must be a list of \(height, width\)"),
+        (["VALIDATION.VOID_RULE", "torch"], "choose from standard, upstream"),
     ],
 )
 def test_build_config__impossible_values_are_named(pairs: list[str], message: str) -> None:
@@ -107,6 +123,84 @@ def test_build_config__numbers_written_loosely(tmp_path: Path) -> None:
     assert tuple(config.DATA.CROP_RESOLUTION) == (64, 128)
 
 
+def test_build_config__several_bases_in_order(tmp_path: Path) -> None:
+    _write(tmp_path / "a.yaml", "TRAINING: {STEPS: 1, BATCH_SIZE: 2}\n")
+    _write(tmp_path / "b.yaml", "_BASE_: a.yaml\nTRAINING: {BATCH_SIZE: 3}\n")
+    _write(tmp_path / "c.yaml", "TRAINING: {ACCUMULATE_GRAD_BATCHES: 4, BATCH_SIZE: 5}\n")
+    both = _write(tmp_path / "d.yaml", "_BASE_: [c.yaml, b.yaml]\nDATA: {SCALE: 1}\n")
+    training = build_config(both).TRAINING
+    assert (training.STEPS, training.BATCH_SIZE, training.ACCUMULATE_GRAD_BATCHES) == (1, 3, 4)
+    twice = _write(tmp_path / "e.yaml", "_BASE_: [a.yaml, b.yaml]\n")
+    assert build_config(twice).TRAINING.BATCH_SIZE == 3, "a base met again is no circle"
+
+
+LIST = ["MODEL.FPN.OUT_CHANNELS", 64, "MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST", True]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{MODEL.FPN.OUT_CHANNELS: 64, MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST: True}",
+        "{MODEL: {FPN: {OUT_CHANNELS: 64}, PANOPTIC_FPN: {COMBINE: {THINGS_FIRST: True}}}}",
+        "{MODEL.FPN: {OUT_CHANNELS: 64}, MODEL: {PANOPTIC_FPN.COMBINE.THINGS_FIRST: True}}",
+        str(LIST),
+    ],
+)
+def test_build_config__overrides_as_mapping_or_list(tmp_path: Path, written: str) -> None:
+    """Checkpoints and the configs of earlier runs hold the list; both forms resolve to it."""
+    config = build_config(_write(tmp_path / "a.yaml", f"MODEL:\n  OVERRIDES: {written}\n"))
+    assert plain(config)["MODEL"]["OVERRIDES"] == LIST
+    assert plain(build_config(None, ["MODEL.OVERRIDES", str(LIST)]))["MODEL"]["OVERRIDES"] == LIST
+
+
+def test_build_config__overrides_replace_those_of_the_base(tmp_path: Path) -> None:
+    _write(tmp_path / "a.yaml", "MODEL: {OVERRIDES: {A.B: 1, A.C: 2}}\n")
+    child = _write(tmp_path / "b.yaml", "_BASE_: a.yaml\nMODEL: {OVERRIDES: {A.B: 3}}\n")
+    assert tuple(build_config(child).MODEL.OVERRIDES) == ("A.B", 3)
+    none = _write(tmp_path / "c.yaml", "_BASE_: a.yaml\nMODEL: {OVERRIDES: {}}\n")
+    assert tuple(build_config(none).MODEL.OVERRIDES) == ()
+
+
+def test_build_config__text_that_looks_like_a_number(tmp_path: Path) -> None:
+    """A folder of labels named 2026 was read as a number, and `Path` refused it."""
+    config = build_config(None, ["MODEL.CHECKPOINT", "2026"], {"pseudo_root": "1e3", "run_name": "7"})
+    assert (config.MODEL.CHECKPOINT, config.DATA.ROOT_PSEUDO, config.SYSTEM.RUN_NAME) == ("2026", "1e3", "7")
+    assert build_config(None, ["MODEL.CHECKPOINT", "None"]).MODEL.CHECKPOINT is None
+
+
+def test_parse_args__a_script_refuses_flags_of_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """val.py took --lr and seven more without reading them; --batch_size left VALIDATION.BATCH_SIZE at 4."""
+    parser = make_parser("")
+    add_config_arguments(parser, VAL_FLAGS)
+    _, config = parse_args(parser, ["--batch_size", "1"])
+    assert (config.VALIDATION.BATCH_SIZE, config.TRAINING.BATCH_SIZE) == (1, 16)
+    training = ("--pseudo_root", "--lr", "--steps", "--num_gpus", "--val_every", "--accumulate_grad")
+    for flag in (*training, "--disable_wandb"):
+        with pytest.raises(SystemExit) as stopped:
+            parse_args(parser, [flag, "1"])
+        assert stopped.value.code == 2 and f"unrecognized arguments: {flag}" in capsys.readouterr().err
+
+
+def test_parse_args__no_shortened_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = make_parser("")
+    add_config_arguments(parser)
+    with pytest.raises(SystemExit):
+        parse_args(parser, ["--batch", "1"])
+    assert "--batch" in capsys.readouterr().err
+
+
+def test_parse_args__print_config_can_be_given_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = make_parser("")
+    add_config_arguments(parser)
+    with pytest.raises(SystemExit) as stopped:
+        parse_args(parser, ["--print_config", "--steps", "7", "DATA.CROP_RESOLUTION", "(64, 128)"])
+    assert stopped.value.code == 0
+    config = build_config(_write(tmp_path / "printed.yaml", capsys.readouterr().out))
+    assert config.TRAINING.STEPS == 7 and tuple(config.DATA.CROP_RESOLUTION) == (64, 128)
+
+
 def test_parse_args__flags_after_pairs_are_not_swallowed() -> None:
     """Upstream's argparse remainder takes `--disable_wandb` after a pair for a key."""
     parser = argparse.ArgumentParser()
@@ -122,7 +216,7 @@ def test_flags__data_root_sets_both_roots() -> None:
 
 def test_flags__every_key_exists() -> None:
     known = set(leaf_keys(default_config()))
-    assert {key for flag in FLAGS for key in flag.keys} <= known
+    assert {key for flag in (*FLAGS, *EVALUATION) for key in flag.keys} <= known == set(KEYS)
 
 
 def test_save_config__can_be_read_back(tmp_path: Path) -> None:
@@ -134,7 +228,8 @@ def test_save_config__can_be_read_back(tmp_path: Path) -> None:
 def test_leaf_keys__every_key_has_a_reader() -> None:
     """A dead key that looks like the method misleads its user (upstream has a dozen)."""
     sources = [*(ROOT / "cups").rglob("*.py"), *ROOT.glob("*.py"), *(ROOT / "scripts").glob("*.py")]
-    text = "\n".join(file.read_text() for file in sources if file.name not in ("config.py", "config_keys.py"))
+    rows = ("config.py", "config_keys.py", *(ROOT / "cups" / "configuration").glob("*.py"))
+    text = "\n".join(file.read_text() for file in sources if file not in rows and file.name not in rows)
     unread = []
     for key in leaf_keys(default_config()):
         name = key.split(".")[-1]

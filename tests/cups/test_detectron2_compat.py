@@ -23,18 +23,20 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
 
 
-def test_import_cups__without_detectron2_is_one_sentence() -> None:
-    result = run(HIDE + "import cups, cups.taxonomy")
-    assert result.returncode == 0
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1
-    assert "detectron2 is not installed" in lines[0]
-    assert "bash scripts/setup.sh" in lines[0]
-
-
-def test_import_cups__with_detectron2_is_silent() -> None:
-    result = run("import cups")
+@pytest.mark.parametrize("before", ["", HIDE], ids=["with", "without"])
+def test_import_cups__is_silent(before: str) -> None:
+    """Stage 1 works without detectron2; who needs it is told by `cups.model`."""
+    result = run(before + "import cups, cups.taxonomy")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("code", ["import cups.model", "import cups; cups.load", "from cups import load"])
+def test_use_of_the_network__without_detectron2_is_one_sentence(code: str) -> None:
+    result = run(f"{HIDE}from cups.errors import run_main\ndef main():\n    {code}\nrun_main(main)\n")
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: detectron2 is not installed")
+    assert line.endswith("run `bash scripts/setup.sh`")
 
 
 def test_import_cups_model__without_detectron2_is_import_and_user_error() -> None:

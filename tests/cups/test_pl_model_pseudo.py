@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from cups.augmentation import BatchAugmentation, CopyPaste, RandomCrop, ResolutionJitter
+from cups.builders.stage2 import optimizer_settings
+from cups.config import build_config
 from cups.errors import UserError
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste, new_objects
 from cups.structures import Sample, ThingStuffSplit
-from cups.training.optimizer import OptimizerSettings
 
 
 def _masks(*boxes: tuple[int, int, int, int]) -> torch.Tensor:
@@ -67,9 +68,9 @@ def _module(network: nn.Module, self_paste_after: int = 500, **augmentation: Any
     module = PseudoLabelModule(
         network,
         split,
-        OptimizerSettings(),
+        optimizer_settings(build_config()),
         BatchAugmentation(**augmentation),
-        self_paste=SelfPaste(after=self_paste_after),
+        SelfPaste(after=self_paste_after, confidence=0.75),
     )
     module.trainer = SimpleNamespace(  # type: ignore[assignment]
         global_step=0, global_rank=0, accumulate_grad_batches=1, default_root_dir="unset"
@@ -92,7 +93,7 @@ def test_new_objects__keeps_finds_beside_the_labels() -> None:
 
 
 def test_augment__same_step_same_result_other_step_other_result() -> None:
-    module = _module(_Network(), copy_paste=CopyPaste(min_side=4))
+    module = _module(_Network(), copy_paste=CopyPaste(8, min_side=4))
     batch = [_sample(), _sample()]
     first, again = module.augment(batch, 0), module.augment(batch, 0)
     assert all(
@@ -111,7 +112,7 @@ def test_augment__processes_share_sizes_and_nothing_else() -> None:
     sizes = tuple((32 + 8 * i, 64 + 16 * i) for i in range(8))
     module = _module(
         _Network(),
-        copy_paste=CopyPaste(min_side=4),
+        copy_paste=CopyPaste(8, min_side=4),
         random_crop=RandomCrop((0.5, 1.0)),
         resolution_jitter=ResolutionJitter(sizes),
     )
@@ -131,7 +132,7 @@ def test_augment__processes_share_sizes_and_nothing_else() -> None:
 def test_training_step__infers_only_when_the_next_step_pastes_own_finds() -> None:
     """Upstream runs a second, full inference after every step, used or not."""
     network = _Network()
-    module = _module(network, copy_paste=CopyPaste(min_side=4), self_paste_after=2)
+    module = _module(network, copy_paste=CopyPaste(8, min_side=4), self_paste_after=2)
     for step in range(4):
         module.trainer.global_step = step  # type: ignore[misc]
         module.training_step([_sample()], step)
@@ -146,7 +147,7 @@ def test_training_step__infers_only_when_the_next_step_pastes_own_finds() -> Non
 def test_training_step__a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) -> None:
     module = _module(_Network(loss=float("nan")))
     module.trainer.default_root_dir = str(tmp_path)  # type: ignore[misc]
-    with pytest.raises(UserError, match=r"bad_batch_step=000000\.pt: .* not finite .*berlin_1.*lower --lr"):
+    with pytest.raises(UserError, match=r"bad_batch_step=000000\.pt: .* not finite .*berlin_1.*lower `lr`"):
         module.training_step([_sample("berlin_1")], 0)
     kept = torch.load(tmp_path / "bad_batch_step=000000.pt", weights_only=True)
     assert kept["names"] == ["berlin_1"] and kept["step"] == 0

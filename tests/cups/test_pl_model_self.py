@@ -13,19 +13,20 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cups.augmentation import BatchAugmentation, CopyPaste, Photometric, RandomCrop
+from cups.builders.stage2 import optimizer_settings
+from cups.config import build_config
 from cups.data.utils import identity_collate
 from cups.pl_model_self import SelfTrainingModule
-from cups.structures import ThingStuffSplit
-from cups.training.optimizer import OptimizerSettings
+from cups.structures import LoadedImage, ThingStuffSplit
 from cups.training.self_training import RoundSchedule, update_average
 
 Builder = Callable[..., nn.Module]
 SPLIT = ThingStuffSplit((4, 5, 6), (0, 1, 2, 3))
 
 
-def _frames(count: int = 8) -> list[dict[str, Any]]:
+def _frames(count: int = 8) -> list[LoadedImage]:
     generator = torch.Generator().manual_seed(0)
-    return [{"image": torch.rand(3, 64, 96, generator=generator), "name": f"frame{i}"} for i in range(count)]
+    return [LoadedImage(torch.rand(3, 64, 96, generator=generator), f"frame{i}") for i in range(count)]
 
 
 def _sure(build_tiny: Builder) -> nn.Module:
@@ -37,10 +38,11 @@ def _sure(build_tiny: Builder) -> nn.Module:
 
 
 def _module(model: nn.Module, **options: Any) -> SelfTrainingModule:
-    options = {"scales": (1.0,), "flip": False, "augmentation": BatchAugmentation(), **options}
-    options.setdefault("schedule", RoundSchedule(2, 2, 0.5, 0.2))
-    settings = OptimizerSettings(learning_rate=1e-3)
-    return SelfTrainingModule(model, SPLIT, settings, **options)
+    fixed = {"trainable": "heads", "scales": (1.0,), "flip": False, "momentum": 0.999, "round_start": "keep"}
+    fixed |= {"relative_threshold": 0.5, "ignore_unknown_things": False, "augmentation": BatchAugmentation()}
+    fixed["schedule"] = RoundSchedule(2, 2, 0.5, 0.2)
+    settings = optimizer_settings(build_config(None, ["TRAINING.ADAMW.LEARNING_RATE", 1e-3]))
+    return SelfTrainingModule(model, SPLIT, settings, **{**fixed, **options})
 
 
 def _fit(module: SelfTrainingModule, steps: int, accumulate: int = 1) -> None:
@@ -108,7 +110,7 @@ def test_teacher__sees_the_clean_image_and_the_student_an_augmented_one(
     build_tiny: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     augmentation = BatchAugmentation(
-        CopyPaste(min_side=2), RandomCrop((0.5, 0.5)), photometric=Photometric(blur_probability=1.0)
+        CopyPaste(8, min_side=2), RandomCrop((0.5, 0.5)), photometric=Photometric(blur_probability=1.0)
     )
     module = _module(_sure(build_tiny), augmentation=augmentation)
     taught: list[torch.Tensor] = []
@@ -126,7 +128,7 @@ def test_teacher__sees_the_clean_image_and_the_student_an_augmented_one(
     monkeypatch.setattr(module.teacher_model, "forward", watch_teacher)
     monkeypatch.setattr(module.model, "forward", watch_student)
     _fit(module, steps=1)
-    frame = _frames(1)[0]["image"]
+    frame = _frames(1)[0].image
     assert torch.equal(taught[0], frame)
     assert learnt[0]["image"].shape == (3, 32, 48)
     sample = module.media["sample"]

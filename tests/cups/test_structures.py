@@ -1,13 +1,16 @@
-"""Boxes of masks and samples."""
+"""Boxes of masks, samples, loaded images, pseudo-classes."""
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
 
-from cups.structures import Sample, boxes_from_masks
+from cups.structures import LoadedImage, PseudoClasses, Sample, ThingStuffSplit, boxes_from_masks
 
 
 def test_boxes_from_masks__a_single_pixel_has_an_area() -> None:
@@ -37,3 +40,38 @@ def test_sample__keep_selects_masks_and_classes() -> None:
     )
     assert sample.keep(torch.tensor([True, False, True])).classes.tolist() == [0, 2]
     assert sample.size == (2, 2)
+
+
+def test_pseudo_classes__stuff_first_then_things() -> None:
+    pseudo = PseudoClasses(things=2, stuffs=3)
+    assert (pseudo.total, pseudo.void) == (5, 255)
+    assert pseudo.is_thing.tolist() == [False, False, False, True, True]
+    assert [*pseudo.stuff_ids, *pseudo.thing_ids] == [0, 1, 2, 3, 4] and list(pseudo.thing_ids) == [3, 4]
+    assert pseudo.names == ("stuff 0", "stuff 1", "stuff 2", "thing 0", "thing 1")
+    with pytest.raises(FrozenInstanceError):
+        pseudo.things = 3  # type: ignore[misc]
+
+
+def test_pseudo_classes__void_is_never_a_class() -> None:
+    assert [PseudoClasses(things, 250).void for things in (5, 6)] == [255, 65535]
+
+
+def test_split__counts_become_a_network() -> None:
+    assert ThingStuffSplit((7, 2), (0, 1, 3)).pseudo_classes == PseudoClasses(things=2, stuffs=3)
+
+
+def test_loaded_image__ground_truth_with_another_void() -> None:
+    target = torch.tensor([[[255, 0], [3, 7]]])
+    loaded = LoadedImage(torch.zeros(3, 1, 2), "a", target)
+    assert loaded.ground_truth() is target
+    assert loaded.ground_truth(65535).tolist() == [[[65535, 0], [3, 7]]]
+    with pytest.raises(ValueError, match="b: this data set has no ground truth"):
+        LoadedImage(torch.zeros(3, 1, 2), "b").ground_truth()
+
+
+def test_loaded_image__to_moves_both_tensors() -> None:
+    loaded = LoadedImage(torch.zeros(3, 1, 2), "a", torch.zeros(1, 2, 2), index=4)
+    moved = loaded.to("meta")
+    assert moved.image.is_meta and moved.target is not None and moved.target.is_meta
+    assert (moved.name, moved.index) == ("a", 4)
+    assert LoadedImage(torch.zeros(3, 1, 2), "a").to("meta").target is None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from cups.taxonomy import LABELS, VOID, class27_to_train_id, class_set, train_id_to_id
+from cups.taxonomy import LABELS, VOID, class27_to_train_id, class_set, id_dtype, train_id_to_id, void_value
 
 
 def test_class_set__sizes_and_known_classes() -> None:
@@ -40,3 +41,9 @@ def test_maps__agree_with_each_other() -> None:
         assert class27_to_train_id()[label.id - 7] == label.train_id
         if label.train_id != VOID:
             assert train_id_to_id()[label.train_id] == label.id
+
+
+def test_id_dtype__void_has_room_beside_the_classes() -> None:
+    for classes, dtype in ((1, np.uint8), (254, np.uint8), (255, np.uint16), (65534, np.uint16)):
+        assert id_dtype(classes) is dtype
+        assert classes - 1 < void_value(classes) <= np.iinfo(dtype).max

@@ -6,6 +6,8 @@ And perfect labels of that street in all forms: every score is known.
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cups.io.files import write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
+from pseudo_labels import (
+    generate_dinosaur_instances,
+    generate_refined_semantics,
+    generate_semantic_pseudolabels_cause,
+    train_cause,
+    train_dinosaur,
+    train_joint_refine_net,
+    train_refine_net,
+)
 from pseudo_labels.convert_to_cups_format import main as convert
+from pseudo_labels.extract_dinov2_features import main as extract
+from tests.pseudo_labels.textures import SMALL, write_textures
 
 HEIGHT, WIDTH, FOCAL, HORIZON, CAMERA, BASELINE = 64, 128, 140.0, 29.0, 1.3, 0.22
 STEMS = ("aachen_000000_000019", "aachen_000001_000019")
@@ -95,3 +109,76 @@ def perfect_root(tiny_root: Any) -> Any:
         write_provenance(tiny_root.path / name, script="test", arguments={})
     convert(["--cityscapes_root", str(tiny_root.path), "--num_semantic_classes", "6", "--thing_classes", "1"])
     return tiny_root
+
+
+@pytest.fixture(scope="session")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of four striped images with heads trained on them, their codes and clusters; left as it is."""
+    root = tmp_path_factory.mktemp("textures")
+    write_textures(root)
+    common = ["--cityscapes_root", str(root), "--backbone", "texton"]
+    train_cause.main([*common, *SMALL])
+    generate_semantic_pseudolabels_cause.main(common)
+    return root
+
+
+@pytest.fixture
+def texton_root(tiny_root: Any) -> Any:
+    """The tiny root with texton features, 16 x 32 tokens."""
+    extract(["--cityscapes_root", str(tiny_root.path), "--backbone", "texton", "--num_workers", "0"])
+    return tiny_root
+
+
+@dataclass(frozen=True)
+class Scripts:
+    """A network's training and use on a root; further flags replace those that are given here."""
+
+    root: Root
+    train: Callable[..., int]
+    generate: Callable[..., int]
+
+
+FEW_SLOTS = "--num_slots 4 --slot_dim 8 --decoder_dim 16 --decoder_layers 1 --batch_size 2 --decode_tokens 40"
+
+
+@pytest.fixture
+def slots(texton_root: Any) -> Scripts:
+    """DINOSAUR with four small slots."""
+    root = ["--cityscapes_root", str(texton_root.path), "--device", "cpu"]
+    fixed = [*root, "--backbone", "texton", "--steps", "4", "--num_workers", "0", "--precision", "32"]
+
+    def train(*more: str) -> int:
+        return train_dinosaur.main([*fixed, *FEW_SLOTS.split(), *more])
+
+    def generate(*more: str) -> int:
+        return generate_dinosaur_instances.main([*root, "--num_workers", "1", "--min_area", "4", *more])
+
+    return Scripts(texton_root, train, generate)
+
+
+@pytest.fixture
+def refinement(texton_root: Any) -> Scripts:
+    """Small refinement networks on a root with depth and pseudo-instances (the true ones)."""
+    for stem in texton_root.stems:
+        disparity = read_ids(texton_root.file("disparity", f"{stem}_disparity.png")).astype(np.float32)
+        write_npy(texton_root.file("depth_spidepth", f"{stem}.npy"), 8000 / disparity)
+        ids = read_ids(texton_root.file("gtFine", f"{stem}_gtFine_instanceIds.png")).astype(np.int64)
+        path = texton_root.file("pseudo_instance_depth_guided", f"{stem}.png")
+        write_png(path, np.where(ids >= 26000, ids - 25999, 0).astype(np.uint16))
+    for name in ("pseudo_instance_depth_guided", "depth_spidepth"):
+        write_provenance(texton_root.path / name, script="test", arguments={})
+    shutil.rmtree(texton_root.path / "gtFine")
+    root = ["--cityscapes_root", str(texton_root.path), "--device", "cpu"]
+    fixed = "--features_subdir features_texton --crop 32 --channels 8 --batch_size 2 --precision 32 --steps 4"
+    semantics = ["--semantic_subdir", "pseudo_semantic_mapped_k300"]
+
+    def train(*more: str, joint: bool = False) -> int:
+        module = train_joint_refine_net if joint else train_refine_net
+        return module.main([*root, *semantics, *fixed.split(), *more])
+
+    def generate(*more: str, joint: bool = False) -> int:
+        name = "joint_refine_net" if joint else "refine_net"
+        checkpoint = texton_root.path / name / f"{name}.pth"
+        return generate_refined_semantics.main([*root, "--checkpoint", str(checkpoint), *more])
+
+    return Scripts(texton_root, train, generate)

@@ -12,11 +12,11 @@ import torch
 from cups.data import PseudoLabelDataset
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
-from cups.io.provenance import read_provenance
-from pseudo_labels.algorithms.cups_format import statistics_of
+from cups.io.provenance import read_provenance, write_provenance
 from pseudo_labels.convert_to_cups_format import main
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
+from pseudo_labels.steps.label_kind import LabelKind
 
 
 @pytest.fixture
@@ -34,28 +34,6 @@ def run(root: Any, *more: str) -> int:
 
 def stored(root: Any) -> dict[str, torch.Tensor]:
     return torch.load(root.path / "cups" / "pseudo_classes_split_1.pt", weights_only=True)
-
-
-def test_statistics_of__void_is_left_out() -> None:
-    semantic = np.array([[0, 1, 1, 255], [0, 2, 2, 255]], np.uint8)
-    instance = np.array([[0, 1, 1, 0], [0, 2, 0, 0]], np.uint16)
-    statistics = statistics_of(semantic, instance, 4)
-    assert statistics.all_pixels.tolist() == [2, 2, 2, 0]
-    assert statistics.inside.tolist() == [0, 2, 1, 0]
-    assert statistics.instances.tolist() == [0, 1, 1, 0]
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_statistics_of__equals_a_loop_over_classes_and_instances(dtype: type) -> None:
-    rng = np.random.default_rng(0)
-    instance = rng.integers(0, 7, (20, 30)).astype(np.uint16)
-    semantic = rng.integers(0, 6, 7)[instance].astype(dtype)
-    semantic[instance == 0] = rng.choice([0, 3, 9, 255], (instance == 0).sum())
-    statistics = statistics_of(semantic, instance, 5)
-    for index in range(5):
-        assert statistics.all_pixels[index] == (semantic == index).sum()
-        assert statistics.inside[index] == ((semantic == index) & (instance > 0)).sum()
-        assert statistics.instances[index] == len(np.unique(instance[(semantic == index) & (instance > 0)]))
 
 
 def test_main__the_readme_command_gives_a_training_set(ready_root: Any) -> None:
@@ -135,3 +113,82 @@ def test_main__empty_image_folder(tiny_root: Any) -> None:
         path.unlink()
     with pytest.raises(UserError, match="no images inside"):
         run(tiny_root, "--trainid_input")
+
+
+def clusters(root: Any, name: str, count: int) -> tuple[str, str]:
+    """Write clusters into a folder that says how many they are; returns the flags that name it."""
+    for stem in root.stems:
+        semantic = read_ids(root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
+        write_png(root.file(name, f"{stem}.png"), semantic)
+    write_provenance(
+        root.path / name, script="x", arguments={}, labels=LabelKind("clusters", count).content()
+    )
+    return "--semantic_subdir", name
+
+
+def modified(root: Any) -> list[int]:
+    return [path.stat().st_mtime_ns for path in sorted((root.path / "cups").glob("*.png"))]
+
+
+def test_main__the_folder_tells_the_number_of_classes(ready_root: Any) -> None:
+    where = clusters(ready_root, "mine", 14)
+    run(ready_root, *where)
+    folder = ready_root.path / "cups"
+    content = json.loads((folder / "format.json").read_text())
+    assert content["num_pseudo_classes"] == 14 and content["semantic_subdir"] == "mine"
+    provenance = read_provenance(folder)
+    assert provenance is not None and provenance["labels"] == LabelKind("clusters", 14).content()
+    assert provenance["arguments"]["num_semantic_classes"] == 14
+    before = modified(ready_root)
+    run(ready_root, *where, "--num_semantic_classes", "14")  # says the same, so it resumes
+    assert modified(ready_root) == before
+
+
+def test_main__train_ids_told_or_named_are_the_same(ready_root: Any) -> None:
+    run(ready_root, "--semantic_subdir", "pseudo_semantic_mapped_k300")
+    before = modified(ready_root)
+    run(ready_root, "--trainid_input")
+    assert modified(ready_root) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--num_semantic_classes", "50"), r"^`num_semantic_classes` 50: .*mine/provenance.json says 14"),
+        (("--trainid_input",), r"^`trainid_input` 19: .*mine/provenance.json says 14 classes \(clusters\)"),
+    ],
+)
+def test_main__another_number_than_the_folder_says(
+    ready_root: Any, flags: tuple[str, ...], message: str
+) -> None:
+    where = clusters(ready_root, "mine", 14)
+    with pytest.raises(UserError, match=message):
+        run(ready_root, *where, *flags)
+    assert not (ready_root.path / "cups").exists()
+
+
+def test_main__nobody_tells_the_number_of_classes(ready_root: Any) -> None:
+    where = clusters(ready_root, "mine", 14)
+    (ready_root.path / "mine" / "provenance.json").unlink()
+    for flags in (where, (), ("--trainid_input", "--num_semantic_classes", "19")):
+        with pytest.raises(UserError, match=r"^`trainid_input`: give either it or `num_semantic_classes`"):
+            run(ready_root, *flags)
+
+
+def test_main__a_folder_of_an_older_version_resumes(ready_root: Any) -> None:
+    split = ready_root.path / "split.json"
+    split.write_text(json.dumps({"things": [13], "stuffs": [0, 2]}))
+    run(ready_root, "--trainid_input", "--split_json", str(split))
+    path, before = ready_root.path / "cups" / "provenance.json", modified(ready_root)
+    content = json.loads(path.read_text())
+    assert str(split) in [entry["path"] for entry in content["inputs"]]
+    content.pop("labels")
+    # What was recorded then: every flag, the file of the split too.
+    content["arguments"] |= {"split_json": str(split), "seed": 0, "device": "auto", "show": 0}
+    assert content["arguments"]["thing_classes"] == [13]
+    path.write_text(json.dumps(content))
+    run(ready_root, "--trainid_input", "--split_json", str(split))
+    assert modified(ready_root) == before
+    split.write_text(json.dumps({"things": [2], "stuffs": [0, 13]}))
+    with pytest.raises(UserError, match="`thing_classes`"):
+        run(ready_root, "--trainid_input", "--split_json", str(split))

@@ -12,65 +12,8 @@ import pytest
 
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
-from pseudo_labels.algorithms.instance_splitting import SplitSettings, depth_guided_instances
 from pseudo_labels.generate_depth_guided_instances import main
 from pseudo_labels.generate_depth_spidepth import main as make_depth
-
-SETTINGS = SplitSettings(things=(13,), grad_threshold=0.2, min_area=20, dilation=3)
-
-
-def two_cars() -> tuple[np.ndarray, np.ndarray]:
-    """A region of class 13 whose left half is 8 m away and whose right half is 12 m away."""
-    semantic = np.zeros((32, 64), np.uint8)
-    semantic[8:24, 8:56] = 13
-    depth = np.full((32, 64), 30.0, np.float32)
-    depth[8:24, 8:30], depth[8:24, 30:56] = 8.0, 12.0
-    return semantic, depth
-
-
-def test_depth_guided_instances__splits_two_overlapping_cars() -> None:
-    semantic, depth = two_cars()
-    instances = depth_guided_instances(semantic, depth, SETTINGS)
-    assert instances[:, 30:][semantic[:, 30:] == 13].tolist() == [1] * (16 * 26)
-    assert instances[:, :30][semantic[:, :30] == 13].tolist() == [2] * (16 * 22)
-    assert not instances[semantic != 13].any()
-
-
-def test_depth_guided_instances__without_depth_one_component() -> None:
-    semantic, _ = two_cars()
-    assert ((depth_guided_instances(semantic, None, SETTINGS) == 1) == (semantic == 13)).all()
-
-
-def test_depth_guided_instances__a_high_threshold_does_not_split() -> None:
-    semantic, depth = two_cars()
-    settings = SplitSettings(things=(13,), grad_threshold=0.7, min_area=20, dilation=3)
-    inside = depth_guided_instances(semantic, depth, settings)[10:22, 10:54]
-    assert (inside == 1).all()
-
-
-def test_depth_guided_instances__depth_of_another_size() -> None:
-    semantic, depth = two_cars()
-    large = np.repeat(np.repeat(depth, 2, axis=0), 2, axis=1)
-    instances = depth_guided_instances(semantic, large, SETTINGS)
-    assert instances.shape == semantic.shape and instances.max() == 2
-
-
-def test_depth_guided_instances__class_zero_can_be_a_thing() -> None:
-    semantic = np.full((8, 8), 5, np.uint8)
-    semantic[2:6, 2:6] = 0
-    settings = SplitSettings(things=(0,), min_area=4)
-    assert ((depth_guided_instances(semantic, None, settings) == 1) == (semantic == 0)).all()
-
-
-def test_depth_guided_instances__merged_things_keep_a_two_class_car_whole() -> None:
-    # Overclusters: the upper half of a car is class 3 (windows), the lower class 4 (body).
-    semantic = np.zeros((20, 20), np.uint8)
-    semantic[4:10, 4:16], semantic[10:16, 4:16] = 3, 4
-    apart = depth_guided_instances(semantic, None, SplitSettings(things=(3, 4), min_area=4))
-    whole = depth_guided_instances(
-        semantic, None, SplitSettings(things=(3, 4), min_area=4, proposals="things")
-    )
-    assert apart.max() == 2 and whole.max() == 1
 
 
 def test_object_instances__masks_come_from_depth(tiny_root: Any) -> None:
@@ -90,19 +33,8 @@ def test_object_instances__masks_come_from_depth(tiny_root: Any) -> None:
         assert (best & mask).sum() / (best | mask).sum() > 0.9
 
 
-def test_object_instances__without_thing_pixels_nothing_is_kept() -> None:
-    rows = np.arange(64, dtype=np.float32)[:, None]
-    depth = np.repeat(np.minimum(180 / np.maximum(rows - 28, 0.1), 60), 128, axis=1)
-    depth[20:44, 50:70] = 11.5
-    settings = SplitSettings(things=(1,), min_area=20, proposals="objects")
-    semantic = np.zeros((64, 128), np.uint8)
-    assert not depth_guided_instances(semantic, depth, settings).any()
-    semantic[20:44, 50:60] = 1
-    assert depth_guided_instances(semantic, depth, settings)[25, 68] == 1
-
-
 def test_main__objects_without_depth_are_refused(tiny_root: Any) -> None:
-    with pytest.raises(UserError, match="--proposals objects"):
+    with pytest.raises(UserError, match="`proposals` objects"):
         run(tiny_root.path, "--proposals", "objects", "--no_depth")
 
 
@@ -119,7 +51,7 @@ def test_main__objects_without_depth_are_refused(tiny_root: Any) -> None:
     ],
 )
 def test_main__impossible_settings_are_named(tiny_root: Any, flags: tuple[str, str]) -> None:
-    with pytest.raises(UserError, match=f"^{flags[0]} "):
+    with pytest.raises(UserError, match=f"^`{flags[0][2:]}` "):
         run(tiny_root.path, "--no_depth", *flags)
     assert not (tiny_root.path / "pseudo_instance_cc").exists()
 
@@ -158,7 +90,7 @@ def test_main__a_resumed_run_refuses_another_split(tiny_root: Any) -> None:
     run(tiny_root.path, "--no_depth")
     path = tiny_root.path / "pseudo_semantic_mapped_k300" / "thing_stuff_split.json"
     path.write_text(json.dumps({"things": [2], "stuffs": [0, 13]}))
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite`"):
         run(tiny_root.path, "--no_depth")
 
 

@@ -4,52 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
-from pseudo_labels.generate_depth_spidepth import DepthInference, main
-from pseudo_labels.inputs.cameras import Camera
-from pseudo_labels.inputs.disparity import depth_from_disparity, fill_unknown
+from pseudo_labels.generate_depth_spidepth import main
 from pseudo_labels.networks.depth_network import (
-    DepthSettings,
     build_depth_network,
     load_depth_network,
     save_depth_network,
 )
-from pseudo_labels.steps.step import Folder, Frame
-
-
-def test_depth_from_disparity__baseline_times_focal_over_disparity() -> None:
-    disparity = np.array([[10.0, 20.0, 0.0]], np.float32)
-    depth = depth_from_disparity(disparity, np.ones((1, 3), bool), Camera(1000.0, 0.2), 0.5, 80.0)
-    assert depth.tolist() == [[20.0, 10.0, 80.0]], "zero disparity is the horizon, clipped"
-    assert depth.dtype == np.float16
-
-
-def test_fill_unknown__takes_the_farther_neighbour_of_the_row() -> None:
-    # 0 = unknown. The hole between a near (40) and a far (8) surface is background; the empty row copies.
-    disparity = np.array([[40, 9, 9, 8], [40, 0, 0, 8], [0, 0, 0, 0], [0, 5, 0, 0]], np.float32)
-    filled = fill_unknown(disparity, disparity > 0)
-    assert filled.tolist() == [[40, 9, 9, 8], [40, 8, 8, 8], [40, 8, 8, 8], [5, 5, 5, 5]]
-
-
-def test_fill_unknown__sky_is_far_the_blind_side_is_not() -> None:
-    # Column 0 is unknown all the way down: the side that only one camera sees. Column 1 begins with sky above
-    # a roof (6); the gap below the roof belongs to the wall behind (7) again.
-    known = [[0, 0, 7], [0, 0, 7], [0, 6, 7], [0, 6, 7], [0, 0, 7], [0, 0, 3]]
-    disparity = np.array(known, np.float32)
-    filled = fill_unknown(disparity, disparity > 0)
-    assert filled[:, 1].tolist() == [0, 0, 6, 6, 7, 3]
-    assert filled[2:4, 0].tolist() == [6, 6] and filled[4:, 0].tolist() == [7, 3]
+from pseudo_labels.settings.depth import DepthSettings
 
 
 def run(root: Path, *more: str) -> int:
@@ -131,13 +102,13 @@ def test_main__bad_input_is_named(tiny_root: Any, damage: Any) -> None:
 
 
 def test_main__network_source_says_what_to_do(tiny_root: Any) -> None:
-    with pytest.raises(UserError, match="use --source disparity"):
+    with pytest.raises(UserError, match="use `source` disparity"):
         main(["--cityscapes_root", str(tiny_root.path), "--source", "spidepth"])
 
 
 def test_main__disparity_of_a_plain_folder_is_refused(tiny_root: Any, tmp_path: Path) -> None:
     folder = str(tiny_root.path / "leftImg8bit")
-    with pytest.raises(UserError, match="--cityscapes_root"):
+    with pytest.raises(UserError, match="`cityscapes_root`"):
         main(["--image_dir", folder, "--output_root", str(tmp_path), "--source", "disparity"])
 
 
@@ -197,7 +168,7 @@ def test_network__retrained_weights_are_noticed(tiny_root: Any, checkpoints: Pat
     save_depth_network(folder, build_depth_network(SMALL), None, SMALL)
     stem = tiny_root.stems[0]
     old = np.load(tiny_root.file("depth_spidepth", f"{stem}.npy"))
-    with pytest.raises(UserError, match=r"other weights \(depth\.pth, encoder\.pth.*--overwrite"):
+    with pytest.raises(UserError, match=r"other weights \(depth\.pth, encoder\.pth.*`overwrite`"):
         run_network(tiny_root.path, folder)
     run_network(tiny_root.path, folder, "--overwrite")
     assert not np.array_equal(old, np.load(tiny_root.file("depth_spidepth", f"{stem}.npy")))
@@ -214,66 +185,6 @@ def test_network__published_files_need_no_settings(tiny_root: Any, checkpoints: 
     for one in sorted((tmp_path / "a").rglob("*.npy")):
         other = np.load(tmp_path / "b" / one.relative_to(tmp_path / "a")).astype(np.float32)
         np.testing.assert_allclose(np.load(one).astype(np.float32) * 2, other, rtol=5e-3)
-
-
-class _Columns(nn.Module):
-    """Depth that depends on the place alone: 1 at the left, 2 at the right, whatever the picture shows."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        width = images.shape[-1] // 2
-        row = torch.linspace(1, 2, width).expand(len(images), 1, images.shape[-2] // 2, width)
-        return row
-
-
-def test_post_process__averages_with_the_mirror(tmp_path: Path) -> None:
-    output = Folder(tmp_path, "depth", ".npy")
-    inference = DepthInference(_Columns(), SMALL, output, torch.device("cpu"), flip=True)
-    (depth,) = inference.compute(torch.zeros(1, 3, 64, 96), [(64, 128)])
-    np.testing.assert_allclose(depth, 1.5)
-
-
-def test_post_process__mirrored_image_gives_mirrored_depth(checkpoints: Path, tmp_path: Path) -> None:
-    network, settings = load_depth_network(checkpoints)
-    output = Folder(tmp_path, "depth", ".npy")
-    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    for flip in (True, False):
-        inference = DepthInference(network, settings, output, torch.device("cpu"), flip=flip)
-        (one,), (other,) = (inference.compute(x, [(64, 128)]) for x in (images, images.flip(3)))
-        assert np.allclose(one, other[:, ::-1], rtol=2e-3) == flip
-
-
-class _Rows(nn.Module):
-    """Depth of a flat street: falls from 20 at the top of what it sees to 1 at the bottom."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.linspace(20, 1, images.shape[-2] // 2)[:, None].expand(len(images), 1, -1, 48)
-
-
-@pytest.mark.parametrize(("crop", "seen"), [(0.0, 64), (0.25, 48), (0.5, 32)])
-def test_crop__depth_stays_in_order_and_in_place(tmp_path: Path, crop: float, seen: int) -> None:
-    settings = replace(SMALL, crop_bottom=crop)
-    inference = DepthInference(_Rows(), settings, Folder(tmp_path, "d", ".npy"), torch.device("cpu"))
-    (depth,) = inference.compute(torch.zeros(1, 3, 64, 96), [(64, 128)])
-    column = depth[:, 5].astype(np.float32)
-    assert depth.shape == (64, 128) and (np.diff(column) <= 0).all()
-    assert column[0] == 20 and column[seen - 1] == 1 and (column[seen:] == 1).all()
-    assert column[seen // 2] == pytest.approx(10.5, abs=0.5)
-
-
-def test_load__crops_what_the_settings_say(tmp_path: Path) -> None:
-    # The lower quarter is white; nothing of it may reach the network.
-    image = np.zeros((64, 128, 3), np.uint8)
-    image[48:] = 255
-    write_png(tmp_path / "a.png", image)
-    frame = Frame("a", Path(), tmp_path / "a.png")
-    seen = {}
-    for crop in (0.0, 0.25):
-        settings = replace(SMALL, crop_bottom=crop)
-        inference = DepthInference(_Rows(), settings, Folder(tmp_path, "d", ".npy"), torch.device("cpu"))
-        fed, size = inference.load(frame)
-        assert fed.shape == (3, 64, 96) and size == (64, 128)
-        seen[crop] = fed.max().item()
-    assert seen == {0.0: 1.0, 0.25: 0.0}
 
 
 @pytest.mark.parametrize("name", ["encoder.pth", "depth.pth"])
@@ -299,11 +210,11 @@ def test_network__missing_or_foreign_weights(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--crop_bottom", "1"), "--crop_bottom 1.0: must be"),
-        (("--height", "16"), "fewer than --query_nums 8"),
+        (("--crop_bottom", "1"), "`crop_bottom` 1.0: must be"),
+        (("--height", "16"), "fewer than `query_nums` 8"),
         (("--height", "1024", "--width", "1024"), "and there are 500 positions"),
-        (("--max_depth", "-1"), "--max_depth -1.0: must lie above"),
-        (("--batch_size", "0"), "--batch_size 0"),
+        (("--max_depth", "-1"), "`max_depth` -1.0: must lie above"),
+        (("--batch_size", "0"), "`batch_size` 0"),
     ],
 )
 def test_network__impossible_settings(

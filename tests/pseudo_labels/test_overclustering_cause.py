@@ -116,9 +116,9 @@ def test_main__without_plain_cause(coded_root: Any, caplog: Any) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--ks", "1"), "--ks 1: each must be"),
+        (("--ks", "1"), "`ks` 1: each must be"),
         (("--ks", "60000"), "larger than the"),
-        (("--recovered_iou", "2"), "--recovered_iou"),
+        (("--recovered_iou", "2"), "`recovered_iou`"),
         (("--output_root", "nowhere"), "codes_cause_tr: no such folder"),
     ],
 )
@@ -128,7 +128,7 @@ def test_main__bad_input(coded_root: Any, more: tuple[str, ...], message: str) -
 
 
 def test_main__needs_ground_truth(coded_root: Any) -> None:
-    with pytest.raises(UserError, match="--cityscapes_root: missing"):
+    with pytest.raises(UserError, match="`cityscapes_root`: missing"):
         main(["--image_dir", str(coded_root.path / "leftImg8bit"), "--output_root", str(coded_root.path)])
     coded_root.file("gtFine", f"{coded_root.stems[0]}_gtFine_labelIds.png").unlink()
     with pytest.raises(UserError, match=r"gtFine_labelIds\.png: no such file"):

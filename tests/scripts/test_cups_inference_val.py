@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import val
+from cups.builders import scoring
 from cups.data import CityscapesPanopticValidation
 from cups.errors import UserError
 from cups.evaluation.results import read_results
@@ -30,10 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_city: Path, oracle
     provenance = {"uses_ground_truth": True}
     content = {"state_dict": {"model.w": torch.ones(1)}, "hyper_parameters": {"provenance": provenance}}
     torch.save(content, checkpoint)
-    for module in (val, cups_inference_val):
-        monkeypatch.setattr(
-            module, "load_for_evaluation", lambda _: (oracle, oracle.NUM_THINGS, oracle.NUM_STUFFS)
-        )
+    monkeypatch.setattr(scoring, "load_for_evaluation", lambda _: (oracle, oracle.PSEUDO))
 
     def start(module: Any, output: str, *more: object) -> Path:
         flags = ["--checkpoint", checkpoint, "--data_root", tiny_city, "--output_dir", tmp_path / output]
@@ -51,7 +49,7 @@ def literal_pq(folder: Path, json_file: Path, city: Path) -> float:
     """
     content = json.loads(json_file.read_text())
     things = {c["id"] for c in content["categories"] if c["isthing"]}
-    truth = {item["name"]: item["target"].numpy() for item in CityscapesPanopticValidation(city)}
+    truth = {item.name: item.ground_truth().numpy() for item in CityscapesPanopticValidation(city)}
     iou, hits, wrong, missed = (np.zeros(19) for _ in range(4))
     for annotation in content["annotations"]:
         ids = from_rgb(read_image(folder / annotation["file_name"]))

@@ -12,6 +12,7 @@ import pytest
 from yacs.config import CfgNode
 
 import train
+from cups.builders import stages
 from cups.config import plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ def config_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> CfgNode:
         raise _Parsed(config)
 
     position = command.index(str(ROOT / "train.py"))
-    monkeypatch.setattr(train, "prepare_process", stop)
+    monkeypatch.setattr(stages, "prepare_process", stop)
     with pytest.raises(_Parsed) as caught:
         train.main(command[position + 1 :])
     return caught.value.args[0]

@@ -98,6 +98,35 @@ def test_run_stage1__flags_for_one_script() -> None:
     assert with_flag == ["generate_depth_spidepth"]
 
 
+def test_run_stage1__further_flags_go_where_they_are_known() -> None:
+    commands = printed("--max_images", "8", "--min_area", "500", "--k50")
+    assert all(arguments[arguments.index("--max_images") + 1] == "8" for arguments in commands.values())
+    with_flag = [script for script, arguments in commands.items() if "--min_area" in arguments]
+    assert with_flag == ["generate_depth_guided_instances"]
+    assert commands[with_flag[0]][-2:] == ["--min_area", "500"]
+
+
+def test_run_stage1__a_flag_that_no_step_knows_is_refused() -> None:
+    root = ("--cityscapes_root", "/data/cityscapes", "--dry_run")
+    result = run(*root, "--max_images", "8", "--min_arae", "500", expect=2)
+    assert result.stdout == ""
+    assert result.stderr == "run_stage1.sh: --min_arae: no step of this run knows this flag\n"
+
+
+def test_run_stage1__a_single_flag_for_one_script() -> None:
+    assert (
+        printed("--k50", "--train", "--flags", "train_cause", "--overwrite")["train_cause"][-1]
+        == "--overwrite"
+    )
+
+
+def test_run_stage1__a_failed_step_ends_the_run_with_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "leftImg8bit").mkdir()
+    result = run("--cityscapes_root", tmp_path, "--backbone", "texton", "--num_workers", "0", expect=2)
+    assert len(result.stdout.splitlines()) == 1 and result.stdout.startswith("+ ")
+    assert "leftImg8bit" in result.stderr
+
+
 def test_run_stage1__root_from_the_environment() -> None:
     result = run("--dry_run", CITYSCAPES_ROOT="/data/city scapes")
     first = shlex.split(result.stdout.splitlines()[0])
@@ -112,7 +141,13 @@ def test_run_stage1__root_from_the_environment() -> None:
         (("--cityscapes_root",), "--cityscapes_root: needs a value"),
         (("--split", "--k50"), "--split: needs a value"),
         (("--flags", "train_cause"), "--flags: needs"),
+        (
+            ("--flags", "train_cuase", "--raw", "--dry_run", "--cityscapes_root", "/nowhere"),
+            "--flags train_cuase",
+        ),
         (("--cityscapes_root", "/nowhere", "--train", "--dry_run"), "--train:"),
+        (("--cityscapes_root", "/nowhere", "--dry_run", "--depth", "lidar"), "--depth:"),
+        (("--cityscapes_root", "/nowhere", "--dry_run", "k50"), "k50: unknown"),
     ],
 )
 def test_run_stage1__bad_input_is_one_line_and_exit_2(flags: tuple[str, ...], message: str) -> None:

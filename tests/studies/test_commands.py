@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from cups.errors import UserError
-from studies.commands import Step, record_path, recorded, run_steps
+from pseudo_labels.steps.stage1 import Command
+from studies.commands import record_path, recorded, run_steps
+from studies.measure import StepRecord
 
 
-def _append(counter: Path, name: str, text: str = "x") -> Step:
+def _append(counter: Path, name: str, text: str = "x") -> Command:
     """A step that leaves a trace of each run: `python -m timeit` runs its code once, without a shell."""
     code = f"open({str(counter)!r}, 'a').write({text!r})"
-    return Step(name, "timeit", ("-n", "1", "-r", "1", code))
+    return Command(name, "timeit", ("-n", "1", "-r", "1", code))
 
 
 def test_run_steps__runs_each_once(tmp_path: Path) -> None:
@@ -42,10 +44,39 @@ def test_run_steps__other_arguments_run_again(tmp_path: Path) -> None:
     assert counter.read_text() == "12"
 
 
+@pytest.mark.parametrize(
+    ("done", "asked", "same"),
+    [
+        ("--root r --split val --ids 1 2", "--split val --ids 1 2 --root r", True),
+        ("--root r --split val", "--split val", False),
+        ("--root r --raw", "--root r", False),
+        ("--ids 1 2", "--ids 2 1", False),
+        ("--k 1 --k 2", "--k 2 --k 1", False),  # the later wins
+        ("--root r A.B 1 C.D 2", "--root r C.D 2 A.B 1", False),
+    ],
+)
+def test_recorded__another_order_of_flags_is_the_same_command(
+    tmp_path: Path, done: str, asked: str, same: bool
+) -> None:
+    record = StepRecord("step", 1.0, 1.0, ("python", "old/place/script.py", *done.split()))
+    command = Command("step", "script.py", tuple(asked.split()))
+    record.write_json(record_path(command, tmp_path))
+    assert recorded(command, tmp_path) == (record if same else None)
+
+
+def test_recorded__a_flag_that_was_never_read_is_not_missed(tmp_path: Path) -> None:
+    """Demo folders of before: `--seed` decided nothing in this script, in others it does."""
+    for script, same in (("generate_semantic_pseudolabels_cause", True), ("train_cause", False)):
+        command = Command("step", f"pseudo_labels/{script}.py", ("--split", "all"))
+        record = StepRecord("step", 1.0, 1.0, ("python", script, "--split", "all", "--seed", "0"))
+        record.write_json(record_path(command, tmp_path))
+        assert (recorded(command, tmp_path) is not None) == same
+
+
 def test_run_steps__an_edited_configuration_file_runs_again(tmp_path: Path) -> None:
     counter, config, script = (tmp_path / name for name in ("counter", "a.yaml", "count.py"))
     script.write_text(f"open({str(counter)!r}, 'a').write('x')")
-    step = Step("train", str(script), ("--config", str(config)))
+    step = Command("train", str(script), ("--config", str(config)))
     config.write_text("STEPS: 1")
     run_steps([step], tmp_path / "steps")
     run_steps([step], tmp_path / "steps")
@@ -56,12 +87,12 @@ def test_run_steps__an_edited_configuration_file_runs_again(tmp_path: Path) -> N
 
 
 def test_run_steps__failure_leaves_no_record(tmp_path: Path) -> None:
-    step = Step("bad", "timeit", ("-n", "1", "-r", "1", "raise SystemExit(3)"))
+    step = Command("bad", "timeit", ("-n", "1", "-r", "1", "raise SystemExit(3)"))
     with pytest.raises(UserError, match="bad: failed with exit code"):
         run_steps([step], tmp_path)
     assert recorded(step, tmp_path) is None
 
 
 def test_record_path__is_a_plain_name() -> None:
-    step = Step("Stage 2, 800 steps", "train.py", ())
+    step = Command("Stage 2, 800 steps", "train.py", ())
     assert record_path(step, Path("runs")) == Path("runs/stage_2_800_steps.json")

@@ -1,91 +1,68 @@
-"""The demo's commands are ones that their scripts understand, in an order in which they can run."""
+"""The demo's own folder, and the `--help` of every study."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from cups.data.cityscapes import list_ground_truth_frames
-from cups.data.toy_streets import write_dataset
-from cups.io.png import read_ids, write_png
-from cups.io.provenance import read_provenance
-from cups.taxonomy import class_set
-from pseudo_labels import classify_stuff_things, generate_depth_spidepth
-from pseudo_labels.inputs.labels import SPLIT_FILE, read_split
+from cups.errors import UserError
 from studies import demo
 
-Parses = Callable[[str, Sequence[str]], None]
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted(
+    path
+    for folder in ("studies", "benchmarks")
+    for path in (ROOT / folder).glob("*.py")
+    if "def main(argv" in path.read_text()
+)
+HEAVY = ("torch", "scipy", "sklearn", "matplotlib", "detectron2", "pytorch_lightning")
 
 
-@pytest.mark.parametrize("depth", list(demo.PROPOSALS))
-def test_demo_steps__each_stage_1_command_parses(parses: Parses, tmp_path: Path, depth: str) -> None:
-    steps = demo.demo_steps(tmp_path, workers=2, seed=0, depth=depth)
-    stage_1 = [step for step in steps if step.script.startswith("pseudo_labels/")]
-    assert len(stage_1) >= 8
-    for step in stage_1:
-        parses(step.script.removesuffix(".py").replace("/", "."), step.arguments)
+def test_prepare__another_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="holds something else; choose another `output`"):
+        demo.main(["--output", str(tmp_path), "--fresh"])
+    assert (tmp_path / "thesis.tex").is_file()
 
 
-@pytest.mark.parametrize("depth", ["learned", "trained"])
-def test_demo_steps__learned_depth_reads_no_disparity(tmp_path: Path, depth: str) -> None:
-    steps = demo.demo_steps(tmp_path, workers=2, seed=0, depth=depth)
-    names = [step.name for step in steps]
-    assert names.index("depth") < names.index("instances")
-    assert ("depth network" in names[: names.index("depth")]) == (depth == "trained")
-    assert not any("disparity" in step.arguments for step in steps)
+@pytest.mark.parametrize("fresh", [True, False])
+def test_prepare__an_earlier_demo_goes_on_unless_fresh(tmp_path: Path, fresh: bool) -> None:
+    output = tmp_path / "demo"
+    demo.prepare(output, fresh)
+    (output / "toy_streets").mkdir(parents=True)
+    demo.prepare(output, fresh)
+    assert output.exists() != fresh
 
 
-def test_demo_steps__depth_is_learned_unless_asked_otherwise(tmp_path: Path) -> None:
-    """The demo shows what a user with single images gets."""
-    assert demo.demo_steps(tmp_path, 2, 0) == demo.demo_steps(tmp_path, 2, 0, depth="learned")
+def test_main__pairs_may_stand_between_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    monkeypatch.setattr(demo, "demo_steps", lambda *arguments: asked.update(steps=arguments) or [])
+    monkeypatch.setattr(demo, "run_steps", lambda steps, folder: [])
+    monkeypatch.setattr("studies.demo_report.write_report", lambda *arguments: tmp_path)
+    output = tmp_path / "demo"
+    flags = ["--output", str(output), "TRAINING.STEPS", "4", "--seed", "3", "SYSTEM.SEED", "5"]
+    assert demo.main([*flags, "--depth", "disparity"]) == 0
+    pairs = ["TRAINING.STEPS", "4", "SYSTEM.SEED", "5"]
+    assert asked["steps"] == (output.resolve(), 2, 3, pairs, "disparity")
 
 
-@pytest.fixture(scope="module")
-def unseen_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A city that the toy depth network has not seen, with the depth of both, in `true/` and `seen/`."""
-    root = tmp_path_factory.mktemp("city")
-    write_dataset(root, train_frames=5, val_frames=5, height=192, width=384, seed=7, workers=1)
-    frames = ["--cityscapes_root", str(root), "--split", "val", "--num_workers", "1"]
-    true, seen = (["--output_root", str(root / name)] for name in ("true", "seen"))
-    generate_depth_spidepth.main([*frames, *true, "--source", "disparity"])
-    generate_depth_spidepth.main([*frames, *seen, "--checkpoint_dir", str(demo.TOY_DEPTH)])
-    return root
-
-
-def test_toy_depth__is_label_free_and_sees_depth(unseen_city: Path) -> None:
-    """Correlation of log depth with that of the renderer's stereo; the row of a pixel alone gives less."""
-    provenance = read_provenance(unseen_city / "seen" / "depth_spidepth")
-    assert provenance is not None and provenance["uses_ground_truth"] is False
-    maps = [
-        np.stack([np.load(file) for file in sorted((unseen_city / name).rglob("*.npy"))]).astype(float)
-        for name in ("true", "seen")
-    ]
-    known = maps[0] < 60
-    row = np.broadcast_to(np.arange(192.0)[:, None], maps[0].shape)[known]
-    true_log, seen_log = (np.log(depth[known]) for depth in maps)
-    by_row = np.corrcoef(true_log, row)[0, 1]
-    assert np.corrcoef(true_log, seen_log)[0, 1] > max(0.8, abs(by_row))
-
-
-def test_outlines__learned_depth_tells_things_from_stuff(unseen_city: Path) -> None:
-    """`demo.sh --depth learned` once ended here: without `OUTLINES`, no class was a thing."""
-    classes = class_set(19)
-    semantics = unseen_city / "seen" / "semantics"
-    for frame in list_ground_truth_frames(unseen_city, "val"):
-        semantic = classes.from_id[read_ids(frame.label_ids)].astype(np.uint8)
-        write_png(semantics / "val" / frame.image.parent.name / f"{frame.stem}.png", semantic)
-    where = ["--cityscapes_root", str(unseen_city), "--output_root", str(semantics.parent)]
-    flags = ["--split", "val", "--semantic_subdir", semantics.name, "--num_semantic_classes", "19"]
-    classify_stuff_things.main([*where, *flags, *demo.OUTLINES["learned"]])
-    things = read_split(semantics / SPLIT_FILE).things
-    names = {classes.names[index] for index in things}
-    assert {"truck", "bus"} <= names
-    assert not {"road", "sidewalk", "building", "vegetation", "terrain", "sky"} & names
-
-
-def test_demo_steps__names_are_different(tmp_path: Path) -> None:
-    names = [step.name for step in demo.demo_steps(tmp_path, workers=2, seed=0, depth="trained")]
-    assert len(set(names)) == len(names), "records are named after steps"
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_help__loads_nothing_heavy(script: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{script.name!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({str(script)!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        f"heavy = sorted(set({HEAVY!r}) & set(sys.modules))\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("usage: ")

@@ -16,6 +16,7 @@ from cups.io.png import write_png
 from cups.io.provenance import read_provenance, write_provenance
 from cups.ops.resize import scaled_size
 from studies import displace_labels
+from studies.displacement import displaced
 
 STEM, CLASSES = "city_000000_000000", 4
 
@@ -84,12 +85,12 @@ def test_main__carries_statistics_and_provenance(
     name = "pseudo_classes_split_1.pt"
     assert (tmp_path / "displaced" / name).read_bytes() == (labels / name).read_bytes()
     assert (read_provenance(tmp_path / "displaced") or {})["uses_ground_truth"] is True
-    window = displace_labels.displaced(semantic.astype(np.uint16), 0.625)
+    window = displaced(semantic.astype(np.uint16), 0.625)
     assert window.dtype == np.uint16 and window.shape == scaled_size((96, 192), 0.625) == (60, 120)
 
 
 def test_main__bad_input(labelled: tuple[Path, Path, np.ndarray], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--scale 1\.0: must lie between"):
+    with pytest.raises(UserError, match=r"`scale` 1\.0: must lie between"):
         displace(labelled[1], tmp_path / "displaced", 1.0)
     with pytest.raises(UserError, match=r"holds no \*_leftImg8bit_semantic"):
         displace(tmp_path / "nothing", tmp_path / "displaced")

@@ -17,16 +17,20 @@ from cups.evaluation.results import Result, write_results
 from cups.io.png import write_png
 from cups.io.provenance import write_provenance
 from cups.taxonomy import VOID, class_set
-from studies import make_reports
-from studies.commands import Step, record_path
-from studies.make_reports import REPORTS, Report, main, write_report
+from pseudo_labels.steps.stage1 import Command, refined_folder
+from studies.commands import record_path
+from studies.make_reports import main
 from studies.reports import cause_tr_refinement as cause_report
+from studies.reports import collection, stage_1_report
 from studies.reports import overclustered_spidepth_sweep as sweep_report
-from studies.reports import stage_1_report
+from studies.reports.collection import Report, load, write_report
+from studies.reports.names import NAMES
 from studies.reports.pictures import label_classes, label_sheet, write_jpeg
 from studies.toy_runs import ToyRuns
-from studies.toy_stage1 import CAUSE, MIN_AREA, SWEEPS, refined_folder, sweep_folder
+from studies.toy_settings import MIN_AREA
+from studies.toy_stage1 import CAUSE, SWEEPS, sweep_folder
 
+REPORTS = load(NAMES)
 by_name = pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.NAME)
 
 
@@ -107,9 +111,9 @@ class _Counting:
     def __init__(self, counter: Path) -> None:
         self.counter = counter
 
-    def steps(self, runs: ToyRuns) -> list[Step]:
+    def steps(self, runs: ToyRuns) -> list[Command]:
         code = f"open({str(self.counter)!r}, 'a').write('x')"
-        return [Step("count", "timeit", ("-n", "1", "-r", "1", code))]
+        return [Command("count", "timeit", ("-n", "1", "-r", "1", code))]
 
     def pictures(self, runs: ToyRuns) -> dict[str, np.ndarray]:
         return {self.NAME: np.zeros((4, 4, 3), np.uint8)}
@@ -120,7 +124,7 @@ class _Counting:
 
 def test_main__runs_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counter = tmp_path / "counter"
-    monkeypatch.setattr(make_reports, "REPORTS", (_Counting(counter),))
+    monkeypatch.setattr(collection, "load", lambda names: (_Counting(counter),))
     flags = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "reports")]
     for _ in range(2):
         assert main(flags) == 0
@@ -133,8 +137,17 @@ def test_main__runs_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_main__render_only_needs_runs(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="leave out --render_only"):
+    with pytest.raises(UserError, match="leave out `render_only`"):
         main(["--runs", str(tmp_path / "none"), "--render_only"])
+
+
+def test_main__an_unknown_report_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="`only` stage_one: unknown; choose from stage_1_report, "):
+        main(["--runs", str(tmp_path), "--only", "stage_1_report", "stage_one"])
+
+
+def test_load__names_are_those_of_the_reports() -> None:
+    assert tuple(report.NAME for report in REPORTS) == NAMES
 
 
 def test_write_jpeg__stays_under_the_limit(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from cups.builders.trainer import TrainingData, fit, prepare_process, run_direct
 from cups.config import build_config
 from cups.errors import UserError
 from cups.model import panoptic_cascade_mask_r_cnn
-from cups.pl_model_pseudo import PseudoLabelModule
+from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 
 
 class SemanticPart(nn.Module):
@@ -53,7 +53,9 @@ def build(pairs: Sequence[str]) -> tuple[CfgNode, PseudoLabelModule, TrainingDat
     data = build_training_data(config)
     data.augment = None
     model = SemanticPart(len(data.split.stuffs))
-    module = PseudoLabelModule(model, data.split, optimizer_settings(config), BatchAugmentation())
+    module = PseudoLabelModule(
+        model, data.split, optimizer_settings(config), BatchAugmentation(), SelfPaste(500, 0.75)
+    )
     return config, module, TrainingData(data, None, config)
 
 

@@ -25,10 +25,15 @@ STEPS = 4
 
 
 def _arguments(city: Path, labels: Path, logs: Path, name: str, *more: object) -> list[str]:
+    training = ("--disable_wandb", "--pseudo_root", labels, "--batch_size", "2")
+    return _evaluation(city, logs, name, *training, *more)
+
+
+def _evaluation(city: Path, logs: Path, name: str, *more: object) -> list[str]:
     config = ROOT / "configs" / "demo_toy.yaml"
     return [
-        *("--experiment_config_file", str(config), "--disable_wandb", "--data_root", str(city)),
-        *("--pseudo_root", str(labels), "--log_path", str(logs), "--run_name", name, "--batch_size", "2"),
+        *("--experiment_config_file", str(config), "--data_root", str(city)),
+        *("--log_path", str(logs), "--run_name", name),
         *("SYSTEM.NUM_WORKERS", "0", "DATA.CROP_RESOLUTION", str(SIZE), "TRAINING.PRECISION", "32"),
         *("TRAINING.VAL_EVERY_N_STEPS", "2", "TRAINING.LOG_EVERY_N_STEPS", "1"),
         *("TRAINING.LOG_MEDIA_N_STEPS", "2", *map(str, more)),
@@ -60,7 +65,7 @@ def test_train_and_val__three_hundred_pseudo_classes(
     assert len(stored["hyper_parameters"]["stuff_pseudo_classes"]) == 298
     assert all(torch.isfinite(tensor).all() for tensor in stored["state_dict"].values())
     assert (tmp_path / "k300" / "media" / "step_000002.png").is_file()
-    evaluation = [*arguments, "--checkpoint", str(last), "--visualize_results"]
+    evaluation = _evaluation(city, tmp_path, "k300", "--checkpoint", last, "--visualize_results")
     assert val.main([*evaluation, "--output_dir", str(tmp_path / "val")]) == 0
     results = json.loads((tmp_path / "val" / "results.json").read_text())["results"]
     assert len(results[0]["assignment"]) == 300 and set(results[0]["assignment"]) <= {*range(19), 255}
@@ -126,7 +131,9 @@ def two_processes(
     )
     command = [sys.executable, semantic_run.__file__, *runs[0], "--", *runs[1], "--", *runs[2]]
     paths = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
-    environment = {**os.environ, "PYTHONPATH": paths}
+    temporary = logs / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(temporary)}
     run = subprocess.run(
         command,
         capture_output=True,
@@ -160,7 +167,7 @@ def test_train__two_processes_validate_as_one(
     last = run / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 2
     logged = next(row for row in _logged(run) if row.get("val/miou"))
-    arguments = _arguments(city, label(20), tmp_path, "val", "--checkpoint", last, "--output_dir", tmp_path)
+    arguments = _evaluation(city, tmp_path, "val", "--checkpoint", last, "--output_dir", tmp_path)
     assert val.main(arguments) == 0
     metrics = json.loads((tmp_path / "results.json").read_text())["results"][0]["metrics"]
     assert metrics["accuracy"] > 0
@@ -176,6 +183,12 @@ def test_fit__a_broken_process_stops_all(two_processes: tuple[Path, str]) -> Non
     assert said.count("error: step 0: the loss of another process is not finite") == 1
     assert isnan(torch.load(kept, weights_only=True)["losses"]["loss_sem_seg"])
     assert said.count("in a group at exit: False") == 2, "Gloo's threads would outlive the interpreter"
+
+
+def test_train__leaves_no_temporary_files(two_processes: tuple[Path, str]) -> None:
+    """Three runs of two processes, one of them broken; torch itself keeps one cache folder for all runs."""
+    left = [path.name for path in (two_processes[0] / "temporary").iterdir()]
+    assert [name for name in left if not name.startswith("torchinductor_")] == []
 
 
 def test_fit__accumulated_micro_batches_are_one_batch(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 from cups.data.toy.render import Texture, make_texture
-from cups.data.toy.textures import Color, jitter
+from cups.data.toy.textures import Color, pick
 
 Point = tuple[float, float]
 
@@ -84,10 +84,10 @@ def dress(rng: Generator) -> Clothes:
     """Choose clothes."""
     skin = ((0.86, 0.67, 0.55), (0.62, 0.44, 0.33), (0.42, 0.29, 0.21))[rng.integers(3)]
     hair = ((0.16, 0.12, 0.10), (0.40, 0.28, 0.16), (0.68, 0.56, 0.36), (0.6, 0.6, 0.6))[rng.integers(4)]
-    top = jitter(rng, _TOPS[rng.integers(len(_TOPS))])
-    stripe = jitter(rng, _TOPS[rng.integers(len(_TOPS))]) if rng.random() < 0.3 else top
-    legs = jitter(rng, _LEGS[rng.integers(len(_LEGS))], 0.03)
-    bag = jitter(rng, _TOPS[rng.integers(len(_TOPS))]) if rng.random() < 0.35 else None
+    top = pick(rng, _TOPS)
+    stripe = pick(rng, _TOPS) if rng.random() < 0.3 else top
+    legs = pick(rng, _LEGS, 0.03)
+    bag = pick(rng, _TOPS) if rng.random() < 0.35 else None
     return Clothes(skin, hair, top, stripe, legs, (0.12, 0.11, 0.11), bag, bool(rng.random() < 0.2))
 
 

@@ -145,7 +145,7 @@ class Builder:
     def house(self, side: Side, z: tuple[float, float], distance: float, floors: int, shop: bool) -> None:
         """Build a house: street front, near end, roof."""
         rng, light = self.rng, self.light
-        color = textures.jitter(rng, self.palette[rng.integers(len(self.palette))])
+        color = textures.pick(rng, self.palette)
         front, depth = textures.facade(rng, color), 9.0
         base, height = (3.4 if shop else 0.0), 3.0 * floors
         top, solid = base + height, self.quads.solid

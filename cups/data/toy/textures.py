@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import cv2
@@ -35,6 +36,11 @@ def jitter(rng: Generator, color: Color, amount: float = 0.05) -> Color:
     varied = np.asarray(color) * rng.uniform(1 - 2 * amount, 1 + 2 * amount) + rng.uniform(-amount, amount, 3)
     r, g, b = np.clip(varied, 0.02, 0.98)
     return float(r), float(g), float(b)
+
+
+def pick(rng: Generator, colors: Sequence[Color], amount: float = 0.05) -> Color:
+    """Return one of the colours, varied as `jitter` does."""
+    return jitter(rng, colors[int(rng.integers(len(colors)))], amount)
 
 
 def asphalt(rng: Generator) -> Texture:
@@ -92,7 +98,7 @@ def bricks(rng: Generator) -> Texture:
         (0.62, 0.45, 0.33),
     )
     light = _courses(rng, 256, 8, 4, 4, 0.13) + 0.05 * grain(rng, 256, 4, 40)
-    return make_texture(_tone(jitter(rng, palette[rng.integers(len(palette))]), light), (2.8, 2.4))
+    return make_texture(_tone(pick(rng, palette), light), (2.8, 2.4))
 
 
 def planks(rng: Generator) -> Texture:
@@ -108,7 +114,7 @@ def planks(rng: Generator) -> Texture:
     light = np.where((np.arange(256) % 32 < 9)[None], 0.30, light)
     rows = np.arange(256)[:, None]
     light = np.where((np.abs(rows - 60) < 10) | (np.abs(rows - 205) < 10), light * 0.78, light)
-    return make_texture(_tone(jitter(rng, palette[rng.integers(len(palette))]), light), (2.4, 1.5))
+    return make_texture(_tone(pick(rng, palette), light), (2.4, 1.5))
 
 
 def leaves(rng: Generator, hue: float = 0.0) -> Texture:
@@ -157,7 +163,7 @@ def roof(rng: Generator) -> Texture:
     """Roof tiles: fine level rows."""
     light = _courses(rng, 256, 16, 16, 4, 0.10)
     palette: tuple[Color, ...] = ((0.50, 0.27, 0.20), (0.34, 0.30, 0.30), (0.42, 0.25, 0.20))
-    return make_texture(_tone(jitter(rng, palette[rng.integers(len(palette))]), light), (5.0, 5.0))
+    return make_texture(_tone(pick(rng, palette), light), (5.0, 5.0))
 
 
 @cache

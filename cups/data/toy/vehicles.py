@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 from cups.data.toy.render import Texture
 from cups.data.toy.sprites import Canvas, Point
-from cups.data.toy.textures import Color, jitter
+from cups.data.toy.textures import Color, pick
 
 Vector = tuple[float, float, float]
 _GLASS: Color = (0.15, 0.18, 0.21)
@@ -190,7 +190,7 @@ CAR_PAINTS: tuple[Color, ...] = (
 
 def car(rng: Generator) -> Body:
     """A saloon, hatchback or estate."""
-    color = jitter(rng, CAR_PAINTS[rng.integers(len(CAR_PAINTS))], 0.03)
+    color = pick(rng, CAR_PAINTS, 0.03)
     width, length = float(rng.uniform(1.75, 1.9)), float(rng.uniform(3.9, 4.7))
     belt, nose, top = 0.98, 0.80, float(rng.uniform(1.46, 1.62))
     saloon = bool(rng.random() < 0.45)
@@ -312,9 +312,9 @@ def truck(rng: Generator) -> Body:
         (0.62, 0.30, 0.22),
         (0.72, 0.64, 0.40),
     )
-    color = jitter(rng, paints[rng.integers(len(paints))])
-    badge = jitter(rng, CAR_PAINTS[rng.integers(len(CAR_PAINTS))])
-    cab_color = jitter(rng, CAR_PAINTS[rng.integers(len(CAR_PAINTS))])
+    color = pick(rng, paints)
+    badge = pick(rng, CAR_PAINTS)
+    cab_color = pick(rng, CAR_PAINTS)
     width, length, load = 2.45, 7.6, 5.3
     height = float(rng.uniform(2.3, 2.6))
     side, doors = (
@@ -386,8 +386,8 @@ def bus(rng: Generator) -> Body:
         (0.86, 0.86, 0.84),
         (0.26, 0.46, 0.56),
     )
-    color = jitter(rng, paints[rng.integers(len(paints))])
-    stripe = jitter(rng, CAR_PAINTS[rng.integers(len(CAR_PAINTS))])
+    color = pick(rng, paints)
+    stripe = pick(rng, CAR_PAINTS)
     width, height, length = 2.5, float(rng.uniform(3.0, 3.25)), float(rng.uniform(9.0, 11.0))
     textures = (
         _bus_side(length, height, color, stripe, False),

@@ -1,17 +1,1 @@
-"""Heads and losses of CAUSE."""
-
-from refs.cause.modules.cluster import Cluster
-from refs.cause.modules.contrastive import MemoryBank, contrastive_loss
-from refs.cause.modules.modularity import modularity_loss, sample_tokens
-from refs.cause.modules.segment import SegmentTR, ema_update, flip_average
-
-__all__ = [
-    "Cluster",
-    "MemoryBank",
-    "SegmentTR",
-    "contrastive_loss",
-    "ema_update",
-    "flip_average",
-    "modularity_loss",
-    "sample_tokens",
-]
+"""Heads and losses of CAUSE; `refs.cause` names them all."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import timm
 from torch import Tensor, nn
+
+from refs.timm_models import create_model
 
 MOTION_SCALE = 0.01
 """Keeps the first predictions near "no motion"."""
@@ -21,7 +22,7 @@ class PoseNet(nn.Module):
 
     def __init__(self, backbone: str = "resnet18") -> None:
         super().__init__()
-        self.encoder = timm.create_model(
+        self.encoder = create_model(
             backbone, pretrained=False, features_only=True, out_indices=(4,), in_chans=6
         )
         self.squeeze = _block(self.encoder.feature_info.channels()[-1], 256, 1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from refs.timm_models import create_model
 
 RESNET_MEAN, RESNET_STD = 0.45, 0.225
 """Input normalisation of the ResNet variants (Monodepth2); ConvNeXt variants take raw 0-1 values."""
@@ -82,7 +83,7 @@ class UNet(nn.Module):
         super().__init__()
         self.normalise = "resnet" in backbone
         indices = (1, 2, 3, 4) if self.normalise else (0, 1, 2, 3)
-        self.encoder = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices)
+        self.encoder = create_model(backbone, pretrained=False, features_only=True, out_indices=indices)
         strides = self.encoder.feature_info.reduction()
         if strides != [4, 8, 16, 32] or len(widths) != len(strides):
             raise ValueError(f"{backbone}: strides {strides} with {len(widths)} decoder widths do not fit")

@@ -57,7 +57,7 @@ def test_dinov2__reads_the_official_names(tmp_path: Path) -> None:
     backbone = build_backbone("dinov2_vits14", file)
     with torch.no_grad():
         assert backbone(torch.zeros(1, 3, 28, 42)).shape == (1, 384, 2, 3)
-    with pytest.raises(UserError, match="weights of another model"):
+    with pytest.raises(UserError, match="weights of another network"):
         build_backbone("dinov2_vitb14", file)
 
 
@@ -154,10 +154,10 @@ def test_dinov3__bad_files(official_dinov3: dict[str, torch.Tensor], tmp_path: P
     broken = dict(official_dinov3)
     del broken["blocks.3.ls1.gamma"]
     torch.save(broken, tmp_path / "broken.pth")
-    with pytest.raises(UserError, match=r"broken\.pth: weights of another model.*blocks\.3\.gamma_1"):
+    with pytest.raises(UserError, match=r"broken\.pth: weights of another network.*blocks\.3\.gamma_1"):
         build_backbone("dinov3_vits16", tmp_path / "broken.pth")
     torch.save(official_dinov3, tmp_path / "small.pth")
-    with pytest.raises(UserError, match="weights of another model"):
+    with pytest.raises(UserError, match="weights of another network"):
         build_backbone("dinov3_vitb16", tmp_path / "small.pth")
     with pytest.raises(ValueError, match="multiples of 16"):
         DinoV3("vits16", None)(torch.zeros(1, 3, 28, 32))
@@ -169,7 +169,7 @@ def test_build_backbone__says_what_is_missing(
 ) -> None:
     files = weight_files(name, tmp_path)
     monkeypatch.setattr("cups.backbones.registry.weight_files", lambda _: files)
-    with pytest.raises(UserError, match=f"{files[0].path.name}.*--backbone {name}.*--backbone_checkpoint"):
+    with pytest.raises(UserError, match=f"{files[0].path.name}.*`backbone` {name}.*`backbone_checkpoint`"):
         build_backbone(name)
 
 

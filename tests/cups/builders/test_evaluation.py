@@ -11,7 +11,8 @@ import cups.model
 from cups.builders.evaluation import as_evaluated, load_for_evaluation, prediction_settings
 from cups.config import build_config
 from cups.errors import UserError
-from cups.evaluation.predict import Prediction, predict
+from cups.evaluation.predict import predict
+from cups.structures import LoadedImage, Prediction, PseudoClasses
 
 THINGS, STUFFS = 2, 3
 
@@ -33,8 +34,10 @@ def test_as_evaluated__a_drop_in_for_the_network(network: torch.nn.Module, wrapp
     assert (model is network) == (not wrappers)
     seen: list[Prediction] = []
     image = torch.rand((3, 50, 70), generator=torch.Generator().manual_seed(0))
-    batches = [[{"image": image, "name": "a"}]]
-    predict(model, batches, STUFFS, [lambda item, prediction: seen.append(prediction)], 1)
+    batches = [[LoadedImage(image, "a")]]
+    predict(
+        model, batches, PseudoClasses(THINGS, STUFFS), [lambda item, prediction: seen.append(prediction)], 1
+    )
     assert seen[0].panoptic.shape == (50, 70, 2) and seen[0].semantic.shape == (50, 70)
     categories = set(seen[0].panoptic[..., 0].unique().tolist())
     assert categories <= {*range(THINGS + STUFFS), 255} and int(seen[0].semantic.max()) <= STUFFS
@@ -52,6 +55,7 @@ def test_prediction_settings__change_with_all_that_changes_a_prediction(tmp_path
         ("VALIDATION.USE_TTA", "True"),
         ("VALIDATION.USE_CRF", "True"),
         ("MODEL.TTA_SCALES", "(1.0,)"),
+        ("MODEL.USE_TEACHER", "True"),
         ("MODEL.INFERENCE_CONFIDENCE_THRESHOLD", "0.9"),
         ("DATA.VAL_SCALE", "0.25"),
         ("DATA.ROOT_VAL", "/elsewhere"),
@@ -63,5 +67,5 @@ def test_prediction_settings__change_with_all_that_changes_a_prediction(tmp_path
 
 
 def test_load_for_evaluation__needs_a_checkpoint() -> None:
-    with pytest.raises(UserError, match="give a checkpoint with --checkpoint"):
+    with pytest.raises(UserError, match=r"give a checkpoint with `checkpoint`"):
         load_for_evaluation(build_config())

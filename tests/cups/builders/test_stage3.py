@@ -12,7 +12,6 @@ from cups.builders.stage3 import (
     self_augmentation,
     self_training_config,
     self_training_provenance,
-    split_of,
     teacher_views,
 )
 from cups.config import build_config
@@ -45,7 +44,7 @@ def test_self_training_config__flags_win_over_a_file_that_sets_stage_three() -> 
 
 
 def test_self_training_config__needs_a_network(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"MODEL\.CHECKPOINT is not set; .*Stage 2 with --checkpoint"):
+    with pytest.raises(UserError, match=r"MODEL\.CHECKPOINT is not set; .*Stage 2 with `checkpoint`"):
         self_training_config(build_config())
     config = self_training_config(build_config(None, ["MODEL.CHECKPOINT", str(tmp_path / "none.ckpt")]))
     with pytest.raises(UserError, match=r"none\.ckpt: no such file"):
@@ -65,15 +64,6 @@ def test_self_augmentation__crop_is_a_key() -> None:
 
 def _checkpoint(**stored: Any) -> Checkpoint:
     return Checkpoint(Path("stage2.ckpt"), {}, stored)
-
-
-def test_split_of__stored_lists_or_the_published_numbering() -> None:
-    split = split_of(_checkpoint(thing_pseudo_classes=[7, 2], stuff_pseudo_classes=[0, 1, 3]), 2, 3)
-    assert (split.things, split.stuffs) == ((7, 2), (0, 1, 3))
-    split = split_of(_checkpoint(), 2, 3)
-    assert (split.things, split.stuffs) == ((3, 4), (0, 1, 2))
-    with pytest.raises(UserError, match="names 1 thing and 3 stuff"):
-        split_of(_checkpoint(thing_pseudo_classes=[7], stuff_pseudo_classes=[0, 1, 3]), 2, 3)
 
 
 @pytest.mark.parametrize("fact", [True, False, None])

@@ -9,11 +9,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cups.builders.stage2 import class_weights, find_backbone_checkpoint, network_of, training_provenance
+from cups.builders.stage2 import (
+    DINO_NAMES,
+    build_training_data,
+    class_weights,
+    find_backbone_checkpoint,
+    network_of,
+    training_provenance,
+)
 from cups.builders.trainer import run_directory, start_run
 from cups.config import build_config
 from cups.errors import UserError
 from cups.io.provenance import write_provenance
+from cups.io.weights import ROOT, weight_files
 from cups.structures import ThingStuffSplit
 from cups.training.processes import precision_of
 from cups.training.run_folder import last_checkpoint
@@ -31,14 +39,14 @@ def test_run_directory__name_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_start_run__resume_needs_a_checkpoint_and_a_run_is_kept(tmp_path: Path) -> None:
     config = build_config()
-    with pytest.raises(UserError, match=r"last\.ckpt: no such file; --resume needs"):
+    with pytest.raises(UserError, match=r"last\.ckpt: no such file; `resume` needs"):
         start_run(config, tmp_path, resume=True)
     assert start_run(config, tmp_path, resume=False) is None
     assert (tmp_path / "config.yaml").is_file()
     last = last_checkpoint(tmp_path)
     last.parent.mkdir()
     last.write_bytes(b"weights")
-    with pytest.raises(UserError, match="holds a run already; add --resume"):
+    with pytest.raises(UserError, match="holds a run already; add `resume`"):
         start_run(config, tmp_path, resume=False)
     assert start_run(config, tmp_path, resume=True) == last
 
@@ -98,6 +106,22 @@ def test_find_backbone_checkpoint__missing_weights_name_the_way_out(tmp_path: Pa
     (tmp_path / "dino.pkl").write_bytes(b"")
     found = find_backbone_checkpoint(build_config(None, ["MODEL.BACKBONE_CHECKPOINT", missing]))
     assert found == tmp_path / "dino.pkl"
+
+
+def test_find_backbone_checkpoint__dino_lies_where_the_readme_says() -> None:
+    """The move of the builders once took the folder of the weights along, to one that nobody fills."""
+    resnet = weight_files("dino_resnet50")[0].path
+    assert resnet.relative_to(ROOT) == Path("cups/model/backbone_checkpoints") / DINO_NAMES[0]
+    try:
+        assert find_backbone_checkpoint(build_config()) in {resnet.with_name(name) for name in DINO_NAMES}
+    except UserError as error:
+        assert str(error).startswith(f"{resnet}: no such file")
+
+
+def test_build_training_data__needs_pseudo_labels() -> None:
+    """The default was the folder `pseudo_labels`: our own package."""
+    with pytest.raises(UserError, match=r"^DATA\.ROOT_PSEUDO is not set; .*`pseudo_root`$"):
+        build_training_data(build_config())
 
 
 def test_find_backbone_checkpoint__a_transformer_has_its_own_place() -> None:

@@ -56,9 +56,9 @@ def test_validation__scale_and_crop_move_image_and_target_alike(tmp_path: Path) 
     labels[8:24, 16:48] = 26
     _write(tmp_path, labels, np.where(labels == 26, 26000, labels))
     whole = CityscapesPanopticValidation(tmp_path)[0]
-    assert whole["name"] == STEM and whole["image"].shape == (3, 32, 64)
+    assert whole.name == STEM and whole.image.shape == (3, 32, 64)
     item = CityscapesPanopticValidation(tmp_path, scale=0.5, crop=(12, 40))[0]
-    image, target = item["image"], item["target"]
+    image, target = item.image, item.ground_truth()
     assert image.shape == (3, 12, 40) and target.shape == (12, 40, 2)
     assert torch.equal(image[0] > 0.06, target[..., 0] == 13)
     assert (target[:, :4, 0] == 255).all(), "padding is void"
@@ -79,8 +79,8 @@ def test_image_folder__names_keep_subfolders(tmp_path: Path) -> None:
     write_png(tmp_path / "a" / "one.png", np.full((4, 6, 3), 255, np.uint8))
     (tmp_path / "notes.txt").write_text("no image")
     data = ImageFolder(tmp_path)
-    assert len(data) == 1 and data[0]["name"] == "a/one"
-    assert data[0]["image"].shape == (3, 4, 6) and float(data[0]["image"].max()) == 1.0
+    assert len(data) == 1 and data[0].name == "a/one"
+    assert data[0].image.shape == (3, 4, 6) and float(data[0].image.max()) == 1.0
     with pytest.raises(UserError, match="holds no"):
         ImageFolder(tmp_path / "a" / "..", max_images=0)
     with pytest.raises(UserError, match="no such folder"):

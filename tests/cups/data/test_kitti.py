@@ -37,18 +37,18 @@ def write_kitti(root: Path, *, rgb: bool, sizes: tuple[int, ...] = (4, 5)) -> Pa
 @pytest.mark.parametrize("rgb", [True, False])
 def test_kitti__classes_objects_and_groups(tmp_path: Path, rgb: bool) -> None:
     item = KittiPanopticValidation(write_kitti(tmp_path, rgb=rgb))[0]
-    target = item["target"][0, ::3].tolist()
+    target = item.ground_truth()[0, ::3].tolist()
     assert [category for category, _ in target] == CLASSES
     assert [instance for _, instance in target] == [0, 1, 2, 0, 0], "a group has no number: a crowd"
-    assert item["name"] == "000000_10" and item["image"].shape == (3, 4, 15)
+    assert item.name == "000000_10" and item.image.shape == (3, 4, 15)
 
 
 def test_kitti__from_config_with_a_crop_for_all_sizes(tmp_path: Path) -> None:
     write_kitti(tmp_path, rgb=False, sizes=(4, 6))
     pairs = ["DATA.DATASET", "kitti", "DATA.VAL_SCALE", "1.0", "DATA.VAL_CROP_RESOLUTION", "(5, 16)"]
     data = build_validation_data(build_config(None, pairs, {"data_root": str(tmp_path)}))
-    assert [tuple(data[i]["target"].shape) for i in range(2)] == [(5, 16, 2)] * 2
-    padded = data[0]["target"][..., 0]
+    assert [tuple(data[i].ground_truth().shape) for i in range(2)] == [(5, 16, 2)] * 2
+    padded = data[0].ground_truth()[..., 0]
     assert (padded[-1] == 255).all() and torch.equal(padded[0, :15:3], torch.tensor(CLASSES))
 
 

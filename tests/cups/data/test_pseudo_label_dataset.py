@@ -155,7 +155,7 @@ def test_load_statistics__files_are_summed_and_junk_is_named(tmp_path: Path) -> 
 
 
 def test_dataset__bad_folders(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--pseudo_root"):
+    with pytest.raises(UserError, match="`pseudo_root`"):
         PseudoLabelDataset(tmp_path, tmp_path / "missing")
     with pytest.raises(UserError, match=r"holds no \*_leftImg8bit_semantic\.png"):
         PseudoLabelDataset(tmp_path, tmp_path)

@@ -246,7 +246,7 @@ def test_write_dataset__completes_what_was_broken_off(tmp_path: Path) -> None:
 def test_write_dataset__other_arguments_need_overwrite(tmp_path: Path) -> None:
     arguments = {"val_frames": 1, "height": 64, "width": 128, "workers": 1, "progress": False}
     write_dataset(tmp_path, train_frames=1, **arguments)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite`"):
         write_dataset(tmp_path, train_frames=0, **arguments)  # type: ignore[arg-type]
     write_dataset(tmp_path, train_frames=0, overwrite=True, **arguments)  # type: ignore[arg-type]
     assert len(list((tmp_path / "leftImg8bit").rglob("*.png"))) == 1
@@ -263,12 +263,12 @@ def test_write_dataset__never_touches_another_data_set(tmp_path: Path, overwrite
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"height": 8}, "--height 8"),
-        ({"width": 99999}, "--width 99999"),
-        ({"train_frames": -1}, "--train_frames -1"),
-        ({"seed": -3}, "--seed -3"),
+        ({"height": 8}, "`height` 8"),
+        ({"width": 99999}, "`width` 99999"),
+        ({"train_frames": -1}, "`train_frames` -1"),
+        ({"seed": -3}, "`seed` -3"),
         ({"train_frames": 0, "val_frames": 0}, "nothing to write"),
-        ({"workers": 0}, "--workers 0"),
+        ({"workers": 0}, "`workers` 0"),
     ],
 )
 def test_write_dataset__refuses_impossible_arguments(

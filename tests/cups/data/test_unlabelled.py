@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,17 @@ def _write(folder: Path, names: list[str], size: tuple[int, int] = (32, 64)) -> 
         write_png(folder / name, np.full((*size, 3), number, dtype=np.uint8))
 
 
+def images_of(
+    root: Path,
+    folder: str = "leftImg8bit",
+    scale: float = 1.0,
+    crop: tuple[int, int] = (1024, 2048),
+    **options: Any,
+) -> UnlabelledImages:
+    """Return the images of a root, whole unless told otherwise."""
+    return UnlabelledImages(root, folder, scale, crop, **options)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     _write(tmp_path / "leftImg8bit" / "train" / "ulm", [f"ulm_{i:06}_leftImg8bit.png" for i in range(9)])
@@ -27,37 +39,37 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_images__training_split_alone_scaled_and_cropped(root: Path) -> None:
-    images = UnlabelledImages(root, scale=0.5, crop=(16, 24))
+    images = images_of(root, scale=0.5, crop=(16, 24))
     assert len(images) == 9
     item = images[Draw(frame=2, number=40)]
-    assert item["name"] == "ulm_000002"
-    assert tuple(item["image"].shape) == (3, 16, 24)  # type: ignore[attr-defined]
-    assert float(item["image"].max()) == pytest.approx(2 / 255)  # type: ignore[attr-defined]
-    assert len(UnlabelledImages(root, "leftImg8bit_sequence")) == 1
-    assert len(UnlabelledImages(root, max_images=3)) == 3
+    assert item.name == "ulm_000002"
+    assert tuple(item.image.shape) == (3, 16, 24)
+    assert float(item.image.max()) == pytest.approx(2 / 255)
+    assert len(images_of(root, "leftImg8bit_sequence")) == 1
+    assert len(images_of(root, max_images=3)) == 3
 
 
 def test_images__plain_folder(tmp_path: Path) -> None:
     _write(tmp_path / "some" / "where", ["a.png", "b.png"])
-    assert [UnlabelledImages(tmp_path, crop=(32, 64))[i]["name"] for i in range(2)] == ["a.png", "b.png"]
+    assert [images_of(tmp_path, crop=(32, 64))[i].name for i in range(2)] == ["a.png", "b.png"]
 
 
 def test_hold_out__evenly_spread_and_never_trained_on(root: Path) -> None:
-    train, held = UnlabelledImages(root).hold_out(2)
+    train, held = images_of(root).hold_out(2)
     assert [path.name[4:10] for path in held.files] == ["000000", "000008"]
     assert not set(train.files) & set(held.files) and len(train) + len(held) == 9
-    assert len(UnlabelledImages(root).hold_out(100)[1]) == 2, "at most a quarter"
-    few = UnlabelledImages(root, max_images=3)
+    assert len(images_of(root).hold_out(100)[1]) == 2, "at most a quarter"
+    few = images_of(root, max_images=3)
     assert all(len(part) == 3 for part in few.hold_out(2)), "too few to do without one"
 
 
 def test_images__bad_folders_are_named(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none: no such folder; give the data root"):
-        UnlabelledImages(root / "none")
+        images_of(root / "none")
     other = tmp_path / "other"
     _write(other / "leftImg8bit_sequence" / "train" / "ulm", ["ulm_7_leftImg8bit.png"])
     with pytest.raises(UserError, match=r"set SELF_TRAINING\.IMAGES to leftImg8bit_sequence"):
-        UnlabelledImages(other)
+        images_of(other)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no image"):
-        UnlabelledImages(tmp_path / "empty")
+        images_of(tmp_path / "empty")

@@ -18,22 +18,23 @@ from cups.builders.evaluation import (
 )
 from cups.config import build_config
 from cups.data.utils import identity_collate
-from cups.evaluation.predict import Prediction, predict, save_to, score_with, to_classes
+from cups.evaluation.predict import predict, save_to, score_with, to_classes
 from cups.evaluation.semantic import SemanticScorer
 from cups.io.coco_panoptic import read_panoptic
 from cups.metrics.protocol import NAMED, Protocol
+from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import class_set
 
 
-def run(oracle: Any, city: Path, *pairs: str, things: int = 9, stuffs: int = 12) -> tuple[Any, list[Any]]:
+def run(oracle: Any, city: Path, *pairs: str) -> tuple[Any, list[Any]]:
     """Return the metric and the semantic scorers after a pass over the city."""
     scale = ("DATA.VAL_SCALE", "1.0", *pairs)
     config = build_config(None, scale, {"data_root": str(city)})
     data = build_validation_data(config)
-    metric = build_metric(config, things, stuffs)
-    scorers = build_semantic_scorers(config, things, stuffs)
+    metric = build_metric(config, oracle.PSEUDO)
+    scorers = build_semantic_scorers(config, oracle.PSEUDO)
     batches = [identity_collate([data[i]]) for i in range(len(data))]
-    predict(oracle, batches, stuffs, [score_with(metric), *scorers], len(batches))
+    predict(oracle, batches, oracle.PSEUDO, [score_with(metric), *scorers], len(batches))
     return metric, scorers
 
 
@@ -86,9 +87,9 @@ def test_semantic_scorer__counts_by_hand(clusters: int) -> None:
     )
     semantic = torch.tensor([[0, 0, clusters - 1, void]])
     target = torch.tensor([[3, 3, 0, 0]])
-    item = {"target": torch.stack((target, torch.zeros_like(target)), dim=-1)}
-    scorer(item, Prediction(torch.zeros(1, 4, 2), semantic))
-    scorer(item | {"target": torch.full((1, 4, 2), 255)}, Prediction(torch.zeros(1, 4, 2), semantic))
+    for truth in (torch.stack((target, torch.zeros_like(target)), dim=-1), torch.full((1, 4, 2), 255)):
+        loaded = LoadedImage(torch.zeros(3, 1, 4), "a", truth)
+        scorer(loaded, Prediction(torch.zeros(1, 4, 2), semantic))
     standard, upstream = scorer.results("run")
     assert standard.name == "run, x" and standard.assignment[0] == 3 and standard.assignment[-1] == 0
     assert standard.metrics == {"miou": 0.75, "accuracy": 0.75}
@@ -106,6 +107,7 @@ def test_to_classes__void_and_clusters_without_a_class(clusters: int) -> None:
 
 def test_save_to__reads_back(tmp_path: Path) -> None:
     panoptic = torch.tensor([[[299, 1], [0, 0], [65535, 0]]])
-    save_to(tmp_path, 300)({"name": "a/b"}, Prediction(panoptic, panoptic[..., 0]))
+    loaded = LoadedImage(torch.zeros(3, 1, 3), "a/b")
+    save_to(tmp_path, PseudoClasses(things=10, stuffs=290))(loaded, Prediction(panoptic, panoptic[..., 0]))
     back = read_panoptic(tmp_path / "a" / "b.png", 65535)
     assert back[..., 0].tolist() == [[299, 0, 65535]] and (back[0, :, 1] > 0).tolist() == [True, False, False]

@@ -20,14 +20,16 @@ from yacs.config import CfgNode
 from cups.errors import UserError
 from cups.io.checkpoint import (
     class_counts,
-    file_sha256,
     load_checkpoint,
     load_into,
+    load_state,
+    load_tensors,
     load_trunk,
     match_suffixes,
     read_file,
     write_file,
 )
+from cups.io.files import file_sha256
 from cups.model import panoptic_cascade_mask_r_cnn, panoptic_cascade_mask_r_cnn_from_checkpoint
 
 CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
@@ -311,3 +313,26 @@ def test_match_suffixes__the_longest_wins() -> None:
         names[0]: 1.0,
         names[1]: 0.0,
     }
+
+
+def test_load_tensors__tensors_and_what_may_lie_beside(tmp_path: Path) -> None:
+    path = tmp_path / "encoder.pth"
+    with pytest.raises(UserError, match=r"encoder\.pth: no such file; train it"):
+        load_tensors(path, "train it")
+    torch.save({"weight": torch.ones(2), "height": 320}, path)
+    assert load_tensors(path, beside=("height",))["height"] == 320
+    for content in ({"weight": torch.ones(2), "height": 320}, torch.ones(2)):
+        torch.save(content, path)
+        with pytest.raises(UserError, match=r"encoder\.pth: holds no state dict"):
+            load_tensors(path, beside=("width",))
+
+
+def test_load_state__every_tensor_must_fit(tmp_path: Path) -> None:
+    path, state = tmp_path / "line.pth", {"weight": torch.full((1, 2), 3.0), "bias": torch.zeros(1)}
+    with torch.device("meta"):
+        line = nn.Linear(2, 1)
+    load_state(line, state, path, "train it again", assign=True)
+    assert line(torch.ones(1, 2)).item() == 6
+    del state["bias"]
+    with pytest.raises(UserError, match=r"line\.pth: weights of another network .*bias.*; train it again"):
+        load_state(nn.Linear(2, 1), state, path, "train it again")

@@ -143,7 +143,7 @@ def test_network__official_names_load_and_a_checkpoint_reopens(network: nn.Modul
     assert torch.equal(loaded.backbone.extractor.network.cls_token, official["cls_token"])
     settings = {
         "model_config": SMALL["model_config"],
-        "model_overrides": list(cups.model.vit_overrides("dinov2_vits14")),
+        "model_overrides": list(cups.model.vit_overrides("dinov2_vits14", True, False)),
     }
     torch.save(
         {"state_dict": loaded.state_dict(), "hyper_parameters": {"model": settings}}, tmp_path / "run.ckpt"
@@ -156,7 +156,7 @@ def test_network__official_names_load_and_a_checkpoint_reopens(network: nn.Modul
 
 def test_network__weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
-    with pytest.raises(UserError, match=r"resnet\.pth: weights of another model"):
+    with pytest.raises(UserError, match=r"resnet\.pth: weights of another network"):
         panoptic_cascade_mask_r_cnn_vitb(
             THINGS, STUFFS + 1, backbone_checkpoint=tmp_path / "resnet.pth", **SMALL
         )

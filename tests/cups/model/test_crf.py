@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from cups.errors import UserError
 from cups.model.crf import DenseCrfRefinement
-
-pytest.importorskip("pydensecrf")
 
 
 class _Network(nn.Module):
@@ -35,6 +35,7 @@ def _merge(instances: Any, probabilities: Tensor) -> tuple[Tensor, list[dict[str
 
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_dense_crf_refinement__semantics_and_panoptic_map_follow_the_edge(probabilities: bool) -> None:
+    pytest.importorskip("pydensecrf")
     image = torch.full((3, 24, 32), 0.1)
     image[..., 16:] = 0.9
     model = DenseCrfRefinement(_Network(probabilities), _merge, probabilities).eval()
@@ -43,3 +44,11 @@ def test_dense_crf_refinement__semantics_and_panoptic_map_follow_the_edge(probab
     assert torch.equal(output["panoptic_seg"][0].bool(), edge)
     assert torch.equal(output["sem_seg"].argmax(dim=0).bool(), edge)
     assert torch.isfinite(output["sem_seg"]).all() and torch.all(output["sem_seg"] <= 1e-4)
+
+
+def test_dense_crf_refinement__missing_package_is_told_before_the_first_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    with pytest.raises(UserError, match="pip install pydensecrf2"):
+        DenseCrfRefinement(_Network(False), _merge)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from cups.model import panoptic_from_output, to_detectron2
-from cups.structures import Sample
-from cups.taxonomy import void_value
+from cups.structures import PseudoClasses, Sample
 
 
 def _sample(masks: torch.Tensor) -> Sample:
@@ -51,13 +50,15 @@ def test_panoptic_from_output__numbers_stuff_first_then_things() -> None:
         {"id": 3, "isthing": False, "category_id": 1},
         {"id": 4, "isthing": False, "category_id": 5},
     ]
-    panoptic = panoptic_from_output({"panoptic_seg": (ids, segments)}, num_stuffs=5)
+    panoptic = panoptic_from_output({"panoptic_seg": (ids, segments)}, PseudoClasses(things=3, stuffs=5))
     assert panoptic.dtype == torch.int64
     assert panoptic.tolist() == [[[255, 0], [7, 1], [7, 1]], [[5, 2], [0, 0], [4, 0]]]
 
 
 def test_panoptic_from_output__nothing_found_is_void() -> None:
-    panoptic = panoptic_from_output({"panoptic_seg": (torch.zeros((2, 2), dtype=torch.int32), [])}, 3)
+    panoptic = panoptic_from_output(
+        {"panoptic_seg": (torch.zeros((2, 2), dtype=torch.int32), [])}, PseudoClasses(2, 3)
+    )
     assert panoptic[..., 0].eq(255).all() and panoptic[..., 1].eq(0).all()
 
 
@@ -68,5 +69,5 @@ def test_panoptic_from_output__void_is_no_category_of_three_hundred() -> None:
         {"id": 1, "isthing": False, "category_id": 256},
         {"id": 2, "isthing": True, "category_id": 9},
     ]
-    panoptic = panoptic_from_output({"panoptic_seg": (ids, segments)}, num_stuffs=290, void=void_value(300))
+    panoptic = panoptic_from_output({"panoptic_seg": (ids, segments)}, PseudoClasses(things=10, stuffs=290))
     assert panoptic.tolist() == [[[65535, 0], [255, 0], [299, 1]]]

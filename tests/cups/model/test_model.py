@@ -15,7 +15,7 @@ from torch import nn
 from cups.errors import UserError
 from cups.model import panoptic_cascade_mask_r_cnn, panoptic_from_output, to_detectron2
 from cups.model.model import CONFIG_DIR, load_config
-from cups.structures import Sample
+from cups.structures import PseudoClasses, Sample
 
 Builder = Callable[..., nn.Module]
 Sampler = Callable[..., Sample]
@@ -51,8 +51,8 @@ def test_inference__equals_the_original(parity: Path, parity_model: nn.Module) -
         output = parity_model([{"image": image, "height": 192, "width": 384}])[0]
     np.testing.assert_allclose(output["sem_seg"][:, ::8, ::8].numpy(), expected["sem_seg"], atol=1e-3)
     found = output["instances"]
-    # Random weights: three cascade stages amplify the rounding that differs with the number of threads and with
-    # the processor. Seen: 0 to 0.44 pixels for boxes, 99.72 % equal pixels of the panoptic map.
+    # Random weights: three cascade stages amplify the rounding that differs with the number of threads and
+    # with the processor. Seen: 0 to 0.44 pixels for boxes, 99.72 % equal pixels of the panoptic map.
     np.testing.assert_allclose(found.pred_boxes.tensor.numpy(), expected["boxes"], atol=0.6)
     np.testing.assert_allclose(found.scores.numpy(), expected["scores"], atol=1e-4)
     np.testing.assert_array_equal(found.pred_classes.numpy(), expected["classes"])
@@ -112,7 +112,7 @@ def test_inference__any_size_gives_outputs_of_the_size_asked(sample: Sample, bui
     assert second["sem_seg"].shape == (STUFFS + 1, 32, 48)
     assert len(second["instances"]) > 0
     assert second["instances"].pred_masks.shape[1:] == (32, 48)
-    panoptic = panoptic_from_output(second, STUFFS)
+    panoptic = panoptic_from_output(second, PseudoClasses(THINGS, STUFFS))
     assert panoptic.shape == (32, 48, 2)
     assert set(panoptic[..., 0].unique().tolist()) <= {*range(STUFFS + THINGS), 255}
 

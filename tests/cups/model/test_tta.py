@@ -84,24 +84,35 @@ def _picture(height: int = 150, width: int = 225) -> Tensor:
     return image
 
 
+def with_views(
+    model: nn.Module,
+    scales: tuple[float, ...] = (0.5, 0.75, 1.0),
+    flip: bool = True,
+    score_threshold: float = 0.5,
+    **options: Any,
+) -> PanopticFPNWithTTA:
+    """Return the network over CUPS's views where no others are given."""
+    return PanopticFPNWithTTA(model, scales, flip, score_threshold, **options)
+
+
 def test_semantics__padding_goes_before_mirroring_and_resizing() -> None:
     """Upstream mirrors and resizes the padded 160x256 map of a 150x225 view: all moves by up to 31 pixels."""
     image = torch.rand(3, 150, 225, generator=torch.Generator().manual_seed(0))
-    output = PanopticFPNWithTTA(_SeesColours(), scales=(1.0,))([{"image": image}])[0]
+    output = with_views(_SeesColours(), scales=(1.0,))([{"image": image}])[0]
     torch.testing.assert_close(output["sem_seg"], (image * 9).softmax(dim=0))
 
 
 def test_views__image_and_mirror_image_share_a_batch() -> None:
     network = _SeesColours()
-    PanopticFPNWithTTA(network, scales=(0.5, 1.0), base_size=100)([{"image": _picture()}])
+    with_views(network, scales=(0.5, 1.0), base_size=100)([{"image": _picture()}])
     assert network.shapes == [(2, 3, 64, 96), (2, 3, 128, 160)]  # 50x75 and 100x150, padded to 32
     network.shapes.clear()
-    PanopticFPNWithTTA(network, scales=(0.5,), flip=False)([{"image": _picture()}])
+    with_views(network, scales=(0.5,), flip=False)([{"image": _picture()}])
     assert network.shapes == [(1, 3, 96, 128)]  # 75x112: relative to the image's own short side
 
 
 def test_detections__boxes_and_masks_come_back_from_every_view() -> None:
-    output = PanopticFPNWithTTA(_SeesColours(), scales=(0.5, 0.75, 1.0))([{"image": _picture()}])[0]
+    output = with_views(_SeesColours(), scales=(0.5, 0.75, 1.0))([{"image": _picture()}])[0]
     found = output["instances"]
     assert found.pred_classes.tolist() == [1], "six views of one object are one object"
     torch.testing.assert_close(
@@ -114,7 +125,7 @@ def test_detections__boxes_and_masks_come_back_from_every_view() -> None:
 
 def test_output__is_at_the_size_asked_for() -> None:
     item = {"image": _picture(), "height": 300, "width": 450}
-    output = PanopticFPNWithTTA(_SeesColours())([item])[0]
+    output = with_views(_SeesColours())([item])[0]
     assert output["sem_seg"].shape == (3, 300, 450)
     assert output["instances"].pred_masks.shape == (1, 300, 450)
     assert output["panoptic_seg"][0].shape == (300, 450)
@@ -126,7 +137,7 @@ def test_output__is_at_the_size_asked_for() -> None:
 def test_score_threshold__one_confident_view_is_enough() -> None:
     """Scores by the padded width of the view: 128 and 256 pixels."""
     network = _SeesColours(scores={128: 0.4, 256: 0.72})
-    wrapper = PanopticFPNWithTTA(network, scales=(0.5, 1.0), score_threshold=0.7)
+    wrapper = with_views(network, scales=(0.5, 1.0), score_threshold=0.7)
     assert wrapper([{"image": _picture()}])[0]["instances"].scores.tolist() == pytest.approx([0.72])
     wrapper.score_threshold = 0.75
     output = wrapper([{"image": _picture()}])[0]
@@ -136,10 +147,10 @@ def test_score_threshold__one_confident_view_is_enough() -> None:
 
 def test_wrapper__stays_in_evaluation_mode() -> None:
     network = nn.Sequential(nn.BatchNorm2d(3))
-    wrapper = PanopticFPNWithTTA(network).train()
+    wrapper = with_views(network).train()
     assert not wrapper.training and not network[0].training
     with pytest.raises(ValueError, match="above 0"):
-        PanopticFPNWithTTA(network, scales=())
+        with_views(network, scales=())
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +163,7 @@ def tiny(build_tiny: Callable[..., nn.Module]) -> nn.Module:
 
 def test_network__one_plain_view_is_the_network_itself(tiny: nn.Module) -> None:
     image = torch.rand(3, 70, 100, generator=torch.Generator().manual_seed(1))
-    wrapper = PanopticFPNWithTTA(tiny, scales=(1.0,), flip=False)
+    wrapper = with_views(tiny, scales=(1.0,), flip=False)
     with torch.no_grad():
         ours, plain = wrapper([{"image": image}])[0], tiny([{"image": image}])[0]
     assert len(plain["instances"]) > 0
@@ -165,7 +176,7 @@ def test_network__one_plain_view_is_the_network_itself(tiny: nn.Module) -> None:
 def test_network__mirrored_image_gives_the_mirrored_result(tiny: nn.Module) -> None:
     """An image and its mirror image have the same views, so the same mean, whatever the network."""
     image = torch.rand(3, 75, 113, generator=torch.Generator().manual_seed(2))
-    wrapper = PanopticFPNWithTTA(tiny, scales=(0.75, 1.0))
+    wrapper = with_views(tiny, scales=(0.75, 1.0))
     ours, mirrored = (wrapper([{"image": item}])[0] for item in (image, image.flip(-1)))
     torch.testing.assert_close(ours["sem_seg"], mirrored["sem_seg"].flip(-1), atol=1e-4, rtol=0)
     assert len(ours["instances"]) == len(mirrored["instances"]) > 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cups.errors import UserError
-from cups.ops.dense_crf import dense_crf, dense_crf_probabilities
+from cups.ops.dense_crf import dense_crf, dense_crf_probabilities, require_dense_crf
 
 
 def frame() -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +33,7 @@ def test_dense_crf_probabilities__sum_to_one() -> None:
 
 
 def test_dense_crf__names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(UserError, match="pip install pydensecrf2"):
-        dense_crf(*frame())
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    for use in (require_dense_crf, lambda: dense_crf(*frame())):
+        with pytest.raises(UserError, match=r"^[^\n]*C\+\+ compiler[^\n]*; pip install pydensecrf2"):
+            use()

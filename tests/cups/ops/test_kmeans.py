@@ -24,7 +24,7 @@ def test_fit_kmeans__finds_separate_groups_and_repeats() -> None:
 
 
 def test_fit_kmeans__more_clusters_than_samples() -> None:
-    with pytest.raises(UserError, match=r"--k 9: larger than the 8 samples"):
+    with pytest.raises(UserError, match=r"`k` 9: larger than the 8 samples"):
         fit_kmeans([np.eye(8)], 9)
 
 
@@ -41,5 +41,5 @@ def test_centroid_scores__order_is_euclidean() -> None:
 def test_merge_centroids__joins_the_parallel_ones() -> None:
     centroids = np.array([[1, 0], [0, 1], [2, 0.1], [0.1, 3]])
     assert merge_centroids(centroids, 2).tolist() == [0, 1, 0, 1]
-    with pytest.raises(UserError, match="--merge_to 5"):
+    with pytest.raises(UserError, match="`merge_to` 5"):
         merge_centroids(centroids, 5)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from cups.training.optimizer import OptimizerSettings, build_optimizer, layer_factors, parameter_groups
+from cups.builders.stage2 import optimizer_settings
+from cups.config import build_config
+from cups.training.optimizer import build_optimizer, layer_factors, parameter_groups
+
+DEFAULT = optimizer_settings(build_config())
 
 
 def test_parameter_groups__norm_layers_have_no_weight_decay() -> None:
@@ -20,14 +26,14 @@ def test_parameter_groups__norm_layers_have_no_weight_decay() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
 def test_build_optimizer__kind_and_rate(name: str, kind: type) -> None:
-    optimizer = build_optimizer(nn.Linear(2, 2), OptimizerSettings(name=name, learning_rate=0.3))
+    optimizer = build_optimizer(nn.Linear(2, 2), replace(DEFAULT, name=name, learning_rate=0.3))
     assert isinstance(optimizer, kind)
     assert optimizer.param_groups[0]["lr"] == 0.3
 
 
 def test_factor__constant_like_upstream_or_warm_up_and_cosine() -> None:
-    assert [OptimizerSettings().factor(step) for step in (0, 10, 3999)] == [1.0, 1.0, 1.0]
-    settings = OptimizerSettings(warmup_steps=4, decay="cosine", steps=100)
+    assert [DEFAULT.factor(step) for step in (0, 10, 3999)] == [1.0, 1.0, 1.0]
+    settings = replace(DEFAULT, warmup_steps=4, decay="cosine", steps=100)
     assert settings.factor(0) == pytest.approx(0.25)
     assert settings.factor(50) == pytest.approx(0.5)
     assert settings.factor(100) == pytest.approx(0.0, abs=1e-6)
@@ -63,7 +69,7 @@ class _Transformer(nn.Module):
 
 def test_build_optimizer__transformer_learns_slower_and_its_tokens_and_biases_do_not_decay() -> None:
     model = _Transformer()
-    settings = OptimizerSettings(learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    settings = replace(DEFAULT, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
     found = {
         id(parameter): (group["lr"], group["weight_decay"])
         for group in build_optimizer(model, settings).param_groups

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from cups.structures import LoadedImage, PseudoClasses
 from cups.training.round_selection import Consistency, RoundCheckpoints, ValidationQuality, with_choice
 
 
@@ -117,6 +118,7 @@ def test_rounds__resumed_run_knows_the_rounds_before(tmp_path: Path) -> None:
 
 
 SIZE = (32, 64)
+PSEUDO = PseudoClasses(things=1, stuffs=2)
 
 
 class _Network(nn.Module):
@@ -156,8 +158,8 @@ def consistency(monkeypatch: pytest.MonkeyPatch) -> Consistency:
         "cups.training.round_selection.PanopticFPNWithTTA",
         lambda network, *_: lambda _: [_output(network.views)],
     )
-    frames: Any = [{"image": torch.zeros(3, *SIZE)}]
-    return Consistency(frames, num_stuffs=2, num_things=1)
+    frames: Any = [LoadedImage(torch.zeros(3, *SIZE), "frame")]
+    return Consistency(frames, PSEUDO, scales=(0.5, 1.0))
 
 
 def test_consistency__agreement_of_segments(consistency: Consistency) -> None:
@@ -173,7 +175,7 @@ def test_consistency__a_class_that_dies_out_counts_as_zero(consistency: Consiste
     rich, collapsed = _halves(1, 3), _halves(1, 1)
     assert consistency(_Network(rich, rich)) == pytest.approx(1.0)
     assert consistency(_Network(collapsed, collapsed)) == pytest.approx(0.5)
-    again = Consistency(consistency.frames, 2, 1)
+    again = Consistency(consistency.frames, PSEUDO, (0.5, 1.0))
     again.load_state_dict(consistency.state_dict())
     assert again(_Network(collapsed, collapsed)) == pytest.approx(0.5)
 
@@ -202,9 +204,9 @@ def test_validation_quality__is_the_metric_and_says_so() -> None:
         def forward(self, batch: Any) -> Any:
             return [{**_output(_halves(1, 2)), "sem_seg": torch.zeros(3, *SIZE)} for _ in batch]
 
-    frame = {"image": torch.zeros(3, *SIZE), "target": torch.zeros(*SIZE, 2, dtype=torch.int64)}
+    frame = LoadedImage(torch.zeros(3, *SIZE), "frame", torch.zeros(*SIZE, 2, dtype=torch.int64))
     metric: Any = Metric()
-    criterion = ValidationQuality([[frame, frame], [frame]], metric, stuffs=2)
+    criterion = ValidationQuality([[frame, frame], [frame]], metric, PSEUDO)
     assert criterion.uses_ground_truth
     assert criterion(Network()) == 0.75
     assert criterion(Network()) == 0.75, "every round is scored from zero"

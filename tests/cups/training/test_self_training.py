@@ -27,7 +27,7 @@ def test_schedule__confidence_rises_with_the_round() -> None:
     assert [SCHEDULE.threshold_at(step) for step in (0, 500, 1000)] == pytest.approx([0.7, 0.75, 0.8])
     assert SCHEDULE.steps == 1500
     assert [step for step in range(1600) if SCHEDULE.begins_round(step)] == [500, 1000]
-    assert RoundSchedule(rounds=20, threshold=0.9).threshold_at(9999) < 1.0
+    assert RoundSchedule(20, 500, threshold=0.9, threshold_step=0.05).threshold_at(9999) < 1.0
 
 
 def test_update_average__exact_after_n_steps() -> None:
@@ -56,7 +56,7 @@ def test_select_trainable__heads_without_their_norms(build_tiny: Callable[..., n
     model = build_tiny()
     select_trainable(model, "all")
     assert all(parameter.requires_grad for parameter in model.parameters())
-    select_trainable(model)
+    select_trainable(model, "heads")
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     prefixes = ("proposal_generator.rpn_head.", "roi_heads.", "sem_seg_head.")
     assert trained == {

@@ -261,10 +261,10 @@ def test_main__ground_truth_is_noted(labelled: Labelled) -> None:
         (("--cups_dir", "nowhere"), "nowhere: no such folder"),
         (("--data_root", "nowhere"), "nowhere: no such folder"),
         (("--split", "val"), "no images"),
-        (("--scale", "0"), "--scale"),
-        (("--reach", "2"), "--reach"),
-        (("--tolerance", "0.5"), "--tolerance"),
-        (("--max_images", "0"), "--max_images"),
+        (("--scale", "0"), "`scale`"),
+        (("--reach", "2"), "`reach`"),
+        (("--tolerance", "0.5"), "`tolerance`"),
+        (("--max_images", "0"), "`max_images`"),
     ],
 )
 def test_main__bad_input(labelled: Labelled, more: tuple[str, ...], message: str) -> None:

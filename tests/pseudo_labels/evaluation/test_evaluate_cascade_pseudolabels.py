@@ -55,7 +55,7 @@ def test_main__images_without_labels(perfect_root: Any) -> None:
     gone = perfect_root.stems[0]
     for path in folder.glob(f"{gone}*"):
         path.unlink()
-    with pytest.raises(UserError, match=rf"no labels of {gone}.*--only_labelled"):
+    with pytest.raises(UserError, match=rf"no labels of {gone}.*`only_labelled`"):
         scores(perfect_root)
     assert scores(perfect_root, "--only_labelled")["cups_pseudo_labels"].config["images"] == 1
     for path in folder.glob("*.png"):

@@ -10,7 +10,8 @@ import pytest
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from pseudo_labels.evaluation.evaluate_k50_pseudolabels import main
-from pseudo_labels.inputs.labels import SPLIT_FILE, write_split
+from pseudo_labels.inputs.labels import write_split
+from pseudo_labels.settings.folders import SPLIT_FILE
 
 NAME = "pseudo_semantic_raw_k6+pseudo_instance_depth_guided"
 
@@ -51,9 +52,9 @@ def test_main__things_matched_with_things_only(perfect_root: Any) -> None:
     ("more", "message"),
     [
         ((), "thing_stuff_split.json: no such file"),
-        (("--k", "7"), "pseudo_semantic_raw_k7: no such folder; check --semantic_subdir and --k"),
-        (("--k", "0"), "--k 0: must be"),
-        (("--thing_classes", "6"), "6 is no cluster of --k 6"),
+        (("--k", "7"), "pseudo_semantic_raw_k7: no such folder; check `semantic_subdir` and `k`"),
+        (("--k", "0"), "`k` 0: must be"),
+        (("--thing_classes", "6"), "6 is no cluster of `k` 6"),
         (("--instance_subdir", "nowhere"), "nowhere: no such folder"),
     ],
 )
@@ -65,5 +66,5 @@ def test_main__bad_input(perfect_root: Any, more: tuple[str, ...], message: str)
 def test_main__statistics_of_other_labels(perfect_root: Any) -> None:
     folder = perfect_root.path / "pseudo_semantic_raw_k6"
     cups = str(perfect_root.path / "cups_pseudo_labels")
-    with pytest.raises(UserError, match="statistics of 6 pseudo-classes, but --k is 8"):
+    with pytest.raises(UserError, match="statistics of 6 pseudo-classes, but `k` is 8"):
         scores(perfect_root, "--k", "8", "--semantic_subdir", folder.name, "--statistics", cups)

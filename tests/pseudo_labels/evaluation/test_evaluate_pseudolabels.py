@@ -12,12 +12,13 @@ import pytest
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.io.png import read_ids, write_png
-from pseudo_labels.algorithms.panoptic import to_panoptic
+from cups.io.provenance import write_provenance
 from pseudo_labels.convert_to_cups_format import main as convert
 from pseudo_labels.evaluation.evaluate_pseudolabels import main
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.generate_panoptic_pseudolabels import main as make_panoptic
+from pseudo_labels.steps.label_kind import LabelKind
 
 
 @pytest.fixture
@@ -88,19 +89,6 @@ def test_main__writes_csv_and_markdown(scored_root: Any, capsys: Any) -> None:
     assert "7 classes" in capsys.readouterr().out
 
 
-def test_to_panoptic__uncovered_thing_pixels_are_void() -> None:
-    semantic = np.array([[0, 1, 1, 255]], np.uint8)
-    instance = np.array([[0, 0, 2, 0]], np.uint16)
-    panoptic = to_panoptic(semantic, instance, things=(1,), num_classes=2)
-    assert panoptic[0].tolist() == [[0, 0], [255, 0], [1, 1], [255, 0]]
-
-
-def test_to_panoptic__an_instance_takes_its_majority_class() -> None:
-    semantic, instance = np.array([[1, 2, 2, 0]], np.uint8), np.array([[4, 4, 4, 0]], np.uint16)
-    panoptic = to_panoptic(semantic, instance, things=(1, 2), num_classes=3)
-    assert panoptic[0].tolist() == [[2, 1], [2, 1], [2, 1], [0, 0]]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,3 +114,11 @@ def test_main__labels_of_another_shape_are_refused(scored_root: Any) -> None:
         write_png(path, read_ids(path)[:, :100].copy())
     with pytest.raises(UserError, match=rf"{scored_root.stems[0]}.*64x100"):
         scores(scored_root)
+
+
+def test_main__the_folder_tells_the_number_of_classes(scored_root: Any) -> None:
+    folder = scored_root.path / "pseudo_semantic_mapped_k300"
+    write_provenance(folder, script="x", arguments={}, labels=LabelKind("trainId", 19).content())
+    assert scores(scored_root)["standard"].config["num_semantic_classes"] == "19"
+    with pytest.raises(UserError, match=r"^`num_semantic_classes` 27: .*says 19 classes \(trainId\)"):
+        scores(scored_root, "--num_semantic_classes", "27")

@@ -11,7 +11,7 @@ import pytest
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.io.png import read_ids, write_png
-from pseudo_labels.evaluation.evaluate_semantic_pseudolabels import main, num_labels
+from pseudo_labels.evaluation.evaluate_semantic_pseudolabels import main
 
 
 def scores(root: Any, *more: str) -> dict[str, Result]:
@@ -87,17 +87,20 @@ def test_main__writes_a_report(perfect_root: Any, capsys: Any) -> None:
     assert text.strip() in capsys.readouterr().out and "| road" in text
 
 
-def test_num_labels__without_a_number() -> None:
-    assert num_labels("clusters", None, "pseudo_semantic_raw_k300_merged50") == 50
-    assert num_labels("clusters", 7, "anything") == 7
-    with pytest.raises(UserError, match="--num_semantic_classes: missing"):
-        num_labels("clusters", None, "my_labels")
-    with pytest.raises(UserError, match="--num_semantic_classes 0"):
-        num_labels("clusters", 0, "my_labels")
-
-
 def test_main__bad_input(perfect_root: Any) -> None:
-    with pytest.raises(UserError, match="nowhere: no such folder; check --semantic_subdir"):
+    with pytest.raises(UserError, match="nowhere: no such folder; check `semantic_subdir`"):
         scores(perfect_root, "--semantic_subdir", "nowhere")
     with pytest.raises(UserError, match="holds class 5, but there are 4"):
         scores(perfect_root, "--semantic_subdir", "pseudo_semantic_raw_k6", "--num_semantic_classes", "4")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--cups_dir", "x", "--semantic_subdir", "y"), "^`semantic_subdir`: give either"),
+        (("--protocol", "semantic-27-crop320", "--num_classes", "7"), "^`num_classes`: give either"),
+    ],
+)
+def test_main__one_of_two(tmp_path: Path, flags: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        main(["--cityscapes_root", str(tmp_path), *flags])

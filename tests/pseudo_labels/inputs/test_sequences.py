@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -21,9 +20,8 @@ from pseudo_labels.inputs.sequences import (
     feed_camera,
     feed_image,
     find_clips,
-    read_intrinsics,
 )
-from pseudo_labels.steps.step import make_parser
+from pseudo_labels.steps.frames import FrameSource
 
 HEIGHT, WIDTH = 32, 64
 OFFSETS = (-1, 1)
@@ -44,12 +42,6 @@ def _write_camera(root: Path, stem: str, **intrinsic: float) -> Path:
     return path
 
 
-def _arguments(*extra: str) -> argparse.Namespace:
-    parser = make_parser("test")
-    parser.add_argument("--focal", type=float)
-    return parser.parse_args(extra)
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two sequences inside leftImg8bit: frames 3, 4, 5 of the first, a lone frame of the second."""
@@ -60,7 +52,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_find_clips__neighbours_by_number(root: Path) -> None:
-    clips = find_clips(_arguments("--cityscapes_root", str(root)), OFFSETS)
+    clips = find_clips(FrameSource(root), OFFSETS)
     names = [[p.name[14:20] if p else None for p in (clip.image, *clip.sources)] for clip in clips]
     assert names == [
         ["000003", None, "000004"],
@@ -74,23 +66,23 @@ def test_find_clips__neighbours_by_number(root: Path) -> None:
 def test_find_clips__whole_sequences_where_there_are(root: Path) -> None:
     for number in range(10, 14):
         _write(root, "leftImg8bit_sequence", f"aachen_000000_{number:06}")
-    clips = find_clips(_arguments("--cityscapes_root", str(root)), OFFSETS)
+    clips = find_clips(FrameSource(root), OFFSETS)
     assert len(clips) == 4 and all("leftImg8bit_sequence" in str(clip.image) for clip in clips)
-    assert len(find_clips(_arguments("--cityscapes_root", str(root), "--max_images", "3"), OFFSETS)) == 3
+    assert len(find_clips(FrameSource(root, max_images=3), OFFSETS)) == 3
 
 
 def test_find_clips__nearest_camera(root: Path) -> None:
     near = _write_camera(root, "aachen_000000_000025")
     _write(root, "leftImg8bit", "aachen_000000_000015")
     _write(root, "leftImg8bit", "aachen_000000_000016")
-    clips = find_clips(_arguments("--cityscapes_root", str(root)), OFFSETS)
+    clips = find_clips(FrameSource(root), OFFSETS)
     assert [clip.camera == near for clip in clips] == [False, False, False, True, True]
 
 
 def test_find_clips__plain_folder_in_sorted_order(tmp_path: Path) -> None:
     for name in ("a/one.png", "a/two.png", "b/alone.png"):
         write_png(tmp_path / name, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    clips = find_clips(_arguments("--image_dir", str(tmp_path), "--focal", "1.1"), OFFSETS)
+    clips = find_clips(FrameSource(image_dir=tmp_path), OFFSETS, focal=1.1)
     assert clips == [
         Clip(tmp_path / "a/one.png", (None, tmp_path / "a/two.png"), None),
         Clip(tmp_path / "a/two.png", (tmp_path / "a/one.png", None), None),
@@ -98,16 +90,16 @@ def test_find_clips__plain_folder_in_sorted_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "extra", "message"),
+    ("change", "message"),
     (
-        ("lonely", (), r"no frame has a neighbour \(-1 \+1\).*leftImg8bit_sequence"),
-        ("no camera", (), r"aachen_000000_\*_camera.json: no such file.*--focal"),
-        ("bad name", (), "not named"),
-        ("plain", (), "--focal: missing"),
+        ("lonely", r"no frame has a neighbour \(-1 \+1\).*leftImg8bit_sequence"),
+        ("no camera", r"aachen_000000_\*_camera.json: no such file.*`focal`"),
+        ("bad name", "not named"),
+        ("plain", "`focal`: missing"),
     ),
 )
-def test_find_clips__bad_input(root: Path, change: str, extra: tuple[str, ...], message: str) -> None:
-    where = ("--image_dir" if change == "plain" else "--cityscapes_root", str(root))
+def test_find_clips__bad_input(root: Path, change: str, message: str) -> None:
+    source = FrameSource(image_dir=root) if change == "plain" else FrameSource(root)
     if change == "lonely":
         for number in (4, 5):
             (root / f"leftImg8bit/train/aachen/aachen_000000_{number:06}_leftImg8bit.png").unlink()
@@ -116,20 +108,7 @@ def test_find_clips__bad_input(root: Path, change: str, extra: tuple[str, ...], 
     if change == "bad name":
         _write(root, "leftImg8bit", "aachen_frame")
     with pytest.raises(UserError, match=message):
-        find_clips(_arguments(*where, *extra), OFFSETS)
-
-
-@pytest.mark.parametrize("text", ("{", "{}", '{"intrinsic": {"fx": 1}}', "[]"))
-def test_read_intrinsics__damaged(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "x_camera.json"
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"x_camera\.json"):
-        read_intrinsics(path)
-
-
-def test_read_intrinsics__impossible(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="positive"):
-        read_intrinsics(_write_camera(tmp_path, "s", fx=0.0))
+        find_clips(source, OFFSETS)
 
 
 def test_feed_camera__follows_the_pixels() -> None:
@@ -150,7 +129,7 @@ def test_feed_image__crops_and_resizes() -> None:
 
 
 def test_clip_dataset__item(root: Path) -> None:
-    clips = find_clips(_arguments("--cityscapes_root", str(root)), OFFSETS)
+    clips = find_clips(FrameSource(root), OFFSETS)
     dataset = ClipDataset(clips, (HEIGHT, WIDTH), cache_bytes=1 << 20)
     item = dataset[Draw(0, 5)]
     assert item["target"].shape == (3, HEIGHT, WIDTH) and item["sources"].shape == (2, 3, HEIGHT, WIDTH)
@@ -161,7 +140,7 @@ def test_clip_dataset__item(root: Path) -> None:
 
 
 def test_clip_dataset__mirrors_image_and_camera(root: Path) -> None:
-    clips = find_clips(_arguments("--cityscapes_root", str(root)), OFFSETS)
+    clips = find_clips(FrameSource(root), OFFSETS)
     dataset = ClipDataset(clips, (HEIGHT, WIDTH))
     plain = torch.from_numpy(read_image(clips[1].image).copy()).permute(2, 0, 1) / 255
     seen = set()

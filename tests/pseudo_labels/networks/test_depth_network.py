@@ -12,14 +12,13 @@ import torch
 
 from cups.errors import UserError
 from cups.io.weights import weight_files
-from pseudo_labels.generate_depth_spidepth import network_weights
 from pseudo_labels.networks.depth_network import (
-    DepthSettings,
     build_depth_network,
     infer,
     load_depth_network,
     save_depth_network,
 )
+from pseudo_labels.settings.depth import DepthSettings
 
 SMALL = DepthSettings(
     backbone="resnet18",
@@ -87,23 +86,17 @@ def test_infer__shapes_tell_the_published_model() -> None:
     assert infer(encoder, depth, place) == DepthSettings(crop_bottom=0.0), "KITTI frames show no bonnet"
 
 
-def test_network_weights__unknown_folder_stays_unknown(tmp_path: Path) -> None:
-    (known,) = network_weights(weight_files("spidepth_kitti")[0].path.parent)
-    assert known["name"] == "spidepth_kitti" and "ImageNet" in known["supervised_by"]
-    assert network_weights(tmp_path) == [{"name": str(tmp_path), "uses_ground_truth": None}]
-
-
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"height": 0}, "--height 0: must be at least 1"),
-        ({"width": "wide"}, "--width wide: must be"),
-        ({"model_dim": 30}, "--model_dim 30: must be a multiple of 4"),
-        ({"dec_channels": [16, 16, 8]}, "--dec_channels .*four"),
-        ({"crop_bottom": 1.0}, "--crop_bottom 1.0"),
-        ({"max_depth": 1e6}, "--max_depth 1000000.0: must be at most 65504"),
-        ({"patch_size": 32}, "patches of 32 give 1 tokens, fewer than --query_nums 8"),
-        ({"backbone": "resnet_eighteen"}, "--backbone resnet_eighteen"),
+        ({"height": 0}, "`height` 0: must be at least 1"),
+        ({"width": "wide"}, "`width` wide: must be"),
+        ({"model_dim": 30}, "`model_dim` 30: must be a multiple of 4"),
+        ({"dec_channels": [16, 16, 8]}, "`dec_channels` .*four"),
+        ({"crop_bottom": 1.0}, "`crop_bottom` 1.0"),
+        ({"max_depth": 1e6}, "`max_depth` 1000000.0: must be at most 65504"),
+        ({"patch_size": 32}, "patches of 32 give 1 tokens, fewer than `query_nums` 8"),
+        ({"backbone": "resnet_eighteen"}, "`backbone` resnet_eighteen"),
         ({"backbone": "resnet34"}, "encoder.pth: weights of another network"),
         ({"dim_out": 32}, "depth.pth: weights of another network"),
         ({"colour": "red"}, "settings.json: no settings of a depth network"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cups.errors import UserError
+from cups.io.files import write_json
 from cups.structures import Draw
-from pseudo_labels.networks.training import Fit, add_training_arguments, load_weights, save_weights, train
-from pseudo_labels.steps.step import make_parser
+from cups.training.processes import PRECISIONS
+from pseudo_labels.networks.training import Fit, load_weights, save_weights, train
+from pseudo_labels.settings.training import TRAINING_PRECISIONS, Training
+from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.options import RunOptions
+
+SETTINGS = Training(steps=12, batch_size=2, lr=0.1, device="cpu", save_every=3, precision="32")
 
 
 class Points(Dataset[dict[str, Tensor]]):
@@ -36,9 +41,9 @@ class Points(Dataset[dict[str, Tensor]]):
 class Line(Fit):
     """A slope with dropout, so that torch's own draws matter; can die or explode at a step."""
 
-    def __init__(self, args: argparse.Namespace, die_at: int = -1, explode_at: int = -1) -> None:
-        super().__init__(args)
-        torch.manual_seed(args.seed)
+    def __init__(self, settings: Training = SETTINGS, die_at: int = -1, explode_at: int = -1) -> None:
+        super().__init__(settings)
+        torch.manual_seed(settings.seed)
         self.slope = nn.Linear(1, 1)
         self.die_at, self.explode_at = die_at, explode_at
 
@@ -54,84 +59,90 @@ class Line(Fit):
         return 0.9**step
 
 
-@pytest.fixture
-def arguments(tmp_path: Path) -> Callable[..., argparse.Namespace]:
-    def parse(*extra: str) -> argparse.Namespace:
-        parser = make_parser("test")
-        add_training_arguments(parser, steps=12, batch_size=2, lr=0.1)
-        args = ["--image_dir", str(tmp_path), "--device", "cpu", "--save_every", "3", "--precision", "32"]
-        return parser.parse_args([*args, *extra])
-
-    return parse
-
-
-def _run(fit: Line, args: argparse.Namespace, folder: Path) -> Tensor:
-    train(fit, Points(), args, folder, script="test")
+def _run(fit: Line, folder: Path, overwrite: bool = False) -> Tensor:
+    source = FrameSource(image_dir=folder.parent)
+    train(fit, Points(), source, RunOptions(overwrite=overwrite), folder, script="test")
     return torch.cat([parameter.detach().flatten() for parameter in fit.parameters()])
 
 
-def test_train__resumed_equals_uninterrupted(
-    arguments: Callable[..., argparse.Namespace], tmp_path: Path
-) -> None:
-    args = arguments()
-    whole = _run(Line(args), args, tmp_path / "whole")
+def test_train__resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    whole = _run(Line(), tmp_path / "whole")
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        _run(Line(args, die_at=8), args, tmp_path / "killed")
-    fresh = Line(args)
-    resumed = _run(fresh, args, tmp_path / "killed")
+        _run(Line(die_at=8), tmp_path / "killed")
+    fresh = Line()
+    resumed = _run(fresh, tmp_path / "killed")
     assert torch.equal(whole, resumed)
     assert fresh.trainer.global_step == 12
     provenance = json.loads((tmp_path / "killed" / "provenance.json").read_text())
     assert provenance["uses_ground_truth"] is False and provenance["script"] == "test"
 
 
-def test_train__finished_run_only_loads(arguments: Callable[..., argparse.Namespace], tmp_path: Path) -> None:
-    args = arguments()
-    whole = _run(Line(args), args, tmp_path / "run")
-    again = Line(args, die_at=0)
-    assert torch.equal(_run(again, args, tmp_path / "run"), whole)
+def test_train__finished_run_only_loads(tmp_path: Path) -> None:
+    whole = _run(Line(), tmp_path / "run")
+    again = Line(die_at=0)
+    assert torch.equal(_run(again, tmp_path / "run"), whole)
 
 
-def test_train__learns(arguments: Callable[..., argparse.Namespace], tmp_path: Path) -> None:
-    args = arguments("--steps", "60")
-    fit = Line(args)
+def test_train__learns(tmp_path: Path) -> None:
+    fit = Line(replace(SETTINGS, steps=60))
     fit.learning_rate_factor = lambda step: 1.0  # type: ignore[method-assign]
     points = [Points()[Draw(frame, frame)] for frame in range(7)]
     before = sum(((fit.slope(point["x"]) - point["y"]) ** 2).item() for point in points)
-    _run(fit, args, tmp_path / "run")
+    _run(fit, tmp_path / "run")
     after = sum(((fit.slope(point["x"]) - point["y"]) ** 2).item() for point in points)
     assert after < 0.2 * before
 
 
-def test_train__other_settings_are_refused(
-    arguments: Callable[..., argparse.Namespace], tmp_path: Path
-) -> None:
-    args = arguments()
-    _run(Line(args), args, tmp_path / "run")
-    other = arguments("--lr", "0.2")
-    with pytest.raises(UserError, match=r"made with --lr 0\.1"):
-        _run(Line(other), other, tmp_path / "run")
-    over = arguments("--lr", "0.2", "--overwrite")
-    _run(Line(over), over, tmp_path / "run")
+def test_train__other_settings_are_refused(tmp_path: Path) -> None:
+    _run(Line(), tmp_path / "run")
+    other = replace(SETTINGS, lr=0.2)
+    with pytest.raises(UserError, match=r"made with `lr` 0\.1"):
+        _run(Line(other), tmp_path / "run")
+    _run(Line(other), tmp_path / "run", overwrite=True)
     assert len(list((tmp_path / "run" / "csv").iterdir())) == 1
 
 
-def test_train__infinite_loss_stops(arguments: Callable[..., argparse.Namespace], tmp_path: Path) -> None:
-    args = arguments()
+def test_train__what_does_not_decide_may_change(tmp_path: Path) -> None:
+    """Another device or other loader processes go on with a run; its place and its length do not."""
+    _run(Line(), tmp_path / "run")
+    _run(Line(replace(SETTINGS, device="auto", num_workers=1)), tmp_path / "run")
+    for name, value in (("steps", 13), ("seed", 1), ("log_every", 5), ("checkpoint_dir", tmp_path)):
+        with pytest.raises(UserError, match=rf"made with `{name}`"):
+            _run(Line(replace(SETTINGS, **{name: value})), tmp_path / "run")
+
+
+def test_train__a_folder_of_version_0_1_goes_on(tmp_path: Path) -> None:
+    """Its provenance holds flags that trainings never read, and all that say where and how fast."""
+    _run(Line(), tmp_path / "run")
+    path = tmp_path / "run" / "provenance.json"
+    content = json.loads(path.read_text())
+    dead = {"skip_bad": False, "show": 0, "overwrite": True, "num_workers": 8, "device": "cuda"}
+    content["arguments"] = {**content["arguments"], **dead, "output_root": None}
+    write_json(path, content)
+    again = Line(die_at=0)
+    _run(again, tmp_path / "run")
+    assert again.trainer.global_step == 12
+    content["arguments"]["clip"] = 1.0
+    write_json(path, content)
+    with pytest.raises(UserError, match=r"made with `clip` 1\.0"):
+        _run(Line(), tmp_path / "run")
+
+
+def test_train__infinite_loss_stops(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="step 2 is not finite"):
-        _run(Line(args, explode_at=2), args, tmp_path / "run")
+        _run(Line(explode_at=2), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
-    "extra", list(itertools.product(("--steps", "--batch_size", "--save_every"), ("0",))) + [("--lr", "-1")]
+    ("name", "value"), [*itertools.product(("steps", "batch_size", "save_every"), (0,)), ("lr", -1.0)]
 )
-def test_train__impossible_arguments(
-    arguments: Callable[..., argparse.Namespace], tmp_path: Path, extra: tuple[str, str]
-) -> None:
-    args = arguments(*extra)
-    with pytest.raises(UserError, match=extra[0]):
-        _run(Line(args), args, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_training__impossible_settings(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"`{name}` {value}: must be"):
+        replace(SETTINGS, **{name: value})
+
+
+def test_training__names_every_precision() -> None:
+    assert sorted(TRAINING_PRECISIONS) == sorted(("auto", *PRECISIONS))
 
 
 def test_weights__round_trip_and_foreign_files(tmp_path: Path) -> None:

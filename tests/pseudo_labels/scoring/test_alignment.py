@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pseudo_labels.scoring.alignment import EdgeFit, edge_fit, edge_strength, label_borders, work_size
-from pseudo_labels.scoring.diagnosis import is_displaced, is_unrelated
+from cups.ops.borders import label_borders
+from pseudo_labels.scoring.alignment import EdgeFit, edge_fit, edge_strength, work_size
+from pseudo_labels.scoring.diagnosis_frames import is_displaced, is_unrelated
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (96, 192)) -> tuple[np.ndarray, np.ndarray]:
@@ -20,13 +21,6 @@ def scene(seed: int = 0, size: tuple[int, int] = (96, 192)) -> tuple[np.ndarray,
     colors = generator.integers(30, 220, (25, 3))
     noise = generator.normal(0, 6, (*size, 3))
     return (colors[labels] + noise).clip(0, 255).astype(np.uint8), labels
-
-
-def test_label_borders__both_sides_and_not_to_void() -> None:
-    #   0 0 1 1
-    #   0 0 1 9     9 is void
-    borders = label_borders(np.array([[0, 0, 1, 1], [0, 0, 1, 9]]), void=9)
-    assert borders.tolist() == [[False, True, True, False], [False, True, True, False]]
 
 
 def test_edge_strength__is_relative_to_the_surroundings() -> None:

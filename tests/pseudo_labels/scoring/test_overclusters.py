@@ -20,7 +20,7 @@ from pseudo_labels.scoring.overclusters import (
     purity,
     score_clusters,
 )
-from pseudo_labels.steps.step import Frame
+from pseudo_labels.steps.frames import Frame
 
 
 def test_purity__hand_made() -> None:

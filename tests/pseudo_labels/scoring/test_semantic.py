@@ -105,7 +105,7 @@ def test_named_classes(labels: int, classes: int, label: int, expected: int) -> 
 
 
 def test_named_classes__clusters_have_no_names() -> None:
-    with pytest.raises(UserError, match="--labels"):
+    with pytest.raises(UserError, match="`labels`"):
         named_classes(50, class_set(19))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,14 @@ from cups.errors import UserError
 from cups.io.files import write_npy
 from cups.io.png import write_png
 from cups.io.provenance import write_provenance
-from pseudo_labels import generate_overclustered_semantics as overcluster
 from pseudo_labels import generate_panoptic_pseudolabels, remap_cause27_to_trainid
 from pseudo_labels.steps import executor
-from pseudo_labels.steps.arguments import Submission
 from pseudo_labels.steps.executor import _gpus, module_of, submit
+from pseudo_labels.steps.options import Submission
 from tests.pseudo_labels.conftest import Root
 
 REMAP = "pseudo_labels.remap_cause27_to_trainid"
+OVERCLUSTER = "pseudo_labels.generate_overclustered_semantics"
 
 
 def files(folder: Path, root: Path) -> dict[str, bytes]:
@@ -57,22 +58,35 @@ def parsed(main: executor.Main, argv: list[str]) -> Submission:
 
 
 def test_local__fits_once_and_writes_what_one_process_writes(tiny_root: Root, tmp_path: Path) -> None:
+    overcluster = import_module(OVERCLUSTER)
     one, many = tmp_path / "one", tmp_path / "many"
     flags = ["--cityscapes_root", str(tiny_root.path), "--k", "5", "--epochs", "2"]
     for target in (one, many):
         make_labels(tiny_root, target)
     overcluster.main([*flags, "--output_root", str(one)])
     argv = [*flags, "--output_root", str(many), "--executor", "local", "--num_shards", "9"]
-    code = submit(
-        "pseudo_labels.generate_overclustered_semantics", argv, parsed(overcluster.main, argv).arguments
-    )
-    assert code == 0
+    assert submit(OVERCLUSTER, argv, parsed(overcluster.main, argv)) == 0
     made, expected = (files(root / "pseudo_semantic_mapped_k5", root) for root in (many, one))
     assert made == expected and len(made) == 5  # two label maps, centroids, table, provenance
     logs = list((many / "submitit").rglob("*_log.err"))
     assert len(logs) == len(tiny_root.stems)  # no more shards than frames
     assert sum("mapping by CAUSE: 100%" in log.read_text() for log in logs) == 1
     assert sum("vectors: 100%" in log.read_text() for log in logs) == 1
+
+
+def test_local__a_light_step_writes_what_one_process_writes(tiny_root: Root, tmp_path: Path) -> None:
+    one, many = tmp_path / "one", tmp_path / "many"
+    flags = ["--cityscapes_root", str(tiny_root.path)]
+    for target in (one, many):
+        make_labels(tiny_root, target)
+    remap_cause27_to_trainid.main([*flags, "--output_root", str(one), "--show", "2"])
+    argv = [*flags, "--output_root", str(many), "--executor", "local", "--num_shards", "9", "--show", "2"]
+    submission = parsed(remap_cause27_to_trainid.main, argv)
+    assert (submission.run.executor, submission.run.num_shards, submission.device) == ("local", 9, "cpu")
+    assert submit(REMAP, argv, submission) == 0
+    made, expected = (files(root / "pseudo_semantic_mapped_cause27", root) for root in (many, one))
+    assert made == expected and len(made) == 4  # two label maps, provenance, contact sheet
+    assert len(list((many / "submitit").rglob("*_log.err"))) == len(tiny_root.stems)
 
 
 @pytest.fixture
@@ -121,7 +135,7 @@ def remap_flags(root: Root, folder: Path) -> list[str]:
 def test_slurm__array_with_the_asked_resources(tiny_root: Root, cluster: Path) -> None:
     argv = remap_flags(tiny_root, cluster)
     submission = parsed(remap_cause27_to_trainid.main, argv)
-    assert submit(REMAP, argv, submission.arguments) == 0
+    assert submit(REMAP, argv, submission) == 0
     assert len(list((tiny_root.path / "pseudo_semantic_mapped_cause27").rglob("*.png"))) == 2
     batch = (cluster / "batch.sh").read_text()
     for line in ("--array=0-1%2", "--partition=gpu", "--time=30", "--mem=32GB", "--cpus-per-task=4"):
@@ -141,7 +155,7 @@ def test_slurm__says_which_shards_failed_and_why(
         raise UserError("a.png: unreadable; copy it again")
 
     monkeypatch.setattr(remap_cause27_to_trainid, "main", main)
-    assert submit(REMAP, argv, submission.arguments) == 2
+    assert submit(REMAP, argv, submission) == 2
     assert "shard 0: error: a.png: unreadable; copy it again" in caplog.text
     assert "shard 1 crashed: RuntimeError: out of luck" in caplog.text
 
@@ -172,40 +186,45 @@ def test_shard__is_queued_again_as_it_is() -> None:
     assert shard.checkpoint().function == shard
 
 
+SCRIPTS = Path(executor.__file__).parents[1]
 STEPS = sorted(
     path.stem
     for pattern in ("generate_*", "extract_*", "convert_*", "remap_*")
-    for path in Path(executor.__file__).parent.glob(f"{pattern}.py")
+    for path in SCRIPTS.glob(f"{pattern}.py")
 )
+
+
+def test_steps__are_found() -> None:
+    assert "generate_depth_guided_instances" in STEPS
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_steps__can_be_sharded(step: str) -> None:
-    source = (Path(executor.__file__).parent / f"{step}.py").read_text()
+    source = (SCRIPTS / f"{step}.py").read_text()
     assert "    run_script(main)\n" in source, "end the script with run_script(main), not run_main(main)"
 
 
 def test_submit__bad_input(tiny_root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ["--cityscapes_root", str(tiny_root.path), "--num_shards", "2", "--executor"]
-    no_slurm = parsed(remap_cause27_to_trainid.main, [*common, "slurm"]).arguments
+    no_slurm = parsed(remap_cause27_to_trainid.main, [*common, "slurm"])
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match="--executor slurm: no sbatch on this machine"):
+    with pytest.raises(UserError, match="`executor` slurm: no sbatch on this machine"):
         submit(REMAP, common, no_slurm)
-    shard = parsed(remap_cause27_to_trainid.main, [*common, "local", "--shard", "1"]).arguments
-    with pytest.raises(UserError, match="leave --shard out"):
+    shard = parsed(remap_cause27_to_trainid.main, [*common, "local", "--shard", "1"])
+    with pytest.raises(UserError, match="leave `shard` out"):
         submit(REMAP, common, shard)
     with pytest.raises(SystemExit):  # other flags are checked before anything is submitted
         remap_cause27_to_trainid.main([*common, "local", "--no_such_flag"])
 
 
 def test_submission__is_one_line_where_a_step_cannot_be_sharded(tiny_root: Root) -> None:
-    with pytest.raises(UserError, match="--executor local: this step runs as one process"):
+    with pytest.raises(UserError, match="`executor` local: this step runs as one process"):
         remap_cause27_to_trainid.main(["--cityscapes_root", str(tiny_root.path), "--executor", "local"])
 
 
 def test_module_of__scripts_and_modules() -> None:
     assert module_of(remap_cause27_to_trainid.main) == REMAP
-    assert module_of(overcluster.main) == "pseudo_labels.generate_overclustered_semantics"
+    assert module_of(import_module(OVERCLUSTER).main) == OVERCLUSTER
 
 
 def test_gpus__are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_metrics_table__missing_files_and_metrics_are_not_run(tmp_path: Path) ->
     _write(runs, 1, "one", pq=0.3)
     text = metrics_table("name", runs, [("first", "one"), ("second", "two")], ("pq", "miou"))
     command, _, *lines = text.splitlines()
-    assert command == "<!-- python studies/make_reports.py --only name -->"
+    assert command == "<!-- python -m studies.make_reports --only name -->"
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["", "PQ", "mIoU"]
     assert cells[2:] == [["first", "25.0 ± 7.1", "not run"], ["second", "not run", "not run"]]
@@ -117,7 +117,7 @@ def test_steps_summary__seeds_are_averaged() -> None:
 
 def test_table__stands_under_its_command() -> None:
     assert table("name", [("a", 1)], ("x", "y")).startswith(
-        "<!-- python studies/make_reports.py --only name -->\n\n| x "
+        "<!-- python -m studies.make_reports --only name -->\n\n| x "
     )
 
 

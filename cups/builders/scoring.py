@@ -1,0 +1,105 @@
+"""The two ways to score a network, each from a configuration to its results on disk."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Subset
+from yacs.config import CfgNode
+
+from cups.builders.evaluation import (
+    build_metric,
+    build_semantic_scorers,
+    build_validation_data,
+    load_for_evaluation,
+    prediction_settings,
+    results_of,
+)
+from cups.builders.trainer import run_directory, validation_loader
+from cups.data import ImageFolder
+from cups.evaluation.panoptic_export import PanopticExport
+from cups.evaluation.predict import Visitor, predict, save_to, score_with, write_overlays
+from cups.evaluation.results import Result, write_results
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(config: CfgNode, output: Path | None = None, visualize: bool = False) -> list[Result]:
+    """Score a network on the validation data; return the results, which `results.*` hold too.
+
+    Args:
+        config: the whole configuration.
+        output: folder of the results; None is the folder that the configuration names.
+        visualize: write an overlay of every frame.
+    """
+    model, pseudo = load_for_evaluation(config)
+    output = output or run_directory(config, "val")
+    dataset = build_validation_data(config)
+    metric = build_metric(config, pseudo)
+    scorers = build_semantic_scorers(config, pseudo)
+    visitors: list[Visitor] = [*scorers, score_with(metric)]
+    if visualize:
+        visitors.append(save_to(output / "predictions", pseudo))
+    loader = validation_loader(dataset, config)
+    predict(model, loader, pseudo, visitors, len(loader))
+    results = results_of(metric, scorers, config)
+    write_results(output / "results", results)
+    if visualize:
+        assignment = np.array(results[0].assignment)
+        overlays = output / "overlays"
+        write_overlays(dataset, output / "predictions", overlays, pseudo, dataset.classes, assignment)
+    log.info("results: %s", output)
+    return results
+
+
+def predict_images(config: CfgNode, image_dir: Path, output: Path | None = None) -> None:
+    """Predict on a plain folder of images, and write maps and overlays.
+
+    Args:
+        config: the whole configuration.
+        image_dir: images without labels.
+        output: folder of the predictions; None is the folder that the configuration names.
+    """
+    model, pseudo = load_for_evaluation(config)
+    output = output or run_directory(config, "val")
+    dataset = ImageFolder(image_dir)
+    loader = validation_loader(dataset, config)
+    save = save_to(output / "predictions", pseudo)
+    predict(model, loader, pseudo, [save], len(loader))
+    write_overlays(dataset, output / "predictions", output / "overlays", pseudo)
+    log.info("results: %s", output)
+
+
+def export_panoptic(
+    config: CfgNode, output: Path, image_dir: Path | None = None, raw: bool = False
+) -> list[Result]:
+    """Write panoptic maps in the COCO panoptic format; return the results of images with ground truth.
+
+    Args:
+        config: the whole configuration.
+        output: folder of predictions and results; frames that it holds already are not predicted again.
+        image_dir: images without labels, in place of the validation data.
+        raw: describe the pseudo-classes themselves too; without labels they always are.
+    """
+    model, pseudo = load_for_evaluation(config)
+    dataset = ImageFolder(image_dir) if image_dir else build_validation_data(config)
+    export = PanopticExport(output, dataset.images, pseudo)
+    export.claim(prediction_settings(config, image_dir))
+    missing = export.missing()
+    log.info("%d of %d frames to predict", len(missing), len(dataset))
+    if missing:
+        loader = validation_loader(Subset(dataset, missing), config)
+        predict(model, loader, pseudo, [save_to(export.raw, pseudo)], len(loader))
+    if raw or image_dir:
+        log.info("pseudo-classes: %s", export.write_raw_json())
+    if isinstance(dataset, ImageFolder):
+        return []
+    metric = build_metric(config, pseudo)
+    loader = validation_loader(dataset, config)
+    export.replay(loader, score_with(metric), len(loader))
+    results = results_of(metric, [], config)
+    write_results(output / "results", results)
+    log.info("classes: %s", export.write_mapped(np.array(results[0].assignment), dataset.classes))
+    return results

@@ -1,0 +1,45 @@
+"""Section DATA: where frames and labels lie, and what happens to them before augmentation."""
+
+from __future__ import annotations
+
+from cups import defaults
+from cups.configuration.key import COUNT, CROP, FRACTION, POSITIVE, SIZE, SWITCH, TEXT, Key, choice, optional
+from cups.data.validation_sets import VALIDATION_SETS
+from cups.taxonomy import CLASS_COUNTS
+
+DATA = {
+    "DATASET": Key("cityscapes", choice(VALIDATION_SETS), "Data set of the evaluation."),
+    "ROOT": Key(
+        "datasets/Cityscapes", TEXT, "Training images: the Cityscapes layout, or any folder of images."
+    ),
+    "ROOT_VAL": Key("datasets/Cityscapes", TEXT, "Images and ground truth of the evaluation."),
+    "ROOT_PSEUDO": Key(
+        None, optional(TEXT, "None (Stage 2 needs one)"), "Pseudo-labels of Stage 2, in the CUPS format."
+    ),
+    "CROP_RESOLUTION": Key(defaults.CROP, CROP, "Centre crop of training frames after scaling, in pixels."),
+    "SCALE": Key(defaults.SCALE, POSITIVE, "Factor by which training frames are resized."),
+    "VAL_SCALE": Key(
+        0.5, POSITIVE, "Factor by which evaluation frames are resized, with their ground truth."
+    ),
+    "VAL_CROP_RESOLUTION": Key(
+        None, optional(SIZE), "Centre crop of evaluation frames after scaling, in pixels."
+    ),
+    "VAL_SPLIT": Key(defaults.VAL_SPLIT, TEXT, "Split of the evaluation."),
+    "NUM_CLASSES": Key(
+        defaults.NUM_CLASSES, choice(CLASS_COUNTS), "Ground-truth classes that pseudo-classes are matched to."
+    ),
+    "THING_STUFF_THRESHOLD": Key(
+        defaults.THING_STUFF_THRESHOLD,
+        FRACTION,
+        "Pseudo-classes with a larger share of pixels inside proposals (the shares sum to 1) are things.",
+    ),
+    "IGNORE_UNKNOWN_THING_REGIONS": Key(
+        defaults.IGNORE_UNKNOWN_THINGS,
+        SWITCH,
+        'Pixels of things outside every proposal are void, not "some thing".',
+    ),
+    "ONLY_NON_EMPTY_SAMPLES": Key(
+        defaults.ONLY_NON_EMPTY, SWITCH, "Leave out training frames without an instance."
+    ),
+    "MAX_IMAGES": Key(None, optional(COUNT, "None (all)"), "Use the first frames of the training data only."),
+}

@@ -1,0 +1,22 @@
+"""Section VALIDATION: how a network is scored."""
+
+from __future__ import annotations
+
+from cups.configuration.key import COUNT, POSITIVE, SWITCH, Key, choice, optional
+from cups.defaults import VOID_RULE
+from cups.metrics.protocol import VOID_RULES
+
+VALIDATION = {
+    "ADHERE_THING_STUFF": Key(True, SWITCH, "Match things with things and stuff with stuff only."),
+    "BATCH_SIZE": Key(4, POSITIVE, "Frames for each forward pass."),
+    "VOID_RULE": Key(
+        VOID_RULE,
+        choice(VOID_RULES),
+        "How predicted void counts in the first result; both are always reported.",
+    ),
+    "SEMSEG_CENTER_CROP_SIZE": Key(
+        None, optional(COUNT), "Side in pixels of the crop of STEGO's semantic protocol (320)."
+    ),
+    "USE_TTA": Key(False, SWITCH, "Predict over several sizes (MODEL.TTA_SCALES) and mirror images."),
+    "USE_CRF": Key(False, SWITCH, "Refine the semantic output by a dense CRF; needs pydensecrf2."),
+}

@@ -1,0 +1,4 @@
+from .cityscapes import CityscapesPanopticValidation as CityscapesPanopticValidation
+from .kitti import KittiPanopticValidation as KittiPanopticValidation
+from .pseudo_label_dataset import PseudoLabelDataset as PseudoLabelDataset
+from .utils import ImageFolder as ImageFolder

@@ -1,0 +1,72 @@
+"""Instance masks by splitting the regions of thing classes along depth edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cups.io.png import read_ids, read_image, write_png
+from cups.visualization import depth_to_color, instances_to_color
+from pseudo_labels.algorithms.instance_splitting import depth_guided_instances
+from pseudo_labels.inputs.labels import check_aspect, read_depth, read_semantic, thing_classes
+from pseudo_labels.settings.folders import INSTANCE_PREFIX
+from pseudo_labels.settings.groups import Splitting
+from pseudo_labels.settings.labels import InstanceSettings
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.options import FrameRun
+from pseudo_labels.steps.pictures import fit
+from pseudo_labels.steps.step import Step, Summary, run_step
+
+SCRIPT = "generate_depth_guided_instances"
+
+
+@dataclass(frozen=True)
+class GenerateInstances:
+    """Picklable `process` of the step."""
+
+    semantics: Folder
+    depths: Folder | None
+    output: Folder
+    things: tuple[int, ...]
+    settings: Splitting
+
+    def __call__(self, frame: Frame) -> None:
+        """Write the instances of one frame."""
+        semantic = read_semantic(self.semantics.path(frame))
+        depth = None
+        if self.depths is not None:
+            depth = read_depth(self.depths.path(frame))
+            check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
+        instances = depth_guided_instances(semantic, depth, self.things, self.settings)
+        write_png(self.output.path(frame), instances)
+
+    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
+        """Return caption and pictures (image, depth, instances) of one frame for the contact sheet."""
+        image = read_image(frame.image)
+        pictures = [image]
+        if self.depths is not None:
+            pictures.append(depth_to_color(read_depth(self.depths.path(frame))))
+        pictures.append(instances_to_color(read_ids(self.output.path(frame))))
+        return frame.name, [fit(picture, image) for picture in pictures]
+
+
+def make_instances(source: FrameSource, settings: InstanceSettings, run: FrameRun) -> Summary:
+    """Write the instances of all frames.
+
+    Raises:
+        UserError: missing semantics or depth, no thing/stuff split, or a folder with files of another run.
+    """
+    frames, root = source.frames(), run.root(source)
+    semantics = Folder(root, settings.semantic_subdir, ".png")
+    semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
+    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    depths = None if settings.no_depth else Folder(root, settings.depth_subdir, ".npy")
+    if depths is not None:
+        depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first, or give `no_depth`")
+    output = Folder(root, INSTANCE_PREFIX + settings.method, ".png")
+    process = GenerateInstances(semantics, depths, output, things, settings)
+    inputs = [folder.directory for folder in (semantics, depths) if folder is not None]
+    inputs += [settings.split_json] if settings.split_json else []
+    step = Step(SCRIPT, settings.with_things(things), process, [output], process.show, inputs=inputs)
+    return run_step(source, step, run)

@@ -1,0 +1,114 @@
+"""Semantic and instance maps to COCO panoptic PNG files and one JSON per split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cups.errors import UserError
+from cups.io.coco_panoptic import (
+    PanopticFile,
+    categories_of,
+    read_panoptic,
+    to_rgb,
+    to_segments,
+    write_panoptic_json,
+)
+from cups.io.png import read_image, write_png
+from cups.taxonomy import class_set, void_value
+from pseudo_labels.algorithms.panoptic import to_panoptic
+from pseudo_labels.inputs.labels import read_pair, thing_classes
+from pseudo_labels.settings.folders import PANOPTIC_PREFIX
+from pseudo_labels.settings.labels import DEFAULT_CLASSES, PanopticSettings
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.label_kind import stated_classes
+from pseudo_labels.steps.options import FrameRun
+from pseudo_labels.steps.pictures import fit, panoptic_picture
+from pseudo_labels.steps.step import Step, Summary, is_complete, run_step
+
+SCRIPT = "generate_panoptic_pseudolabels"
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Picklable `process` of the step."""
+
+    semantics: Folder
+    instances: Folder
+    output: Folder
+    things: tuple[int, ...]
+    num_classes: int
+
+    def __call__(self, frame: Frame) -> None:
+        """Write the panoptic PNG of one frame."""
+        paths = self.semantics.path(frame), self.instances.path(frame)
+        semantic, instance = read_pair(*paths, self.num_classes)
+        panoptic = to_panoptic(semantic, instance, self.things, self.num_classes)
+        try:
+            segments = to_segments(panoptic[..., 0], panoptic[..., 1], void_value(self.num_classes))
+        except ValueError as error:
+            raise UserError(f"{paths[1]}: {error}; raise `min_area` of the instances") from None
+        write_png(self.output.path(frame), to_rgb(segments))
+
+    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
+        """Return caption and pictures (image, panoptic map) of one frame for the contact sheet."""
+        image = read_image(frame.image)
+        panoptic = read_panoptic(self.output.path(frame), void_value(self.num_classes))
+        picture = panoptic_picture(panoptic[..., 0], panoptic[..., 1], self.num_classes)
+        return frame.name, [image, fit(picture, image)]
+
+
+def write_json(
+    output: Folder, frames: Sequence[Frame], split: str, things: Sequence[int], num_classes: int
+) -> Path:
+    """Write COCO panoptic JSON for the frames of a split whose PNG exists; returns its path."""
+    names = class_set(19).names if num_classes == 19 else [f"cluster {i}" for i in range(num_classes)]
+    files = [
+        PanopticFile(frame.stem, frame.image.name, str(output.path(frame).relative_to(output.directory)))
+        for frame in frames
+        if output.exists(frame)
+    ]
+    path = output.directory / f"{split}.json"
+    write_panoptic_json(path, output.directory, files, categories_of(names, things))
+    return path
+
+
+def split_of(frame: Frame) -> str:
+    """Return the split of a frame: its first folder, or "images" for a plain folder of images."""
+    return frame.relative.parts[0] if frame.relative.parts else "images"
+
+
+def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun) -> Summary:
+    """Write the panoptic PNG of all frames and, once all shards are through, the JSON of each split.
+
+    Raises:
+        UserError: missing labels, no thing/stuff split, or a folder with files of another run.
+    """
+    frames, root = source.frames(), run.root(source)
+    semantics = Folder(root, settings.semantic_subdir, ".png")
+    semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
+    instances = Folder(root, settings.instance_subdir, ".png")
+    instances.require(frames, "generate the instances first, or check `instance_subdir`")
+    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    given = settings.num_semantic_classes
+    num_classes = stated_classes(semantics.directory, given) or DEFAULT_CLASSES
+    process = Merge(
+        semantics, instances, Folder(root, PANOPTIC_PREFIX + settings.name, ".png"), things, num_classes
+    )
+    step = Step(
+        SCRIPT,
+        replace(settings.with_things(things), num_semantic_classes=num_classes),
+        process,
+        [process.output],
+        process.show,
+        inputs=[semantics.directory, instances.directory, *settings.split_files],
+    )
+    summary = run_step(source, step, run)
+    everything = frames if is_complete(frames, step.outputs, run) else []
+    for split in sorted({split_of(frame) for frame in everything}):
+        of_split = [frame for frame in everything if split_of(frame) == split]
+        write_json(process.output, of_split, split, things, num_classes)
+    return summary

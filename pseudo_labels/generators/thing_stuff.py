@@ -1,0 +1,182 @@
+"""Which pseudo-classes are things: statistics of all frames, and the file that holds the choice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from cups.errors import UserError
+from cups.io.provenance import any_ground_truth, code_version, describe_input
+from cups.ops.depth_edges import REFERENCE_HEIGHT
+from cups.ops.ground import ObjectModel
+from pseudo_labels.algorithms.thing_stuff import (
+    ClassSums,
+    Statistics,
+    choose_things,
+    frame_sums,
+    statistics_of,
+)
+from pseudo_labels.inputs.labels import check_aspect, count_classes, read_depth, read_semantic, write_split
+from pseudo_labels.settings.folders import SPLIT_FILE
+from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.label_kind import stated_classes
+
+SCRIPT = "classify_stuff_things"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GatherSums:
+    """Picklable reader: the sums of one frame."""
+
+    semantics: Folder
+    depths: Folder
+    num_classes: int
+    model: ObjectModel
+
+    def __call__(self, frame: Frame) -> ClassSums | None:
+        """Read semantics and depth, at most `REFERENCE_HEIGHT` rows, and count."""
+        semantic = read_semantic(self.semantics.path(frame), self.num_classes)
+        depth = read_depth(self.depths.path(frame))
+        check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
+        height = min(REFERENCE_HEIGHT, *semantic.shape[:1], *depth.shape[:1])
+        size = (max(1, round(semantic.shape[1] * height / semantic.shape[0])), height)
+        semantic = cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        # Nearest as well: a mean of depths across an edge is a surface that does not exist.
+        depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        return frame_sums(semantic, depth, self.num_classes, self.model)
+
+
+def gather(frames: Sequence[Frame], read: GatherSums, workers: int) -> tuple[ClassSums, int]:
+    """Sum over frames; returns the sums and the number of frames with a street.
+
+    Raises:
+        UserError: unreadable files, or no frame in which a street could be fitted.
+    """
+    total, used = None, 0
+    for sums in tqdm(_each(frames, read, workers), total=len(frames), desc=SCRIPT, unit="img"):
+        if sums is not None:
+            total = sums if total is None else total + sums
+            used += 1
+    if total is None:
+        raise UserError(
+            f"{read.depths.directory}: no frame shows a street (depth falling towards the bottom); "
+            "check the depth maps, or list the things by hand with `thing_classes` in the next step"
+        )
+    if used < len(frames):
+        log.warning("no street found in %d of %d frames; they were left out", len(frames) - used, len(frames))
+    return total, used
+
+
+def _each(frames: Sequence[Frame], read: GatherSums, workers: int) -> Iterator[ClassSums | None]:
+    if workers < 1:
+        yield from map(read, frames)
+        return
+    with ProcessPoolExecutor(workers, get_context("forkserver")) as pool:
+        yield from pool.map(read, frames, chunksize=4)
+
+
+def table(statistics: Statistics, things: Sequence[int], occurs: np.ndarray) -> str:
+    """Return a markdown table of the classes by falling score."""
+    rows = [
+        "| class | kind | score | % of pixels | regions / image | area % | extent | front edges | height |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for index in np.argsort(-statistics.score, kind="stable"):
+        if occurs[index]:
+            kind = "thing" if index in things else "stuff"
+            rows.append(
+                f"| {index} | {kind} | {statistics.score[index]:.2f} "
+                f"| {100 * statistics.share_of_pixels[index]:.2f} "
+                f"| {statistics.regions_per_image[index]:.1f} | {100 * statistics.region_area[index]:.2f} "
+                f"| {statistics.vertical_extent[index]:.2f} | {statistics.front_edges[index]:.2f} "
+                f"| {statistics.height_above_street[index]:.2f} |"
+            )
+    return "\n".join(rows)
+
+
+DESCRIPTIONS = {
+    "score": "share of the class's pixels inside object-like regions of the depth map",
+    "share_of_pixels": "share of all pixels",
+    "regions_per_image": "8-connected regions per image that has the class",
+    "region_area": "mean area of a region, share of the image",
+    "vertical_extent": "mean height of a region (by area), share of the image height",
+    "front_edges": "share of the class's outline that stands in front of something farther",
+    "height_above_street": "mean height above the street in camera heights, cut at 4",
+}
+
+
+def describe(
+    statistics: Statistics,
+    things: Sequence[int],
+    used: int,
+    settings: ThingStuffSettings,
+    inputs: Sequence[Path],
+) -> dict[str, object]:
+    """Return the JSON content: things, stuffs, settings, and every statistic of every class.
+
+    Args:
+        used: frames that were counted.
+        inputs: folders that were read.
+    """
+    num_classes = len(statistics.score)
+    facts = [describe_input(folder)["uses_ground_truth"] for folder in inputs]
+    return {
+        "things": list(things),
+        "stuffs": [index for index in range(num_classes) if index not in things],
+        "num_pseudo_classes": num_classes,
+        "threshold": settings.threshold if settings.num_things is None else None,
+        "num_things": settings.num_things,
+        "grad_threshold": settings.grad_threshold,
+        "depth_blur": settings.depth_blur,
+        "frames": used,
+        "descriptions": DESCRIPTIONS,
+        "classes": {
+            str(index): {name: round(float(getattr(statistics, name)[index]), 5) for name in DESCRIPTIONS}
+            for index in range(num_classes)
+        },
+        "script": SCRIPT,
+        "code_version": code_version(),
+        "uses_ground_truth": any_ground_truth(facts),
+    }
+
+
+def evenly_spread(frames: Sequence[Frame], sample: int) -> list[Frame]:
+    """Return at most `sample` of the frames; 0: all."""
+    if not len(frames) > sample > 0:
+        return list(frames)
+    return [frames[i] for i in np.linspace(0, len(frames) - 1, sample).round().astype(int)]
+
+
+def split_things(source: FrameSource, settings: ThingStuffSettings, run: StatisticRun) -> str:
+    """Write which classes are things; returns the table of the statistics and the choice as text.
+
+    Raises:
+        UserError: missing semantics or depth, or no street in any frame.
+    """
+    frames, root = evenly_spread(source.frames(), settings.sample), run.root(source)
+    semantics = Folder(root, settings.semantic_subdir, ".png")
+    semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
+    depths = Folder(root, settings.depth_subdir, ".npy")
+    depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first")
+    told = stated_classes(semantics.directory, settings.num_semantic_classes)
+    num_classes = told or count_classes(semantics, frames)
+    model = ObjectModel(edge=settings.grad_threshold, blur=settings.depth_blur)
+    sums, used = gather(frames, GatherSums(semantics, depths, num_classes, model), run.num_workers)
+    statistics, occurs = statistics_of(sums, used), sums.pixels > 0
+    things = choose_things(statistics.score, occurs, settings.threshold, settings.num_things)
+    target = settings.output_json or semantics.directory / SPLIT_FILE
+    inputs = (semantics.directory, depths.directory)
+    write_split(target, describe(statistics, things, used, settings, inputs))
+    choice = f"things: {' '.join(map(str, things)) or 'none'} -> {target}"
+    return f"{table(statistics, things, occurs)}\n{choice}"

@@ -1,0 +1,119 @@
+"""Stage 1 step by step, each command printed: from the images of a Cityscapes root to CUPS labels.
+
+Backbone features, CAUSE-TR semantics, overclusters, depth, instances, CUPS format. Every step resumes, so a
+killed run is simply started again. The published CAUSE heads have seen labels (refs/weights.yaml);
+--k50 --train does without any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from cups.errors import UserError, as_flags
+from pseudo_labels.settings.pipeline import PipelineSettings
+from pseudo_labels.steps.flags import HelpFormatter, add_flags, take
+from pseudo_labels.steps.further_flags import takers
+from pseudo_labels.steps.stage1 import Command, is_step
+
+PROGRAM = "run_stage1.sh"
+USAGE = f"bash scripts/{PROGRAM} --cityscapes_root DIR [options] [further flags]"
+FURTHER = "Further flags go to the steps that know them, e.g. --device cuda, --max_images 8."
+FLAGS = 'flags for one script only, e.g. --flags train_cause "--batch_size 32"'
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say in one line which flag is wrong."""
+        text = message.removeprefix("argument ").replace(": expected one argument", ": needs a value")
+        raise UserError(text)
+
+
+def parse(argv: Sequence[str]) -> tuple[PipelineSettings, dict[str, tuple[str, ...]], list[str]]:
+    """Return the settings, the flags for single scripts by their names, and the flags that are left.
+
+    Raises:
+        UserError: an impossible value.
+    """
+    parser = _Parser(
+        usage=USAGE, description=__doc__, epilog=FURTHER, formatter_class=HelpFormatter, allow_abbrev=False
+    )
+    add_flags(parser, PipelineSettings)
+    parser.set_defaults(cityscapes_root=os.environ.get("CITYSCAPES_ROOT", ""))
+    parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=FLAGS)
+    values, left = parser.parse_known_args(_joined(argv))
+    settings, only = take(PipelineSettings, values), {}
+    for script, _, words in (text.partition(" ") for text in values.flags or ()):
+        script = script.removesuffix(".py")
+        if not is_step(script):
+            raise UserError(f"`flags` {script}: pseudo_labels/ holds no such script")
+        only[script] = tuple(words.split())
+    return settings, only, left
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Return the words with `--flags SCRIPT "..."` as one of them: argparse takes no value that is a flag."""
+    words, joined = list(argv), []
+    while words:
+        word = words.pop(0)
+        if word == "--flags":
+            if len(words) < 2:
+                raise UserError("`flags`: needs a script's name and its flags")
+            word = f"--flags={words.pop(0)} {words.pop(0)}"
+        joined.append(word)
+    return joined
+
+
+def commands_of(argv: Sequence[str]) -> tuple[list[Command], bool]:
+    """Return the commands that a command line asks for, and whether they are only to be printed.
+
+    Raises:
+        UserError: an impossible value, or a flag that no step knows.
+    """
+    settings, only, left = parse(argv)
+    options = replace(settings.options(), further=only)
+    taken = takers(left, [command.script for command in options.commands()])
+    commands = [
+        replace(command, arguments=command.arguments + taken.get(command.script, ()))
+        for command in options.commands()
+    ]
+    return commands, settings.dry_run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print and run the commands; returns the exit code of the first that fails."""
+    commands, dry_run = commands_of(sys.argv[1:] if argv is None else argv)
+    for command in commands:
+        line = command.line(sys.orig_argv[0])
+        print(f"+ {shlex.join(line)}", flush=True)
+        code = 0 if dry_run else _run(line)
+        if code:
+            return code
+    return 0
+
+
+def _run(line: Sequence[str]) -> int:
+    """Run a command; returns its exit code as a shell does. Ctrl-C reaches it too: its end is awaited."""
+    process = subprocess.Popen(line)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    return 128 - code if code < 0 else code
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"{PROGRAM}: {as_flags(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,119 @@
+"""The sweep of instance splitting: tables of every frame, then scores, ranks and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cups.errors import UserError
+from cups.io.files import atomic_write
+from cups.io.provenance import code_version, describe_input
+from cups.metrics.protocol import Protocol
+from cups.taxonomy import class_set
+from pseudo_labels.inputs.labels import thing_classes
+from pseudo_labels.scoring.instance_sweep import Configuration, FrameTables, SweepFrame, score_tables
+from pseudo_labels.scoring.sweep_report import (
+    DEFAULT,
+    MATCHING,
+    NOTE,
+    ranked_rows,
+    report,
+    write_heat_map,
+    write_numbers,
+)
+from pseudo_labels.settings.scoring import GRAD_THRESHOLDS, MIN_AREAS, SweepRun, SweepSettings
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.label_kind import number_of_classes
+from pseudo_labels.steps.step import Step, is_complete, run_step
+
+SCRIPT = "sweep_k50_spidepth"
+TABLES = "tables"
+
+
+def configurations_of(settings: SweepSettings) -> tuple[Configuration, ...]:
+    """Return the grid, then the baseline."""
+    thresholds, areas = settings.grad_thresholds or GRAD_THRESHOLDS, settings.min_areas or MIN_AREAS
+    grid = [Configuration(threshold, area) for threshold in sorted(thresholds) for area in sorted(areas)]
+    if settings.grad_thresholds is None and settings.min_areas is None:
+        grid.append(DEFAULT)
+    if not settings.no_cc_baseline:
+        grid += [Configuration(None, area) for area in sorted(areas)]
+    return tuple(grid)
+
+
+def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun) -> str | None:
+    """Count all configurations in all frames and, once all shards are through, score them and write files.
+
+    Returns:
+        The report, None before the last shard.
+
+    Raises:
+        UserError: missing inputs, no thing/stuff split, or a folder with tables of another run.
+    """
+    frames, root = source.frames(), run.root(source)
+    semantics = Folder(root, settings.semantic_subdir, ".png")
+    semantics.require(frames, "generate the semantics of this split first, or check `semantic_subdir`")
+    depths = Folder(root, settings.depth_subdir, ".npy")
+    depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first, or check `depth_subdir`")
+    count = number_of_classes(semantics.directory, settings.num_semantic_classes)
+    if count is None:
+        raise UserError(f"`num_semantic_classes`: missing; {semantics.directory} does not tell it")
+    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    if max(things) >= count:
+        raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {count}")
+    name = f"{settings.semantic_subdir}+{settings.depth_subdir}"
+    folder = Folder(settings.output_dir or root / "sweeps" / name, TABLES, ".npz")
+    cityscapes = source.image_folder.parent
+    process = SweepFrame(
+        cityscapes,
+        semantics,
+        depths,
+        folder,
+        configurations_of(settings),
+        things,
+        settings,
+        count,
+        settings.num_classes,
+    )
+    inputs = (semantics.directory, depths.directory, cityscapes / "gtFine")
+    recorded = settings.with_things(things)
+    step = Step(SCRIPT, recorded, process, [folder], inputs=inputs, uses_ground_truth=True)
+    run_step(source, step, run)
+    if not is_complete(frames, [folder], run):
+        return None
+    return publish([frame for frame in frames if folder.exists(frame)], process, source.split, inputs)
+
+
+def publish(frames: Sequence[Frame], process: SweepFrame, split: str, inputs: Sequence[Path]) -> str:
+    """Score the tables of the frames and write JSON, CSV, heat map and Markdown; returns the report.
+
+    Raises:
+        UserError: no frame could be read.
+    """
+    folder, classes = process.output, class_set(process.num_classes)
+    if not frames:
+        raise UserError(f"{folder.directory}: no frame could be read; see failures.json there")
+    tables = [FrameTables.read(folder.path(frame)) for frame in frames]
+    matching, scores = score_tables(tables, process.things, classes)
+    rows = ranked_rows(process.configurations, scores)
+    fitted = f"the semantic maps of the {split} images scored"
+    protocol = Protocol(f"pseudo-labels-{process.num_classes}", process.num_classes, fitted_on=fitted)
+    title = f"Depth-guided splitting: {process.semantics.name}, {process.depths.name}"
+    text = report(rows, protocol, len(frames), split, title)
+    content = {
+        "note": NOTE,
+        "matching": MATCHING,
+        "protocol": str(protocol),
+        "split": split,
+        "frames": len(frames),
+        "assignment": matching.tolist(),
+        "label_free_default": {"grad_threshold": DEFAULT.grad_threshold, "min_area": DEFAULT.min_area},
+        "uses_ground_truth": True,
+        "code_version": code_version(),
+        "inputs": [describe_input(path) for path in inputs],
+    }
+    target = folder.root
+    write_numbers(target, rows, content)
+    atomic_write(target / "sweep.md", lambda temporary: temporary.write_text(text + "\n"))
+    write_heat_map(target / "sweep.png", rows, title)
+    return f"{text}\nresults: {target}/sweep.json, .csv, .md, .png"

@@ -1,0 +1,70 @@
+"""Settings of the steps with CAUSE heads: their training, and codes and clusters from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.backbones.names import DEFAULT_DINOV2, NAMES
+from pseudo_labels.settings.groups import Inference, Precision
+from pseudo_labels.steps.flags import flag, require_at_least
+
+WINDOW_BATCH = 16
+"""Windows that a backbone takes at once."""
+
+
+@dataclass(frozen=True)
+class HeadsChoice(Precision):
+    """Backbone, CAUSE heads, and how images are cut for them."""
+
+    backbone: str | None = flag(None, "feature extractor (default: the heads' own)", choices=NAMES)
+    backbone_checkpoint: Path | None = flag(None, "its weights (default: beside the heads)")
+    checkpoint_dir: Path | None = flag(
+        None, "folder of the heads (default: refs/cause/CAUSE; texton: cause_texton)"
+    )
+    height: int | None = flag(None, "image height for the backbone, 0: native (ViT/14 644, texton 0)")
+    window: int | None = flag(None, "window side in pixels (ViT/14 322, ViT/16 320, texton 96)")
+    stride: int | None = flag(None, "pixels between windows (half a window)")
+
+
+@dataclass(frozen=True)
+class CauseSettings(HeadsChoice, Inference):
+    """Labels."""
+
+    batch_size: int = flag(WINDOW_BATCH, "windows that the network takes at once", decides=False)
+    crf: bool = flag(False, "refine labels along edges by a dense CRF (slow)")
+
+
+@dataclass(frozen=True)
+class CauseTraining(HeadsChoice):
+    """Training."""
+
+    codebook_steps: int | None = flag(None, "steps of phase 1 (default: one epoch)")
+    head_steps: int | None = flag(None, "steps of phase 2 (default: two epochs)")
+    probe_steps: int | None = flag(None, "steps of phase 3 (default: five epochs)")
+    codebook_size: int = flag(2048, "rows of the modularity codebook")
+    reduced_dim: int = flag(90, "channels of the codes")
+    projection_dim: int = flag(2048, "channels of the contrastive space")
+    hidden_dim: int = flag(2048, "hidden width of the decoder's MLP")
+    num_classes: int = flag(27, "clusters of the probe")
+    batch_size: int = flag(16, "windows per step")
+    lr: float = flag(1e-3, "Adam learning rate of all phases")
+    clip: float = flag(1.0, "gradient norm limit of phase 2")
+    seed: int = flag(0, "seed of everything random")
+    cache_gb: float = flag(2.0, "memory for features of the local backbone", decides=False)
+    num_workers: int = flag(4, "threads that read images (0: one)", decides=False)
+    standardize: str = flag(
+        "auto",
+        "centre features by statistics of the images (auto: for texton)",
+        choices=("auto", "on", "off"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "batch_size", "codebook_size", "reduced_dim", "projection_dim")
+        require_at_least(1, self, "hidden_dim", "num_classes")
+
+    @property
+    def extractor(self) -> str:
+        """Name of the backbone that the heads are trained on."""
+        return self.backbone or DEFAULT_DINOV2

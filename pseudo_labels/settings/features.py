@@ -1,0 +1,41 @@
+"""Settings of the steps that write features of a backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.backbones.names import DEFAULT_DINOV2, DEFAULT_DINOV3, DINOV2_NAMES, DINOV3_NAMES, TEXTON
+from pseudo_labels.settings.groups import Inference
+from pseudo_labels.steps.flags import flag, require_at_least
+
+
+@dataclass(frozen=True)
+class FeatureSettings(Inference):
+    """Features."""
+
+    batch_size: int = flag(8, "images of one size that the network takes at once", decides=False)
+    backbone: str = flag(DEFAULT_DINOV2, "network", choices=(*DINOV2_NAMES, TEXTON))
+    backbone_checkpoint: Path | None = flag(
+        None, "its weights (default: where download_checkpoints.sh puts it)"
+    )
+    height: int | None = flag(None, "image height for the network, 0: native (default: 644, texton native)")
+    flip: bool = flag(False, "average with the features of the mirrored image")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(0, self, "height")
+
+    @property
+    def rows(self) -> int:
+        """Image height for the network; 0 leaves images as they are."""
+        if self.height is None:
+            return 0 if self.backbone == TEXTON else 644
+        return self.height
+
+
+@dataclass(frozen=True)
+class DinoV3Settings(FeatureSettings):
+    """Features of DINOv3."""
+
+    backbone: str = flag(DEFAULT_DINOV3, "network", choices=DINOV3_NAMES)

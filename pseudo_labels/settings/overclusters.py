@@ -1,0 +1,133 @@
+"""Settings of overclustering: of its labels, and of the analysis of many numbers of clusters."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.errors import UserError
+from pseudo_labels.settings.cause import HeadsChoice
+from pseudo_labels.settings.folders import mapped_semantics, raw_semantics
+from pseudo_labels.steps.flags import flag, require_at_least
+from pseudo_labels.steps.frames import SPLITS, FrameSource
+
+FEATURES = ("codes", "backbone", "context")
+MOST_CLUSTERS = 65534
+"""65535 is void in 16 bits."""
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Clustering(HeadsChoice):
+    """Clusters."""
+
+    features: str = flag(
+        "codes",
+        "what is clustered: CAUSE codes, backbone features, or features with the texture around them",
+        choices=FEATURES,
+    )
+    regions: bool = flag(
+        False,
+        "average over regions of even colour (mean shift) before clustering, and label whole regions",
+    )
+    fit_split: str = flag("train", "split that the clusters are fitted on", choices=(*SPLITS, "all"))
+    epochs: int = flag(5, "passes of k-means over the sampled tokens")
+    tokens_per_image: int = flag(1024, "random tokens taken of each image")
+    seed: int = flag(0, "seed of everything random")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "epochs", "tokens_per_image")
+
+
+@dataclass(frozen=True)
+class OverclusterSettings(Clustering):
+    """Labels.
+
+    Without `raw` or `merge_to` the labels are the 19 trainIds that `mapping` gives to the clusters: "cause"
+    by the CAUSE class that a cluster overlaps most, "oracle" by ground truth.
+    """
+
+    k: int = flag(300, "number of clusters")
+    raw: bool = flag(False, "write cluster ids as they are")
+    merge_to: int | None = flag(None, "merge clusters to N pseudo-classes, no labels", metavar="N")
+    mapping: str = flag(
+        "cause",
+        "without `raw` or `merge_to`, write 19 trainIds: by the CAUSE class that a cluster overlaps most, "
+        "or by ground truth (uses labels; the usual evaluation protocol)",
+        choices=("cause", "oracle"),
+    )
+    crf: bool = flag(False, "refine along edges by a dense CRF (slow)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.k <= MOST_CLUSTERS:
+            raise UserError(f"`k` {self.k}: must be in 1..{MOST_CLUSTERS}")
+        require_at_least(1, self, "merge_to")
+        if self.raw and self.merge_to is not None:
+            raise UserError("`raw`: give either it or `merge_to`")
+        if self.regions and self.crf:
+            raise UserError("`regions`: give either it or `crf`")
+
+    @property
+    def named(self) -> bool:
+        """Whether the labels are trainIds."""
+        return not self.raw and self.merge_to is None
+
+    @property
+    def oracle(self) -> bool:
+        """Whether ground truth names the clusters."""
+        return self.named and self.mapping == "oracle"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of the labels."""
+        return mapped_semantics(self.k) if self.named else raw_semantics(self.k, self.merge_to)
+
+
+@dataclass(frozen=True)
+class AnalysisFrames(FrameSource):
+    """Images with ground truth."""
+
+    split: str = flag("val", "split of leftImg8bit/ and gtFine/", choices=(*SPLITS, "all"), decides=False)
+    image_dir: Path | None = flag(None, hidden=True, decides=False)
+
+    def __post_init__(self) -> None:
+        if self.cityscapes_root is None:
+            raise UserError("`cityscapes_root`: missing; the analysis needs gtFine")
+        super().__post_init__()
+
+    @property
+    def root(self) -> Path:
+        """The Cityscapes root."""
+        assert self.cityscapes_root is not None
+        return self.cityscapes_root
+
+
+@dataclass(frozen=True)
+class AnalysisSettings(Clustering):
+    """Scores."""
+
+    ks: tuple[int, ...] = flag((27, 50, 100, 200, 300, 500), "numbers of clusters")
+    num_classes: int = flag(19, "classes to score", choices=(27, 19, 7))
+    match_split: str | None = flag(None, "also fit the matchings on this split", choices=(*SPLITS, "all"))
+    recovered_iou: float = flag(0.1, "IoU above which a class is recovered")
+    num_workers: int = flag(CORES, "threads", decides=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.ks) < 2 or max(self.ks) > MOST_CLUSTERS:
+            raise UserError(f"`ks` {' '.join(map(str, self.ks))}: each must be in 2..{MOST_CLUSTERS}")
+        if not 0 <= self.recovered_iou < 1:
+            raise UserError(f"`recovered_iou` {self.recovered_iou}: must be in 0..1")
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The numbers of clusters, each once, rising."""
+        return tuple(sorted(set(self.ks)))
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of the analysis."""
+        return f"overclustering_{self.features}{'_regions' if self.regions else ''}"

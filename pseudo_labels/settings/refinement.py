@@ -1,0 +1,69 @@
+"""Settings of the refinement networks: their training, and the semantics that they write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.errors import UserError
+from pseudo_labels.settings.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX
+from pseudo_labels.settings.groups import Batch
+from pseudo_labels.settings.training import Training
+from pseudo_labels.steps.flags import flag, other_default, require_at_least
+
+
+@dataclass(frozen=True)
+class TrainRefineSettings(Training):
+    """Refinement."""
+
+    semantic_subdir: str = flag(CAUSE_SEMANTICS, "semantics to refine")
+    features_subdir: str = flag("features_dinov2_vitb14", "feature folder")
+    depth_subdir: str = flag(DEPTH_FOLDER, "depth folder")
+    num_semantic_classes: int | None = flag(
+        None, "number of pseudo-classes (default: as the folder says, else the highest plus one)"
+    )
+    height: int = flag(512, "image rows at which the network works")
+    crop: int = flag(256, "side of training crops at that height, pixels")
+    channels: int = flag(64, "width")
+    smoothness_weight: float = flag(2.0, "of agreement between look-alike neighbours")
+    steps: int = other_default(Training, "steps", 4000)
+    batch_size: int = other_default(Training, "batch_size", 8)
+    lr: float = other_default(Training, "lr", 2e-3)
+    clip: float = other_default(Training, "clip", 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "height", "crop", "channels")
+        require_at_least(0, self, "smoothness_weight")
+        if self.num_semantic_classes is not None and not 1 <= self.num_semantic_classes <= 65534:
+            raise UserError(
+                f"`num_semantic_classes` {self.num_semantic_classes}: must be between 1 and 65534"
+            )
+
+
+@dataclass(frozen=True)
+class TrainJointRefineSettings(TrainRefineSettings):
+    """Joint heads."""
+
+    instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "pseudo-instances to embed")
+    embedding_dim: int = flag(8, "channels of the instance embedding")
+    boundary_weight: float = flag(0.5, "weight of the boundary loss")
+    embedding_weight: float = flag(0.1, "weight of the embedding loss")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "embedding_dim")
+
+
+@dataclass(frozen=True)
+class RefinedSettings(Batch):
+    """Semantics to refine."""
+
+    checkpoint: Path = flag(meaning="refine_net.pth or joint_refine_net.pth")
+    semantic_subdir: str | None = flag(None, "semantics to refine (default: those trained on)")
+    features_subdir: str | None = flag(None, "feature folder (default: as in training)")
+    depth_subdir: str | None = flag(None, "depth folder (default: as in training)")
+    name: str | None = flag(
+        None, "pseudo_semantic_refined_{NAME} (default: that of the input after pseudo_semantic_)"
+    )
+    flip: bool = flag(False, "average with the mirrored view")

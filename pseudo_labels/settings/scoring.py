@@ -1,0 +1,216 @@
+"""Settings of everything that scores pseudo-labels, or looks for defects in them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.errors import UserError
+from pseudo_labels.settings.folders import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
+from pseudo_labels.settings.groups import Cutting, Semantics, ThingChoice
+from pseudo_labels.settings.labels import DEFAULT_CLASSES
+from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
+from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.options import ShardRun
+
+CLASS_SETS = (27, 19, 7)
+LABELS = ("auto", "trainid", "class27", "clusters")
+SEMANTIC_PROTOCOLS = ("semantic-27-crop320",)
+"""Those of `cups.metrics.protocol.NAMED` whose task is semantic."""
+DEFAULT_K = 50
+GRAD_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
+MIN_AREAS = (200, 400, 600, 800, 1000)
+
+
+@dataclass(frozen=True)
+class ScoredImages(Settings):
+    """Data."""
+
+    cityscapes_root: Path = flag(meaning="folder with leftImg8bit/, gtFine/")
+    split: str = flag("val", "split with ground truth")
+    output_root: Path | None = flag(None, "where the label folders are (default: `cityscapes_root`)")
+    max_images: int | None = flag(None, "use only the first N images", metavar="N")
+    num_workers: int = flag(0, "reading processes")
+    results: Path | None = flag(None, "path without suffix (default: evaluation/NAME_SPLIT)")
+
+    @property
+    def label_root(self) -> Path:
+        """The folder that holds the label folders."""
+        return self.output_root or self.cityscapes_root
+
+
+@dataclass(frozen=True)
+class ScoredClasses(Settings):
+    """Classes to score."""
+
+    num_classes: int = flag(19, "classes to score", choices=CLASS_SETS)
+
+
+@dataclass(frozen=True)
+class PanopticScores(ScoredClasses):
+    """Classes to score, and how pseudo-classes are matched to them."""
+
+    matching: str = flag("separate", "things and stuff apart or not", choices=("separate", "joint"))
+
+
+@dataclass(frozen=True)
+class MatchSplit(Settings):
+    """Images that matchings are fitted on."""
+
+    match_split: str | None = flag(
+        None,
+        "split that semantic matchings are fitted on (default: the images scored, which flatters: with many "
+        "clusters, a matching remembers)",
+    )
+
+
+@dataclass(frozen=True)
+class ThingShare(Settings):
+    """Things of a folder in the CUPS format."""
+
+    thing_stuff_threshold: float = flag(0.08, "DATA.THING_STUFF_THRESHOLD of the training")
+
+
+@dataclass(frozen=True)
+class PseudoLabelScores(PanopticScores, ThingShare, ThingChoice):
+    """Labels to score."""
+
+    instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "instance folder")
+    panoptic_subdir: str | None = flag(None, "panoptic folder instead")
+    cups_dir: Path | None = flag(None, "folder in the CUPS format instead")
+    num_semantic_classes: int | None = flag(
+        None, f"pseudo-classes (default: what the semantic folder says, or {DEFAULT_CLASSES})"
+    )
+
+
+@dataclass(frozen=True)
+class CascadeScores(MatchSplit, PanopticScores, ThingShare):
+    """Labels to score."""
+
+    cups_dir: Path = flag(meaning="folder in the CUPS format")
+    only_labelled: bool = flag(False, "leave out images without labels")
+
+
+@dataclass(frozen=True)
+class OverclusterScores(MatchSplit, PanopticScores, ThingShare, ThingChoice):
+    """Labels to score."""
+
+    semantic_subdir: str | None = flag(  # type: ignore[assignment]
+        None, "cluster folder (default: pseudo_semantic_raw_k{K})"
+    )
+    k: int | None = flag(None, f"number of clusters (default: what `semantic_subdir` says, or {DEFAULT_K})")
+    instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "instance folder")
+    statistics: Path | None = flag(None, "folder in the CUPS format that tells the things")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k is not None and not 0 < self.k < 65535:
+            raise UserError(f"`k` {self.k}: must be between 1 and 65534")
+
+    @property
+    def semantics(self) -> str:
+        """Name of the cluster folder."""
+        return self.semantic_subdir or f"pseudo_semantic_raw_k{self.k or DEFAULT_K}"
+
+
+@dataclass(frozen=True)
+class SemanticScores(MatchSplit, ScoredClasses, Semantics):
+    """Labels to score."""
+
+    cups_dir: Path | None = flag(None, "folder in the CUPS format instead")
+    labels: str = flag(
+        "auto", "what the ids are (auto: what the folder says; a CUPS folder holds clusters)", choices=LABELS
+    )
+    num_semantic_classes: int | None = flag(None, "clusters (default: what the folder says)")
+    protocol: str | None = flag(
+        None, "a published protocol instead of `num_classes`", choices=SEMANTIC_PROTOCOLS
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cups_dir is not None and self.semantic_subdir != MAPPED_SEMANTICS:
+            raise UserError("`semantic_subdir`: give either it or `cups_dir`")
+        if self.protocol is not None and self.num_classes != 19:
+            raise UserError("`num_classes`: give either it or `protocol`")
+
+
+@dataclass(frozen=True)
+class SweptImages(FrameSource):
+    """Data."""
+
+    split: str = other_default(FrameSource, "split", "val")
+
+    def __post_init__(self) -> None:
+        if self.image_dir is not None:
+            raise UserError("`image_dir`: has no ground truth to compare with; give `cityscapes_root`")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class SweepRun(ShardRun):
+    """Run, over the images one by one."""
+
+    num_workers: int = other_default(ShardRun, "num_workers", len(os.sched_getaffinity(0)))
+
+
+@dataclass(frozen=True)
+class SweepSettings(ScoredClasses, Cutting, ThingChoice):
+    """Grid of the sweep."""
+
+    semantic_subdir: str = other_default(ThingChoice, "semantic_subdir", "pseudo_semantic_raw_k50")
+    grad_thresholds: tuple[float, ...] | None = flag(
+        None, f"log-depth steps of a cut (default: {' '.join(map(str, GRAD_THRESHOLDS))})"
+    )
+    min_areas: tuple[int, ...] | None = flag(
+        None,
+        "least areas in pixels at the size of the label files "
+        f"(default: {' '.join(map(str, MIN_AREAS))}; without either flag also the generator's defaults)",
+    )
+    no_cc_baseline: bool = flag(False, "leave out connected components")
+    num_semantic_classes: int | None = flag(None, "pseudo-classes (default: what the semantic folder says)")
+    output_dir: Path | None = flag(
+        None, "(default: sweeps/{semantics}+{depth} under the output root)", decides=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, values, least in (
+            ("grad_thresholds", self.grad_thresholds or (), "positive"),
+            ("min_areas", self.min_areas or (), "1 or more"),
+        ):
+            if min(values, default=1) <= 0:
+                raise UserError(f"`{name}` {min(values)}: must be {least}")
+            if len(set(values)) < len(values):
+                words = " ".join(map(str, values))
+                raise UserError(f"`{name}` {words}: holds a value twice; leave it out once")
+
+
+@dataclass(frozen=True)
+class DiagnosisSettings(ThingShare):
+    """Folder to look at, and what counts as a defect."""
+
+    cups_dir: Path = flag(meaning="folder in the CUPS format")
+    data_root: Path = flag(meaning="Cityscapes root, or a plain folder of images")
+    split: str | None = flag(None, "split whose images must all have labels")
+    scale: float = flag(0.625, "DATA.SCALE of the training")
+    reach: float = flag(0.25, "largest offset tried, share of the height")
+    tolerance: float = flag(0.01, "offset allowed, share of the height")
+    no_alignment: bool = flag(False, "do not compare borders with edges")
+    max_images: int | None = flag(None, "use only the first N images", metavar="N")
+    num_workers: int = flag(0, "reading processes")
+    results: Path | None = flag(
+        None, "path without suffix (default: evaluation/NAME_diagnosis beside the folder)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.scale <= 8:
+            raise UserError(f"`scale` {self.scale}: must be above 0 and at most 8")
+        if not 0 < self.reach <= 1:
+            raise UserError(f"`reach` {self.reach}: must be above 0 and at most 1")
+        if not 0 <= self.tolerance < self.reach:
+            raise UserError(
+                f"`tolerance` {self.tolerance}: must be at least 0 and below `reach` {self.reach}"
+            )
+        require_at_least(1, self, "max_images")

@@ -1,0 +1,41 @@
+"""Settings of the step that tells things from stuff."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.errors import UserError
+from cups.ops.ground import ObjectModel
+from pseudo_labels.settings.folders import SPLIT_FILE
+from pseudo_labels.settings.groups import Outlines, Semantics
+from pseudo_labels.steps.flags import flag, other_default
+from pseudo_labels.steps.options import OutputRoot
+
+
+@dataclass(frozen=True)
+class StatisticRun(OutputRoot):
+    """Run."""
+
+    num_workers: int = flag(0, "worker processes (0: none)", decides=False)
+
+
+@dataclass(frozen=True)
+class ThingStuffSettings(Outlines, Semantics):
+    """Choice of the things."""
+
+    grad_threshold: float = other_default(Outlines, "grad_threshold", ObjectModel().edge)
+    num_semantic_classes: int | None = flag(
+        None, "number of pseudo-classes (default: what the folder says, or the highest class found, plus one)"
+    )
+    output_json: Path | None = flag(
+        None, f"where to write (default: {SPLIT_FILE} in the semantic folder)", decides=False
+    )
+    sample: int = flag(500, "look at N evenly spread frames at most", metavar="N")
+    threshold: float = flag(0.4, "score from which a class is a thing")
+    num_things: int | None = flag(None, "take this many of the best instead")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.threshold <= 1 or (self.num_things is not None and self.num_things < 1):
+            raise UserError(f"`threshold` {self.threshold}: lies in 0-1, `num_things` is 1 or more")

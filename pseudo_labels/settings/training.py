@@ -1,0 +1,40 @@
+"""Settings that all trainings of Stage 1 share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.errors import UserError
+from pseudo_labels.settings.groups import Device, Seed
+from pseudo_labels.steps.flags import flag, require_at_least
+
+TRAINING_PRECISIONS = ("auto", "bf16", "16", "fp16", "32", "fp32")
+
+
+@dataclass(frozen=True)
+class Training(Seed, Device):
+    """Training."""
+
+    checkpoint_dir: Path | None = flag(None, "folder to write (default: in the output root)")
+    steps: int = flag(meaning="optimisation steps")
+    batch_size: int = flag(meaning="samples per step and GPU")
+    lr: float = flag(meaning="peak learning rate")
+    weight_decay: float = flag(0.0, "AdamW if above 0, else Adam")
+    clip: float = flag(0.0, "limit of the gradient norm (0: none)")
+    precision: str = flag(
+        "auto",
+        "of the network (auto: bf16 where the hardware has it, else fp32)",
+        choices=TRAINING_PRECISIONS,
+    )
+    num_gpus: int = flag(1, "GPUs (processes, where `device` is cpu)")
+    num_workers: int = flag(0, "processes that read the samples (0: none)", decides=False)
+    save_every: int = flag(1000, "steps between checkpoints")
+    log_every: int = flag(50, "steps between logged values")
+    wandb_project: str | None = flag(None, "log to this W&B project too (else only locally)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "steps", "batch_size", "num_gpus", "save_every", "log_every")
+        if not self.lr > 0:
+            raise UserError(f"`lr` {self.lr}: must be above 0")

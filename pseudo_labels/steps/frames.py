@@ -1,0 +1,124 @@
+"""The images that a step works on, and the folders that hold one file for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cups.errors import UserError
+from cups.io.files import is_readable
+from cups.io.images import frame_stem, list_city_images, list_images
+from pseudo_labels.steps.flags import Settings, flag
+
+SPLITS = ("train", "val", "test", "train_extra")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image: its stem (without `_leftImg8bit`), its sub-folder (`train/<city>`), its file."""
+
+    stem: str
+    relative: Path
+    image: Path
+
+    @property
+    def name(self) -> str:
+        """Sub-folder and stem: what tells frames apart."""
+        return str(self.relative / self.stem)
+
+
+@dataclass(frozen=True)
+class FrameSource(Settings):
+    """Data."""
+
+    cityscapes_root: Path | None = flag(None, "folder that holds leftImg8bit/", decides=False)
+    image_dir: Path | None = flag(None, "plain folder of images instead (needs `output_root`)", decides=False)
+    split: str = flag("train", "split of leftImg8bit/", choices=(*SPLITS, "all"), decides=False)
+    max_images: int | None = flag(None, "use only the first N images", metavar="N", decides=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.image_dir is None) == (self.cityscapes_root is None):
+            raise UserError("`cityscapes_root`: give either it or `image_dir`")
+
+    @property
+    def image_folder(self) -> Path:
+        """The folder that holds the images (for provenance)."""
+        if self.image_dir is not None:
+            return self.image_dir
+        assert self.cityscapes_root is not None
+        return self.cityscapes_root / "leftImg8bit"
+
+    def frames(self) -> list[Frame]:
+        """Return the frames, sorted.
+
+        Raises:
+            UserError: a missing folder, an empty split, two frames of one name.
+        """
+        frames = list(self._plain() if self.image_dir else self._cityscapes())
+        if not frames:
+            where = self.image_dir or self.image_folder / self.split
+            raise UserError(f"{where}: no images inside; check the folder and `split`")
+        _refuse_duplicates(frames)
+        return frames[: self.max_images]
+
+    def of_split(self, split: str) -> FrameSource:
+        """Return the source of another split; a plain folder has no splits."""
+        return self if self.image_dir else replace(self, split=split)
+
+    def _cityscapes(self) -> Iterator[Frame]:
+        base = self.image_folder
+        if not base.parent.is_dir():
+            raise UserError(f"{self.cityscapes_root}: no such folder; give the Cityscapes root")
+        splits = [s for s in SPLITS if (base / s).is_dir()] if self.split == "all" else [self.split]
+        for split in splits:
+            if not (base / split).is_dir():
+                raise UserError(f"{base / split}: no such folder; unpack leftImg8bit there or change `split`")
+            for image in list_city_images(base / split):
+                yield Frame(frame_stem(image), Path(split) / image.parent.name, image)
+
+    def _plain(self) -> Iterator[Frame]:
+        folder = self.image_folder
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; give a folder of images with `image_dir`")
+        for image in list_images(folder):
+            yield Frame(image.stem, image.parent.relative_to(folder), image)
+
+
+def _refuse_duplicates(frames: Sequence[Frame]) -> None:
+    seen: dict[str, Path] = {}
+    for frame in frames:
+        other = seen.setdefault(frame.name, frame.image)
+        if other != frame.image:
+            raise UserError(f"{frame.image}: same name as {other}; rename one, outputs would collide")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An output (or input) folder with one file per frame: `root/name/{frame.relative}/{stem}{suffix}`."""
+
+    root: Path
+    name: str
+    suffix: str
+
+    @property
+    def directory(self) -> Path:
+        """The folder that holds the files and `provenance.json`."""
+        return self.root / self.name
+
+    def path(self, frame: Frame) -> Path:
+        """File of a frame."""
+        return self.directory / frame.relative / f"{frame.stem}{self.suffix}"
+
+    def exists(self, frame: Frame) -> bool:
+        """Whether the file of a frame exists and is readable (not cut short)."""
+        return is_readable(self.path(frame))
+
+    def require(self, frames: Sequence[Frame], fix: str) -> None:
+        """Raise a `UserError` that names the folder, or the first missing file, and the fix."""
+        if not self.directory.is_dir():
+            raise UserError(f"{self.directory}: no such folder; {fix}")
+        for frame in frames:
+            if not self.path(frame).is_file():
+                raise UserError(f"{self.path(frame)}: no such file; {fix}")

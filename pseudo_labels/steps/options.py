@@ -1,0 +1,138 @@
+"""How a step runs: where it writes, whether it redoes, over how many processes and machines.
+
+Nothing here decides what is written into a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cups.errors import UserError
+from pseudo_labels.steps.flags import Settings, flag, parse, require_at_least
+from pseudo_labels.steps.frames import Frame, FrameSource
+
+R = TypeVar("R", bound="ShardRun")
+S = TypeVar("S")
+EXECUTORS = ("none", "local", "slurm")
+
+
+@dataclass(frozen=True)
+class OutputRoot(Settings):
+    """Output."""
+
+    output_root: Path | None = flag(
+        None, "where folders are written (default: `cityscapes_root`)", decides=False
+    )
+
+    def root(self, frames: FrameSource) -> Path:
+        """Return the folder under which the step writes.
+
+        Raises:
+            UserError: a plain image folder must not fill up with label files.
+        """
+        root = self.output_root or frames.cityscapes_root
+        if root is None:
+            raise UserError("`output_root`: missing; it is needed with `image_dir`")
+        return root
+
+
+@dataclass(frozen=True)
+class RunOptions(OutputRoot):
+    """Files that exist."""
+
+    overwrite: bool = flag(False, "redo files that exist", decides=False)
+
+
+@dataclass(frozen=True)
+class ShardRun(RunOptions):
+    """Run, over the images one by one."""
+
+    skip_bad: bool = flag(False, "log unreadable images and go on", decides=False)
+    num_workers: int = flag(
+        0, "worker processes, or threads that read and write around a network (0: none)", decides=False
+    )
+    num_shards: int = flag(1, "split the images into N parts", decides=False)
+    shard: int = flag(0, "without `executor`: do this part (0 to N-1)", decides=False)
+    executor: str = flag(
+        "none",
+        "run all parts: as processes of this machine, or as jobs of a SLURM cluster",
+        choices=EXECUTORS,
+        decides=False,
+    )
+    executor_folder: Path | None = flag(
+        None, "jobs and logs (default: submitit/ under the output root)", decides=False
+    )
+    run_id: str | None = flag(None, decides=False, hidden=True)
+    slurm_partition: str | None = flag(None, "partition of the jobs (default: the cluster's)", decides=False)
+    slurm_account: str | None = flag(None, "account of the jobs (default: the user's)", decides=False)
+    slurm_time: int = flag(240, "minutes per job; then it is queued again", decides=False)
+    slurm_gpus: int = flag(0, "GPUs per job", decides=False)
+    slurm_cpus: int = flag(4, "processor cores per job", decides=False)
+    slurm_mem: int = flag(32, "GB of memory per job", decides=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "num_shards")
+        if not 0 <= self.shard < self.num_shards:
+            highest = self.num_shards - 1
+            raise UserError(f"`shard` {self.shard}: must be between 0 and `num_shards` - 1 = {highest}")
+
+    def part(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Return the frames of this shard."""
+        return list(frames[self.shard :: self.num_shards])
+
+    @property
+    def redoes_all(self) -> bool:
+        """Whether every file of the folder is made anew; one shard alone redoes only its part."""
+        return self.overwrite and (self.num_shards == 1 or self.run_id is not None)
+
+
+@dataclass(frozen=True)
+class FrameRun(ShardRun):
+    """Pictures."""
+
+    show: int = flag(0, "write a contact sheet of N images", metavar="N", decides=False)
+
+
+@dataclass(frozen=True)
+class NetworkRun(FrameRun):
+    """Run, over the images in batches."""
+
+    num_workers: int = flag(4, "threads that read and write around the network", decides=False)
+    slurm_gpus: int = flag(1, "GPUs per job", decides=False)
+
+
+class Submission(UserError):
+    """Raised once `executor` has been read; `executor.run_script` then starts the shards.
+
+    So every flag of a step is checked before anything is submitted, and steps need not know of executors.
+    """
+
+    def __init__(self, frames: FrameSource, run: ShardRun, device: str) -> None:
+        super().__init__(f"`executor` {run.executor}: this step runs as one process; leave it out")
+        self.frames, self.run, self.device = frames, run, device
+
+
+def parse_step(
+    description: str | None,
+    argv: Sequence[str] | None,
+    run: type[R],
+    settings: type[S],
+    source: type[FrameSource] = FrameSource,
+) -> tuple[FrameSource, R, S]:
+    """Read the command line of a step that goes through the images one by one.
+
+    Args:
+        source: a kind with other defaults.
+
+    Raises:
+        Submission: `executor` asks for jobs.
+        UserError: an impossible value.
+    """
+    frames, how, what = parse(description, argv, source, run, settings)
+    if how.executor != "none":
+        raise Submission(frames, how, getattr(what, "device", "cpu"))
+    return frames, how, what

@@ -1,0 +1,52 @@
+"""Settings of every study on toy streets: networks and trainings that fit two processor cores."""
+
+from __future__ import annotations
+
+from pseudo_labels.settings.folders import CUPS_FOLDER
+from pseudo_labels.steps.stage1 import ROOT, semantic_folder
+
+CONFIG = ROOT / "configs" / "demo_toy.yaml"
+LABELS = CUPS_FOLDER
+CLUSTERS = 120
+OVERCLUSTERS = semantic_folder(CLUSTERS, raw=True)
+REGIONS = ("--features", "context", "--regions")
+"""Clusters of features with their surroundings, region by region."""
+MIN_AREA = 60
+"""1700 pixels of a Cityscapes frame."""
+LOW_STEP, BLUR = 0.03, ("--depth_blur", "0.03")
+BLURRED = ("--grad_threshold", str(LOW_STEP), *BLUR)
+"""Flags for the outlines in a network's depth: low steps, spread over some percent of the height."""
+OUTLINES: dict[str, tuple[str, ...]] = {"disparity": (), "learned": BLURRED, "trained": BLURRED}
+"""Flags that find objects in each kind of depth."""
+PROPOSALS: dict[str, tuple[str, ...]] = {
+    "disparity": ("--proposals", "objects"),
+    "learned": ("--proposals", "objects", *BLURRED),
+    "trained": ("--proposals", "things"),
+}
+"""Flags that turn each kind of depth into instances: what a network learns in a demo's minutes is too blurred
+to propose objects alone."""
+TOY_DEPTH = ROOT / "refs" / "spidepth" / "toy"
+"""Weights of the depth network that learned from video of another toy city (`studies.train_toy_depth`)."""
+SMALL_HEADS = (
+    *("--codebook_steps", "150", "--head_steps", "200", "--probe_steps", "150", "--batch_size", "8"),
+    *("--codebook_size", "256", "--projection_dim", "128", "--hidden_dim", "128"),
+)
+"""CAUSE heads that train in a minute on two cores."""
+TOY_DEPTH_NETWORK = (
+    *("--height", "192", "--width", "384", "--crop_bottom", "0", "--min_depth", "0.5"),
+    *("--backbone", "test_resnet", "--dec_channels", "64", "48", "32", "24", "--model_dim", "24"),
+    *("--patch_size", "12", "--query_nums", "16", "--dim_out", "16", "--feedforward", "128"),
+    *("--pose_backbone", "test_resnet", "--pose_scale", "0.25", "--batch_size", "4", "--lr", "5e-4"),
+)
+"""A depth network of a million weights for toy streets."""
+SHORT_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "--steps", "400")
+"""Its training in minutes on two cores: street and large vehicles, blurred."""
+LONG_DEPTH_TRAINING = ("--loss_strides", "4", "4", "2", "2", "1", "1", "1", "1", "--steps", "8000")
+"""Its training in hours: that of the network in `refs/spidepth/toy`."""
+SMALL_DINOSAUR = (
+    *("--num_slots", "16", "--slot_dim", "64", "--decoder_dim", "256"),
+    *("--steps", "300", "--batch_size", "8", "--lr", "1e-3"),
+)
+"""Slots that train in minutes on two cores."""
+SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "150")
+"""A RefineNet that trains in minutes on two cores."""

@@ -1,0 +1,107 @@
+"""Depth by the network: what it is fed, mirrored views, rows that were cut off, whose weights they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cups.io.png import write_png
+from cups.io.weights import weight_files
+from pseudo_labels.generators.depth import DepthInference, network_weights
+from pseudo_labels.networks.depth_network import (
+    build_depth_network,
+    load_depth_network,
+    save_depth_network,
+)
+from pseudo_labels.settings.depth import DepthSettings
+from pseudo_labels.steps.frames import Folder, Frame
+
+SMALL = DepthSettings(
+    backbone="convnextv2_atto",
+    patch_size=8,
+    query_nums=8,
+    dec_channels=(16, 16, 8, 8),
+    max_depth=40.0,
+    height=64,
+    width=96,
+    crop_bottom=0.25,
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("spidepth")
+    torch.manual_seed(0)
+    save_depth_network(folder, build_depth_network(SMALL), None, SMALL)
+    return folder
+
+
+class _Columns(nn.Module):
+    """Depth that depends on the place alone: 1 at the left, 2 at the right, whatever the picture shows."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        width = images.shape[-1] // 2
+        row = torch.linspace(1, 2, width).expand(len(images), 1, images.shape[-2] // 2, width)
+        return row
+
+
+def test_post_process__averages_with_the_mirror(tmp_path: Path) -> None:
+    output = Folder(tmp_path, "depth", ".npy")
+    inference = DepthInference(_Columns(), SMALL, output, torch.device("cpu"), flip=True)
+    (depth,) = inference.compute(torch.zeros(1, 3, 64, 96), [(64, 128)])
+    np.testing.assert_allclose(depth, 1.5)
+
+
+def test_post_process__mirrored_image_gives_mirrored_depth(checkpoints: Path, tmp_path: Path) -> None:
+    network, settings = load_depth_network(checkpoints)
+    output = Folder(tmp_path, "depth", ".npy")
+    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    for flip in (True, False):
+        inference = DepthInference(network, settings, output, torch.device("cpu"), flip=flip)
+        (one,), (other,) = (inference.compute(x, [(64, 128)]) for x in (images, images.flip(3)))
+        assert np.allclose(one, other[:, ::-1], rtol=2e-3) == flip
+
+
+class _Rows(nn.Module):
+    """Depth of a flat street: falls from 20 at the top of what it sees to 1 at the bottom."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.linspace(20, 1, images.shape[-2] // 2)[:, None].expand(len(images), 1, -1, 48)
+
+
+@pytest.mark.parametrize(("crop", "seen"), [(0.0, 64), (0.25, 48), (0.5, 32)])
+def test_crop__depth_stays_in_order_and_in_place(tmp_path: Path, crop: float, seen: int) -> None:
+    settings = replace(SMALL, crop_bottom=crop)
+    inference = DepthInference(_Rows(), settings, Folder(tmp_path, "d", ".npy"), torch.device("cpu"))
+    (depth,) = inference.compute(torch.zeros(1, 3, 64, 96), [(64, 128)])
+    column = depth[:, 5].astype(np.float32)
+    assert depth.shape == (64, 128) and (np.diff(column) <= 0).all()
+    assert column[0] == 20 and column[seen - 1] == 1 and (column[seen:] == 1).all()
+    assert column[seen // 2] == pytest.approx(10.5, abs=0.5)
+
+
+def test_load__crops_what_the_settings_say(tmp_path: Path) -> None:
+    # The lower quarter is white; nothing of it may reach the network.
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[48:] = 255
+    write_png(tmp_path / "a.png", image)
+    frame = Frame("a", Path(), tmp_path / "a.png")
+    seen = {}
+    for crop in (0.0, 0.25):
+        settings = replace(SMALL, crop_bottom=crop)
+        inference = DepthInference(_Rows(), settings, Folder(tmp_path, "d", ".npy"), torch.device("cpu"))
+        fed, size = inference.load(frame)
+        assert fed.shape == (3, 64, 96) and size == (64, 128)
+        seen[crop] = fed.max().item()
+    assert seen == {0.0: 1.0, 0.25: 0.0}
+
+
+def test_network_weights__unknown_folder_stays_unknown(tmp_path: Path) -> None:
+    (known,) = network_weights(weight_files("spidepth_kitti")[0].path.parent)
+    assert known["name"] == "spidepth_kitti" and "ImageNet" in known["supervised_by"]
+    assert network_weights(tmp_path) == [{"name": str(tmp_path), "uses_ground_truth": None}]

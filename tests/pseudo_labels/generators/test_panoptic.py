@@ -1,0 +1,42 @@
+"""Merging into COCO panoptic PNG and JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cups.errors import UserError
+from cups.io.coco_panoptic import from_rgb
+from cups.io.png import read_ids, read_image, write_png
+from pseudo_labels.generate_depth_guided_instances import main as make_instances
+from pseudo_labels.generate_panoptic_pseudolabels import main
+
+
+def run(root: Any, *more: str) -> int:
+    return main(["--cityscapes_root", str(root.path), "--instance_subdir", "pseudo_instance_cc", *more])
+
+
+def test_main__png_and_json_agree(tiny_root: Any) -> None:
+    make_instances(["--cityscapes_root", str(tiny_root.path), "--no_depth", "--min_area", "20"])
+    run(tiny_root, "--shard", "1", "--num_shards", "2")
+    run(tiny_root, "--shard", "0", "--num_shards", "2")
+    folder = tiny_root.path / "pseudo_panoptic_depth_guided"
+    content = json.loads((folder / "train.json").read_text())
+    assert [image["id"] for image in content["images"]] == list(tiny_root.stems)
+    assert [c["name"] for c in content["categories"] if c["isthing"]][:3] == ["person", "rider", "car"]
+    for annotation in content["annotations"]:
+        segments = from_rgb(read_image(folder / annotation["file_name"]))
+        ids = {segment["id"] for segment in annotation["segments_info"]}
+        assert ids == set(np.unique(segments).tolist()) - {0}
+        assert sum(s["category_id"] == 13 for s in annotation["segments_info"]) == 1
+
+
+def test_main__sizes_that_differ_name_the_file(tiny_root: Any) -> None:
+    make_instances(["--cityscapes_root", str(tiny_root.path), "--no_depth", "--min_area", "20"])
+    path = tiny_root.file("pseudo_instance_cc", f"{tiny_root.stems[1]}.png")
+    write_png(path, read_ids(path)[::2])
+    with pytest.raises(UserError, match=rf"{tiny_root.stems[1]}.png: size 32x128"):
+        run(tiny_root)

@@ -1,0 +1,96 @@
+"""Settings as flags, as JSON, and their checks."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cups.errors import UserError
+from pseudo_labels.steps.flags import Settings, flag, other_default, parse, require_at_least, settings_of
+
+
+@dataclass(frozen=True)
+class Paint(Settings):
+    """Paint of the wall.
+
+    Not in the help.
+    """
+
+    color: str = flag("red", "which, unless `bare`", choices=("red", "blue"))
+    layers: tuple[int, ...] | None = flag(None, "thickness of each layer")
+    tool: Path | None = flag(None, "brush", decides=False)
+    bare: bool = flag(False, "no paint")
+    secret: str | None = flag(None, decides=False, hidden=True)
+
+
+@dataclass(frozen=True)
+class Wall(Paint):
+    """Wall."""
+
+    height: float = flag(meaning="metres")
+    color: str = other_default(Paint, "color", "blue")
+
+
+def test_parse__types_defaults_and_tuples() -> None:
+    (paint,) = parse("", ["--layers", "1", "2", "--tool", "x/y", "--bare"], Paint)
+    assert paint == Paint("red", (1, 2), Path("x/y"), bare=True)
+    (wall,) = parse("", ["--height", "2"], Wall)
+    assert wall == Wall(height=2.0) and wall.color == "blue"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--heig", "2"], "--heig"),
+        (["--height", "2", "--lay", "1"], "--lay"),
+        (["--height", "2", "--color", "green"], "--color"),
+        (["--height", "tall"], "--height"),
+        ([], "--height"),
+        (["--height", "2", "--bare", "yes"], "yes"),
+    ],
+)
+def test_parse__bad_flags_end_with_exit_code_2(
+    flags: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An abbreviation would mean another flag tomorrow."""
+    with pytest.raises(SystemExit) as exit_code:
+        parse("", flags, Wall)
+    assert exit_code.value.code == 2 and named in capsys.readouterr().err
+
+
+def test_settings__choices_hold_for_python_callers() -> None:
+    with pytest.raises(UserError, match=r"^`color` green: unknown; choose from red, blue"):
+        Paint(color="green")
+    with pytest.raises(UserError, match=r"^`color` green"):
+        dataclasses.replace(Paint(), color="green")
+    assert Wall(height=1.0, color="red").color == "red"
+
+
+def test_settings__required_ones_are_named() -> None:
+    with pytest.raises(TypeError, match="height"):
+        Wall()  # type: ignore[call-arg]
+
+
+def test_settings_of__what_decides_and_what_is_recorded() -> None:
+    paint = Paint(layers=(1, 2), tool=Path("x"), secret="s")
+    assert settings_of(paint) == {"color": "red", "layers": [1, 2], "bare": False}
+    assert settings_of(paint, decides_only=False) == settings_of(paint) | {"tool": "x"}
+
+
+def test_parse__help_shows_groups_defaults_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_code:
+        parse("Paints walls.", ["--help"], Wall)
+    text = capsys.readouterr().out
+    assert exit_code.value.code == 0 and "Paints walls." in text
+    assert "paint of the wall:" in text and "wall:" in text and "Not in the help" not in text
+    assert "which, unless --bare (default: blue)" in text and "--secret" not in text
+    assert "no paint (default" not in text and "brush (default" not in text
+
+
+def test_require_at_least__names_the_first() -> None:
+    require_at_least(1, Wall(height=1.0), "height", "tool")
+    with pytest.raises(UserError, match=r"^`height` 0\.5: must be at least 1$"):
+        require_at_least(1, Wall(height=0.5), "tool", "height")

@@ -1,0 +1,72 @@
+"""The frame walk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cups.errors import UserError
+from cups.io.png import write_png
+from pseudo_labels.steps.frames import Folder, FrameSource
+from pseudo_labels.steps.options import FrameRun
+
+
+def test_frames__cityscapes_sorted_with_relative_folders(cityscapes: Path) -> None:
+    frames = FrameSource(cityscapes_root=cityscapes, split="all").frames()
+    assert [frame.stem for frame in frames] == ["aaa_000001_000000", "aaa_000002_000000", "bbb_000000_000000"]
+    assert frames[0].relative == Path("train/aaa") and frames[0].name == "train/aaa/aaa_000001_000000"
+
+
+def test_frames__plain_folder_keeps_sub_folders(tmp_path: Path) -> None:
+    write_png(tmp_path / "in" / "day" / "one.png", np.zeros((4, 4, 3), dtype=np.uint8))
+    source = FrameSource(image_dir=tmp_path / "in")
+    (frame,) = source.frames()
+    assert (frame.stem, frame.relative) == ("one", Path("day"))
+    assert source.image_folder == tmp_path / "in" and source.of_split("val") is source
+
+
+def test_frames__same_name_twice(tmp_path: Path) -> None:
+    for suffix in ("png", "jpg"):
+        (tmp_path / f"one.{suffix}").touch()
+    with pytest.raises(UserError, match=r"one\.png: same name as .*one\.jpg"):
+        FrameSource(image_dir=tmp_path).frames()
+
+
+def test_part__shards_are_disjoint_and_complete(cityscapes: Path) -> None:
+    frames = FrameSource(cityscapes_root=cityscapes).frames()
+    parts = [FrameRun(num_shards=2, shard=shard).part(frames) for shard in range(2)]
+    assert len({frame.stem for part in parts for frame in part}) == sum(map(len, parts)) == 3
+
+
+def test_frames__first_images_and_another_split(cityscapes: Path) -> None:
+    source = FrameSource(cityscapes_root=cityscapes, max_images=2)
+    assert [frame.stem for frame in source.frames()] == ["aaa_000001_000000", "aaa_000002_000000"]
+    assert source.of_split("val") == FrameSource(cityscapes_root=cityscapes, split="val", max_images=2)
+
+
+def test_frames__bad_input(cityscapes: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        FrameSource(cityscapes_root=cityscapes / "nowhere").frames()
+    with pytest.raises(UserError, match="val: no such folder"):
+        FrameSource(cityscapes_root=cityscapes, split="val").frames()
+    (cityscapes / "leftImg8bit" / "val").mkdir()
+    with pytest.raises(UserError, match="no images inside"):
+        FrameSource(cityscapes_root=cityscapes, split="val").frames()
+    with pytest.raises(UserError, match="either"):
+        FrameSource()
+    with pytest.raises(UserError, match="either"):
+        FrameSource(cityscapes_root=cityscapes, image_dir=cityscapes)
+    with pytest.raises(UserError, match=r"^`split` trian: unknown; choose from train, val"):
+        FrameSource(cityscapes_root=cityscapes, split="trian")
+
+
+def test_folder__require_names_what_is_missing(cityscapes: Path) -> None:
+    frames, folder = FrameSource(cityscapes_root=cityscapes).frames(), Folder(cityscapes, "labels", ".png")
+    with pytest.raises(UserError, match="labels: no such folder; make them"):
+        folder.require(frames, "make them")
+    for frame in frames[:2]:
+        write_png(folder.path(frame), np.zeros((2, 2), np.uint8))
+    with pytest.raises(UserError, match=r"labels/train/bbb/bbb_000000_000000\.png: no such file; make them"):
+        folder.require(frames, "make them")

@@ -1,0 +1,95 @@
+"""Training of CSCMRefineNet on tiny folders with the weight-free backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cups.errors import UserError
+from cups.io.files import write_npy
+from cups.io.png import read_image, write_png
+from pseudo_labels.extract_dinov2_features import main as extract
+from pseudo_labels.networks.refine_training import RefineFit, load_network
+
+MAPPED = "pseudo_semantic_mapped_k300"
+
+
+def weights(folder: Path) -> torch.Tensor:
+    network, _ = load_network(folder / "refine_net.pth")
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def test_main__mixed_sizes_train_if_their_crops_agree(refinement: Any) -> None:
+    """A frame of half the height gave crops that no batch could hold: an error deep in the loader."""
+    stem = refinement.root.stems[1]
+    image = read_image(refinement.root.file("leftImg8bit", f"{stem}_leftImg8bit.png"))
+    for rows, crop, fits in ((64, "32", True), (24, "16", True), (24, "32", False)):
+        write_png(refinement.root.file("leftImg8bit", f"{stem}_leftImg8bit.png"), image[:rows, :96].copy())
+        write_png(refinement.root.file(MAPPED, f"{stem}.png"), np.zeros((rows, 96), np.uint8))
+        write_npy(refinement.root.file("depth_spidepth", f"{stem}.npy"), np.ones((rows, 96), np.float32))
+        extract(["--cityscapes_root", str(refinement.root.path), "--backbone", "texton", "--overwrite"])
+        if fits:
+            assert refinement.train("--crop", crop, "--overwrite") == 0
+        else:
+            with pytest.raises(UserError, match=f"{stem}.*24x32 pixels.*give a smaller `crop`"):
+                refinement.train("--crop", crop, "--overwrite")
+
+
+def test_main__a_killed_training_goes_on_where_it_was(
+    refinement: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refinement.train("--checkpoint_dir", str(refinement.root.path / "whole"), "--save_every", "2")
+    losses = RefineFit.losses
+
+    def dying(fit: RefineFit, batch: Any) -> Any:
+        if fit.global_step == 3:
+            raise KeyboardInterrupt
+        return losses(fit, batch)
+
+    killed = ("--checkpoint_dir", str(refinement.root.path / "killed"), "--save_every", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(RefineFit, "losses", dying)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            refinement.train(*killed)
+    assert not (refinement.root.path / "killed" / "refine_net.pth").exists()
+    refinement.train(*killed)
+    assert torch.equal(weights(refinement.root.path / "whole"), weights(refinement.root.path / "killed"))
+    with pytest.raises(UserError, match=r"`channels` 8"):
+        refinement.train(*killed, "--channels", "4")
+
+
+def test_main__a_finished_training_run_again_writes_the_same_bytes(refinement: Any) -> None:
+    refinement.train()
+    path = refinement.root.path / "refine_net" / "refine_net.pth"
+    first = path.read_bytes()
+    refinement.train()
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("--features_subdir", "features_none"), r"features_none: no such folder; run extract_dinov2"),
+        (("--depth_subdir", "depth_none"), r"depth_none: no such folder; run generate_depth"),
+        (("--semantic_subdir", "pseudo_semantic_none"), r"pseudo_semantic_none: no such folder"),
+        (("--crop", "0"), r"`crop` 0"),
+        (("--channels", "0"), r"`channels` 0"),
+        (("--smoothness_weight", "-1"), r"`smoothness_weight` -1"),
+        (("--num_semantic_classes", "3"), r"holds class 13, but there are 3"),
+        (("--num_semantic_classes", "0"), r"`num_semantic_classes` 0"),
+    ],
+)
+def test_train__bad_input(refinement: Any, extra: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        refinement.train(*extra)
+
+
+def test_train__features_of_two_networks_are_refused(refinement: Any) -> None:
+    path = refinement.root.file("features_texton", f"{refinement.root.stems[1]}.npy")
+    write_npy(path, np.zeros((16, 32, 7), np.float16))
+    with pytest.raises(UserError, match=r"7 channels, others have 39"):
+        refinement.train()

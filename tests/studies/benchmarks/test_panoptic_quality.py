@@ -1,0 +1,72 @@
+"""The comparison runs on small maps, and the implementations agree."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studies.benchmarks import panoptic_quality as benchmark
+from studies.benchmarks.settings import QualitySettings
+
+MAIN = runpy.run_path(str(Path(__file__).resolve().parents[3] / "benchmarks" / "panoptic_quality.py"))["main"]
+SMALL = ["--images", "2", "--height", "64", "--width", "128", "--segments", "20", "--repeats", "1"]
+SETTINGS = QualitySettings(images=2, height=64, width=128, segments=20, repeats=1)
+
+
+def test_scenes__deterministic_and_imperfect() -> None:
+    one, two = (benchmark.scenes(SETTINGS) for _ in range(2))
+    assert all(
+        (a == b).all() for left, right in zip(one, two, strict=True) for a, b in zip(left, right, strict=True)
+    )
+    pred, target = one[0]
+    assert 10 < len(np.unique(target.reshape(-1, 2), axis=0)) <= 26
+    assert 0.5 < (pred == target).all(axis=-1).mean() < 1
+
+
+def test_runs__agree_with_torchmetrics() -> None:
+    maps = benchmark.scenes(SETTINGS)
+    results = {"ours": benchmark.run_ours(maps, 1), "torchmetrics": benchmark.run_torchmetrics(maps, 1)}
+    assert benchmark.largest_difference(results)["upstream"] < 1e-6
+    assert results["torchmetrics"]["pq"]["upstream"] == pytest.approx(
+        results["ours"]["pq"]["upstream"], abs=1e-6
+    )
+    assert results["ours"]["state"] < 10_000
+
+
+def test_runs__agree_with_hotcoco(tmp_path: Path) -> None:
+    """hotcoco follows panopticapi, crowds included: the second oracle of the standard rule."""
+    pytest.importorskip("hotcoco", reason="optional second oracle: pip install hotcoco")
+    maps = benchmark.scenes(SETTINGS)
+    benchmark.write_coco(maps, tmp_path)
+    ours, theirs = benchmark.run_ours(maps, 1), benchmark.run_hotcoco(tmp_path, 1)
+    np.testing.assert_allclose(
+        theirs["pq_per_class"]["standard"], ours["pq_per_class"]["standard"], atol=1e-12
+    )
+    assert theirs["pq"]["standard"] == pytest.approx(ours["pq"]["standard"], abs=1e-12)
+
+
+def test_read_coco__round_trip(tmp_path: Path) -> None:
+    maps = benchmark.scenes(SETTINGS)
+    benchmark.write_coco(maps, tmp_path)
+    for index, (pred, target) in enumerate(maps):
+        assert (benchmark.read_coco(tmp_path, "pred", index)[0].numpy() == pred).all()
+        assert (benchmark.read_coco(tmp_path, "target", index)[0].numpy() == target).all()
+
+
+def test_main__table_and_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def measured(name: str, arguments: object) -> dict | None:
+        if name.startswith("hotcoco"):
+            return None
+        return benchmark.run_ours(benchmark.scenes(arguments), 1) | {"memory": 1.0, "milliseconds": 2.0}
+
+    monkeypatch.setattr(benchmark, "measure", measured)
+    assert MAIN([*SMALL, "--json", str(tmp_path / "result.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "| ours | 2.0 |" in printed and "pip install hotcoco" in printed and "torch " in printed
+    assert json.loads((tmp_path / "result.json").read_text())["difference"]["standard"] == 0
