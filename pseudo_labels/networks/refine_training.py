@@ -25,7 +25,7 @@ from pseudo_labels.losses.pairwise_smoothness import (
 from pseudo_labels.networks.training import Fit, rebuild_network, save_weights, train
 from pseudo_labels.refine_net import CSCMRefineNet
 from pseudo_labels.settings.refinement import TrainRefineSettings
-from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import number_of_classes
 from pseudo_labels.steps.options import RunOptions
 
@@ -131,6 +131,15 @@ def load_network(path: Path) -> tuple[RefineNetwork, dict[str, Any]]:
     return rebuild_network(path, build, "refinement", "train_refine_net.py")
 
 
+def label_count(semantics: Folder, frames: Sequence[Frame], given: int | None) -> int:
+    """Return the classes of a semantic folder: as given or told, else the highest class plus one.
+
+    Raises:
+        UserError: another number than `provenance.json` says.
+    """
+    return number_of_classes(semantics.directory, given) or count_classes(semantics, frames)
+
+
 def train_refine_net(source: FrameSource, settings: TrainRefineSettings, run: RunOptions) -> None:
     """Train CSCMRefineNet on the source's images and write `refine_net.pth`.
 
@@ -168,9 +177,7 @@ def train_refinement(
     names = {key: getattr(settings, key) for key in INPUTS}
     folders = RefineFolders.of(root, settings.height, **names)
     folders.require(frames)
-    semantics = folders.semantics
-    num_classes = number_of_classes(semantics.directory, settings.num_semantic_classes)
-    num_classes = num_classes or count_classes(semantics, frames)
+    num_classes = label_count(folders.semantics, frames, settings.num_semantic_classes)
     settings = replace(settings, num_semantic_classes=num_classes)
     statistics = feature_statistics(frames, folders.features)
     sizes = {"feature_dim": len(statistics.mean), "num_classes": num_classes, "channels": settings.channels}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from cups.errors import UserError
 from cups.io.provenance import write_provenance
-from pseudo_labels.networks.refine_training import MASKED, corrupt, number_of_classes
+from pseudo_labels.networks.refine_training import MASKED, corrupt, label_count
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.label_kind import LabelKind
 
@@ -34,15 +35,17 @@ def test_corrupt__hides_and_replaces_squares() -> None:
     ("name", "classes"),
     [("pseudo_semantic_cause27", 27), ("pseudo_semantic_raw_k120", 120), (MAPPED, 19), ("own", 14)],
 )
-def test_number_of_classes(tiny_root: Any, name: str, classes: int) -> None:
+def test_label_count(tiny_root: Any, name: str, classes: int) -> None:
     (tiny_root.path / MAPPED).rename(tiny_root.path / name)
     frames = [Frame(stem, Path("train/aachen"), Path()) for stem in tiny_root.stems]
-    assert number_of_classes(Folder(tiny_root.path, name, ".png"), frames, None) == classes
-    assert number_of_classes(Folder(tiny_root.path, name, ".png"), frames, 30) == 30
+    assert label_count(Folder(tiny_root.path, name, ".png"), frames, None) == classes
+    assert label_count(Folder(tiny_root.path, name, ".png"), frames, 30) == 30
 
 
-def test_number_of_classes__provenance_before_the_name(tmp_path: Path) -> None:
+def test_label_count__provenance_before_the_name(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "pseudo_semantic_raw_k120", ".png")
     labels = LabelKind("clusters", 90).content()
     write_provenance(folder.directory, script="test", arguments={}, labels=labels)
-    assert number_of_classes(folder, [], None) == 90
+    assert label_count(folder, [], None) == 90
+    with pytest.raises(UserError, match="90"):
+        label_count(folder, [], 120)
