@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cups.errors import UserError
+from cups.io.files import read_json
 
 LENGTHS = frozenset(("fx", "fy", "baseline"))
 """Values that must be above 0: focal lengths in pixels, stereo baseline in metres."""
@@ -28,12 +28,10 @@ def read_values(path: Path, part: str, *names: str) -> list[float]:
     Raises:
         UserError: missing file, invalid JSON, missing or impossible values.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; unpack the camera package beside leftImg8bit")
+    content = read_json(path, "unpack the camera package beside leftImg8bit")
     try:
-        content = json.loads(path.read_text())
         values = {name: float(content[part][name]) for name in names}
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise UserError(
             f"{path}: holds no {part} {', '.join(names)}; unpack the camera package again"
         ) from None

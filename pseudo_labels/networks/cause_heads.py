@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from cups.backbones import build_backbone, load_strict
 from cups.backbones.names import DEFAULT_DINOV2, TEXTON
 from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
-from cups.io.files import atomic_write
+from cups.io.files import atomic_write, read_json, write_json
 from cups.io.provenance import known_weights, read_provenance, trained_weights
 from cups.io.weights import weight_files
 from pseudo_labels.networks.cause_codes import (
@@ -146,12 +145,7 @@ def build_segment(tensors: dict[str, Tensor], path: Path) -> SegmentTR:
 def read_settings(folder: Path) -> dict[str, Any]:
     """Return `settings.json` of heads trained here; empty for published ones."""
     path = folder / SETTINGS
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); train the heads again") from None
+    return read_json(path, "train the heads again") if path.is_file() else {}
 
 
 def save_heads(folder: Path, segment: SegmentTR, cluster: Cluster, settings: dict[str, Any]) -> None:
@@ -160,5 +154,4 @@ def save_heads(folder: Path, segment: SegmentTR, cluster: Cluster, settings: dic
     write_file(folder / CLUSTER, cluster.state_dict())
     codebook = cluster.codebook.detach().cpu().numpy().astype(np.float32)
     atomic_write(folder / CODEBOOK, lambda path: np.save(path, codebook))
-    text = json.dumps(settings, indent=2) + "\n"
-    atomic_write(folder / SETTINGS, lambda path: path.write_text(text))
+    write_json(folder / SETTINGS, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from cups.errors import UserError
 from cups.io.checkpoint import load_state, load_tensors, write_file
-from cups.io.files import write_json
+from cups.io.files import read_json, write_json
 from cups.io.weights import weight_files
 from pseudo_labels.settings.depth import FEED_SIZE, DepthSettings
 from refs.spidepth import SQLDepth
@@ -154,8 +153,8 @@ def published_name(folder: Path) -> str | None:
 
 
 def _read_settings(path: Path) -> DepthSettings:
+    content = read_json(path, "train it again")
     try:
-        content = json.loads(path.read_text())
         return DepthSettings(**{**content, "dec_channels": tuple(content["dec_channels"])})
-    except (json.JSONDecodeError, KeyError, TypeError, UserError) as error:
+    except (KeyError, TypeError, UserError) as error:
         raise UserError(f"{path}: no settings of a depth network ({error}); train it again") from None

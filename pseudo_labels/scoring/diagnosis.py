@@ -10,7 +10,7 @@ from tqdm import tqdm
 from cups.data.pseudo_label_dataset import ImageFinder
 from cups.errors import UserError
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
-from cups.io.files import atomic_write, write_json
+from cups.io.files import write_json, write_text
 from pseudo_labels.scoring.diagnosis_findings import (
     Finding,
     alignment_findings,
@@ -81,7 +81,7 @@ def diagnose_folder(settings: DiagnosisSettings) -> tuple[str, int]:
     folder = settings.cups_dir.resolve()
     stem = settings.results or folder.parent / "evaluation" / f"{folder.name}_diagnosis"
     text = report(content)
-    atomic_write(Path(f"{stem}.md"), lambda temporary: temporary.write_text(text + "\n"))
+    write_text(Path(f"{stem}.md"), text + "\n")
     write_json(Path(f"{stem}.json"), content)
     if sums.fits:
         write_offset_map(Path(f"{stem}.png"), list(sums.fits.values()))

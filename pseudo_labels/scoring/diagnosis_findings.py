@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from cups.data.pseudo_label_dataset import load_statistics, thing_stuff_split
 from cups.errors import UserError
+from cups.io.files import read_json
 from cups.io.images import frame_stem, list_city_images
 from cups.io.provenance import read_provenance
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
@@ -66,9 +66,9 @@ def format_findings(folder: Path, num_classes: int | None, num_frames: int) -> l
     findings = []
     path = folder / FORMAT_FILE
     try:
-        content = json.loads(path.read_text()) if path.is_file() else None
+        content = read_json(path, "convert again") if path.is_file() else None
         told = content and (content["num_pseudo_classes"], content["frames"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (UserError, KeyError):
         told = None
         findings.append(Finding("defect", "format", f"{FORMAT_FILE} is damaged; convert again"))
     if told and num_classes is not None and told != (num_classes, num_frames):

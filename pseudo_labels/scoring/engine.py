@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from cups.data.pseudo_label_dataset import align_labels, load_statistics, thing_
 from cups.errors import UserError
 from cups.io.coco_panoptic import read_panoptic
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.files import read_json
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
 from cups.taxonomy import VOID, ClassSet, void_value
@@ -96,12 +96,11 @@ def read_panoptic_json(path: Path) -> tuple[int, tuple[int, ...]]:
     Raises:
         UserError: missing or invalid file.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run pseudo_labels/generate_panoptic_pseudolabels.py")
+    content = read_json(path, "run pseudo_labels/generate_panoptic_pseudolabels.py")
     try:
-        categories = json.loads(path.read_text())["categories"]
+        categories = content["categories"]
         return len(categories), tuple(int(c["id"]) for c in categories if c["isthing"])
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise UserError(f"{path}: not a COCO panoptic JSON with categories; generate it again") from None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.io.files import atomic_write, write_json
+from cups.io.files import write_json, write_text
 from cups.io.provenance import code_version, write_provenance
 from cups.metrics.protocol import Protocol
 from cups.ops.kmeans import fit_kmeans
@@ -150,6 +150,6 @@ def analyse_overclusters(
         "scores": [asdict(score) for score in scores],
     }
     write_json(folder / "analysis.json", content)
-    atomic_write(folder / "analysis.md", lambda temporary: temporary.write_text(text + "\n"))
+    write_text(folder / "analysis.md", text + "\n")
     write_plot(folder / "analysis.png", scores, settings.num_classes)
     return folder, text

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cups.errors import UserError
-from cups.io.files import atomic_write
+from cups.io.files import write_text
 from cups.io.provenance import code_version, describe_input
 from cups.metrics.protocol import Protocol
 from cups.taxonomy import class_set
@@ -114,6 +114,6 @@ def publish(frames: Sequence[Frame], process: SweepFrame, split: str, inputs: Se
     }
     target = folder.root
     write_numbers(target, rows, content)
-    atomic_write(target / "sweep.md", lambda temporary: temporary.write_text(text + "\n"))
+    write_text(target / "sweep.md", text + "\n")
     write_heat_map(target / "sweep.png", rows, title)
     return f"{text}\nresults: {target}/sweep.json, .csv, .md, .png"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cups.io.files import atomic_write
+from cups.io.files import atomic_write, write_csv, write_json
 from cups.io.markdown import markdown_table, percent
 from cups.metrics.protocol import Protocol
 from pseudo_labels.scoring.instance_sweep import Configuration
@@ -182,10 +179,5 @@ def write_numbers(folder: Path, rows: Sequence[Row], content: dict[str, Any]) ->
         for row in rows
         for rule, values in row.scores.items()
     ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    data = json.dumps(content | {"rows": lines}, indent=2, default=str) + "\n"
-    atomic_write(folder / "sweep.csv", lambda temporary: temporary.write_text(text.getvalue()))
-    atomic_write(folder / "sweep.json", lambda temporary: temporary.write_text(data))
+    write_csv(folder / "sweep.csv", list(lines[0]), [list(line.values()) for line in lines])
+    write_json(folder / "sweep.json", {**content, "rows": lines})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
-import json
 import multiprocessing
 import os
 import platform
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torchmetrics.detection import PanopticQuality
 
+from cups.io.files import write_json
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.taxonomy import VOID, class_set
 from studies.benchmarks.settings import QualitySettings
@@ -198,7 +198,7 @@ def write_coco(maps: Maps, root: Path) -> None:
             segments = [_segment(segment, area, name) for segment, area in numbered if segment]
             annotations.append({"image_id": index, "file_name": f"{index}.png", "segments_info": segments})
         content = {"images": images, "annotations": annotations, "categories": categories}
-        (root / f"{name}.json").write_text(json.dumps(content))
+        write_json(root / f"{name}.json", content, indent=None)
 
 
 def _segment(segment_id: int, area: int, name: str) -> dict[str, int]:
@@ -337,5 +337,5 @@ def compare(settings: QualitySettings) -> int:
     differences = largest_difference(results)
     if settings.json:
         content = {"environment": facts, "results": results, "difference": differences}
-        settings.json.write_text(json.dumps(content, indent=1))
+        write_json(settings.json, content)
     return int(max(differences.values()) > 1e-6)

@@ -6,7 +6,6 @@ pixel in float64, and writes PNG files with default settings; its results are co
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from scipy.spatial.distance import cdist
 from cups.data.toy.objects import ID
 from cups.data.toy.render import render
 from cups.data.toy.scene import build_scene
+from cups.io.files import write_json
 from cups.io.markdown import markdown_table
 from cups.io.png import read_ids, write_png
 from cups.ops.components import relabel_by_area
@@ -277,5 +277,5 @@ def compare(settings: Stage1Settings) -> int:
     print(markdown(results, settings))
     if settings.json:
         content = {"machine": machine_line(), "size": list(settings.size), "results": results}
-        settings.json.write_text(json.dumps(content, indent=1))
+        write_json(settings.json, content)
     return int(any(row["equal"] < LEAST_AGREEMENT for row in results.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cups.io.files import write_json
 from cups.io.markdown import markdown_table
 from cups.model import panoptic_cascade_mask_r_cnn, to_detectron2
 from cups.model.model import load_config
@@ -177,5 +177,5 @@ def compare(settings: TrainStepSettings) -> int:
     if settings.json:
         setting = {key: value for key, value in settings_of(settings).items() if key != "json"}
         content = {"machine": machine_line(), "setting": setting, "results": results}
-        settings.json.write_text(json.dumps(content, indent=1))
+        write_json(settings.json, content)
     return 0
