@@ -14,7 +14,7 @@ lint: setup ## lint and types alone
 	$(python) -m mypy
 
 docs: setup ## pages that are made from the code
-	$(python) -m cups.configuration.document > docs/configuration.md.new
+	$(python) -m cups.config_page > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 
 setup:

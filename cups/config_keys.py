@@ -1,6 +1,6 @@
 """The configuration, one row a key: default, allowed values, meaning. The rows are in `cups/configuration/`.
 
-`python -m cups.configuration.document > docs/configuration.md` writes them for readers.
+`python -m cups.config_page > docs/configuration.md` writes them for readers.
 """
 
 from __future__ import annotations

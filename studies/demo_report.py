@@ -20,7 +20,7 @@ from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
 from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.labels import read_depth, read_pair, read_split
-from pseudo_labels.settings.folders import DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE
+from pseudo_labels.steps.folders import DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE
 from studies.measure import StepRecord, machine_line, steps_table
 from studies.toy_settings import LABELS
 

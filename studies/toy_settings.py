@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pseudo_labels.settings.folders import CUPS_FOLDER
+from pseudo_labels.steps.folders import CUPS_FOLDER
 from pseudo_labels.steps.stage1 import ROOT, semantic_folder
 
 CONFIG = ROOT / "configs" / "demo_toy.yaml"

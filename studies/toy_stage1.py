@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pseudo_labels.settings.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX
 from pseudo_labels.steps.stage1 import Command, Stage1Steps
 from studies import commands
 from studies.toy_runs import ToyRuns, ToySeed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.config import build_config
-from pseudo_labels.settings.folders import DEFAULT_METHOD, INSTANCE_PREFIX
+from pseudo_labels.steps.folders import DEFAULT_METHOD, INSTANCE_PREFIX
 from pseudo_labels.steps.stage1 import Command
 from studies.toy_runs import ToyRuns, ToySeed
 from studies.toy_settings import CLUSTERS, CONFIG, LABELS, OVERCLUSTERS

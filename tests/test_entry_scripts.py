@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 from cups import config
 from cups.builders import scoring, trainer
 from cups.config import Flag, build_config
-from cups.configuration.document import SCRIPTS
+from cups.config_page import SCRIPTS
 from cups.training.run_folder import step_checkpoint
 from studies import ground_truth_to_cups
 

@@ -219,3 +219,25 @@ def test_scripts__are_recognised() -> None:
     assert _scripts_imported("", frozenset({"pseudo_labels.train_cause", "cups.errors"})) == {
         "pseudo_labels.train_cause"
     }
+
+
+def _room(module: str) -> str:
+    """Return package and room: `cups.io.png` -> `cups.io`; a module beside the rooms is its own."""
+    return ".".join(module.split(".")[:2])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms__arrows_between_two_run_one_way(package: str) -> None:
+    """Of two rooms one serves the other; both ways, neither could be read or changed alone."""
+    arrows: dict[tuple[str, str], str] = {}
+    for module in _modules(f"{package}/**/*.py"):
+        if module in PACKAGE_FILES:
+            continue
+        for name in imports(module) - PACKAGE_FILES:
+            arrows.setdefault((_room(module), _room(name)), f"{module} -> {name}")
+    back = [
+        f"{arrow}, but {arrows[to, room]}"
+        for (room, to), arrow in arrows.items()
+        if room < to and (to, room) in arrows
+    ]
+    assert not back

@@ -18,7 +18,7 @@ from cups.taxonomy import id_dtype
 from pseudo_labels.networks.cause_codes import CauseModel
 from pseudo_labels.networks.cause_heads import heads_folder, load_cause
 from pseudo_labels.settings.cause import CauseSettings
-from pseudo_labels.settings.folders import CAUSE_SEMANTICS, CODES_FOLDER
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS, CODES_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
 from pseudo_labels.steps.options import FrameRun

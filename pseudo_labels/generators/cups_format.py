@@ -23,8 +23,8 @@ from pseudo_labels.algorithms.cups_format import (
     write_statistics,
 )
 from pseudo_labels.inputs.labels import find_things, read_pair
-from pseudo_labels.settings.folders import CUPS_FOLDER
 from pseudo_labels.settings.labels import CupsSettings
+from pseudo_labels.steps.folders import CUPS_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind, number_of_classes
 from pseudo_labels.steps.options import FrameRun

@@ -31,7 +31,7 @@ from pseudo_labels.networks.depth_network import (
 )
 from pseudo_labels.networks.devices import pick_device, pick_precision
 from pseudo_labels.settings.depth import FARTHEST, STEREO_RANGE, DepthMapSettings, DepthSettings
-from pseudo_labels.settings.folders import DEPTH_FOLDER
+from pseudo_labels.steps.folders import DEPTH_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit

@@ -10,9 +10,9 @@ from cups.io.png import read_ids, read_image, write_png
 from cups.visualization import depth_to_color, instances_to_color
 from pseudo_labels.algorithms.instance_splitting import depth_guided_instances
 from pseudo_labels.inputs.labels import check_aspect, read_depth, read_semantic, thing_classes
-from pseudo_labels.settings.folders import INSTANCE_PREFIX
 from pseudo_labels.settings.groups import Splitting
 from pseudo_labels.settings.labels import InstanceSettings
+from pseudo_labels.steps.folders import INSTANCE_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit

@@ -28,8 +28,8 @@ from pseudo_labels.algorithms.overclustering import (
 )
 from pseudo_labels.networks.vectors import Pooled, vector_source
 from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
-from pseudo_labels.settings.folders import CAUSE_SEMANTICS
 from pseudo_labels.settings.overclusters import OverclusterSettings
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
 from pseudo_labels.steps.options import FrameRun

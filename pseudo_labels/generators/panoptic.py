@@ -21,8 +21,8 @@ from cups.io.png import read_image, write_png
 from cups.taxonomy import class_set, void_value
 from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.labels import read_pair, thing_classes
-from pseudo_labels.settings.folders import PANOPTIC_PREFIX
 from pseudo_labels.settings.labels import DEFAULT_CLASSES, PanopticSettings
+from pseudo_labels.steps.folders import PANOPTIC_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import stated_classes
 from pseudo_labels.steps.options import FrameRun

@@ -19,8 +19,8 @@ from pseudo_labels.inputs.labels import find_things, write_split
 from pseudo_labels.inputs.refine_inputs import INPUTS, RefineFolders, RefineInput
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.refine_training import RefineNetwork, load_network
-from pseudo_labels.settings.folders import REFINED_PREFIX, SPLIT_FILE
 from pseudo_labels.settings.refinement import RefinedSettings
+from pseudo_labels.steps.folders import REFINED_PREFIX, SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind
 from pseudo_labels.steps.options import FrameRun

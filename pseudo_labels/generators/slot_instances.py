@@ -25,7 +25,7 @@ from pseudo_labels.inputs.labels import check_aspect, read_semantic, thing_class
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
 from pseudo_labels.settings.dinosaur import SlotInstanceSettings, SlotSettings
-from pseudo_labels.settings.folders import INSTANCE_PREFIX
+from pseudo_labels.steps.folders import INSTANCE_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit

@@ -25,8 +25,8 @@ from pseudo_labels.algorithms.thing_stuff import (
     statistics_of,
 )
 from pseudo_labels.inputs.labels import check_aspect, count_classes, read_depth, read_semantic, write_split
-from pseudo_labels.settings.folders import SPLIT_FILE
 from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
+from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import stated_classes
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cups.errors import UserError
 from cups.io.files import read_npy
-from pseudo_labels.settings.folders import FEATURES_PREFIX
+from pseudo_labels.steps.folders import FEATURES_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame
 
 

@@ -12,7 +12,7 @@ from cups.io.files import read_json, read_npy, write_json
 from cups.io.png import read_ids
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import VOID, class_set, void_value
-from pseudo_labels.settings.folders import SPLIT_FILE
+from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.label_kind import label_kind
 

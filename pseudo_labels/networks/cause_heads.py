@@ -28,7 +28,7 @@ from pseudo_labels.networks.cause_codes import (
 )
 from pseudo_labels.networks.devices import pick_device, pick_precision
 from pseudo_labels.settings.cause import WINDOW_BATCH, HeadsChoice
-from pseudo_labels.settings.folders import TEXTON_HEADS
+from pseudo_labels.steps.folders import TEXTON_HEADS
 from refs.cause import Cluster, SegmentTR
 
 SEGMENT, CLUSTER, CODEBOOK, SETTINGS = "segment_tr.pth", "cluster_tr.pth", "modular.npy", "settings.json"

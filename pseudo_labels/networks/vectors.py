@@ -25,8 +25,8 @@ from pseudo_labels.algorithms.overclustering import (
 )
 from pseudo_labels.networks.cause_codes import FeatureExtractor
 from pseudo_labels.networks.cause_heads import heads_folder, load_cause
-from pseudo_labels.settings.folders import CODES_FOLDER
 from pseudo_labels.settings.overclusters import Clustering
+from pseudo_labels.steps.folders import CODES_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame
 
 TEXTONS = 64

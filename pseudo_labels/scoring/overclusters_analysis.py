@@ -27,8 +27,8 @@ from pseudo_labels.scoring.overclusters import (
 )
 from pseudo_labels.scoring.overclusters_report import report, write_plot
 from pseudo_labels.scoring.semantic import SemanticLabels, semantic_counts
-from pseudo_labels.settings.folders import CAUSE_SEMANTICS
 from pseudo_labels.settings.overclusters import AnalysisFrames, AnalysisSettings
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS
 from pseudo_labels.steps.frames import Frame
 from pseudo_labels.steps.options import RunOptions
 from pseudo_labels.steps.step import recorded

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cups.errors import UserError
-from pseudo_labels.settings.folders import DEPTH_FOLDER, MAPPED_SEMANTICS
 from pseudo_labels.steps.flags import Settings, flag, require_at_least
+from pseudo_labels.steps.folders import DEPTH_FOLDER, MAPPED_SEMANTICS
 
 T = TypeVar("T", bound="ThingChoice")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.settings.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
 from pseudo_labels.settings.groups import Splitting, ThingChoice
 from pseudo_labels.steps.flags import Settings, flag
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
 
 DEFAULT_CLASSES = 19
 """Classes of semantics that do not say how many they have: the trainIds."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cups.errors import UserError
 from pseudo_labels.settings.cause import HeadsChoice
-from pseudo_labels.settings.folders import mapped_semantics, raw_semantics
 from pseudo_labels.steps.flags import flag, require_at_least
+from pseudo_labels.steps.folders import mapped_semantics, raw_semantics
 from pseudo_labels.steps.frames import SPLITS, FrameSource
 
 FEATURES = ("codes", "backbone", "context")

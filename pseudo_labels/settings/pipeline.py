@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.settings.folders import CUPS_FOLDER
 from pseudo_labels.steps.flags import Settings, flag
+from pseudo_labels.steps.folders import CUPS_FOLDER
 from pseudo_labels.steps.frames import SPLITS
 from pseudo_labels.steps.options import EXECUTORS
 from pseudo_labels.steps.stage1 import Stage1Options

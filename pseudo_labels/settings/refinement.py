@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.settings.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX
 from pseudo_labels.settings.groups import Batch
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import flag, other_default, require_at_least
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.settings.folders import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
 from pseudo_labels.settings.groups import Cutting, Semantics, ThingChoice
 from pseudo_labels.settings.labels import DEFAULT_CLASSES
 from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
+from pseudo_labels.steps.folders import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
 from pseudo_labels.steps.frames import FrameSource
 from pseudo_labels.steps.options import ShardRun
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cups.errors import UserError
 from cups.ops.ground import ObjectModel
-from pseudo_labels.settings.folders import SPLIT_FILE
 from pseudo_labels.settings.groups import Outlines, Semantics
 from pseudo_labels.steps.flags import flag, other_default
+from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.options import OutputRoot
 
 

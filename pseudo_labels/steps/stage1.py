@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pseudo_labels.settings.folders import CUPS_FOLDER, INSTANCE_PREFIX, REFINED_PREFIX
+from pseudo_labels.steps.folders import CUPS_FOLDER, INSTANCE_PREFIX, REFINED_PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 """The repository."""

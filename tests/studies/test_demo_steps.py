@@ -15,7 +15,7 @@ from cups.io.provenance import read_provenance
 from cups.taxonomy import class_set
 from pseudo_labels import classify_stuff_things, generate_depth_spidepth
 from pseudo_labels.inputs.labels import read_split
-from pseudo_labels.settings.folders import SPLIT_FILE
+from pseudo_labels.steps.folders import SPLIT_FILE
 from studies.demo_steps import demo_steps
 from studies.toy_settings import OUTLINES, PROPOSALS, TOY_DEPTH
 

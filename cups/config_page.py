@@ -22,7 +22,7 @@ SCRIPTS = {
 
 INTRODUCTION = """# Configuration
 
-This file is generated: `python -m cups.configuration.document > docs/configuration.md`.
+This file is generated: `python -m cups.config_page > docs/configuration.md`.
 
 One tree of keys serves training and evaluation. Its values come in four layers, of which later ones win:
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from cups.config_keys import KEYS
-from cups.configuration.document import SCRIPTS, document
+from cups.config_page import SCRIPTS, document
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_document__the_file_is_fresh() -> None:
     file = ROOT / "docs" / "configuration.md"
-    assert file.read_text() == document(), "python -m cups.configuration.document > docs/configuration.md"
+    assert file.read_text() == document(), "python -m cups.config_page > docs/configuration.md"
 
 
 def test_document__holds_every_key_once() -> None:
