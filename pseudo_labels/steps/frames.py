@@ -58,8 +58,10 @@ class FrameSource(Settings):
         """
         frames = list(self._plain() if self.image_dir else self._cityscapes())
         if not frames:
-            where = self.image_dir or self.image_folder / self.split
-            raise UserError(f"{where}: no images inside; check the folder and `split`")
+            if self.image_dir:
+                raise UserError(f"{self.image_dir}: no images inside; check `image_dir`")
+            folder = self.image_folder / self.split
+            raise UserError(f"{folder}: no images inside; check the folder and `split`")
         _refuse_duplicates(frames)
         return frames[: self.max_images]
 
