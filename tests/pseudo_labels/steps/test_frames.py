@@ -52,7 +52,7 @@ def test_frames__bad_input(cityscapes: Path) -> None:
     with pytest.raises(UserError, match="val: no such folder"):
         FrameSource(cityscapes_root=cityscapes, split="val").frames()
     (cityscapes / "leftImg8bit" / "val").mkdir()
-    with pytest.raises(UserError, match="val: no images inside; check `image_dir`$"):
+    with pytest.raises(UserError, match=r"val: no images inside; check `image_dir`$"):
         FrameSource(image_dir=cityscapes / "leftImg8bit" / "val").frames()
     with pytest.raises(UserError, match="no images inside"):
         FrameSource(cityscapes_root=cityscapes, split="val").frames()
