@@ -63,10 +63,10 @@ class CauseInference:
         write_npy(self.codes.path(frame), codes.astype(np.float16))
         write_png(self.semantic.path(frame), labels_of(similarities, image, self.crf))
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, labels) of one frame for the contact sheet."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, labels) of one frame for the contact sheet."""
         labels = read_ids(self.semantic.path(frame))
-        return frame.stem, label_pictures(read_image(frame.image), labels, None, self.model.num_classes)
+        return label_pictures(read_image(frame.image), labels, None, self.model.num_classes)
 
 
 def labels_of(similarities: Tensor, image: np.ndarray, crf: bool) -> np.ndarray:

@@ -56,11 +56,11 @@ class Convert:
         write_png(self.instance_output.path(frame), kept)
         write_png(self.semantic_output.path(frame), unified.astype(dtype))
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, semantics, instances) of one frame for the contact sheet."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, semantics, instances) of one frame for the contact sheet."""
         semantic = read_ids(self.semantic_output.path(frame))
         instance = read_ids(self.instance_output.path(frame))
-        return frame.stem, label_pictures(read_image(frame.image), semantic, instance, self.num_classes)
+        return label_pictures(read_image(frame.image), semantic, instance, self.num_classes)
 
 
 def write_format(folder: Path, semantics: str, instances: str, num_classes: int) -> None:

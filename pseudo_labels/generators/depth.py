@@ -49,11 +49,11 @@ class ShowDepth:
 
     output: Folder
 
-    def __call__(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, depth) of one frame for the contact sheet."""
+    def __call__(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, depth) of one frame for the contact sheet."""
         image = read_image(frame.image)
         depth = read_npy(self.output.path(frame), ndim=2).astype(np.float32)
-        return frame.name, [image, fit(depth_to_color(depth), image)]
+        return [image, fit(depth_to_color(depth), image)]
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,10 @@ class Extraction:
         """Write the features of one frame."""
         write_npy(self.output.path(frame), features)
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, first three principal components) of one frame."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, first three principal components) of one frame."""
         image = read_image(frame.image)
-        return frame.stem, [image, fit(principal_picture(read_features(self.output, frame)), image)]
+        return [image, fit(principal_picture(read_features(self.output, frame)), image)]
 
 
 def principal_picture(features: np.ndarray) -> np.ndarray:

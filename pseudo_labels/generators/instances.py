@@ -41,14 +41,14 @@ class GenerateInstances:
         instances = depth_guided_instances(semantic, depth, self.things, self.settings)
         write_png(self.output.path(frame), instances)
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, depth, instances) of one frame for the contact sheet."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, depth, instances) of one frame for the contact sheet."""
         image = read_image(frame.image)
         pictures = [image]
         if self.depths is not None:
             pictures.append(depth_to_color(read_depth(self.depths.path(frame))))
         pictures.append(instances_to_color(read_ids(self.output.path(frame))))
-        return frame.name, [fit(picture, image) for picture in pictures]
+        return [fit(picture, image) for picture in pictures]
 
 
 def make_instances(source: FrameSource, settings: InstanceSettings, run: FrameRun) -> Summary:

@@ -60,10 +60,10 @@ class LabelClusters:
         """Write the labels of one frame."""
         write_png(self.output.path(frame), self.table[self.clusters(frame)])
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, labels) of one frame for the contact sheet."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, labels) of one frame for the contact sheet."""
         labels, image = read_ids(self.output.path(frame)), read_image(frame.image)
-        return frame.stem, label_pictures(image, labels, None, self.labels.num_classes)
+        return label_pictures(image, labels, None, self.labels.num_classes)
 
     def in_threads(self) -> Batched[Frame]:
         """Return the same as a step whose frames are worked on in threads of this process."""

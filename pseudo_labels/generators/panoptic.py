@@ -53,12 +53,12 @@ class Merge:
             raise UserError(f"{paths[1]}: {error}; raise `min_area` of the instances") from None
         write_png(self.output.path(frame), to_rgb(segments))
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, panoptic map) of one frame for the contact sheet."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, panoptic map) of one frame for the contact sheet."""
         image = read_image(frame.image)
         panoptic = read_panoptic(self.output.path(frame), void_value(self.num_classes))
         picture = panoptic_picture(panoptic[..., 0], panoptic[..., 1], self.num_classes)
-        return frame.name, [image, fit(picture, image)]
+        return [image, fit(picture, image)]
 
 
 def write_json(

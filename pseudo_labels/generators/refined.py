@@ -85,12 +85,12 @@ class Refine:
         """Write the labels of a frame."""
         write_png(self.output.path(frame), labels)
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, input, refined) of one frame for the contact sheet."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, input, refined) of one frame for the contact sheet."""
         image = read_image(frame.image)
         before, after = (read_ids(folder.path(frame)) for folder in (self.folders.semantics, self.output))
         pictures = label_pictures(image, before, None, self.num_classes)
-        return frame.name, [*pictures, label_pictures(image, after, None, self.num_classes)[1]]
+        return [*pictures, label_pictures(image, after, None, self.num_classes)[1]]
 
 
 def _labels(scores: Tensor, size: tuple[int, int]) -> Tensor:

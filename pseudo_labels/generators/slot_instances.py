@@ -94,14 +94,14 @@ class SlotStep:
         """Write the instances of a frame."""
         write_png(self.output.path(frame), slot_instances(*output, self.things, self.settings))
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, slots, instances) of one frame for the contact sheet."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, slots, instances) of one frame for the contact sheet."""
         image = read_image(frame.image)
         features, wanted = self.load(frame)
         slots, _ = self.compute(features[None], [wanted])[0]
         pictures = [slot_picture(fit(image, slots), slots, self.num_slots)]
         pictures.append(instances_to_color(read_ids(self.output.path(frame))))
-        return frame.name, [image, *(fit(picture, image) for picture in pictures)]
+        return [image, *(fit(picture, image) for picture in pictures)]
 
 
 def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run: FrameRun) -> Summary:

@@ -31,10 +31,10 @@ class Remap:
         semantic = read_semantic(self.semantics.path(frame), num_classes=27)
         write_png(self.output.path(frame), class27_to_train_id()[semantic])
 
-    def show(self, frame: Frame) -> tuple[str, list[np.ndarray]]:
-        """Return caption and pictures (image, semantics) of one frame for the contact sheet."""
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, semantics) of one frame for the contact sheet."""
         semantic = read_ids(self.output.path(frame))
-        return frame.name, label_pictures(read_image(frame.image), semantic, None, 19)
+        return label_pictures(read_image(frame.image), semantic, None, 19)
 
 
 def make_train_ids(source: FrameSource, settings: RemapSettings, run: FrameRun) -> Summary:

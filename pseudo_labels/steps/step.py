@@ -27,8 +27,8 @@ from pseudo_labels.steps.workers import Batched, Outcomes, run_batched, run_pool
 
 log = logging.getLogger(__name__)
 FAILURES = "failures.json"
-Show = Callable[[Frame], tuple[str, list[np.ndarray]]]
-"""Frame -> (caption, [(H, W, 3) uint8, ...]) for the contact sheet."""
+Show = Callable[[Frame], list[np.ndarray]]
+"""Frame -> [(H, W, 3) uint8, ...] for the contact sheet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ def write_contact_sheet(step: Step, frames: Sequence[Frame], count: int) -> None
 
     good = [frame for frame in frames if all(folder.exists(frame) for folder in step.outputs)][:count]
     if good and step.show is not None:
-        rows = [step.show(frame) for frame in good]
         path = step.outputs[0].directory / "contact_sheet.png"
-        write_png(path, figure_sheet((), [images for _, images in rows], [name for name, _ in rows]))
+        rows, names = [step.show(frame) for frame in good], [frame.name for frame in good]
+        write_png(path, figure_sheet((), rows, names))
         log.info("contact sheet: %s", path)

@@ -33,8 +33,8 @@ def darken(output: Folder, frame: Frame) -> None:
     write_png(output.path(frame), read_image(frame.image)[..., 0].copy())
 
 
-def picture(frame: Frame) -> tuple[str, list[np.ndarray]]:
-    return frame.name, [read_image(frame.image)]
+def picture(frame: Frame) -> list[np.ndarray]:
+    return [read_image(frame.image)]
 
 
 def run(
