@@ -109,10 +109,11 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
         UserError: missing labels, an unknown number of classes, or a folder with files of another run.
     """
     frames, root = source.frames(), run.root(source)
+    mine = run.part(frames)
     semantics = Folder(root, settings.semantics, ".png")
-    semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
+    semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
     instances = Folder(root, settings.instance_subdir, ".png")
-    instances.require(frames, "generate the instances first, or check `instance_subdir`")
+    instances.require(mine, "generate the instances first, or check `instance_subdir`")
     kind = kind_of_semantics(semantics.directory, settings)
     target = settings.output_dir or root / CUPS_FOLDER
     semantic_output = FlatFolder(target.parent, target.name, SEMANTIC_SUFFIX)

@@ -57,7 +57,7 @@ def make_instances(source: FrameSource, settings: InstanceSettings, run: FrameRu
     Raises:
         UserError: missing semantics or depth, no thing/stuff split, or a folder with files of another run.
     """
-    frames, root = source.frames(), run.root(source)
+    frames, root = run.part(source.frames()), run.root(source)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
     things = thing_classes(semantics, settings.thing_classes, settings.split_json)

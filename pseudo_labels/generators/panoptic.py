@@ -88,10 +88,11 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
         UserError: missing labels, no thing/stuff split, or a folder with files of another run.
     """
     frames, root = source.frames(), run.root(source)
+    mine = run.part(frames)
     semantics = Folder(root, settings.semantic_subdir, ".png")
-    semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
+    semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
     instances = Folder(root, settings.instance_subdir, ".png")
-    instances.require(frames, "generate the instances first, or check `instance_subdir`")
+    instances.require(mine, "generate the instances first, or check `instance_subdir`")
     things = thing_classes(semantics, settings.thing_classes, settings.split_json)
     given = settings.num_semantic_classes
     num_classes = stated_classes(semantics.directory, given) or DEFAULT_CLASSES

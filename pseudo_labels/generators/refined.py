@@ -122,7 +122,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     Raises:
         UserError: missing weights or inputs, or a folder with files of another run.
     """
-    frames, root = source.frames(), run.root(source)
+    frames, root = run.part(source.frames()), run.root(source)
     network, trained = load_network(settings.checkpoint)
     names = {name: getattr(settings, name) or trained[name] for name in INPUTS}
     settings = replace(settings, **names)

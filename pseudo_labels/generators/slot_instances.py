@@ -111,7 +111,7 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
         UserError: missing weights, features or semantics, no thing/stuff split, or a folder with files of
             another run.
     """
-    frames, root = source.frames(), run.root(source)
+    frames, root = run.part(source.frames()), run.root(source)
     checkpoint = settings.checkpoint or root / "dinosaur" / "dinosaur.pth"
     network, trained = load_dinosaur(checkpoint)
     features = feature_folder(root, settings.backbone or trained["backbone"])

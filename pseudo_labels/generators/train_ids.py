@@ -45,7 +45,9 @@ def make_train_ids(source: FrameSource, settings: RemapSettings, run: FrameRun) 
     """
     root = run.root(source)
     semantics = Folder(root, settings.semantic_subdir, ".png")
-    semantics.require(source.frames(), "run pseudo_labels/generate_semantic_pseudolabels_cause.py first")
+    semantics.require(
+        run.part(source.frames()), "run pseudo_labels/generate_semantic_pseudolabels_cause.py first"
+    )
     process = Remap(semantics, Folder(root, settings.output_subdir, ".png"))
     step = Step(
         SCRIPT,

@@ -19,6 +19,7 @@ from cups.taxonomy import VOID, class_set
 from pseudo_labels.inputs.labels import thing_classes
 from pseudo_labels.scoring.engine import (
     CupsLabels,
+    Evaluation,
     FolderLabels,
     PanopticLabels,
     Reader,
@@ -74,15 +75,7 @@ def score_pseudolabels(images: ScoredImages, settings: PseudoLabelScores) -> str
     frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images)
     labels = choose_labels(images, settings)
     classes = class_set(settings.num_classes)
-    evaluation = evaluate(
-        frames,
-        labels.read,
-        classes=classes,
-        num_clusters=labels.num_classes,
-        things=labels.things,
-        matching=cast(Matching, settings.matching),
-        workers=images.num_workers,
-    )
+    evaluation = _evaluate(images, settings, labels, frames)
     settings = replace(settings, num_semantic_classes=labels.num_classes)
     more = record(images, settings, labels.inputs, things=list(labels.things))
     results = results_from_scores(labels.name, evaluation.scores, classes, evaluation.protocol, **more)
@@ -116,6 +109,26 @@ def choose_labels(images: ScoredImages, settings: PseudoLabelScores) -> Labels:
     )
 
 
+def _evaluate(
+    images: ScoredImages,
+    settings: PseudoLabelScores | CascadeScores | OverclusterScores,
+    labels: Labels,
+    frames: Sequence[GroundTruthFrame],
+    semantics: bool = False,
+) -> Evaluation:
+    """Score labels as the settings say; see `engine.evaluate`."""
+    return evaluate(
+        frames,
+        labels.read,
+        classes=class_set(settings.num_classes),
+        num_clusters=labels.num_classes,
+        things=labels.things,
+        matching=cast(Matching, settings.matching),
+        workers=images.num_workers,
+        semantics=semantics,
+    )
+
+
 def score_labels(
     images: ScoredImages,
     settings: CascadeScores | OverclusterScores,
@@ -128,16 +141,7 @@ def score_labels(
         Results and their report.
     """
     classes = class_set(settings.num_classes)
-    evaluation = evaluate(
-        frames,
-        labels.read,
-        classes=classes,
-        num_clusters=labels.num_classes,
-        things=labels.things,
-        matching=cast(Matching, settings.matching),
-        workers=images.num_workers,
-        semantics=True,
-    )
+    evaluation = _evaluate(images, settings, labels, frames, semantics=True)
     assert evaluation.counts is not None and labels.read_semantic is not None
     more = record(images, settings, labels.inputs, things=list(labels.things), images=len(frames))
     panoptic = results_from_scores(labels.name, evaluation.scores, classes, evaluation.protocol, **more)

@@ -51,10 +51,11 @@ def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun) -> str | 
         UserError: missing inputs, no thing/stuff split, or a folder with tables of another run.
     """
     frames, root = source.frames(), run.root(source)
+    mine = run.part(frames)
     semantics = Folder(root, settings.semantic_subdir, ".png")
-    semantics.require(frames, "generate the semantics of this split first, or check `semantic_subdir`")
+    semantics.require(mine, "generate the semantics of this split first, or check `semantic_subdir`")
     depths = Folder(root, settings.depth_subdir, ".npy")
-    depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first, or check `depth_subdir`")
+    depths.require(mine, "run pseudo_labels/generate_depth_spidepth.py first, or check `depth_subdir`")
     count = number_of_classes(semantics.directory, settings.num_semantic_classes)
     if count is None:
         raise UserError(f"`num_semantic_classes`: missing; {semantics.directory} does not tell it")

@@ -14,6 +14,12 @@ import pytest
 from cups.errors import UserError
 from cups.io.png import read_image, write_png
 from cups.io.provenance import read_provenance
+from pseudo_labels import (
+    convert_to_cups_format,
+    generate_depth_guided_instances,
+    generate_panoptic_pseudolabels,
+    remap_cause27_to_trainid,
+)
 from pseudo_labels.steps.flags import Settings, flag
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
@@ -184,3 +190,24 @@ def test_run_step__contact_sheet_of_the_first_images(cityscapes: Path) -> None:
     one = read_image(output.directory / "contact_sheet.png")
     run(cityscapes, FrameRun(show=9))
     assert read_image(output.directory / "contact_sheet.png").shape[0] > one.shape[0]
+
+
+NEEDS_SEMANTICS = {
+    generate_depth_guided_instances: ("--no_depth", "--min_area", "20"),
+    generate_panoptic_pseudolabels: (),
+    convert_to_cups_format: ("--trainid_input",),
+    remap_cause27_to_trainid: ("--semantic_subdir", "pseudo_semantic_mapped_k300"),
+}
+
+
+@pytest.mark.parametrize("script", NEEDS_SEMANTICS, ids=lambda script: script.__name__)
+def test_run_step__a_shard_needs_the_inputs_of_its_own_frames(perfect_root: Any, script: Any) -> None:
+    """Shards run the steps one after the other without waiting for each other."""
+    missing = perfect_root.file("pseudo_semantic_mapped_k300", f"{perfect_root.stems[1]}.png")
+    missing.unlink()
+    common = ["--cityscapes_root", str(perfect_root.path), *NEEDS_SEMANTICS[script], "--num_shards", "2"]
+    if script is convert_to_cups_format:
+        common += ["--output_dir", str(perfect_root.path / "new")]
+    assert script.main([*common, "--shard", "0"]) == 0
+    with pytest.raises(UserError, match=missing.name):
+        script.main([*common, "--shard", "1"])
