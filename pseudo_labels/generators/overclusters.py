@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
-from cups.io.files import read_npy, write_npy
-from cups.io.locking import made_once
+from cups.io.fingerprint import array_digest
 from cups.io.png import read_ids, read_image, write_png
 from cups.ops.dense_crf import require_dense_crf
 from cups.ops.kmeans import fit_kmeans, merge_centroids
@@ -34,6 +33,7 @@ from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import label_pictures
+from pseudo_labels.steps.resume import files_besides, reach
 from pseudo_labels.steps.step import Step, Summary, run_step
 from pseudo_labels.steps.workers import Batched
 
@@ -119,13 +119,7 @@ class Naming:
             if settings.merge_to is not None:
                 groups = merge_centroids(self.clusters.centroids, settings.merge_to)
             return groups.astype(id_dtype(int(groups.max()) + 1))
-        path = fits.folder / f"label_table_{settings.mapping}.npy"
-        with made_once(path, fits.run_id, keep=False) as needed:
-            if needed:
-                table = self.mapping()
-                write_npy(path, table)
-                return table
-        return read_npy(path, ndim=1)
+        return fits.save_table(f"label_table_{settings.mapping}.npy", self.mapping)
 
     def mapping(self) -> np.ndarray:
         """Return the trainId that `mapping` gives to each cluster: (K,) uint8."""
@@ -148,9 +142,12 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     if settings.crf:
         require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     output = Folder(run.root(source), settings.folder, ".png")
-    fits = Fits(output.directory, run.overwrite, run.run_id)
+    stays = len(files_besides(output, reach(source.frames(), run)))
     fitting = source.of_split(settings.fit_split).frames()
+    names = [frame.name for frame in fitting]
+    fits = Fits(output.directory, run.overwrite, run.run_id, names, stays=stays)
     vectors = vector_source(settings, output.root, fitting, fits)
+    fits = replace(fits, source=vectors.fingerprint)
     process = _process(source, settings, vectors.read, fitting, fits, output)
     inputs = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
@@ -163,6 +160,10 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
         process.show,
         inputs=inputs,
         weights=vectors.weights,
+        fits={
+            "clusters": array_digest(process.clusters.centroids),
+            "names of the clusters": array_digest(process.table),
+        },
         uses_ground_truth=settings.oracle,
         newer_than=output.directory / CENTROIDS,
         labels=process.labels,

@@ -19,14 +19,16 @@ from tqdm import tqdm
 from cups.backbones.names import TEXTON
 from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
-from cups.io.provenance import known_weights, read_provenance, write_provenance
+from cups.io.files import write_json
+from cups.io.provenance import FILE_NAME as PROVENANCE
+from cups.io.provenance import known_weights, read_provenance
 from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
-from pseudo_labels.networks.cause_heads import SEGMENT, build_extractor, heads_folder, save_heads
+from pseudo_labels.networks.cause_heads import CLUSTER, SEGMENT, build_extractor, heads_folder, save_heads
 from pseudo_labels.settings.cause import CauseTraining
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Frame, FrameSource
 from pseudo_labels.steps.options import RunOptions
-from pseudo_labels.steps.step import recorded, refuse_other_settings
+from pseudo_labels.steps.resume import continued_training, training_provenance
 from refs.cause import (
     Cluster,
     MemoryBank,
@@ -257,21 +259,15 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
     folder = heads_folder(settings, run.root(source))
     settings = replace(settings, backbone=settings.extractor)
     folder.mkdir(parents=True, exist_ok=True)
-    if not run.overwrite:
-        check_folder(folder, settings)
-    write_provenance(
-        folder,
-        script=SCRIPT,
-        arguments=recorded(source, settings, run.root(source)),
-        inputs=[source.image_folder],
-        weights=[] if settings.extractor == TEXTON else [known_weights(settings.extractor)],
-    )
-    _train(frames, settings, folder, run.overwrite)
+    weights = [] if settings.extractor == TEXTON else [known_weights(settings.extractor)]
+    content = training_provenance(source, settings, run.root(source), script=SCRIPT, weights=weights)
+    write_json(folder / PROVENANCE, check_folder(folder, settings, content, run.overwrite))
+    _train(frames, settings, folder)
     log.info("heads: %s", folder)
     return folder
 
 
-def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path, overwrite: bool) -> None:
+def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path) -> None:
     """Run the phases that `folder` does not hold yet and write the heads."""
     extractor = build_extractor(settings, folder, {})
     if settings.standardize == "on" or (settings.standardize == "auto" and extractor.name == TEXTON):
@@ -282,7 +278,7 @@ def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path, overw
     both = nn.ModuleDict({"segment": segment, "cluster": cluster})
     for phase in PHASES:
         state = folder / f"after_{phase}.pth"
-        if state.is_file() and not overwrite:
+        if state.is_file():
             both.load_state_dict(load_tensors(state))
             log.info("%s: done before, loaded %s", phase, state)
             continue
@@ -300,14 +296,23 @@ def describe(settings: CauseTraining, extractor: FeatureExtractor, num_frames: i
     return {**stored, "training": settings_of(settings), "frames": num_frames}
 
 
-def check_folder(folder: Path, settings: CauseTraining) -> None:
-    """Refuse to overwrite published heads, or to continue a run that had other settings.
+def check_folder(
+    folder: Path, settings: CauseTraining, content: dict[str, Any], overwrite: bool
+) -> dict[str, Any]:
+    """Return the folder's provenance, compared with that of its run; clear that run with `overwrite`.
+
+    Args:
+        content: `provenance.json` of this run.
 
     Raises:
-        UserError: either of the two.
+        UserError: published heads, which are not overwritten by chance, or another run's.
     """
     earlier = read_provenance(folder)
-    if earlier is None and (folder / SEGMENT).is_file():
+    if overwrite:
+        for name in (*(f"after_{phase}.pth" for phase in PHASES), *([SEGMENT, CLUSTER] if earlier else [])):
+            (folder / name).unlink(missing_ok=True)
+    elif earlier is not None:
+        return continued_training(folder, earlier, content, settings_of(settings))
+    elif (folder / SEGMENT).is_file():
         raise UserError(f"{folder / SEGMENT}: heads not trained here; give another `checkpoint_dir`")
-    if earlier is not None:
-        refuse_other_settings(folder, earlier, settings, SCRIPT)
+    return content

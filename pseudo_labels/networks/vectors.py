@@ -6,7 +6,7 @@ All readers are functions frame -> (h, w, D) float32 that can be sent to worker 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 
 from cups.errors import UserError
 from cups.io.files import read_npy
+from cups.io.fingerprint import array_digest, recipe_fingerprint
+from cups.io.provenance import describe_input
 from cups.ops.kmeans import fit_kmeans, unit_rows
 from pseudo_labels.algorithms.overclustering import (
     Fits,
@@ -39,6 +41,7 @@ class VectorSource:
     Attributes:
         read: frame -> (h, w, D) vectors.
         inputs, weights: what provenance has to know.
+        textons: digest of the textons of vectors in context.
         on_gpu: a network on a GPU computes them; worker processes would each need a copy there.
     """
 
@@ -46,6 +49,14 @@ class VectorSource:
     inputs: tuple[Path, ...] = ()
     weights: tuple[dict[str, Any], ...] = ()
     on_gpu: bool = False
+    textons: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the vectors are made of: recipes of the inputs, content of weights and textons."""
+        inputs = [describe_input(path) for path in self.inputs]
+        settings = {"textons": self.textons}
+        return recipe_fingerprint({"script": "vectors", "inputs": inputs, "weights": self.weights}, settings)
 
 
 @dataclass(frozen=True)
@@ -114,9 +125,11 @@ def vector_source(settings: Clustering, root: Path, frames: Sequence[Frame], fit
     if not model.extractor.backbone.local:
         raise UserError(f"`features` {settings.features}: only for the texton backbone; use `features` codes")
     read: Reader = LocalFeatures(model.extractor)
+    source = VectorSource(read, (), tuple(model.weights), model.extractor.device.type != "cpu")
     if settings.features == "context":
-        read = InContext(read, textons_for(settings, read, frames, fits))
-    return VectorSource(read, (), tuple(model.weights), model.extractor.device.type != "cpu")
+        textons = textons_for(settings, read, frames, replace(fits, source=source.fingerprint))
+        source = replace(source, read=InContext(read, textons), textons=array_digest(textons))
+    return source
 
 
 def textons_for(settings: Clustering, read: Reader, frames: Sequence[Frame], fits: Fits) -> np.ndarray:

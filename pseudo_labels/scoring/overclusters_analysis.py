@@ -31,7 +31,7 @@ from pseudo_labels.settings.overclusters import AnalysisFrames, AnalysisSettings
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS
 from pseudo_labels.steps.frames import Frame
 from pseudo_labels.steps.options import RunOptions
-from pseudo_labels.steps.step import recorded
+from pseudo_labels.steps.resume import recorded
 
 log = logging.getLogger(__name__)
 SCRIPT = "overclustering_cause"
@@ -127,8 +127,9 @@ def analyse_overclusters(
     settings, root = replace(settings, ks=settings.counts), run.root(source)
     folder = root / settings.folder
     images, fitting = source.frames(), source.of_split(settings.fit_split).frames()
-    fits = Fits(folder, run.overwrite)
+    fits = Fits(folder, run.overwrite, frames=[frame.name for frame in fitting])
     vectors = vector_source(settings, root, fitting, fits)
+    fits = replace(fits, source=vectors.fingerprint)
     analysis = Analysis(source, settings, root / CAUSE_SEMANTICS, folder)
     scores = analysis.scores(vectors.read, analysis.centroids(vectors.read, fitting, fits))
     arguments = recorded(source, settings, root)

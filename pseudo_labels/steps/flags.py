@@ -11,6 +11,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from cups.errors import UserError, as_flags
@@ -80,6 +81,16 @@ def settings_of(settings: Any, decides_only: bool = True) -> dict[str, Any]:
         if (field.metadata.get("decides", True) or not decides_only) and not field.metadata.get("hidden")
     }
     return as_stored(chosen)
+
+
+def recipe_of(settings: Any) -> dict[str, Any]:
+    """Return the fields that decide what is written, but no paths: where a file lies decides nothing."""
+    paths = {
+        field.name
+        for field in dataclasses.fields(settings)
+        if isinstance(getattr(settings, field.name), Path)
+    }
+    return {name: value for name, value in settings_of(settings).items() if name not in paths}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -67,7 +67,7 @@ def test_local__fits_once_and_writes_what_one_process_writes(tiny_root: Root, tm
     argv = [*flags, "--output_root", str(many), "--executor", "local", "--num_shards", "9"]
     assert submit(OVERCLUSTER, argv, parsed(overcluster.main, argv)) == 0
     made, expected = (files(root / "pseudo_semantic_mapped_k5", root) for root in (many, one))
-    assert made == expected and len(made) == 5  # two label maps, centroids, table, provenance
+    assert made == expected and len(made) == 6  # two label maps, centroids, table, provenance, sizes
     logs = list((many / "submitit").rglob("*_log.err"))
     assert len(logs) == len(tiny_root.stems)  # no more shards than frames
     assert sum("mapping by CAUSE: 100%" in log.read_text() for log in logs) == 1
@@ -85,7 +85,9 @@ def test_local__a_light_step_writes_what_one_process_writes(tiny_root: Root, tmp
     assert (submission.run.executor, submission.run.num_shards, submission.device) == ("local", 9, "cpu")
     assert submit(REMAP, argv, submission) == 0
     made, expected = (files(root / "pseudo_semantic_mapped_cause27", root) for root in (many, one))
-    assert made == expected and len(made) == 4  # two label maps, provenance, contact sheet
+    assert (
+        made == expected and len(made) == 5
+    )  # two label maps, provenance, sizes of the images, contact sheet
     assert len(list((many / "submitit").rglob("*_log.err"))) == len(tiny_root.stems)
 
 
