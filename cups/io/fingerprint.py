@@ -133,7 +133,7 @@ def changed_inputs(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     """Return what is told of the inputs that have another recipe than in an `earlier` provenance."""
     then_by, now_by = _by_name(earlier), _by_name(now)
     common = sorted(then_by.keys() & now_by.keys())
-    changed = [f"{name} was made anew" for name in common if not _same_input(then_by[name], now_by[name])]
+    changed = [f"{name} was made anew" for name in common if not same_input(then_by[name], now_by[name])]
     lost, new = _without_equal(then_by, now_by), _without_equal(now_by, then_by)
     if lost and new:
         changed.append(f"{', '.join(lost)}, now {', '.join(new)}")
@@ -144,7 +144,8 @@ def _by_name(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {Path(entry["path"]).name: entry for entry in provenance.get("inputs", ())}
 
 
-def _same_input(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def same_input(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether two entries of inputs (`describe_input`) are of one recipe, as far as both tell."""
     marks = [entry.get("fingerprint", UNKNOWN) for entry in (then, now)]
     if marks[0] == marks[1] or then.get("provenance") is None or now.get("provenance") is None:
         return UNKNOWN in marks or marks[0] == marks[1]

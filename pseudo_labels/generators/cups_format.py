@@ -24,6 +24,7 @@ from pseudo_labels.algorithms.cups_format import (
 )
 from pseudo_labels.inputs.labels import find_things, read_pair
 from pseudo_labels.settings.labels import CupsSettings
+from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.folders import CUPS_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind, number_of_classes
@@ -114,6 +115,7 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
     semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
     instances = Folder(root, settings.instance_subdir, ".png")
     instances.require(mine, "generate the instances first, or check `instance_subdir`")
+    refuse_other_semantics(semantics.directory, instances.directory)
     kind = kind_of_semantics(semantics.directory, settings)
     target = settings.output_dir or root / CUPS_FOLDER
     semantic_output = FlatFolder(target.parent, target.name, SEMANTIC_SUFFIX)
@@ -127,7 +129,7 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
         process,
         files,
         process.show,
-        inputs=[semantics.directory, instances.directory, *settings.split_files],
+        inputs=[semantics, instances, *settings.split_files],
         labels=kind,
     )
     summary = run_step(source, step, run)

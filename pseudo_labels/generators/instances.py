@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def make_instances(source: FrameSource, settings: InstanceSettings, run: FrameRu
         depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first, or give `no_depth`")
     output = Folder(root, INSTANCE_PREFIX + settings.method, ".png")
     process = GenerateInstances(semantics, depths, output, things, settings)
-    inputs = [folder.directory for folder in (semantics, depths) if folder is not None]
+    inputs: list[Path | Folder] = [folder for folder in (semantics, depths) if folder is not None]
     inputs += [settings.split_json] if settings.split_json else []
     step = Step(SCRIPT, settings.with_things(things), process, [output], process.show, inputs=inputs)
     return run_step(source, step, run)

@@ -149,7 +149,7 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     vectors = vector_source(settings, output.root, fitting, fits)
     fits = replace(fits, source=vectors.fingerprint)
     process = _process(source, settings, vectors.read, fitting, fits, output)
-    inputs = list(vectors.inputs)
+    inputs: list[Path | Folder] = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
     step = Step(

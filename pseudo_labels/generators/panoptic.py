@@ -22,6 +22,7 @@ from cups.taxonomy import class_set, void_value
 from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.labels import read_pair, thing_classes
 from pseudo_labels.settings.labels import DEFAULT_CLASSES, PanopticSettings
+from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.folders import PANOPTIC_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import stated_classes
@@ -93,6 +94,7 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
     semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
     instances = Folder(root, settings.instance_subdir, ".png")
     instances.require(mine, "generate the instances first, or check `instance_subdir`")
+    refuse_other_semantics(semantics.directory, instances.directory)
     things = thing_classes(semantics, settings.thing_classes, settings.split_json)
     given = settings.num_semantic_classes
     num_classes = stated_classes(semantics.directory, given) or DEFAULT_CLASSES
@@ -105,10 +107,12 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
         process,
         [process.output],
         process.show,
-        inputs=[semantics.directory, instances.directory, *settings.split_files],
+        inputs=[semantics, instances, *settings.split_files],
     )
     summary = run_step(source, step, run)
-    everything = frames if is_complete(frames, step.outputs, run) else []
+    # All that were ever written, not only the first `max_images`.
+    whole = replace(source, max_images=None)
+    everything = whole.frames() if is_complete(frames, step.outputs, run) else []
     for split in sorted({split_of(frame) for frame in everything}):
         of_split = [frame for frame in everything if split_of(frame) == split]
         write_json(process.output, of_split, split, things, num_classes)

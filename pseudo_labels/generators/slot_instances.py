@@ -25,7 +25,8 @@ from pseudo_labels.inputs.labels import check_aspect, read_semantic, thing_class
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
 from pseudo_labels.settings.dinosaur import SlotInstanceSettings, SlotSettings
-from pseudo_labels.steps.folders import INSTANCE_PREFIX
+from pseudo_labels.steps.ancestry import refuse_other_features
+from pseudo_labels.steps.folders import FEATURES_PREFIX, INSTANCE_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit
@@ -116,6 +117,7 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
     network, trained = load_dinosaur(checkpoint)
     features = feature_folder(root, settings.backbone or trained["backbone"])
     features.require(frames, "extract the features first, or check `backbone`")
+    refuse_other_features(checkpoint, features.directory, FEATURES_PREFIX + trained["backbone"])
     semantics: Folder | None = None
     things: tuple[int, ...] = ()
     if settings.needs_semantics:
@@ -142,7 +144,7 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
         [output],
         parts.show,
         inputs=[
-            *(folder.directory for folder in (features, semantics) if folder is not None),
+            *(folder for folder in (features, semantics) if folder is not None),
             *([settings.split_json] if settings.split_json else []),
         ],
         weights=[trained_weights(checkpoint)],

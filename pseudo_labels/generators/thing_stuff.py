@@ -26,6 +26,7 @@ from pseudo_labels.algorithms.thing_stuff import (
 )
 from pseudo_labels.inputs.labels import check_aspect, count_classes, read_depth, read_semantic, write_split
 from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
+from pseudo_labels.steps.ancestry import MADE_OF, made_of
 from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import stated_classes
@@ -164,7 +165,8 @@ def split_things(source: FrameSource, settings: ThingStuffSettings, run: Statist
     Raises:
         UserError: missing semantics or depth, or no street in any frame.
     """
-    frames, root = evenly_spread(source.frames(), settings.sample), run.root(source)
+    everything, root = source.frames(), run.root(source)
+    frames = evenly_spread(everything, settings.sample)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
     depths = Folder(root, settings.depth_subdir, ".npy")
@@ -177,6 +179,7 @@ def split_things(source: FrameSource, settings: ThingStuffSettings, run: Statist
     things = choose_things(statistics.score, occurs, settings.threshold, settings.num_things)
     target = settings.output_json or semantics.directory / SPLIT_FILE
     inputs = (semantics.directory, depths.directory)
-    write_split(target, describe(statistics, things, used, settings, inputs))
+    content = describe(statistics, things, used, settings, inputs)
+    write_split(target, {**content, MADE_OF: made_of(semantics, everything)})
     choice = f"things: {' '.join(map(str, things)) or 'none'} -> {target}"
     return f"{table(statistics, things, occurs)}\n{choice}"

@@ -55,7 +55,7 @@ def make_train_ids(source: FrameSource, settings: RemapSettings, run: FrameRun) 
         process,
         [process.output],
         process.show,
-        inputs=[semantics.directory],
+        inputs=[semantics],
         labels=LabelKind("trainId", 19),
     )
     return run_step(source, step, run)

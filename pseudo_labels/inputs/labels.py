@@ -12,6 +12,7 @@ from cups.io.files import read_json, read_npy, write_json
 from cups.io.png import read_ids
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import VOID, class_set, void_value
+from pseudo_labels.steps.ancestry import refuse_stale_split
 from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.label_kind import label_kind
@@ -106,11 +107,15 @@ def find_things(
 
     In this order: the classes `given`; the split file named; the split file in the folder; the things of
     Cityscapes where the folder says that its classes are trainIds or CAUSE's 27.
+
+    Raises:
+        UserError: a split made of other semantics than the folder holds now.
     """
     beside = semantics.directory / SPLIT_FILE
     if given:
         return tuple(given)
     if split_json is not None or beside.is_file():
+        refuse_stale_split(split_json or beside, semantics)
         return read_split(split_json or beside).things
     labels = label_kind(semantics.directory)
     return None if labels is None or labels.kind == "clusters" else class_set(labels.num_classes).things

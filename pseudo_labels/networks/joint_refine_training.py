@@ -21,6 +21,7 @@ from pseudo_labels.losses.instance_embedding_loss import instance_embedding_loss
 from pseudo_labels.networks.refine_training import RefineFit, train_refinement
 from pseudo_labels.settings.groups import Splitting
 from pseudo_labels.settings.refinement import TrainJointRefineSettings
+from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import RunOptions
 
@@ -88,8 +89,10 @@ def train_joint_refine_net(source: FrameSource, settings: TrainJointRefineSettin
     Raises:
         UserError: missing inputs, a folder with another run.
     """
-    instances = Folder(run.root(source), settings.instance_subdir, ".png")
+    root = run.root(source)
+    instances = Folder(root, settings.instance_subdir, ".png")
     instances.require(source.frames(), "run generate_depth_guided_instances.py, or give `instance_subdir`")
+    refuse_other_semantics(root / settings.semantic_subdir, instances.directory)
     train_refinement(
         source,
         settings,

@@ -46,7 +46,7 @@ class VectorSource:
     """
 
     read: Reader
-    inputs: tuple[Path, ...] = ()
+    inputs: tuple[Folder, ...] = ()
     weights: tuple[dict[str, Any], ...] = ()
     on_gpu: bool = False
     textons: str = ""
@@ -54,7 +54,7 @@ class VectorSource:
     @property
     def fingerprint(self) -> str:
         """What the vectors are made of: recipes of the inputs, content of weights and textons."""
-        inputs = [describe_input(path) for path in self.inputs]
+        inputs = [describe_input(folder.directory) for folder in self.inputs]
         settings = {"textons": self.textons}
         return recipe_fingerprint({"script": "vectors", "inputs": inputs, "weights": self.weights}, settings)
 
@@ -120,7 +120,7 @@ def vector_source(settings: Clustering, root: Path, frames: Sequence[Frame], fit
             raise UserError(
                 f"{codes.directory}: no such folder; run generate_semantic_pseudolabels_cause.py first"
             )
-        return VectorSource(StoredCodes(codes), (codes.directory,))
+        return VectorSource(StoredCodes(codes), (codes,))
     model = load_cause(settings, heads_folder(settings, root))
     if not model.extractor.backbone.local:
         raise UserError(f"`features` {settings.features}: only for the texton backbone; use `features` codes")

@@ -28,6 +28,7 @@ from pseudo_labels.scoring.overclusters import (
 from pseudo_labels.scoring.overclusters_report import report, write_plot
 from pseudo_labels.scoring.semantic import SemanticLabels, semantic_counts
 from pseudo_labels.settings.overclusters import AnalysisFrames, AnalysisSettings
+from pseudo_labels.steps.flags import recipe_of
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS
 from pseudo_labels.steps.frames import Frame
 from pseudo_labels.steps.options import RunOptions
@@ -137,9 +138,16 @@ def analyse_overclusters(
         folder,
         script=SCRIPT,
         arguments=arguments,
-        inputs=[source.image_folder, source.root / "gtFine", *vectors.inputs],
+        inputs=[
+            source.image_folder,
+            source.root / "gtFine",
+            *(folder.directory for folder in vectors.inputs),
+        ],
         weights=vectors.weights,
         uses_ground_truth=True,
+        settings=recipe_of(settings),
+        frames=[frame.name for frame in images],
+        whole=True,
     )
     text = report(settings, source.split, scores, len(images))
     content = {

@@ -39,6 +39,7 @@ from pseudo_labels.settings.scoring import (
     PseudoLabelScores,
     ScoredImages,
 )
+from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder
 from pseudo_labels.steps.label_kind import number_of_classes
 
@@ -98,6 +99,7 @@ def choose_labels(images: ScoredImages, settings: PseudoLabelScores) -> Labels:
     semantics = Folder(images.label_root, settings.semantic_subdir, ".png")
     require_folder(semantics.directory, "`semantic_subdir`")
     instances = require_folder(images.label_root / settings.instance_subdir, "`instance_subdir`")
+    refuse_other_semantics(semantics.directory, instances)
     things = thing_classes(semantics, settings.thing_classes, settings.split_json)
     count = number_of_classes(semantics.directory, settings.num_semantic_classes) or DEFAULT_CLASSES
     return Labels(
@@ -216,6 +218,7 @@ def score_overclusters(images: ScoredImages, settings: OverclusterScores) -> str
     semantics = Folder(images.label_root, settings.semantics, ".png")
     require_folder(semantics.directory, "`semantic_subdir` and `k`")
     instances = require_folder(images.label_root / settings.instance_subdir, "`instance_subdir`")
+    refuse_other_semantics(semantics.directory, instances)
     k = number_of_classes(semantics.directory, settings.k, "k") or DEFAULT_K
     labels = Labels(
         f"{semantics.name}+{instances.name}",

@@ -78,7 +78,8 @@ def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun) -> str | 
     )
     inputs = (semantics.directory, depths.directory, cityscapes / "gtFine")
     recorded = settings.with_things(things)
-    step = Step(SCRIPT, recorded, process, [folder], inputs=inputs, uses_ground_truth=True)
+    read = (semantics, depths, cityscapes / "gtFine")
+    step = Step(SCRIPT, recorded, process, [folder], inputs=read, uses_ground_truth=True)
     run_step(source, step, run)
     if not is_complete(frames, [folder], run):
         return None
