@@ -11,7 +11,7 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import UserError
-from cups.io.files import write_npy
+from cups.io.files import write_json, write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
 from pseudo_labels import generate_overclustered_semantics as overcluster
@@ -171,3 +171,46 @@ def test_overcluster__features_of_a_network_with_attention(textures: Path, tmp_p
     train_cause.main(flags(textures, *model, *heads, *steps, *sizes, *tiles))
     with pytest.raises(UserError, match="`features` backbone: only for the texton backbone"):
         overcluster.main(flags(textures, *model, *heads, "--features", "backbone"))
+
+
+@pytest.fixture
+def trial(textures: Path, tmp_path: Path) -> list[str]:
+    """Clusters of the first image alone, and the flags of the run on all four."""
+    shutil.copytree(textures / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    whole = flags(textures, "--k", 6, "--raw", "--output_root", tmp_path)
+    overcluster.main([*whole, "--max_images", "1"])
+    return whole
+
+
+def test_overcluster__clusters_of_a_trial_are_not_taken_for_all(trial: list[str], tmp_path: Path) -> None:
+    """K-means of one image labelled sixteen."""
+    with pytest.raises(UserError, match="fitted on 1 image, without 3 of the 4 of this run"):
+        overcluster.main(trial)
+    overcluster.main([*trial, "--overwrite"])
+    with np.load(tmp_path / "pseudo_semantic_raw_k6" / "centroids.npz", allow_pickle=False) as stored:
+        assert len(stored["frames"]) == 4
+    overcluster.main([*trial, "--max_images", "1"])  # those of all serve a part
+
+
+def test_overcluster__a_trial_does_not_take_the_clusters_of_all_away(
+    trial: list[str], tmp_path: Path
+) -> None:
+    overcluster.main([*trial, "--overwrite"])
+    path = tmp_path / "pseudo_semantic_raw_k6" / "centroids.npz"
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="3 files made with it are of images not in this run"):
+        overcluster.main([*trial, "--max_images", "1", "--overwrite"])
+    assert path.read_bytes() == before
+
+
+def test_overcluster__codes_made_anew_are_noticed(trial: list[str], tmp_path: Path) -> None:
+    """It said "0 done, 4 skipped"."""
+    overcluster.main([*trial, "--overwrite"])
+    codes = tmp_path / "codes_cause_tr"
+    content = read_provenance(codes) or {}
+    write_json(codes / "provenance.json", content | {"fingerprint": "of other codes"})
+    with pytest.raises(
+        UserError, match="fitted on other vectors, which were made anew since; add `overwrite`"
+    ):
+        overcluster.main(trial)
+    overcluster.main([*trial, "--overwrite"])

@@ -40,3 +40,13 @@ def test_main__sizes_that_differ_name_the_file(tiny_root: Any) -> None:
     write_png(path, read_ids(path)[::2])
     with pytest.raises(UserError, match=rf"{tiny_root.stems[1]}.png: size 32x128"):
         run(tiny_root)
+
+
+def test_main__a_trial_does_not_shorten_the_json_of_all(tiny_root: Any) -> None:
+    make_instances(["--cityscapes_root", str(tiny_root.path), "--no_depth", "--min_area", "20"])
+    run(tiny_root)
+    path = tiny_root.path / "pseudo_panoptic_depth_guided" / "train.json"
+    before = json.loads(path.read_text())
+    run(tiny_root, "--max_images", "1")
+    assert json.loads(path.read_text())["images"] == before["images"]
+    assert len(before["images"]) == len(tiny_root.stems)

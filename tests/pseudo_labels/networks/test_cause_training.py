@@ -15,6 +15,7 @@ from cups.io.png import read_ids
 from cups.io.provenance import read_provenance
 from pseudo_labels import generate_semantic_pseudolabels_cause as semantics
 from pseudo_labels import train_cause
+from pseudo_labels.networks.cause_training import Trainer
 from tests.pseudo_labels.textures import SMALL, first, flags
 
 
@@ -86,3 +87,26 @@ def test_train_cause__published_heads_are_not_overwritten(textures: Path, tmp_pa
 def test_main__impossible_sizes(textures: Path, name: str, value: int) -> None:
     with pytest.raises(UserError, match=f"`{name}` {value}: must be at least 1"):
         train_cause.main(flags(textures, "--backbone", "texton", f"--{name}", value))
+
+
+def test_train_cause__heads_of_a_trial_are_not_taken_for_all(textures: Path, tmp_path: Path) -> None:
+    more = ("--backbone", "texton", *SMALL, "--checkpoint_dir", tmp_path / "heads")
+    train_cause.main(flags(textures, *more, "--max_images", 1))
+    with pytest.raises(UserError, match="was trained on 1 image, this run has 4; add `overwrite`"):
+        train_cause.main(flags(textures, *more))
+
+
+def test_train_cause__a_killed_overwrite_leaves_no_phase_of_the_old_run(
+    textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "heads"
+    shutil.copytree(textures / "cause_texton", folder)
+    more = flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder, "--overwrite")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", die)
+    with pytest.raises(KeyboardInterrupt):
+        train_cause.main(more)
+    assert not list(folder.glob("*.pth"))
