@@ -55,10 +55,14 @@ def array_digest(array: np.ndarray) -> str:
     return hashlib.sha256(kind + np.ascontiguousarray(array).tobytes()).hexdigest()[:DIGITS]
 
 
-def frames_identity(names: Iterable[str]) -> dict[str, Any]:
-    """Return `{"count", "digest"}` of a set of frames, whatever their order."""
-    ordered = sorted(names)
-    return {"count": len(ordered), "digest": digest_of(ordered)}
+def frames_identity(frames: Iterable[str]) -> dict[str, Any]:
+    """Return `{"count", "digest"}` of a set of frames, whatever their order.
+
+    frames: their names; or {name: bytes of the image}, which adds a digest of the "sizes".
+    """
+    ordered = sorted(frames)
+    identity = {"count": len(ordered), "digest": digest_of(ordered)}
+    return {**identity, "sizes": digest_of(frames)} if isinstance(frames, Mapping) else identity
 
 
 def recipe_fingerprint(
@@ -80,7 +84,7 @@ def recipe_fingerprint(
         "inputs": sorted(inputs - {RAW}),
         "weights": sorted({digest for entry in weights for digest in _digests(entry)}),
         "fits": provenance.get("fits", {}),
-        "frames": provenance.get("frames", {}).get("digest") if whole else None,
+        "frames": provenance.get("frames") if whole else None,
     }
     return digest_of(content)
 

@@ -7,7 +7,7 @@ weights to outputs: true if anything upstream used labels, null if nobody knows,
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -103,7 +103,7 @@ def make_provenance(
     uses_ground_truth: bool | None = False,
     labels: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
-    frames: Sequence[str] | None = None,
+    frames: Iterable[str] | None = None,
     whole: bool = False,
     fits: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def make_provenance(
         uses_ground_truth: whether this step itself read labels (None: unknown).
         labels: what the ids of semantic maps mean (`pseudo_labels.steps.label_kind`).
         settings: those of the arguments that decide what is written, for the fingerprint.
-        frames: names of all images of the run.
+        frames: names of all images of the run, or {name: size in bytes}.
         whole: what is written depends on all of them at once, as trained weights do.
         fits: digests of what was fitted on data and decides what is written (centroids), by name.
     """

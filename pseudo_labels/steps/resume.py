@@ -55,14 +55,13 @@ def first_difference(
         was = ", ".join(f"`{key}` {then[key]}" for key in changed)
         return Difference(f"holds files made with {was}", "repeat that, or add `overwrite`")
     for what, names in (
-        ("weights", [f"{name} has changed" for name in changed_weights(earlier, now.get("weights", ()))]),
+        ("weights", changed_weights(earlier, now.get("weights", ()))),
         ("inputs", changed_inputs(earlier, now)),
-        ("fits", [f"{name} has changed" for name in changed_fits(earlier, now)]),
+        ("fits", changed_fits(earlier, now)),
     ):
         if names:
-            return Difference(
-                f"holds files made with other {what} ({', '.join(names)} since)", "add `overwrite`"
-            )
+            told = ", ".join(names) + ("" if what == "inputs" else " changed")
+            return Difference(f"holds files made with other {what} ({told} since)", "add `overwrite`")
     return None
 
 
@@ -85,7 +84,7 @@ def training_provenance(
         inputs=[source.image_folder, *inputs],
         weights=weights,
         settings=recipe_of(settings),
-        frames=[frame.name for frame in source.frames()],
+        frames={frame.name: frame.image.stat().st_size for frame in source.frames()},
         whole=True,
     )
 

@@ -174,9 +174,9 @@ def test_account__shards_of_one_run_may_all_follow_changed_inputs(streets: Path)
 def test_account__other_weights_and_fits_are_refused(streets: Path) -> None:
     run(streets, weights=[{"name": "net", "sha256": {"net.pth": "a"}}], fits={"clusters": "a"})
     for more, message in (
-        ({"weights": [{"name": "net", "sha256": {"net.pth": "b"}}]}, r"other weights \(net.pth has changed"),
-        ({"weights": [{"name": "x", "sha256": {"x.safetensors": "b"}}]}, r"weights \(x.safetensors has"),
-        ({"fits": {"clusters": "b"}}, r"other fits \(clusters has changed"),
+        ({"weights": [{"name": "net", "sha256": {"net.pth": "b"}}]}, r"other weights \(net.pth changed"),
+        ({"weights": [{"name": "x", "sha256": {"x.safetensors": "b"}}]}, r"weights \(x.safetensors changed"),
+        ({"fits": {"clusters": "b"}}, r"other fits \(clusters changed"),
     ):
         with pytest.raises(UserError, match=message):
             run(streets, **more)
@@ -267,6 +267,15 @@ def test_continued_training__other_images_are_refused(streets: Path) -> None:
     message = "net: was trained on 1 image, this run has 3; add `overwrite`, or give another `checkpoint_dir`"
     with pytest.raises(UserError, match=message):
         continued_training(streets / "net", few, training(streets), {"value": 1})
+
+
+def test_continued_training__images_of_the_same_names_are_told_apart(streets: Path) -> None:
+    """Two videos number their frames alike."""
+    earlier = training(streets)
+    image = FrameSource(cityscapes_root=streets).frames()[0].image
+    write_png(image, np.zeros((8, 16, 3), np.uint8))
+    with pytest.raises(UserError, match="net: was trained on 3 images, this run has others; add `overwrite`"):
+        continued_training(streets / "net", earlier, training(streets), {"value": 1})
 
 
 def test_continued_training__of_version_0_2_0_compares_the_arguments(streets: Path) -> None:
