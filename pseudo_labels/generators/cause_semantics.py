@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cups.io.files import write_npy
 from cups.io.png import read_ids, read_image, write_png
-from cups.ops.dense_crf import dense_crf, require_dense_crf
+from cups.ops.dense_crf import refined_labels, require_dense_crf
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
 from pseudo_labels.networks.cause_codes import CauseModel
@@ -38,7 +37,7 @@ class CauseInference:
     model: CauseModel
     semantic: Folder
     codes: Folder
-    crf: bool
+    crf: int | None
 
     def load(self, frame: Frame) -> tuple[Tensor, np.ndarray]:
         """Return the image, (H, W, 3) uint8, as a tensor and as it is."""
@@ -69,18 +68,17 @@ class CauseInference:
         return label_pictures(read_image(frame.image), labels, None, self.model.num_classes)
 
 
-def labels_of(similarities: Tensor, image: np.ndarray, crf: bool) -> np.ndarray:
+def labels_of(similarities: Tensor, image: np.ndarray, crf: int | None) -> np.ndarray:
     """Return cluster labels at the image's size.
 
-    similarities: (Hc, Wc, K) cosines; image: (H, W, 3) uint8 -> (H, W) in 0..K-1, uint8 or (above 254
-    clusters) uint16.
+    similarities: (Hc, Wc, K) cosines; image: (H, W, 3) uint8; crf: image height inside the CRF, None: no CRF
+    -> (H, W) in 0..K-1, uint8 or (above 254 clusters) uint16.
     """
     dtype = id_dtype(similarities.shape[2])
     size = (image.shape[0], image.shape[1])
-    if not crf:
+    if crf is None:
         return smooth_labels(similarities, size).cpu().numpy().astype(dtype)
-    full = F.interpolate(similarities.permute(2, 0, 1)[None], size=size, mode="bilinear")[0]
-    return dense_crf(image, F.log_softmax(ALPHA * full, dim=0).cpu().numpy()).astype(dtype)
+    return refined_labels(similarities, image, ALPHA, crf).astype(dtype)
 
 
 def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: FrameRun) -> Summary:

@@ -181,7 +181,7 @@ def _process(
     """Fit the clusters and find what is written for each."""
     pooled = Pooled(read) if settings.regions else read
     centroids = centroids_for(settings, pooled, fitting, fits)
-    clusters = ClusterMap(read, centroids, settings.regions, settings.crf)
+    clusters = ClusterMap(read, centroids, settings.regions, settings.crf_rows)
     semantics = Folder(output.root, CAUSE_SEMANTICS, ".png")
     table = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root).table(fits)
     labels = LabelKind("trainId", 19) if settings.named else LabelKind("clusters", int(table.max()) + 1)

@@ -44,7 +44,9 @@ PHASES = ("codebook", "head", "probe")
 EMA_DECAY = 0.99
 BANK_PER_CODE = 100
 BANK_SAMPLE = 4096
-"""Bank features compared with per step; all of a full bank (2048 x 100) would not fit."""
+"""Bank features compared with per step. CAUSE compares with the whole bank; a full one (2048 x 100 features)
+would take some gigabytes for the similarities of one step. A random part shifts the logarithm of each pair's
+denominator by about the same constant, so gradients keep their direction."""
 STATISTICS_FRAMES = 100
 
 
@@ -128,15 +130,8 @@ class Trainer:
         self.grid = (side, side)
 
     def steps(self, phase: str) -> int:
-        """Return the number of steps of a phase: as asked for, or one / two / five epochs (CAUSE)."""
-        chosen = self.settings
-        epoch = -(-len(self.source.frames) // chosen.batch_size)
-        given, epochs = {
-            "codebook": (chosen.codebook_steps, 1),
-            "head": (chosen.head_steps, 2),
-            "probe": (chosen.probe_steps, 5),
-        }[phase]
-        return epochs * epoch if given is None else given
+        """Return the number of steps of a phase: as asked for, or its epochs (`CauseTraining.steps`)."""
+        return self.settings.steps(phase, len(self.source.frames))
 
     def run(self, phase: str) -> None:
         """Run one phase over its own random stream."""
@@ -197,24 +192,23 @@ class Trainer:
         def loss_of() -> Tensor:
             tokens = self._tokens(generator)
             kept = sample_tokens(tokens, self.grid, generator)
-            student = segment.projection_head(segment.head(tokens, codebook, self.grid)[:, kept]).flatten(
-                0, 1
-            )
+            student = segment.projection_head(segment.head(tokens, codebook, self.grid)[:, kept])
             with torch.no_grad():
                 codes = segment.head_ema(tokens, codebook, self.grid)[:, kept]
                 teacher = segment.projection_head_ema(codes).flatten(0, 1)
-                rows = nearest_code(tokens[:, kept], codebook).flatten()
-                relation = unit_codebook[rows] @ unit_codebook[rows].T
-                relation.fill_diagonal_(torch.nan)
+                rows = nearest_code(tokens[:, kept], codebook)
+                relation = unit_codebook[rows] @ unit_codebook[rows.flatten()].T
+                relation.view(rows.numel(), -1).fill_diagonal_(torch.nan)
             loss = contrastive_loss(student, teacher, relation)
             stored, stored_rows = bank.sample(BANK_SAMPLE, generator)
             if len(stored):
                 relation = unit_codebook[rows] @ unit_codebook[stored_rows].T
                 loss = (loss + contrastive_loss(student, stored, relation)) / 2
-            bank.add(teacher, rows, generator)
+            bank.add(teacher, rows.flatten(), generator)
             return loss
 
         segment.train()
+        # CAUSE leaves dropout on in the teacher too. Off, its targets are those of inference, without noise.
         segment.head_ema.eval()
         parameters = [*segment.head.parameters(), *segment.projection_head.parameters()]
         self._loop(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.settings.cause import HeadsChoice
+from pseudo_labels.settings.cause import EdgeRefinement, HeadsChoice
 from pseudo_labels.steps.flags import flag, require_at_least
 from pseudo_labels.steps.folders import mapped_semantics, raw_semantics
 from pseudo_labels.steps.frames import SPLITS, FrameSource
@@ -42,7 +42,7 @@ class Clustering(HeadsChoice):
 
 
 @dataclass(frozen=True)
-class OverclusterSettings(Clustering):
+class OverclusterSettings(Clustering, EdgeRefinement):
     """Labels.
 
     Without `raw` or `merge_to` the labels are the 19 trainIds that `mapping` gives to the clusters: "cause"
@@ -58,7 +58,6 @@ class OverclusterSettings(Clustering):
         "or by ground truth (uses labels; the usual evaluation protocol)",
         choices=("cause", "oracle"),
     )
-    crf: bool = flag(False, "refine along edges by a dense CRF (slow)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
