@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cups.io.files import write_npy
-from cups.io.png import read_ids, read_image, write_png
+from cups.io.png import image_size, read_ids, read_image, write_png
 from cups.ops.dense_crf import refined_labels, require_dense_crf
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
 from pseudo_labels.networks.cause_codes import CauseModel
 from pseudo_labels.networks.cause_heads import heads_folder, load_cause
 from pseudo_labels.settings.cause import CauseSettings
+from pseudo_labels.steps.earlier import refuse_earlier_crf, refuse_earlier_way
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS, CODES_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
@@ -81,6 +82,22 @@ def labels_of(similarities: Tensor, image: np.ndarray, crf: int | None) -> np.nd
     return refined_labels(similarities, image, ALPHA, crf).astype(dtype)
 
 
+def _refuse_earlier_flip(inference: CauseInference, source: FrameSource, run: FrameRun) -> None:
+    """Refuse to add to codes that an earlier version averaged with windows that lay elsewhere.
+
+    It cut the mirrored image anew. Where windows are spread evenly (2:1, 3:2, 1:1), that was the same.
+    """
+    model, image = inference.model, source.frames()[0].image
+    way = "windows of the mirrored image"
+    refuse_earlier_way(
+        inference.codes,
+        run,
+        "flip",
+        way,
+        lambda: not (model.flip and model.extractor.spread_evenly(*image_size(image))),
+    )
+
+
 def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: FrameRun) -> Summary:
     """Write the codes and the clusters of all frames.
 
@@ -95,9 +112,12 @@ def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: Fram
     root = run.root(source)
     heads = heads_folder(settings, root)
     model = load_cause(settings, heads, settings.batch_size)
+    model = replace(model, flip=settings.flip == "windows")
     inference = CauseInference(
-        model, Folder(root, CAUSE_SEMANTICS, ".png"), Folder(root, CODES_FOLDER, ".npy"), settings.crf
+        model, Folder(root, CAUSE_SEMANTICS, ".png"), Folder(root, CODES_FOLDER, ".npy"), settings.crf_rows
     )
+    refuse_earlier_crf(inference.semantic, run, source, settings.crf_rows)
+    _refuse_earlier_flip(inference, source, run)
     step = Step(
         SCRIPT,
         settings,

@@ -29,6 +29,7 @@ from pseudo_labels.algorithms.overclustering import (
 from pseudo_labels.networks.vectors import Pooled, vector_source
 from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.settings.overclusters import OverclusterSettings
+from pseudo_labels.steps.earlier import refuse_earlier_crf
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
@@ -148,6 +149,7 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     if settings.crf:
         require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     output = Folder(run.root(source), settings.folder, ".png")
+    refuse_earlier_crf(output, run, source, settings.crf_rows)
     fits = Fits(output.directory, run.overwrite, run.run_id)
     fitting = source.of_split(settings.fit_split).frames()
     vectors = vector_source(settings, output.root, fitting, fits)

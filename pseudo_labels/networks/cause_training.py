@@ -19,9 +19,15 @@ from tqdm import tqdm
 from cups.backbones.names import TEXTON
 from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
-from cups.io.provenance import known_weights, read_provenance, write_provenance
+from cups.io.provenance import read_provenance, write_provenance
 from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
-from pseudo_labels.networks.cause_heads import SEGMENT, build_extractor, heads_folder, save_heads
+from pseudo_labels.networks.cause_heads import (
+    SEGMENT,
+    backbone_weights,
+    build_extractor,
+    own_heads,
+    save_heads,
+)
 from pseudo_labels.settings.cause import CauseTraining
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Frame, FrameSource
@@ -248,8 +254,11 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
         UserError: missing weights of the backbone, or a folder with published heads or another run's.
     """
     frames = source.frames()
-    folder = heads_folder(settings, run.root(source))
+    folder = own_heads(settings, run.root(source))
     settings = replace(settings, backbone=settings.extractor)
+    if not run.overwrite and holds_earlier_heads(folder, source, settings):
+        log.warning("%s: kept as an earlier version trained them; `overwrite` trains them anew", folder)
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     if not run.overwrite:
         check_folder(folder, settings)
@@ -258,7 +267,7 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
         script=SCRIPT,
         arguments=recorded(source, settings, run.root(source)),
         inputs=[source.image_folder],
-        weights=[] if settings.extractor == TEXTON else [known_weights(settings.extractor)],
+        weights=backbone_weights(settings, folder, settings.extractor),
     )
     _train(frames, settings, folder, run.overwrite)
     log.info("heads: %s", folder)
@@ -292,6 +301,26 @@ def describe(settings: CauseTraining, extractor: FeatureExtractor, num_frames: i
         stored["mean"] = np.round(extractor.standardizer.mean.tolist(), 6).tolist()
         stored["std"] = np.round(extractor.standardizer.std.tolist(), 6).tolist()
     return {**stored, "training": settings_of(settings), "frames": num_frames}
+
+
+def holds_earlier_heads(folder: Path, source: FrameSource, settings: CauseTraining) -> bool:
+    """Return whether an earlier version trained these heads: with another loss and a fifth of an epoch.
+
+    Such heads stay good to use. With other settings, `check_folder` says so.
+
+    Raises:
+        UserError: that training was cut off; half of one loss and half of another would be neither.
+    """
+    then = (read_provenance(folder) or {}).get("arguments", {})
+    now = {**settings_of(settings), "split": source.split, "max_images": source.max_images}
+    if not then or "crops" in then or any(then.get(key, now[key]) != now[key] for key in now):
+        return False
+    if (folder / SEGMENT).is_file():
+        return True
+    raise UserError(
+        f"{folder}: a training that an earlier version began, with another loss; add `overwrite`, or give "
+        "another `checkpoint_dir`"
+    )
 
 
 def check_folder(folder: Path, settings: CauseTraining) -> None:

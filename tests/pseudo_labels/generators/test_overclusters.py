@@ -18,7 +18,7 @@ from pseudo_labels import generate_overclustered_semantics as overcluster
 from pseudo_labels import train_cause
 from pseudo_labels.algorithms.overclustering import ClusterMap
 from pseudo_labels.generators.overclusters import LabelClusters
-from pseudo_labels.networks.vectors import StoredCodes
+from pseudo_labels.networks.vectors import StoredVectors
 from pseudo_labels.settings.overclusters import OverclusterSettings
 from pseudo_labels.steps import step as steps
 from pseudo_labels.steps.frames import Folder, FrameSource
@@ -118,7 +118,7 @@ def test_label_clusters__threads_write_the_same_files(textures: Path, tmp_path: 
     frames = FrameSource(cityscapes_root=textures).frames()
     rng = np.random.default_rng(0)
     centroids = rng.normal(size=(5, 12)).astype(np.float32)
-    clusters = ClusterMap(StoredCodes(Folder(textures, "codes_cause_tr", ".npy")), centroids)
+    clusters = ClusterMap(StoredVectors(Folder(textures, "codes_cause_tr", ".npy")), centroids)
     table, labels = np.arange(5, dtype=np.uint8), LabelKind("clusters", 5)
     one, many = (
         LabelClusters(clusters, table, Folder(tmp_path, name, ".png"), labels) for name in ("one", "many")
