@@ -99,6 +99,6 @@ class CauseTraining(HeadsChoice):
         The published epochs (1, 2 and 5) run over five crops of each image. On few images that would be
         a handful of steps; the floors were enough on toy streets.
         """
-        given: int | None = getattr(self, f"{phase}_steps")
-        epochs, least = EPOCHS[phase]
+        own = {"codebook": self.codebook_steps, "head": self.head_steps, "probe": self.probe_steps}
+        given, (epochs, least) = own[phase], EPOCHS[phase]
         return max(least, epochs * -(-images * self.crops // self.batch_size)) if given is None else given
