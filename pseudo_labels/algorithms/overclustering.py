@@ -11,14 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.io.files import atomic_write, read_npy, write_npy
 from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
-from cups.ops.dense_crf import dense_crf
+from cups.ops.dense_crf import refined_labels
 from cups.ops.kmeans import assign, centroid_scores
 from cups.ops.regions import Regions, mean_shift_regions
 from cups.ops.resize import nearest_indices
@@ -203,13 +202,13 @@ class ClusterMap:
         read: frame -> (h, w, D) vectors.
         centroids: (k, D) float32.
         regions: label whole regions of even colour.
-        crf: refine along edges by a dense CRF.
+        crf: image height inside a dense CRF that refines along edges, 0: native; None: no CRF.
     """
 
     read: Reader
     centroids: np.ndarray
     regions: bool = False
-    crf: bool = False
+    crf: int | None = None
 
     def __call__(self, frame: Frame) -> np.ndarray:
         """Return the cluster ids of one frame.
@@ -223,11 +222,9 @@ class ClusterMap:
             parts = regions_of(frame)
             return parts.spread(assign(parts.mean(vectors), self.centroids))
         scores = torch.from_numpy(centroid_scores(vectors, self.centroids))
-        if not self.crf:
+        if self.crf is None:
             return smooth_labels(scores, image_size(frame.image)).numpy()
-        image = read_image(frame.image)
-        full = F.interpolate(scores.permute(2, 0, 1)[None], size=image.shape[:2], mode="bilinear")[0]
-        return dense_crf(image, F.log_softmax(CRF_SHARPNESS * full, dim=0).numpy())
+        return refined_labels(scores, read_image(frame.image), CRF_SHARPNESS, self.crf)
 
 
 def check_channels(frame: Frame, vectors: np.ndarray, centroids: np.ndarray) -> None:

@@ -28,6 +28,7 @@ from pseudo_labels.algorithms.overclustering import (
 from pseudo_labels.networks.vectors import Pooled, vector_source
 from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.settings.overclusters import OverclusterSettings
+from pseudo_labels.steps.earlier import refuse_earlier_crf
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
@@ -142,6 +143,7 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     if settings.crf:
         require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     output = Folder(run.root(source), settings.folder, ".png")
+    refuse_earlier_crf(output, run, source, settings.crf_rows)
     stays = len(files_besides(output, reach(source.frames(), run)))
     fitting = source.of_split(settings.fit_split).frames()
     names = [frame.name for frame in fitting]
@@ -182,7 +184,7 @@ def _process(
     """Fit the clusters and find what is written for each."""
     pooled = Pooled(read) if settings.regions else read
     centroids = centroids_for(settings, pooled, fitting, fits)
-    clusters = ClusterMap(read, centroids, settings.regions, settings.crf)
+    clusters = ClusterMap(read, centroids, settings.regions, settings.crf_rows)
     semantics = Folder(output.root, CAUSE_SEMANTICS, ".png")
     table = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root).table(fits)
     labels = LabelKind("trainId", 19) if settings.named else LabelKind("clusters", int(table.max()) + 1)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.settings.cause import HeadsChoice
+from pseudo_labels.settings.cause import EdgeRefinement, HeadsChoice
 from pseudo_labels.steps.flags import flag, require_at_least
 from pseudo_labels.steps.folders import mapped_semantics, raw_semantics
 from pseudo_labels.steps.frames import SPLITS, FrameSource
 
-FEATURES = ("codes", "backbone", "context")
+CODES, COMPUTED = "codes", ("backbone", "context")
 MOST_CLUSTERS = 65534
 """65535 is void in 16 bits."""
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -23,9 +23,9 @@ class Clustering(HeadsChoice):
     """Clusters."""
 
     features: str = flag(
-        "codes",
-        "what is clustered: CAUSE codes, backbone features, or features with the texture around them",
-        choices=FEATURES,
+        CODES,
+        "what is clustered: CAUSE codes, features of the `backbone`, context (these with what lies around "
+        "them), or a folder of features in the output root (features_dinov2_vitb14)",
     )
     regions: bool = flag(
         False,
@@ -42,7 +42,7 @@ class Clustering(HeadsChoice):
 
 
 @dataclass(frozen=True)
-class OverclusterSettings(Clustering):
+class OverclusterSettings(Clustering, EdgeRefinement):
     """Labels.
 
     Without `raw` or `merge_to` the labels are the 19 trainIds that `mapping` gives to the clusters: "cause"
@@ -58,7 +58,6 @@ class OverclusterSettings(Clustering):
         "or by ground truth (uses labels; the usual evaluation protocol)",
         choices=("cause", "oracle"),
     )
-    crf: bool = flag(False, "refine along edges by a dense CRF (slow)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,4 +129,4 @@ class AnalysisSettings(Clustering):
     @property
     def folder(self) -> str:
         """Name of the folder of the analysis."""
-        return f"overclustering_{self.features}{'_regions' if self.regions else ''}"
+        return f"overclustering_{Path(self.features).name}{'_regions' if self.regions else ''}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 FEATURES_PREFIX = "features_"
-TEXTON_HEADS = "cause_texton"
 CODES_FOLDER = "codes_cause_tr"
 CAUSE_SEMANTICS = "pseudo_semantic_cause27"
 MAPPED_SEMANTICS = "pseudo_semantic_mapped_k300"
@@ -15,6 +14,11 @@ DEFAULT_METHOD = "depth_guided"
 CUPS_FOLDER = "cups_pseudo_labels"
 SPLIT_FILE = "thing_stuff_split.json"
 """Written by `classify_stuff_things.py` into the semantic folder it looked at."""
+
+
+def trained_heads(backbone: str) -> str:
+    """Return the folder of CAUSE heads that were trained here, under the output root."""
+    return f"cause_{backbone}"
 
 
 def raw_semantics(k: int, merged: int | None = None) -> str:

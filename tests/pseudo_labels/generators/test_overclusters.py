@@ -15,10 +15,9 @@ from cups.io.files import write_json, write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
 from pseudo_labels import generate_overclustered_semantics as overcluster
-from pseudo_labels import train_cause
 from pseudo_labels.algorithms.overclustering import ClusterMap
 from pseudo_labels.generators.overclusters import LabelClusters
-from pseudo_labels.networks.vectors import StoredCodes
+from pseudo_labels.networks.vectors import StoredVectors
 from pseudo_labels.settings.overclusters import OverclusterSettings
 from pseudo_labels.steps import step as steps
 from pseudo_labels.steps.frames import Folder, FrameSource
@@ -118,7 +117,7 @@ def test_label_clusters__threads_write_the_same_files(textures: Path, tmp_path: 
     frames = FrameSource(cityscapes_root=textures).frames()
     rng = np.random.default_rng(0)
     centroids = rng.normal(size=(5, 12)).astype(np.float32)
-    clusters = ClusterMap(StoredCodes(Folder(textures, "codes_cause_tr", ".npy")), centroids)
+    clusters = ClusterMap(StoredVectors(Folder(textures, "codes_cause_tr", ".npy")), centroids)
     table, labels = np.arange(5, dtype=np.uint8), LabelKind("clusters", 5)
     one, many = (
         LabelClusters(clusters, table, Folder(tmp_path, name, ".png"), labels) for name in ("one", "many")
@@ -151,7 +150,6 @@ def test_overcluster__provenance_says_what_the_labels_are(textures: Path, tmp_pa
         ({"k": 65535}, "`k` 65535: must be in 1"),
         ({"raw": True, "merge_to": 3}, "`raw`: give either it or `merge_to`"),
         ({"regions": True, "crf": True}, "`regions`: give either it or `crf`"),
-        ({"features": "pixels"}, "`features` pixels: unknown"),
         ({"mapping": "guess"}, "`mapping` guess: unknown"),
     ],
 )
@@ -160,17 +158,62 @@ def test_settings__impossible_values(wrong: dict[str, object], message: str) -> 
         OverclusterSettings(**wrong)  # type: ignore[arg-type]
 
 
-def test_overcluster__features_of_a_network_with_attention(textures: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def vits16(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """Flags of a network with attention and random weights, on small images."""
     torch.manual_seed(0)
-    torch.save(DinoV3("vits16", None).network.state_dict(), tmp_path / "vits16.pth")
-    model = ("--backbone", "dinov3_vits16", "--backbone_checkpoint", tmp_path / "vits16.pth")
-    heads = ("--checkpoint_dir", tmp_path / "heads", "--output_root", tmp_path)
-    steps = ("--codebook_steps", 1, "--head_steps", 1, "--probe_steps", 1, "--batch_size", 1)
-    sizes = ("--codebook_size", 4, "--reduced_dim", 4, "--projection_dim", 4, "--hidden_dim", 4)
-    tiles = ("--height", 48, "--window", 48, "--stride", 24)
-    train_cause.main(flags(textures, *model, *heads, *steps, *sizes, *tiles))
-    with pytest.raises(UserError, match="`features` backbone: only for the texton backbone"):
-        overcluster.main(flags(textures, *model, *heads, "--features", "backbone"))
+    path = tmp_path_factory.mktemp("weights") / "vits16.pth"
+    torch.save(DinoV3("vits16", None).network.state_dict(), path)
+    return ("--backbone", "dinov3_vits16", "--backbone_checkpoint", path, "--height", 48, "--window", 48)
+
+
+@pytest.mark.parametrize("features", ["backbone", "context"])
+def test_overcluster__features_of_a_network_with_attention(
+    textures: Path, tmp_path: Path, vits16: tuple[object, ...], features: str
+) -> None:
+    """They are those of the whole image, computed here, and need no heads."""
+    overcluster.main(
+        flags(textures, *vits16, "--output_root", tmp_path, "--k", 4, "--raw", "--features", features)
+    )
+    assert read_ids(first(tmp_path, "pseudo_semantic_raw_k4")).shape == (48, 96)
+    weights = (read_provenance(tmp_path / "pseudo_semantic_raw_k4") or {})["weights"]
+    assert [(entry["name"], [*entry["sha256"]]) for entry in weights] == [("dinov3_vits16", ["vits16.pth"])]
+    assert np.load(tmp_path / "pseudo_semantic_raw_k4" / "centroids.npz")["centroids"].shape == (
+        4,
+        {"backbone": 384, "context": 384 + 64}[features],
+    )
+
+
+def write_halves(root: Path, folder: str) -> None:
+    """Write features that tell the left half of each image from the right one."""
+    for index in range(4):
+        halves = np.where(np.arange(6)[None, :, None] < 3, (3.0, 0.0, 0.1), (0.0, 9.0, 0.1)).repeat(3, axis=0)
+        name = f"aaa_{index:06}_000000.npy"
+        write_npy(root / folder / "train" / "aaa" / name, halves.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("features", "folder"),
+    [("backbone", "features_dinov2_vitb14"), ("my_features", "my_features")],
+    ids=["of the backbone", "own"],
+)
+def test_overcluster__features_on_disk(textures: Path, tmp_path: Path, features: str, folder: str) -> None:
+    """A feature folder is read, no network is needed, and provenance says what was read."""
+    write_halves(tmp_path, folder)
+    overcluster.main(flags(textures, "--output_root", tmp_path, "--k", 2, "--raw", "--features", features))
+    labels = read_ids(first(tmp_path, "pseudo_semantic_raw_k2"))
+    assert len(np.unique(labels[:, :48])) == 1 and (labels[:, 48:] == 1 - labels[0, 0]).all()
+    content = read_provenance(tmp_path / "pseudo_semantic_raw_k2") or {}
+    assert str(tmp_path / folder) in [entry["path"] for entry in content["inputs"]]
+    assert content["weights"] == []
+
+
+def test_overcluster__features_that_are_not_there(textures: Path, tmp_path: Path) -> None:
+    command = flags(textures, "--output_root", tmp_path, "--raw", "--features", "pixels")
+    with pytest.raises(
+        UserError, match="pixels: no such folder; `features` is codes, backbone, context, or a"
+    ):
+        overcluster.main(command)
 
 
 @pytest.fixture
