@@ -102,6 +102,7 @@ def write_provenance(
     weights: Sequence[Mapping[str, Any]] = (),
     uses_ground_truth: bool | None = False,
     labels: Mapping[str, Any] | None = None,
+    depth: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `folder/provenance.json` atomically and return its content.
 
@@ -114,6 +115,7 @@ def write_provenance(
             (None or missing = unknown) counts.
         uses_ground_truth: whether this step itself read labels (None: unknown).
         labels: what the ids of semantic maps mean (`pseudo_labels.steps.label_kind`).
+        depth: what kind of depth maps the folder holds (`pseudo_labels.inputs.depth_source`).
     """
     described = [describe_input(path) for path in inputs]
     facts = [uses_ground_truth]
@@ -130,6 +132,8 @@ def write_provenance(
     }
     if labels is not None:
         content["labels"] = dict(labels)
+    if depth is not None:
+        content["depth"] = dict(depth)
     write_json(Path(folder) / FILE_NAME, content)
     return content
 

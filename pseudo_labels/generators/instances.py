@@ -10,6 +10,7 @@ from cups.io.png import read_ids, read_image, write_png
 from cups.visualization import depth_to_color, instances_to_color
 from pseudo_labels.algorithms.instance_splitting import depth_guided_instances
 from pseudo_labels.inputs.labels import check_aspect, read_depth, read_semantic, thing_classes
+from pseudo_labels.inputs.outlines import decide
 from pseudo_labels.settings.groups import Splitting
 from pseudo_labels.settings.labels import InstanceSettings
 from pseudo_labels.steps.folders import INSTANCE_PREFIX
@@ -65,6 +66,7 @@ def make_instances(source: FrameSource, settings: InstanceSettings, run: FrameRu
     if depths is not None:
         depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first, or give `no_depth`")
     output = Folder(root, INSTANCE_PREFIX + settings.method, ".png")
+    settings = decide(settings, semantics.directory, None if depths is None else depths.directory)
     process = GenerateInstances(semantics, depths, output, things, settings)
     inputs = [folder.directory for folder in (semantics, depths) if folder is not None]
     inputs += [settings.split_json] if settings.split_json else []

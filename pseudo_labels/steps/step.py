@@ -46,6 +46,7 @@ class Step:
         weights: checkpoints used, as entries of `refs/weights.yaml`.
         uses_ground_truth: whether the step itself reads labels.
         labels: what the ids of semantic outputs mean, for later steps.
+        depth: kind of depth that the step writes, for later steps (`settings.outlines`).
         newer_than: a file that the outputs depend on (centroids); outputs older than it are redone.
     """
 
@@ -59,6 +60,7 @@ class Step:
     uses_ground_truth: bool | None = False
     newer_than: Path | None = None
     labels: LabelKind | None = None
+    depth: str | None = None
 
 
 @dataclass
@@ -161,6 +163,7 @@ def _account(folder: Folder, source: FrameSource, step: Step, run: ShardRun, kee
         weights=step.weights,
         uses_ground_truth=fact,
         labels=step.labels.content() if step.labels is not None and folder.suffix.endswith(".png") else None,
+        depth=None if step.depth is None else {"source": step.depth},
     )
 
 
