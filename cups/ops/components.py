@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 import cc3d
 import numpy as np
@@ -76,7 +77,9 @@ def split_components(
     return keep_components(components, regions, min_area=min_area, dilation=0 if cut is None else dilation)
 
 
-def cut_components(regions: np.ndarray, cut: np.ndarray | None = None, connectivity: int = 8) -> np.ndarray:
+def cut_components(
+    regions: np.ndarray, cut: np.ndarray | None = None, connectivity: Literal[4, 8] = 8
+) -> np.ndarray:
     """Return the connected components of class regions without their cut pixels.
 
     Args:
@@ -131,7 +134,7 @@ _NEAR = 3
 
 
 def _share_out(labels: np.ndarray, connected: np.ndarray) -> np.ndarray:
-    """Give every pixel of a connected region with a label that of the nearest labelled pixel of the region."""
+    """Give every pixel of a connected region that has labels the nearest label of that region."""
     result = give_back(labels, connected, _NEAR)
     left = np.unique(connected[(result == 0) & (connected > 0)])
     if not left.size:

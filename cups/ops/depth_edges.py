@@ -73,7 +73,7 @@ def linear_edges(depth: np.ndarray, size: tuple[int, int], sigma: float = 1.0) -
     least, most = float(depth.min()), float(depth.max())
     unit = (depth.astype(np.float32) - least) / max(most - least, 1e-12)
     working = (max(1, round(size[1] * REFERENCE_HEIGHT / size[0])), REFERENCE_HEIGHT)
-    unit = np.asarray(Image.fromarray(unit).resize(working, Image.Resampling.BILINEAR))
+    unit = np.array(Image.fromarray(unit).resize(working, Image.Resampling.BILINEAR), dtype=np.float32)
     if sigma > 0:
         side = 2 * int(4 * sigma + 0.5) + 1
         unit = cv2.GaussianBlur(unit, (side, side), sigma, borderType=cv2.BORDER_REFLECT)

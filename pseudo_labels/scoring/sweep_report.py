@@ -27,9 +27,10 @@ MATCHING = (
 def note(default: Configuration) -> str:
     """Say that choosing by a sweep is choosing with labels, and what the label-free choice is."""
     return (
-        "These numbers were computed with ground truth: they analyse, they do not choose. Taking the best row "
-        "is choosing with labels, and on val it is tuning on what is reported; `--split train` keeps val "
-        "unseen. The label-free choice is the default of `generate_depth_guided_instances.py` for this depth: "
+        "These numbers were computed with ground truth: they analyse, they do not choose. Taking the best "
+        "row is choosing with labels, and on val it is tuning on what is reported; `--split train` keeps "
+        "val unseen. The label-free choice is the default of `generate_depth_guided_instances.py` for this "
+        "depth: "
         f"--grad_threshold {default.grad_threshold:g} --min_area {default.min_area}."
     )
 

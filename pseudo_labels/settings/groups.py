@@ -132,8 +132,8 @@ class Seed(Settings):
 class Cutting(DepthMaps):
     """How thing regions are split by depth, whatever the threshold.
 
-    `edge` says what an edge is. "log": a step of log depth (`cups.ops.depth_edges.depth_edges`). "linear": the
-    published definition, Sobel magnitude on depth scaled to 0-1 (`linear_edges`), 4-connected pieces.
+    `edge` says what an edge is (`cups.ops.depth_edges`). "log": a step of log depth. "linear": the published
+    definition, Sobel magnitude on depth scaled to 0-1; pieces are then 4-connected.
 
     `proposals` says what is split. "classes": the regions of each thing class. "things": the union of them,
     for overclustered semantics in which one object has several classes. "objects": nothing; depth alone
@@ -153,8 +153,8 @@ class Cutting(DepthMaps):
     sigma: float = flag(1.0, "depth smoothing, pixels of a 512-row image")
     proposals: str | None = flag(
         None,
-        "split each thing class, their union, or let depth propose (default: classes where they have names or "
-        "edges are linear; of clusters objects, without depth things)",
+        "split each thing class, their union, or let depth propose (default: classes where they have names "
+        "or edges are linear; else objects, without depth things)",
         choices=PROPOSALS,
     )
     min_thing_share: float = flag(0.3, "with objects: least share of thing pixels in one")
