@@ -57,7 +57,7 @@ def test_main__impossible_settings_are_named(tiny_root: Any, flags: tuple[str, s
 
 
 def run(root: Path, *more: str) -> int:
-    return main(["--cityscapes_root", str(root), "--min_area", "20", *more])
+    return main(["--cityscapes_root", str(root), *more])
 
 
 def test_main__finds_both_cars_where_components_find_one(tiny_root: Any) -> None:

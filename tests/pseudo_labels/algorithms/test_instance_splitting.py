@@ -135,12 +135,15 @@ def test_linear__is_the_published_definition() -> None:
         assert len(np.unique(found[pieces == piece])) == 1
 
 
-def test_linear__depth_of_every_size_cuts_alike() -> None:
+@pytest.mark.parametrize(("labels", "maps"), [(16, 16), (32, 16), (16, 32), (8, 16)])
+def test_linear__labels_and_depth_of_every_size_cut_alike(labels: int, maps: int) -> None:
     semantic, depth = two_cars()
+    semantic = np.kron(semantic, np.ones((labels, labels), np.uint8))
+    depth = np.kron(depth, np.ones((maps, maps), np.float32))
     settings = Splitting(edge="linear").for_depth("network", named=True)
-    for scale in (1, 4):
-        large = np.kron(depth, np.ones((scale, scale), np.float32))
-        assert depth_guided_instances(semantic, large, CARS, settings).max() == 2
+    found = depth_guided_instances(semantic, depth, CARS, settings)
+    assert found.max() == 2
+    assert (found > 0)[semantic == 13].mean() > 0.99
 
 
 def test_network_depth_is_interpolated_stereo_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
