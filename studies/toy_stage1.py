@@ -64,6 +64,7 @@ SWEEPS = {
         "objects proposed by learned depth",
         f"{IN_THINGS}, as learned depth tells things from stuff",
         ("--proposals", "objects"),
+        LOW_STEP,
         LOW_STEPS,
         learned=True,
     ),
