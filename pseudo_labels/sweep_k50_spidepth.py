@@ -1,7 +1,8 @@
 """Sweep threshold and least area of depth-guided instance splitting; rank by PQ and by PQ of things.
 
 Semantics, depth and ground truth of a frame are read once for all configurations. The default grid has 31:
-six thresholds times five areas, and the defaults of `generate_depth_guided_instances.py`; connected
+six thresholds, by the kind of depth, times five areas, and the defaults of
+`generate_depth_guided_instances.py`. With `--edge linear` it is the published grid, of 31 too. Connected
 components without depth, at each area, are the baseline: of each thing class with `--proposals classes`, else
 of all thing classes together. Pseudo-classes are matched to classes once, by the pixels that the semantic
 maps share with ground truth (Hungarian, things and stuff apart): all configurations are scored under that one

@@ -21,6 +21,7 @@ from cups.visualization import depth_to_color, figure_sheet, overlay
 from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.labels import read_depth, read_pair, read_split
 from pseudo_labels.steps.folders import DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE
+from pseudo_labels.steps.pictures import fit
 from studies.measure import StepRecord, machine_line, steps_table
 from studies.toy_settings import LABELS
 
@@ -82,7 +83,7 @@ def figure(files: DemoFiles, pseudo: Result, stage2: Result, stage3: Result, cou
             read_panoptic_target(frame.label_ids, frame.instance_ids, classes),
         )
         overlays = [overlay(image, panoptic, classes.colors) for panoptic in maps]
-        rows.append([image, depth_to_color(read_depth(depth)), *overlays])
+        rows.append([image, fit(depth_to_color(read_depth(depth)), image), *overlays])
     legend = list(zip(classes.names, classes.colors.tolist(), strict=True))
     return figure_sheet(COLUMNS, rows, [frame.stem for frame in frames], legend=legend)
 

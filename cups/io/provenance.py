@@ -102,6 +102,7 @@ def make_provenance(
     weights: Sequence[Mapping[str, Any]] = (),
     uses_ground_truth: bool | None = False,
     labels: Mapping[str, Any] | None = None,
+    depth: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     frames: Iterable[str] | None = None,
     whole: bool = False,
@@ -117,6 +118,7 @@ def make_provenance(
             (None or missing = unknown) counts.
         uses_ground_truth: whether this step itself read labels (None: unknown).
         labels: what the ids of semantic maps mean (`pseudo_labels.steps.label_kind`).
+        depth: what kind of depth maps the folder holds (`pseudo_labels.inputs.depth_source`).
         settings: those of the arguments that decide what is written, for the fingerprint.
         frames: names of all images of the run, or {name: size in bytes}.
         whole: what is written depends on all of them at once, as trained weights do.
@@ -141,6 +143,8 @@ def make_provenance(
         content["fits"] = dict(fits)
     if labels is not None:
         content["labels"] = dict(labels)
+    if depth is not None:
+        content["depth"] = dict(depth)
     content["fingerprint"] = recipe_fingerprint(content, settings, whole)
     return content
 

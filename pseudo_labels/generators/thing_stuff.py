@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.io.provenance import any_ground_truth, code_version, describe_input
-from cups.ops.depth_edges import REFERENCE_HEIGHT
+from cups.ops.depth_edges import REFERENCE_HEIGHT, resize_depth
 from cups.ops.ground import ObjectModel
 from pseudo_labels.algorithms.thing_stuff import (
     ClassSums,
@@ -25,6 +25,7 @@ from pseudo_labels.algorithms.thing_stuff import (
     statistics_of,
 )
 from pseudo_labels.inputs.labels import check_aspect, count_classes, read_depth, read_semantic, write_split
+from pseudo_labels.inputs.outlines import depth_source
 from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
 from pseudo_labels.steps.ancestry import MADE_OF, made_of
 from pseudo_labels.steps.folders import SPLIT_FILE
@@ -50,11 +51,10 @@ class GatherSums:
         semantic = read_semantic(self.semantics.path(frame), self.num_classes)
         depth = read_depth(self.depths.path(frame))
         check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
-        height = min(REFERENCE_HEIGHT, *semantic.shape[:1], *depth.shape[:1])
+        height = min(REFERENCE_HEIGHT, semantic.shape[0])
         size = (max(1, round(semantic.shape[1] * height / semantic.shape[0])), height)
         semantic = cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST_EXACT)
-        # Nearest as well: a mean of depths across an edge is a surface that does not exist.
-        depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        depth = resize_depth(depth, size[::-1], sharp=not self.model.blur)
         return frame_sums(semantic, depth, self.num_classes, self.model)
 
 
@@ -173,6 +173,8 @@ def split_things(source: FrameSource, settings: ThingStuffSettings, run: Statist
     depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first")
     told = stated_classes(semantics.directory, settings.num_semantic_classes)
     num_classes = told or count_classes(semantics, frames)
+    settings = settings.for_depth(depth_source(depths.directory))
+    assert settings.grad_threshold is not None and settings.depth_blur is not None
     model = ObjectModel(edge=settings.grad_threshold, blur=settings.depth_blur)
     sums, used = gather(frames, GatherSums(semantics, depths, num_classes, model), run.num_workers)
     statistics, occurs = statistics_of(sums, used), sums.pixels > 0

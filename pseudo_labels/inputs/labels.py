@@ -137,8 +137,8 @@ def thing_classes(
         )
     if not things:
         raise UserError(
-            f"{split_file}: names no thing; run classify_stuff_things.py with a lower `threshold`; "
-            "with a network's depth, `grad_threshold` 0.03 `depth_blur` 0.03"
+            f"{split_file}: names no thing; run classify_stuff_things.py with a lower `threshold`, "
+            "or `grad_threshold` and `depth_blur` that suit blurred depth"
         )
     if min(things) < 0 or max(things) >= 65535:
         raise UserError(f"`thing_classes` {min(things)} ... {max(things)}: class ids lie in 0-65534")

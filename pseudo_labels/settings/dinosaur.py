@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cups.errors import UserError
 from pseudo_labels.settings.groups import Batch, Seed, ThingChoice
+from pseudo_labels.settings.outlines import LEAST_AREA
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
 
@@ -24,8 +25,10 @@ class SlotSettings(Settings):
     `min_thing_share` of their area are kept (at 0 all are, and semantics are not looked at).
     """
 
-    min_area: int = flag(1000, "pixels at the size of the label files; smaller instances are dropped")
-    dilation: int = flag(3, "reach in pixels when dropped slivers are given to neighbours")
+    min_area: int = flag(LEAST_AREA["log"], "pixels of a 512-row image; smaller instances are dropped")
+    dilation: int | None = flag(
+        None, "reach when dropped slivers are given to neighbours, pixels of a 512-row image (default: all)"
+    )
     proposals: str = flag(
         "classes",
         "cut slots by each thing class, by their union, or not (semantics then only choose)",

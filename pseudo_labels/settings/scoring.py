@@ -9,6 +9,7 @@ from pathlib import Path
 from cups.errors import UserError
 from pseudo_labels.settings.groups import Cutting, Semantics, ThingChoice
 from pseudo_labels.settings.labels import DEFAULT_CLASSES
+from pseudo_labels.settings.outlines import AREA_GRID
 from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
 from pseudo_labels.steps.folders import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
 from pseudo_labels.steps.frames import FrameSource
@@ -19,8 +20,6 @@ LABELS = ("auto", "trainid", "class27", "clusters")
 SEMANTIC_PROTOCOLS = ("semantic-27-crop320",)
 """Those of `cups.metrics.protocol.NAMED` whose task is semantic."""
 DEFAULT_K = 50
-GRAD_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
-MIN_AREAS = (200, 400, 600, 800, 1000)
 
 
 @dataclass(frozen=True)
@@ -160,12 +159,12 @@ class SweepSettings(ScoredClasses, Cutting, ThingChoice):
 
     semantic_subdir: str = other_default(ThingChoice, "semantic_subdir", "pseudo_semantic_raw_k50")
     grad_thresholds: tuple[float, ...] | None = flag(
-        None, f"log-depth steps of a cut (default: {' '.join(map(str, GRAD_THRESHOLDS))})"
+        None, "steps of a cut (default: a grid for the kind of depth; with linear edges the published one)"
     )
     min_areas: tuple[int, ...] | None = flag(
         None,
-        "least areas in pixels at the size of the label files "
-        f"(default: {' '.join(map(str, MIN_AREAS))}; without either flag also the generator's defaults)",
+        "least areas in pixels of a 512-row image "
+        f"(default: {' '.join(map(str, AREA_GRID))}; without either flag also the generator's defaults)",
     )
     no_cc_baseline: bool = flag(False, "leave out connected components")
     num_semantic_classes: int | None = flag(None, "pseudo-classes (default: what the semantic folder says)")

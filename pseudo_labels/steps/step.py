@@ -48,6 +48,7 @@ class Step:
         fits: digests of what was fitted on data and decides what is written (centroids), by name.
         uses_ground_truth: whether the step itself reads labels.
         labels: what the ids of semantic outputs mean, for later steps.
+        depth: kind of depth that the step writes, for later steps (`settings.outlines`).
         newer_than: a file that the outputs depend on (centroids); outputs older than it are redone.
     """
 
@@ -62,6 +63,7 @@ class Step:
     uses_ground_truth: bool | None = False
     newer_than: Path | None = None
     labels: LabelKind | None = None
+    depth: str | None = None
 
 
 @dataclass
@@ -170,6 +172,7 @@ def _provenance(folder: Folder, source: FrameSource, frames: Sequence[Frame], st
         weights=step.weights,
         uses_ground_truth=step.uses_ground_truth,
         labels=step.labels.content() if step.labels is not None and folder.suffix.endswith(".png") else None,
+        depth=None if step.depth is None else {"source": step.depth},
         settings=recipe_of(step.settings),
         frames=[frame.name for frame in frames],
         fits=step.fits,

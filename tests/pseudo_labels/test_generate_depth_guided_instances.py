@@ -57,7 +57,7 @@ def test_main__impossible_settings_are_named(tiny_root: Any, flags: tuple[str, s
 
 
 def run(root: Path, *more: str) -> int:
-    return main(["--cityscapes_root", str(root), "--min_area", "20", *more])
+    return main(["--cityscapes_root", str(root), *more])
 
 
 def test_main__finds_both_cars_where_components_find_one(tiny_root: Any) -> None:
@@ -129,3 +129,23 @@ def test_main__truncated_semantics_are_named(tiny_root: Any) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match="truncated"):
         run(tiny_root.path, "--no_depth")
+
+
+@pytest.mark.parametrize("rows", [512, 64])
+def test_main__files_of_0_2_are_resumed_where_areas_mean_the_same(tiny_root: Any, rows: int) -> None:
+    """Its `min_area` counted pixels of the label files: numbers alike were areas apart."""
+    for stem in tiny_root.stems:
+        path = tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png")
+        write_png(path, np.kron(read_ids(path), np.ones((rows // 64, rows // 64), np.uint8)))
+    flags = ("--no_depth", "--min_area", "1000", "--dilation", "3")
+    run(tiny_root.path, *flags)
+    path = tiny_root.path / "pseudo_instance_cc" / "provenance.json"
+    content = json.loads(path.read_text())
+    del content["arguments"]["edge"]
+    path.write_text(json.dumps(content))
+    if rows == 512:
+        assert run(tiny_root.path, *flags) == 0
+    else:
+        with pytest.raises(UserError, match=r"version 0\.2.*`overwrite`"):
+            run(tiny_root.path, *flags)
+        assert run(tiny_root.path, *flags, "--overwrite") == 0
