@@ -18,7 +18,7 @@ from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import atomic_write, read_json, write_json
 from cups.io.provenance import known_weights, read_provenance, trained_weights
-from cups.io.weights import weight_files
+from cups.io.weights import stored_at, weight_files
 from pseudo_labels.networks.cause_codes import (
     CauseModel,
     FeatureExtractor,
@@ -68,8 +68,7 @@ def build_extractor(
         raise UserError(f"{folder}: heads of backbone {trained_on}, not {name}; change `checkpoint_dir`")
     checkpoint = choice.backbone_checkpoint
     if checkpoint is None and name != TEXTON:
-        beside = folder / weight_files(name)[0].path.name
-        checkpoint = beside if beside.is_file() else None
+        checkpoint = weight_files(name)[0].find(folder)
     backbone = build_backbone(name, checkpoint).to(device)
     patch = int(backbone.patch_size)  # type: ignore[arg-type]
     defaults = stored.get("tiling") or asdict(default_tiling(name, patch))
@@ -119,7 +118,7 @@ def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> 
 
 def head_weights(folder: Path, backbone: str) -> list[dict[str, Any]]:
     """Return the provenance entries of the heads in `folder` and of the backbone's weights."""
-    segment, cluster = folder / SEGMENT, folder / CLUSTER
+    segment, cluster = stored_at(folder / SEGMENT), stored_at(folder / CLUSTER)
     if read_provenance(folder) is None:
         heads = [known_weights("cause_segment_tr", segment), known_weights("cause_cluster_tr", cluster)]
     else:
