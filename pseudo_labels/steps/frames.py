@@ -96,13 +96,25 @@ def _refuse_duplicates(frames: Sequence[Frame]) -> None:
             raise UserError(f"{frame.image}: same name as {other}; rename one, outputs would collide")
 
 
+def first_file(folder: Path, stem: str, endings: Sequence[str]) -> Path:
+    """Return the first file that exists of `stem` with each of the endings, else that with the first."""
+    first = folder / f"{stem}{endings[0]}"
+    others = (folder / f"{stem}{ending}" for ending in endings[1:])
+    return first if len(endings) == 1 or first.is_file() else next((f for f in others if f.is_file()), first)
+
+
 @dataclass(frozen=True)
 class Folder:
-    """An output (or input) folder with one file per frame: `root/name/{frame.relative}/{stem}{suffix}`."""
+    """An output (or input) folder with one file per frame: `root/name/{frame.relative}/{stem}{suffix}`.
+
+    Attributes:
+        also: of a folder that is read, other endings that files of elsewhere may have.
+    """
 
     root: Path
     name: str
     suffix: str
+    also: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -110,8 +122,8 @@ class Folder:
         return self.root / self.name
 
     def path(self, frame: Frame) -> Path:
-        """File of a frame."""
-        return self.directory / frame.relative / f"{frame.stem}{self.suffix}"
+        """File of a frame: the first that exists of those it may be, else the one that ends in `suffix`."""
+        return first_file(self.directory / frame.relative, frame.stem, (self.suffix, *self.also))
 
     def exists(self, frame: Frame) -> bool:
         """Whether the file of a frame exists and is readable (not cut short)."""

@@ -151,7 +151,5 @@ def test_transformers_to_official__a_missing_part_stays_missing(tmp_path: Path) 
     assert "blocks.3.attn.qkv.bias" not in transformers_to_official(state)
     del state["encoder.layer.3.attention.attention.key.weight"]
     torch.save(state, tmp_path / "broken.pth")
-    with pytest.raises(
-        UserError, match=r"broken\.pth: weights of another network.*blocks\.3\.attn\.qkv\."
-    ):
+    with pytest.raises(UserError, match=r"broken\.pth: weights of another network.*blocks\.3\.attn\.qkv\."):
         build_backbone("dinov2_vits14", tmp_path / "broken.pth")
