@@ -77,6 +77,8 @@ def ground_truth_answer(fact: bool | None) -> str:
 def describe_input(path: Path) -> dict[str, Any]:
     """Return `{"path", "uses_ground_truth", "provenance"}` of an input folder (or a file inside one).
 
+    A file has its `sha256` too.
+
     Raw data without provenance (images, disparity, cameras, one's own folder) counts as label-free; a folder
     that a step of ours writes but that has lost its `provenance.json` is unknown (None); gtFine is a label.
     """
@@ -90,7 +92,8 @@ def describe_input(path: Path) -> dict[str, Any]:
         fact = True
     else:
         fact = None if folder.name.startswith(_WRITTEN_BY_US) else False
-    return {"path": str(path), "uses_ground_truth": fact, "provenance": provenance}
+    described = {"path": str(path), "uses_ground_truth": fact, "provenance": provenance}
+    return {**described, IDENTITY: file_sha256(path)} if path.is_file() else described
 
 
 def write_provenance(

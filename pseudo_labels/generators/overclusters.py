@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
-from cups.io.files import read_npy, write_npy
+from cups.io.files import file_sha256, read_npy, write_npy
 from cups.io.locking import made_once
 from cups.io.png import read_ids, read_image, write_png
 from cups.ops.dense_crf import require_dense_crf
@@ -26,6 +26,7 @@ from pseudo_labels.algorithms.overclustering import (
     sample_vectors,
     shuffled_batches,
 )
+from pseudo_labels.inputs.centroids import is_of_unknown_origin, read_centroids
 from pseudo_labels.networks.vectors import Pooled, vector_source
 from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.settings.overclusters import OverclusterSettings
@@ -80,7 +81,16 @@ class LabelClusters:
 def centroids_for(
     settings: OverclusterSettings, read: Reader, frames: Sequence[Frame], fits: Fits
 ) -> np.ndarray:
-    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32."""
+    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
+
+    With `load_centroids` they are those of that file, and nothing is fitted.
+    """
+    given = settings.load_centroids
+    if given is not None and given.resolve() != (fits.folder / CENTROIDS).resolve():
+        found: dict[str, Any] = {"k": settings.k, "loaded": _digest(given)}
+        return fits.load_or_fit(
+            CENTROIDS, lambda: loaded_centroids(given, settings.k, read(frames[0])), found
+        )
 
     def fit() -> np.ndarray:
         samples = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "vectors")
@@ -90,6 +100,27 @@ def centroids_for(
 
     names = ("k", "seed", "features", "regions", "fit_split", "epochs", "tokens_per_image")
     return fits.load_or_fit(CENTROIDS, fit, {name: getattr(settings, name) for name in names})
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check `load_centroids`")
+    return file_sha256(path)
+
+
+def loaded_centroids(path: Path, k: int, vectors: np.ndarray) -> np.ndarray:
+    """Read centroids (k, D) that fit the vectors (h, w, D) of a frame.
+
+    Raises:
+        UserError: unreadable, another number of clusters, or of channels.
+    """
+    centroids = read_centroids(path, k)
+    if vectors.shape[-1] != centroids.shape[1]:
+        raise UserError(
+            f"{path}: clusters of {centroids.shape[1]} channels, but the codes have {vectors.shape[-1]}; "
+            "give centroids of codes of the same heads, or leave `load_centroids` out"
+        )
+    return centroids
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,12 +180,17 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
         require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     output = Folder(run.root(source), settings.folder, ".png")
     fits = Fits(output.directory, run.overwrite, run.run_id)
-    fitting = source.of_split(settings.fit_split).frames()
+    nothing_to_fit = settings.load_centroids and settings.features == "codes" and not settings.named
+    fitting = (source if nothing_to_fit else source.of_split(settings.fit_split)).frames()
     vectors = vector_source(settings, output.root, fitting, fits)
     process = _process(source, settings, vectors.read, fitting, fits, output)
     inputs = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
+    unknown = False
+    if settings.load_centroids is not None:
+        inputs.append(settings.load_centroids)
+        unknown = is_of_unknown_origin(settings.load_centroids)
     step = Step(
         SCRIPT,
         settings,
@@ -163,7 +199,7 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
         process.show,
         inputs=inputs,
         weights=vectors.weights,
-        uses_ground_truth=settings.oracle,
+        uses_ground_truth=settings.oracle or (None if unknown else False),
         newer_than=output.directory / CENTROIDS,
         labels=process.labels,
     )
