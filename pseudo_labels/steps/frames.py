@@ -11,6 +11,8 @@ from cups.io.files import is_readable
 from cups.io.images import frame_stem, list_city_images, list_images
 from pseudo_labels.steps.flags import Settings, flag
 
+ROOT_VARIABLE = "CITYSCAPES_ROOT"
+"""Environment variable that gives `cityscapes_root` where no flag does."""
 SPLITS = ("train", "val", "test", "train_extra")
 
 
@@ -32,7 +34,9 @@ class Frame:
 class FrameSource(Settings):
     """Data."""
 
-    cityscapes_root: Path | None = flag(None, "folder that holds leftImg8bit/", decides=False)
+    cityscapes_root: Path | None = flag(
+        None, "folder that holds leftImg8bit/", decides=False, environment=ROOT_VARIABLE, unless=["image_dir"]
+    )
     image_dir: Path | None = flag(None, "plain folder of images instead (needs `output_root`)", decides=False)
     split: str = flag("train", "split of leftImg8bit/", choices=(*SPLITS, "all"), decides=False)
     max_images: int | None = flag(None, "use only the first N images", metavar="N", decides=False)
@@ -40,7 +44,7 @@ class FrameSource(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.image_dir is None) == (self.cityscapes_root is None):
-            raise UserError("`cityscapes_root`: give either it or `image_dir`")
+            raise UserError(f"`cityscapes_root`: give either it (or set {ROOT_VARIABLE}) or `image_dir`")
 
     @property
     def image_folder(self) -> Path:
