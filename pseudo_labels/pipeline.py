@@ -8,7 +8,6 @@ killed run is simply started again. The published CAUSE heads have seen labels (
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import subprocess
 import sys
@@ -45,7 +44,6 @@ def parse(argv: Sequence[str]) -> tuple[PipelineSettings, dict[str, tuple[str, .
         usage=USAGE, description=__doc__, epilog=FURTHER, formatter_class=HelpFormatter, allow_abbrev=False
     )
     add_flags(parser, PipelineSettings)
-    parser.set_defaults(cityscapes_root=os.environ.get("CITYSCAPES_ROOT", ""))
     parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=FLAGS)
     values, left = parser.parse_known_args(_joined(argv))
     settings, only = take(PipelineSettings, values), {}

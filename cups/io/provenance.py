@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cups.io.files import as_stored, file_sha256, read_json, write_json
-from cups.io.fingerprint import IDENTITY, fingerprint_of, frames_identity, recipe_fingerprint
+from cups.io.fingerprint import DIGITS, IDENTITY, fingerprint_of, frames_identity, recipe_fingerprint
 from cups.io.weights import weight_table
 
 FILE_NAME = "provenance.json"
@@ -76,9 +76,9 @@ def ground_truth_answer(fact: bool | None) -> str:
 def describe_input(path: Path) -> dict[str, Any]:
     """Return `{"path", "uses_ground_truth", "fingerprint", "provenance"}` of an input.
 
-    An input is a folder, or a file in one. Raw data without provenance (images, disparity, cameras, one's own
-    folder) counts as label-free. A folder that a step of ours writes but that has lost its provenance is
-    unknown (None); gtFine is a label.
+    An input is a folder, or a file in one; of a file the content counts, and its `sha256` is told too. Raw data
+    without provenance (images, disparity, cameras, one's own folder) counts as label-free. A folder that a step
+    of ours writes but that has lost its provenance is unknown (None); gtFine is a label.
     """
     path = Path(path)
     folder = path if path.is_dir() or not path.suffix else path.parent
@@ -91,7 +91,11 @@ def describe_input(path: Path) -> dict[str, Any]:
     else:
         fact = None if folder.name.startswith(_WRITTEN_BY_US) else False
     mark = fingerprint_of(provenance, known=fact is not None)
-    return {"path": str(path), "uses_ground_truth": fact, "fingerprint": mark, "provenance": provenance}
+    described = {"path": str(path), "uses_ground_truth": fact, "fingerprint": mark, "provenance": provenance}
+    if not path.is_file():
+        return described
+    digest = file_sha256(path)
+    return {**described, "fingerprint": digest[:DIGITS], IDENTITY: digest}
 
 
 def make_provenance(

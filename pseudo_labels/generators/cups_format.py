@@ -22,6 +22,7 @@ from pseudo_labels.algorithms.cups_format import (
     statistics_on_disk,
     write_statistics,
 )
+from pseudo_labels.inputs.instances import instance_inputs
 from pseudo_labels.inputs.labels import find_things, read_pair
 from pseudo_labels.settings.labels import CupsSettings
 from pseudo_labels.steps.ancestry import refuse_other_semantics
@@ -113,7 +114,7 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
     mine = run.part(frames)
     semantics = Folder(root, settings.semantics, ".png")
     semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
-    instances = Folder(root, settings.instance_subdir, ".png")
+    instances = instance_inputs(root, settings.instance_subdir)
     instances.require(mine, "generate the instances first, or check `instance_subdir`")
     refuse_other_semantics(semantics.directory, instances.directory)
     kind = kind_of_semantics(semantics.directory, settings)

@@ -20,7 +20,7 @@ from cups.errors import UserError
 from cups.io.files import read_npy, write_npy
 from cups.io.png import read_image
 from cups.io.provenance import known_weights, read_provenance, trained_weights
-from cups.io.weights import weight_files
+from cups.io.weights import stored_at, weight_files
 from cups.visualization import depth_to_color
 from pseudo_labels.inputs.cameras import read_camera
 from pseudo_labels.inputs.disparity import depth_from_disparity, read_disparity
@@ -203,7 +203,7 @@ def network_step(settings: DepthMapSettings, output: Folder) -> Step:
 def network_weights(folder: Path) -> list[dict[str, Any]]:
     """Return the provenance entry of the network in `folder`: published, trained here, or unknown."""
     published = published_name(folder)
-    files = [folder / name for name in (ENCODER, DEPTH, SETTINGS)]
+    files = [stored_at(folder / name) for name in (ENCODER, DEPTH, SETTINGS)]
     if published is not None and read_provenance(folder) is None:
         return [known_weights(published, *files)]
     return [trained_weights(folder, *files)]

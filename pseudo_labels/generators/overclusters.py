@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
+from cups.io.files import file_sha256
 from cups.io.fingerprint import array_digest
 from cups.io.png import read_ids, read_image, write_png
 from cups.ops.dense_crf import require_dense_crf
@@ -25,6 +26,7 @@ from pseudo_labels.algorithms.overclustering import (
     sample_vectors,
     shuffled_batches,
 )
+from pseudo_labels.inputs.centroids import is_of_unknown_origin, read_centroids
 from pseudo_labels.networks.vectors import Pooled, vector_source
 from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.settings.overclusters import OverclusterSettings
@@ -81,7 +83,17 @@ class LabelClusters:
 def centroids_for(
     settings: OverclusterSettings, read: Reader, frames: Sequence[Frame], fits: Fits
 ) -> np.ndarray:
-    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32."""
+    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
+
+    With `load_centroids` they are those of that file, and nothing is fitted.
+    """
+    given = settings.load_centroids
+    if given is not None and given.resolve() != (fits.folder / CENTROIDS).resolve():
+        found: dict[str, Any] = {"k": settings.k, "loaded": _digest(given)}
+        # Whoever made the file chose the images: these here are only labelled.
+        return replace(fits, frames=(), source="").load_or_fit(
+            CENTROIDS, lambda: loaded_centroids(given, settings.k, read(frames[0])), found
+        )
 
     def fit() -> np.ndarray:
         samples = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "vectors")
@@ -91,6 +103,27 @@ def centroids_for(
 
     names = ("k", "seed", "features", "regions", "fit_split", "epochs", "tokens_per_image")
     return fits.load_or_fit(CENTROIDS, fit, {name: getattr(settings, name) for name in names})
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check `load_centroids`")
+    return file_sha256(path)
+
+
+def loaded_centroids(path: Path, k: int, vectors: np.ndarray) -> np.ndarray:
+    """Read centroids (k, D) that fit the vectors (h, w, D) of a frame.
+
+    Raises:
+        UserError: unreadable, another number of clusters, or of channels.
+    """
+    centroids = read_centroids(path, k)
+    if vectors.shape[-1] != centroids.shape[1]:
+        raise UserError(
+            f"{path}: clusters of {centroids.shape[1]} channels, but the codes have {vectors.shape[-1]}; "
+            "give centroids of codes of the same heads, or leave `load_centroids` out"
+        )
+    return centroids
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +178,8 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     output = Folder(run.root(source), settings.folder, ".png")
     refuse_earlier_crf(output, run, source, settings.crf_rows)
     stays = len(files_besides(output, reach(source.frames(), run)))
-    fitting = source.of_split(settings.fit_split).frames()
+    nothing_to_fit = settings.load_centroids and settings.features == "codes" and not settings.named
+    fitting = (source if nothing_to_fit else source.of_split(settings.fit_split)).frames()
     names = [frame.name for frame in fitting]
     fits = Fits(output.directory, run.overwrite, run.run_id, names, stays=stays)
     vectors = vector_source(settings, output.root, fitting, fits)
@@ -154,6 +188,10 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     inputs: list[Path | Folder] = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
+    unknown = False
+    if settings.load_centroids is not None:
+        inputs.append(settings.load_centroids)
+        unknown = is_of_unknown_origin(settings.load_centroids)
     step = Step(
         SCRIPT,
         settings,
@@ -166,7 +204,7 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
             "clusters": array_digest(process.clusters.centroids),
             "names of the clusters": array_digest(process.table),
         },
-        uses_ground_truth=settings.oracle,
+        uses_ground_truth=settings.oracle or (None if unknown else False),
         newer_than=output.directory / CENTROIDS,
         labels=process.labels,
     )

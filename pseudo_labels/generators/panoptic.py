@@ -20,6 +20,7 @@ from cups.io.coco_panoptic import (
 from cups.io.png import read_image, write_png
 from cups.taxonomy import class_set, void_value
 from pseudo_labels.algorithms.panoptic import to_panoptic
+from pseudo_labels.inputs.instances import instance_inputs
 from pseudo_labels.inputs.labels import read_pair, thing_classes
 from pseudo_labels.settings.labels import DEFAULT_CLASSES, PanopticSettings
 from pseudo_labels.steps.ancestry import refuse_other_semantics
@@ -92,7 +93,7 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
     mine = run.part(frames)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
-    instances = Folder(root, settings.instance_subdir, ".png")
+    instances = instance_inputs(root, settings.instance_subdir)
     instances.require(mine, "generate the instances first, or check `instance_subdir`")
     refuse_other_semantics(semantics.directory, instances.directory)
     things = thing_classes(semantics, settings.thing_classes, settings.split_json)

@@ -12,6 +12,8 @@ from cups.io.files import read_json, read_npy, write_json
 from cups.io.png import read_ids
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import VOID, class_set, void_value
+from pseudo_labels.inputs.instances import read_instances
+from pseudo_labels.inputs.normalised_depth import is_normalised, to_metres
 from pseudo_labels.steps.ancestry import refuse_stale_split
 from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame
@@ -41,10 +43,13 @@ def read_pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a semantic map and the instance map of the same frame, both (H, W).
 
+    instance: PNG of ids or NPZ of masks (`read_instances`), which is brought to the size of the semantics.
+
     Raises:
         UserError: unreadable files, sizes that differ, a class beyond `num_classes`.
     """
-    classes, ids = read_semantic(semantic, num_classes), read_ids(instance)
+    classes = read_semantic(semantic, num_classes)
+    ids = read_instances(instance, (classes.shape[0], classes.shape[1]))
     if classes.shape != ids.shape:
         raise UserError(
             f"{instance}: size {_size(ids)}, but {semantic.name} is {_size(classes)}; "
@@ -60,10 +65,16 @@ def _size(array: np.ndarray) -> str:
 def read_depth(path: Path) -> np.ndarray:
     """Read a depth map: (H, W) float32, metres or any other unit, positive.
 
+    A map that was brought to 0-1 by its minimum and maximum is brought back to plausible metres
+    (`normalised_depth`).
+
     Raises:
-        UserError: missing or cut-short file, another shape, values that are not positive and finite.
+        UserError: missing or cut-short file, another shape, values that are not positive and finite, 0-1
+            values of inverse depth.
     """
     depth = read_npy(path, ndim=2).astype(np.float32)
+    if is_normalised(depth):
+        return to_metres(path, depth)
     if not depth.size or not (np.isfinite(depth).all() and depth.min() > 0):
         raise UserError(f"{path}: depth must be positive and finite everywhere; generate the file again")
     return depth
@@ -78,13 +89,25 @@ def check_aspect(path: Path, size: tuple[int, int], other: tuple[int, int]) -> N
         )
 
 
+LISTS = ("things", "stuffs")
+SEED_LISTS = ("thing_ids", "stuff_ids")
+SEED_SPLIT_FILE = "stuff_things.json"
+"""The split as earlier versions of the pipeline wrote it; it is read where ours is missing."""
+
+
+def split_beside(semantics: Folder) -> Path:
+    """Return the split file of a semantic folder: ours, or an earlier version's where only that exists."""
+    ours, earlier = (semantics.directory / name for name in (SPLIT_FILE, SEED_SPLIT_FILE))
+    return earlier if not ours.is_file() and earlier.is_file() else ours
+
+
 def write_split(path: Path, content: dict[str, object]) -> None:
     """Write a thing/stuff split with its explanation as JSON, atomically."""
     write_json(path, content)
 
 
 def read_split(path: Path) -> ThingStuffSplit:
-    """Read `{"things": [...], "stuffs": [...]}`.
+    """Read `{"things": [...], "stuffs": [...]}`, or the `thing_ids` and `stuff_ids` of a `stuff_things.json`.
 
     Raises:
         UserError: missing file, invalid JSON, missing lists, or a class in both.
@@ -92,7 +115,8 @@ def read_split(path: Path) -> ThingStuffSplit:
     fix = "run pseudo_labels/classify_stuff_things.py"
     content = read_json(path, fix)
     try:
-        things, stuffs = tuple(map(int, content["things"])), tuple(map(int, content["stuffs"]))
+        names = SEED_LISTS if SEED_LISTS[0] in content else LISTS
+        things, stuffs = (tuple(map(int, content[name])) for name in names)
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: is not a thing/stuff split; {fix}") from None
     if both := set(things) & set(stuffs):
@@ -111,7 +135,7 @@ def find_things(
     Raises:
         UserError: a split made of other semantics than the folder holds now.
     """
-    beside = semantics.directory / SPLIT_FILE
+    beside = split_beside(semantics)
     if given:
         return tuple(given)
     if split_json is not None or beside.is_file():

@@ -19,7 +19,7 @@ from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import atomic_write, read_json, write_json
 from cups.io.provenance import known_weights, read_provenance, trained_weights
-from cups.io.weights import weight_files
+from cups.io.weights import stored_at, weight_files
 from pseudo_labels.networks.cause_codes import (
     CauseModel,
     FeatureExtractor,
@@ -95,15 +95,15 @@ def _checkpoint(choice: HeadsChoice, folder: Path, name: str) -> Path | None:
     """Return the file of the backbone that is named, or lies beside the heads; None: the usual place."""
     if choice.backbone_checkpoint is not None or name == TEXTON:
         return choice.backbone_checkpoint
-    beside = folder / weight_files(name)[0].path.name
-    return beside if beside.is_file() else None
+    return weight_files(name)[0].find(folder)
 
 
 def backbone_weights(choice: HeadsChoice, folder: Path, name: str) -> list[dict[str, Any]]:
     """Return the provenance entry of the backbone's weights that `build_extractor` reads; texton has none."""
     if name == TEXTON:
         return []
-    return [known_weights(name, _checkpoint(choice, folder, name) or weight_files(name)[0].path)]
+    file = weight_files(name)[0]
+    return [known_weights(name, _checkpoint(choice, folder, name) or file.find() or file.path)]
 
 
 def load_extractor(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> FeatureExtractor:
@@ -151,7 +151,7 @@ def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> 
 
 def head_weights(folder: Path) -> list[dict[str, Any]]:
     """Return the provenance entries of the heads in `folder`."""
-    segment, cluster = folder / SEGMENT, folder / CLUSTER
+    segment, cluster = stored_at(folder / SEGMENT), stored_at(folder / CLUSTER)
     if read_provenance(folder) is None:
         return [known_weights("cause_segment_tr", segment), known_weights("cause_cluster_tr", cluster)]
     return [trained_weights(segment, segment, cluster)]

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cups.io.png import read_ids
 from cups.ops.borders import label_borders
 from cups.ops.depth_edges import depth_edges
 from cups.ops.resize import resize_ids
+from pseudo_labels.inputs.instances import instance_inputs, read_instances
 from pseudo_labels.inputs.labels import check_aspect
 from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineInput, RefinementFrames
 from pseudo_labels.joint_refine_net import JointRefineNet
@@ -47,7 +47,7 @@ class JointFrames(RefinementFrames):
 
     def extras(self, frame: Frame, whole: RefineInput) -> dict[str, Tensor]:
         """Return the instance and boundary maps of a frame."""
-        ids = read_ids(self.instances.path(frame))
+        ids = read_instances(self.instances.path(frame))
         check_aspect(self.instances.path(frame), ids.shape, whole.label_size)
         size = (whole.labels.shape[0], whole.labels.shape[1])
         instances = resize_ids(torch.from_numpy(ids.astype(np.int64)), size)
@@ -90,7 +90,7 @@ def train_joint_refine_net(source: FrameSource, settings: TrainJointRefineSettin
         UserError: missing inputs, a folder with another run.
     """
     root = run.root(source)
-    instances = Folder(root, settings.instance_subdir, ".png")
+    instances = instance_inputs(root, settings.instance_subdir)
     instances.require(source.frames(), "run generate_depth_guided_instances.py, or give `instance_subdir`")
     refuse_other_semantics(root / settings.semantic_subdir, instances.directory)
     train_refinement(

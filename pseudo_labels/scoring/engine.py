@@ -24,8 +24,10 @@ from cups.metrics.protocol import Matching, Protocol, VoidRule
 from cups.taxonomy import VOID, ClassSet, void_value
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
 from pseudo_labels.algorithms.panoptic import to_panoptic
+from pseudo_labels.inputs.instances import ENDINGS
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.scoring.semantic import count_pixels
+from pseudo_labels.steps.frames import first_file
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,9 @@ Pair = tuple[np.ndarray, np.ndarray]
 """Semantic and instance map, both (H, W)."""
 
 
-def city_path(folder: Path, frame: GroundTruthFrame, split: str) -> Path:
+def city_path(folder: Path, frame: GroundTruthFrame, split: str, endings: Sequence[str] = (".png",)) -> Path:
     """Return the file of a frame in a Stage-1 folder."""
-    return folder / split / frame.image.parent.name / f"{frame.stem}.png"
+    return first_file(folder / split / frame.image.parent.name, frame.stem, endings)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class FolderLabels:
 
     def __call__(self, frame: GroundTruthFrame) -> Pair:
         """Read one frame."""
-        semantic, instance = (city_path(f, frame, self.split) for f in (self.semantics, self.instances))
+        semantic = city_path(self.semantics, frame, self.split)
+        instance = city_path(self.instances, frame, self.split, ENDINGS)
         return read_pair(semantic, instance, self.num_classes)
 
 

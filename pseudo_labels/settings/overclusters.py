@@ -50,6 +50,13 @@ class OverclusterSettings(Clustering, EdgeRefinement):
     """
 
     k: int = flag(300, "number of clusters")
+    load_centroids: Path | None = flag(
+        # What it holds decides, wherever it lies; the centroids that are kept in the folder say so.
+        None,
+        "take the clusters of this .npz file (centroids, kmeans_centroids) instead of fitting them",
+        metavar="FILE",
+        decides=False,
+    )
     raw: bool = flag(False, "write cluster ids as they are")
     merge_to: int | None = flag(None, "merge clusters to N pseudo-classes, no labels", metavar="N")
     mapping: str = flag(

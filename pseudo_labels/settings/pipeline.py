@@ -8,7 +8,7 @@ from pathlib import Path
 from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag
 from pseudo_labels.steps.folders import CUPS_FOLDER
-from pseudo_labels.steps.frames import SPLITS
+from pseudo_labels.steps.frames import ROOT_VARIABLE, SPLITS
 from pseudo_labels.steps.options import EXECUTORS
 from pseudo_labels.steps.stage1 import Stage1Options
 
@@ -20,7 +20,7 @@ class PipelineSettings(Settings):
     """Run."""
 
     cityscapes_root: str = flag(
-        "", "folder that holds leftImg8bit/ (default: $CITYSCAPES_ROOT)", metavar="DIR"
+        "", "folder that holds leftImg8bit/", metavar="DIR", environment=ROOT_VARIABLE
     )
     output_root: str = flag(
         "", "where features, labels and networks go (default: `cityscapes_root`)", metavar="DIR"
@@ -55,7 +55,7 @@ class PipelineSettings(Settings):
         super().__post_init__()
         if not self.cityscapes_root:
             raise UserError(
-                "`cityscapes_root`: missing; give the folder that holds leftImg8bit/, or set CITYSCAPES_ROOT"
+                f"`cityscapes_root`: missing; give the folder that holds leftImg8bit/, or set {ROOT_VARIABLE}"
             )
         if not self.dry_run and not (Path(self.cityscapes_root) / "leftImg8bit").is_dir():
             raise UserError(f"{self.cityscapes_root}: holds no leftImg8bit/; give the root of Cityscapes")

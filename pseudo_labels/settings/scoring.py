@@ -12,7 +12,7 @@ from pseudo_labels.settings.labels import DEFAULT_CLASSES
 from pseudo_labels.settings.outlines import AREA_GRID
 from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
 from pseudo_labels.steps.folders import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
-from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.frames import ROOT_VARIABLE, FrameSource
 from pseudo_labels.steps.options import ShardRun
 
 CLASS_SETS = (27, 19, 7)
@@ -26,7 +26,7 @@ DEFAULT_K = 50
 class ScoredImages(Settings):
     """Data."""
 
-    cityscapes_root: Path = flag(meaning="folder with leftImg8bit/, gtFine/")
+    cityscapes_root: Path = flag(meaning="folder with leftImg8bit/, gtFine/", environment=ROOT_VARIABLE)
     split: str = flag("val", "split with ground truth")
     output_root: Path | None = flag(None, "where the label folders are (default: `cityscapes_root`)")
     max_images: int | None = flag(None, "use only the first N images", metavar="N")
@@ -190,7 +190,7 @@ class DiagnosisSettings(ThingShare):
     """Folder to look at, and what counts as a defect."""
 
     cups_dir: Path = flag(meaning="folder in the CUPS format")
-    data_root: Path = flag(meaning="Cityscapes root, or a plain folder of images")
+    data_root: Path = flag(meaning="Cityscapes root, or a plain folder of images", environment=ROOT_VARIABLE)
     split: str | None = flag(None, "split whose images must all have labels")
     scale: float = flag(0.625, "DATA.SCALE of the training")
     reach: float = flag(0.25, "largest offset tried, share of the height")

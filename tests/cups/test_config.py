@@ -243,3 +243,24 @@ def test_configs__all_shipped_files_load(file: Path) -> None:
     config = build_config(file)
     assert get(config, "TRAINING.STEPS") > 0
     assert file.read_text().startswith("#"), "say in a header comment what it is for and what it needs"
+
+
+def test_parse_args__pairs_of_the_environment_win(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A launch script's command line is fixed; what overrides it is said in the log."""
+    monkeypatch.setenv("CUPS_OPTS", "TRAINING.STEPS 2 DATA.CROP_RESOLUTION '(96, 192)'")
+    parser = make_parser("")
+    add_config_arguments(parser)
+    _, config = parse_args(parser, ["--steps", "8000", "TRAINING.STEPS", "50", "TRAINING.BATCH_SIZE", "3"])
+    assert (config.TRAINING.STEPS, config.TRAINING.BATCH_SIZE) == (2, 3)
+    assert tuple(config.DATA.CROP_RESOLUTION) == (96, 192)
+    assert "CUPS_OPTS overrides the command line: TRAINING.STEPS 2" in caplog.text
+    for text, message in (
+        ("TRAINING.STEPS", "CUPS_OPTS: TRAINING.STEPS has no value"),
+        ("TRAINING.STEP 2", "CUPS_OPTS: unknown key TRAINING.STEP; did you mean TRAINING.STEPS"),
+        ("TRAINING.STEPS '2", "CUPS_OPTS: No closing quotation"),
+    ):
+        monkeypatch.setenv("CUPS_OPTS", text)
+        with pytest.raises(UserError, match=re.escape(message)):
+            parse_args(parser, [])

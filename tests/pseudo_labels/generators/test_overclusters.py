@@ -11,7 +11,7 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import UserError
-from cups.io.files import write_json, write_npy
+from cups.io.files import file_sha256, write_json, write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
 from pseudo_labels import generate_overclustered_semantics as overcluster
@@ -257,3 +257,45 @@ def test_overcluster__codes_made_anew_are_noticed(trial: list[str], tmp_path: Pa
     ):
         overcluster.main(trial)
     overcluster.main([*trial, "--overwrite"])
+
+
+def test_overcluster__loaded_centroids_give_their_clusters(textures: Path, tmp_path: Path) -> None:
+    """The clustering of another machine: same labels, nothing fitted, the file's digest in the provenance."""
+    for root in (tmp_path / "there", tmp_path / "here"):
+        shutil.copytree(textures / "codes_cause_tr", root / "codes_cause_tr")
+    name = "pseudo_semantic_raw_k8"
+    overcluster.main(flags(textures, "--k", 8, "--raw", "--output_root", tmp_path / "there", "--seed", 3))
+    with np.load(tmp_path / "there" / name / "centroids.npz") as stored:
+        centroids = stored["centroids"]
+    file = tmp_path / "kmeans_centroids.npz"
+    order = np.arange(8)[::-1]
+    np.savez(file, centroids=centroids[order].astype(np.float64), cluster_to_class=np.zeros(8, np.uint8))
+    args = flags(textures, "--k", 8, "--raw", "--output_root", tmp_path / "here", "--load_centroids", file)
+    overcluster.main(args)
+    there, here = (read_ids(first(tmp_path / root, name)) for root in ("there", "here"))
+    assert np.array_equal(here, 7 - there)
+    provenance = read_provenance(tmp_path / "here" / name) or {}
+    (entry,) = (entry for entry in provenance["inputs"] if entry["path"] == str(file))
+    assert entry["sha256"] == file_sha256(file)
+    assert provenance["uses_ground_truth"] is None  # nobody says what made the file
+    with pytest.raises(UserError, match="add `overwrite`"):  # fitted ones are others
+        overcluster.main(args[:-2])
+    np.savez(file, centroids=centroids)
+    with pytest.raises(UserError, match="add `overwrite`"):
+        overcluster.main(args)
+    overcluster.main([*args, "--overwrite"])
+    assert np.array_equal(read_ids(first(tmp_path / "here", name)), there)
+
+
+def test_overcluster__loaded_centroids_must_fit(textures: Path, tmp_path: Path) -> None:
+    shutil.copytree(textures / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    args = flags(textures, "--k", 8, "--raw", "--output_root", tmp_path, "--load_centroids")
+    np.savez(tmp_path / "wide.npz", centroids=np.ones((8, 5)))
+    with pytest.raises(UserError, match=r"wide\.npz: clusters of 5 channels, but the codes have"):
+        overcluster.main([*args, str(tmp_path / "wide.npz")])
+    with pytest.raises(UserError, match=r"none\.npz: no such file; check `load_centroids`"):
+        overcluster.main([*args, str(tmp_path / "none.npz")])
+    np.savez(tmp_path / "many.npz", centroids=np.ones((9, 5)))
+    with pytest.raises(UserError, match="give `k` 9"):
+        overcluster.main([*args, str(tmp_path / "many.npz")])
+    assert not (tmp_path / "pseudo_semantic_raw_k8" / "centroids.npz").exists()
