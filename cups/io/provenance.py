@@ -76,9 +76,9 @@ def ground_truth_answer(fact: bool | None) -> str:
 def describe_input(path: Path) -> dict[str, Any]:
     """Return `{"path", "uses_ground_truth", "fingerprint", "provenance"}` of an input.
 
-    An input is a folder, or a file in one; of a file the content counts, and its `sha256` is told too. Raw data
-    without provenance (images, disparity, cameras, one's own folder) counts as label-free. A folder that a step
-    of ours writes but that has lost its provenance is unknown (None); gtFine is a label.
+    An input is a folder, or a file in one; of a file the content counts, and its `sha256` is told. Raw data
+    without provenance (images, disparity, cameras, one's own folder) counts as label-free. A folder that a
+    step of ours writes but that has lost its provenance is unknown (None); gtFine is a label.
     """
     path = Path(path)
     folder = path if path.is_dir() or not path.suffix else path.parent
