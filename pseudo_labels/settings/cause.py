@@ -22,7 +22,7 @@ class HeadsChoice(Precision):
     backbone: str | None = flag(None, "feature extractor (default: the heads' own)", choices=NAMES)
     backbone_checkpoint: Path | None = flag(None, "its weights (default: beside the heads)")
     checkpoint_dir: Path | None = flag(
-        None, "folder of the heads (default: cause_{`backbone`} in the output root, or refs/cause/CAUSE)"
+        None, "folder of the heads (default: cause_{backbone} in the output root, or refs/cause/CAUSE)"
     )
     height: int | None = flag(
         None, "image height for the backbone, 0: native (ViT/14 644, texton at most 192)"
