@@ -27,7 +27,7 @@ CITYSCAPES = ("/path/to/cityscapes", "/your/cityscapes/path")
 CHECKPOINTS = {
     "/path/to/dinosaur.pth": "{data}/dinosaur/dinosaur.pth",
     "/path/to/refine_net.pth": "{data}/refine_net/refine_net.pth",
-    "/path/to/checkpoint.ckpt": "{checkout}/experiments/my_run/last.ckpt",
+    "/path/to/checkpoint.ckpt": "{checkout}/experiments/my_run/checkpoints/last.ckpt",
 }
 STAGE1_FLAGS = (
     "--device cpu --precision fp32 --num_workers 0 --height 64 --width 128 --window 56 --stride 56 "
@@ -39,10 +39,10 @@ CUPS_OPTS = (
     "DATA.CROP_RESOLUTION '(96, 192)' DATA.SCALE 1.0 DATA.VAL_SCALE 1.0 DATA.MAX_IMAGES 4 "
     "AUGMENTATION.RESOLUTIONS '((96, 192),)' AUGMENTATION.COPY_PASTE False DATA.ONLY_NON_EMPTY_SAMPLES False "
     "SELF_TRAINING.ROUNDS 1 SELF_TRAINING.ROUND_STEPS 1 SELF_TRAINING.VAL_EVERY_N_STEPS 1 "
-    "SELF_TRAINING.SELECT_FRAMES 1 SELF_TRAINING.USE_TTA False SELF_TRAINING.CROP_HEIGHTS '(96,)'"
+    "SELF_TRAINING.SELECT_FRAMES 1 SELF_TRAINING.USE_TTA False SELF_TRAINING.CROP_HEIGHTS '()'"
 )
-NOT_YET: frozenset[str] = frozenset()
-"""Commands, by their number, that do not run yet."""
+NOT_YET = frozenset({"3.1", "7.0", "7.1", "7.2"})
+"""Commands, by block and number, that do not run yet: the sweep of val, whose semantics no command makes."""
 
 
 class Block(NamedTuple):
