@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.files import read_json, read_npy, write_json
+from cups.io.file_names import SPLIT_FILE
+from cups.io.files import read_npy, write_json
 from cups.io.png import read_ids
-from cups.structures import ThingStuffSplit
+from cups.io.thing_stuff import read_split
 from cups.taxonomy import VOID, class_set, void_value
-from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.label_kind import label_kind
 
@@ -82,30 +82,14 @@ def write_split(path: Path, content: dict[str, object]) -> None:
     write_json(path, content)
 
 
-def read_split(path: Path) -> ThingStuffSplit:
-    """Read `{"things": [...], "stuffs": [...]}`.
-
-    Raises:
-        UserError: missing file, invalid JSON, missing lists, or a class in both.
-    """
-    fix = "run pseudo_labels/classify_stuff_things.py"
-    content = read_json(path, fix)
-    try:
-        things, stuffs = tuple(map(int, content["things"])), tuple(map(int, content["stuffs"]))
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: is not a thing/stuff split; {fix}") from None
-    if both := set(things) & set(stuffs):
-        raise UserError(f"{path}: class {min(both)} is both thing and stuff; keep it in one list")
-    return ThingStuffSplit(things, stuffs)
-
-
 def find_things(
     semantics: Folder, given: Sequence[int] | None = None, split_json: Path | None = None
 ) -> tuple[int, ...] | None:
     """Return the thing classes of a semantic folder, None where nothing tells.
 
     In this order: the classes `given`; the split file named; the split file in the folder; the things of
-    Cityscapes where the folder says that its classes are trainIds or CAUSE's 27.
+    Cityscapes where the folder says that its classes are trainIds, or CAUSE's 27 in their order. Numbers of
+    clusters name nothing.
     """
     beside = semantics.directory / SPLIT_FILE
     if given:
@@ -128,7 +112,8 @@ def thing_classes(
     split_file = split_json or semantics.directory / SPLIT_FILE
     if things is None:
         raise UserError(
-            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py or give `thing_classes`"
+            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py `semantic_subdir` "
+            f"{semantics.name}, or give `thing_classes`"
         )
     if not things:
         raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import atomic_write, read_json, write_json
 from cups.io.provenance import known_weights, read_provenance, trained_weights
 from cups.io.weights import weight_files
+from pseudo_labels.inputs.class_order import class_order
 from pseudo_labels.networks.cause_codes import (
     CauseModel,
     FeatureExtractor,
@@ -86,6 +87,9 @@ def build_extractor(
 def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> CauseModel:
     """Load heads (published, or of `train_cause`) and their backbone, which takes `batch` windows at once.
 
+    The rows of the probe come in the order of the classes where the heads say which row is which class
+    (`class_order`), else as they are.
+
     Args:
         folder: of the heads (`heads_folder`).
 
@@ -109,12 +113,25 @@ def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> 
         raise UserError(
             f"{folder}: heads take {dim} channels, backbone {extractor.name} gives another number"
         )
+    order = class_order(folder / SETTINGS)
+    if order is not None:
+        _put_in_order(cluster, order, folder / SETTINGS)
     if "mean" in settings:
         mean, std = (torch.tensor(settings[key], dtype=torch.float32) for key in ("mean", "std"))
         extractor = replace(extractor, standardizer=Standardizer(mean, std).to(device))
     return CauseModel(
         extractor, segment.to(device).eval(), cluster.to(device).eval(), head_weights(folder, extractor.name)
     )
+
+
+def _put_in_order(cluster: Cluster, order: Sequence[int], path: Path) -> None:
+    """Sort the rows of the probe, so that row i is class i."""
+    if len(order) != len(cluster.cluster_probe):
+        raise UserError(
+            f"{path}: class_order of {len(order)} rows, the probe has {len(cluster.cluster_probe)}"
+        )
+    rows = torch.tensor(order, device=cluster.cluster_probe.device).argsort()
+    cluster.cluster_probe.data = cluster.cluster_probe.data[rows]
 
 
 def head_weights(folder: Path, backbone: str) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def train_joint_refine_net(source: FrameSource, settings: TrainJointRefineSettin
     Raises:
         UserError: missing inputs, a folder with another run.
     """
-    instances = Folder(run.root(source), settings.instance_subdir, ".png")
+    instances = Folder(run.root(source), settings.instances, ".png")
     instances.require(source.frames(), "run generate_depth_guided_instances.py, or give `instance_subdir`")
     train_refinement(
         source,

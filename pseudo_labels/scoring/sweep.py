@@ -10,7 +10,7 @@ from cups.io.files import write_text
 from cups.io.provenance import code_version, describe_input
 from cups.metrics.protocol import Protocol
 from cups.taxonomy import class_set
-from pseudo_labels.inputs.labels import thing_classes
+from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.scoring.instance_sweep import Configuration, FrameTables, SweepFrame, score_tables
 from pseudo_labels.scoring.sweep_report import (
     DEFAULT,
@@ -21,7 +21,7 @@ from pseudo_labels.scoring.sweep_report import (
     write_heat_map,
     write_numbers,
 )
-from pseudo_labels.settings.scoring import GRAD_THRESHOLDS, MIN_AREAS, SweepRun, SweepSettings
+from pseudo_labels.settings.scoring import GRAD_THRESHOLDS, MIN_AREAS, SweepRun, SweepSettings, SweptImages
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import number_of_classes
 from pseudo_labels.steps.step import Step, is_complete, run_step
@@ -50,16 +50,18 @@ def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun) -> str | 
     Raises:
         UserError: missing inputs, no thing/stuff split, or a folder with tables of another run.
     """
-    frames, root = source.frames(), run.root(source)
-    mine = run.part(frames)
+    root = run.root(source)
     semantics = Folder(root, settings.semantic_subdir, ".png")
+    source = source.settled(semantics.directory) if isinstance(source, SweptImages) else source
+    frames = source.frames()
+    mine = run.part(frames)
     semantics.require(mine, "generate the semantics of this split first, or check `semantic_subdir`")
     depths = Folder(root, settings.depth_subdir, ".npy")
     depths.require(mine, "run pseudo_labels/generate_depth_spidepth.py first, or check `depth_subdir`")
     count = number_of_classes(semantics.directory, settings.num_semantic_classes)
     if count is None:
         raise UserError(f"`num_semantic_classes`: missing; {semantics.directory} does not tell it")
-    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    things = required_things(source, semantics, settings, run, settings.depth_subdir)
     if max(things) >= count:
         raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {count}")
     name = f"{settings.semantic_subdir}+{settings.depth_subdir}"

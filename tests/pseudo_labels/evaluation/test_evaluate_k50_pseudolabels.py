@@ -9,9 +9,9 @@ import pytest
 
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
+from cups.io.file_names import SPLIT_FILE
 from pseudo_labels.evaluation.evaluate_k50_pseudolabels import main
 from pseudo_labels.inputs.labels import write_split
-from pseudo_labels.steps.folders import SPLIT_FILE
 
 NAME = "pseudo_semantic_raw_k6+pseudo_instance_depth_guided"
 
