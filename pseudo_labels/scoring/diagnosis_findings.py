@@ -151,8 +151,9 @@ def split_findings(
         yield Finding("defect", "split", str(error))
         return
     if stated is None:
-        text = f"no {SPLIT_FILE}: training derives {len(used.things)} things from the statistics"
-        yield Finding("note", "split", f"{text}; labels that are converted again carry their split")
+        if (folder / FORMAT_FILE).is_file():  # labels of others know no such file
+            text = f"no {SPLIT_FILE}: training derives {len(used.things)} things from the statistics"
+            yield Finding("note", "split", f"{text}; labels that are converted again carry their split")
         return
     if threshold is not None and (text := _disagreement(stated.things, used.things)):
         yield Finding(

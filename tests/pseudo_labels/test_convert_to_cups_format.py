@@ -24,12 +24,14 @@ def ready_root(tiny_root: Any) -> Any:
     """A root with depth-guided instances."""
     root = ["--cityscapes_root", str(tiny_root.path)]
     make_depth([*root, "--source", "disparity"])
-    make_instances([*root, "--min_area", "20"])
+    make_instances([*root, "--semantic_subdir", "pseudo_semantic_mapped_k300", "--min_area", "20"])
     return tiny_root
 
 
 def run(root: Any, *more: str) -> int:
-    return main(["--cityscapes_root", str(root.path), "--output_dir", str(root.path / "cups"), *more])
+    instances = ("--instance_subdir", "pseudo_instance_depth_guided_mapped_k300")
+    folders = ("--output_dir", str(root.path / "cups"), *instances)
+    return main(["--cityscapes_root", str(root.path), *folders, *more])
 
 
 def stored(root: Any) -> dict[str, torch.Tensor]:
@@ -97,14 +99,14 @@ def test_main__class_beyond_the_count_is_named(ready_root: Any) -> None:
 
 
 def test_main__sizes_that_differ_name_the_file(ready_root: Any) -> None:
-    path = ready_root.file("pseudo_instance_depth_guided", f"{ready_root.stems[0]}.png")
+    path = ready_root.file("pseudo_instance_depth_guided_mapped_k300", f"{ready_root.stems[0]}.png")
     write_png(path, read_ids(path)[:, ::2])
     with pytest.raises(UserError, match=rf"{ready_root.stems[0]}.png: size 64x64.*64x128"):
         run(ready_root, "--trainid_input")
 
 
 def test_main__missing_instances_name_the_step(tiny_root: Any) -> None:
-    with pytest.raises(UserError, match="pseudo_instance_depth_guided: no such folder"):
+    with pytest.raises(UserError, match="pseudo_instance_depth_guided_mapped_k300: no such folder"):
         run(tiny_root, "--trainid_input")
 
 

@@ -17,7 +17,9 @@ from pseudo_labels.evaluation.evaluate_semantic_pseudolabels import main
 def scores(root: Any, *more: str) -> dict[str, Result]:
     """Results under the standard void rule by matching."""
     stem = root.path / "out"
-    main(["--cityscapes_root", str(root.path), "--split", "train", "--results", str(stem), *more])
+    arguments = ["--cityscapes_root", str(root.path), "--split", "train", "--results", str(stem)]
+    named = () if "--cups_dir" in more else ("--semantic_subdir", "pseudo_semantic_mapped_k300")
+    main([*arguments, *named, *more])
     results = read_results(Path(f"{stem}.json"))
     return {result.name.split(", ")[1]: result for result in results if result.void_rule == "standard"}
 
@@ -44,7 +46,7 @@ def test_main__class27_and_the_published_protocol(perfect_root: Any) -> None:
     for stem in perfect_root.stems:
         ids = read_ids(perfect_root.file("gtFine", f"{stem}_gtFine_labelIds.png"))
         write_png(perfect_root.file("pseudo_semantic_cause27", f"{stem}.png"), ids - 7)
-    folder = ("--semantic_subdir", "pseudo_semantic_cause27")
+    folder = ("--semantic_subdir", "pseudo_semantic_cause27", "--labels", "class27")
     result = scores(perfect_root, *folder, "--protocol", "semantic-27-crop320")
     assert result["named"].metrics["miou"] == 1.0
     assert result["one-to-one"].protocol.startswith(

@@ -63,17 +63,19 @@ def test_overcluster__oracle_is_recorded_and_right(textures: Path, tmp_path: Pat
     train_ids = np.array([0, 2, 8])[scene(0)[1]]
     assert (labels == train_ids).mean() > 0.85
     assert (read_provenance(folder) or {})["uses_ground_truth"] is True
+    # The names are kept: they name the same clusters without reading labels again, and say where they are from.
+    names = folder / "names_oracle.json"
     with pytest.raises(UserError, match="`mapping` oracle"):
-        overcluster.main([*args, "--mapping", "cause"])
+        overcluster.main([*args, "--names", str(names)])
+    before = first(tmp_path, folder.name).read_bytes()
+    overcluster.main([*args, "--names", str(names), "--overwrite"])
+    assert first(tmp_path, folder.name).read_bytes() == before
+    assert (read_provenance(folder) or {})["uses_ground_truth"] is True
 
 
-def test_overcluster__cause_mapping_and_merging(textures: Path, tmp_path: Path) -> None:
-    for name in ("codes_cause_tr", "pseudo_semantic_cause27"):
-        shutil.copytree(textures / name, tmp_path / name)
-    args = flags(textures, "--k", 8, "--output_root", tmp_path)
-    overcluster.main(args)
-    assert set(np.unique(read_ids(first(tmp_path, "pseudo_semantic_mapped_k8")))) <= {*range(19), 255}
-    overcluster.main([*args, "--merge_to", "3"])
+def test_overcluster__merging(textures: Path, tmp_path: Path) -> None:
+    shutil.copytree(textures / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    overcluster.main(flags(textures, "--k", 8, "--output_root", tmp_path, "--merge_to", "3"))
     assert read_ids(first(tmp_path, "pseudo_semantic_raw_k8_merged3")).max() < 3
 
 
@@ -134,8 +136,8 @@ def test_overcluster__provenance_says_what_the_labels_are(textures: Path, tmp_pa
         shutil.copytree(textures / name, tmp_path / name)
     args = flags(textures, "--k", 8, "--output_root", tmp_path, "--max_images", 2)
     expected = {
-        "pseudo_semantic_mapped_k8": ((), LabelKind("trainId", 19)),
-        "pseudo_semantic_raw_k8": (("--raw",), LabelKind("clusters", 8)),
+        "pseudo_semantic_mapped_k8": (("--mapping", "oracle"), LabelKind("trainId", 19)),
+        "pseudo_semantic_raw_k8": ((), LabelKind("clusters", 8)),
         "pseudo_semantic_raw_k8_merged3": (("--merge_to", "3"), LabelKind("clusters", 3)),
     }
     for folder, (way, kind) in expected.items():
@@ -150,6 +152,8 @@ def test_overcluster__provenance_says_what_the_labels_are(textures: Path, tmp_pa
         ({"k": 0}, "`k` 0: must be in 1"),
         ({"k": 65535}, "`k` 65535: must be in 1"),
         ({"raw": True, "merge_to": 3}, "`raw`: give either it or `merge_to`"),
+        ({"raw": True, "mapping": "oracle"}, "`raw`: give either it or `mapping`"),
+        ({"merge_to": 3, "names": Path("x")}, "`merge_to`: give either it or `names`"),
         ({"regions": True, "crf": True}, "`regions`: give either it or `crf`"),
         ({"features": "pixels"}, "`features` pixels: unknown"),
         ({"mapping": "guess"}, "`mapping` guess: unknown"),
