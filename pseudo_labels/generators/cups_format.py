@@ -216,7 +216,7 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
     semantics.require(run.part(frames), "generate the semantics first, or check `semantic_subdir`")
     kind = kind_of_semantics(semantics.directory, settings)
     things = required_things(source, semantics, settings, run)
-    if max(things) >= kind.num_classes:
+    if settings.thing_classes is not None and max(things) >= kind.num_classes:
         raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {kind.num_classes}")
     instances = required_instances(source, semantics, settings, run)
     split = split_of(semantics, settings, things, kind)

@@ -21,7 +21,7 @@ CAR = 13
 SMALL = "--num_slots 4 --slot_dim 8 --decoder_dim 16 --decoder_layers 1 --batch_size 2 --decode_tokens 40"
 
 
-def instances(root: Any, method: str = "dinosaur") -> list[np.ndarray]:
+def instances(root: Any, method: str = "dinosaur_mapped_k300") -> list[np.ndarray]:
     return [read_ids(root.file(f"pseudo_instance_{method}", f"{stem}.png")) for stem in root.stems]
 
 
@@ -80,7 +80,7 @@ def test_main__plain_folder_without_semantics(slots: Any, tmp_path: Path) -> Non
     train_dinosaur.main([*small, *SMALL.split()])
     chosen = ["--proposals", "slots", "--min_thing_share", "0", "--num_slots", "3", "--min_area", "1"]
     assert generate_dinosaur_instances.main([*plain, *chosen]) == 0
-    ids = read_ids(output / "pseudo_instance_dinosaur_mapped_k300" / f"{slots.root.stems[0]}_leftImg8bit.png")
+    ids = read_ids(output / "pseudo_instance_dinosaur" / f"{slots.root.stems[0]}_leftImg8bit.png")
     assert ids.shape == (64, 128) and ids.min() >= 1
 
 

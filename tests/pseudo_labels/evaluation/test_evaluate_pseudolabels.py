@@ -53,7 +53,7 @@ def test_main__all_formats_score_alike(scored_root: Any) -> None:
     convert([*root, "--trainid_input"])
     folders = scores(scored_root)
     panoptic = scores(scored_root, "--panoptic_subdir", "pseudo_panoptic_depth_guided_mapped_k300")
-    cups = scores(scored_root, "--cups_dir", str(scored_root.path / "cups_pseudo_labels"))
+    cups = scores(scored_root, "--cups_dir", str(scored_root.path / "cups_pseudo_labels_mapped_k300"))
     for rule, result in folders.items():
         assert result.metrics == panoptic[rule].metrics == cups[rule].metrics
         assert result.protocol.endswith(f"{rule} void rule")
@@ -66,10 +66,10 @@ def test_main__raw_clusters_are_matched(scored_root: Any) -> None:
     for stem in scored_root.stems:
         semantic = read_ids(scored_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
         write_png(scored_root.file("pseudo_semantic_raw_k6", f"{stem}.png"), table[semantic])
+    instances = ("--instance_subdir", "pseudo_instance_depth_guided_mapped_k300", "--thing_classes", "1")
     raw = scores(
-        scored_root, "--semantic_subdir", "pseudo_semantic_raw_k6", "--num_semantic_classes", "6",
-        "--thing_classes", "1",
-    )  # fmt: skip
+        scored_root, "--semantic_subdir", "pseudo_semantic_raw_k6", "--num_semantic_classes", "6", *instances
+    )
     assert raw["standard"].metrics == scores(scored_root)["standard"].metrics
     assert raw["standard"].assignment[5] == 0 and raw["standard"].assignment[1] == 13
 

@@ -63,16 +63,17 @@ def test_local__fits_once_and_writes_what_one_process_writes(tiny_root: Root, tm
     overcluster = import_module(OVERCLUSTER)
     one, many = tmp_path / "one", tmp_path / "many"
     flags = ["--cityscapes_root", str(tiny_root.path), "--k", "5", "--epochs", "2"]
+    flags += ["--mapping", "oracle"]
     for target in (one, many):
         make_labels(tiny_root, target)
     overcluster.main([*flags, "--output_root", str(one)])
     argv = [*flags, "--output_root", str(many), "--executor", "local", "--num_shards", "9"]
     assert submit(OVERCLUSTER, argv, parsed(overcluster.main, argv)) == 0
     made, expected = (files(root / "pseudo_semantic_mapped_k5", root) for root in (many, one))
-    assert made == expected and len(made) == 5  # two label maps, centroids, table, provenance
+    assert made == expected and len(made) == 5  # two label maps, centroids, names, provenance
     logs = list((many / "submitit").rglob("*_log.err"))
     assert len(logs) == len(tiny_root.stems)  # no more shards than frames
-    assert sum("mapping by CAUSE: 100%" in log.read_text() for log in logs) == 1
+    assert sum("oracle mapping: 100%" in log.read_text() for log in logs) == 1
     assert sum("vectors: 100%" in log.read_text() for log in logs) == 1
 
 
