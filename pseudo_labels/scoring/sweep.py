@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cups.errors import UserError
@@ -10,7 +10,6 @@ from cups.io.files import write_text
 from cups.io.provenance import code_version, describe_input
 from cups.metrics.protocol import Protocol
 from cups.taxonomy import class_set
-from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.scoring.instance_sweep import Configuration, FrameTables, SweepFrame, score_tables
 from pseudo_labels.scoring.sweep_report import (
     DEFAULT,
@@ -21,13 +20,17 @@ from pseudo_labels.scoring.sweep_report import (
     write_heat_map,
     write_numbers,
 )
+from pseudo_labels.settings.groups import ThingChoice
 from pseudo_labels.settings.scoring import GRAD_THRESHOLDS, MIN_AREAS, SweepRun, SweepSettings, SweptImages
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import number_of_classes
+from pseudo_labels.steps.options import ShardRun
 from pseudo_labels.steps.step import Step, is_complete, run_step
 
 SCRIPT = "sweep_k50_spidepth"
 TABLES = "tables"
+ThingFinder = Callable[[FrameSource, Folder, ThingChoice, ShardRun, str], tuple[int, ...]]
+"""Frames, semantics, what the user says of things, run, depth folder -> thing classes."""
 
 
 def configurations_of(settings: SweepSettings) -> tuple[Configuration, ...]:
@@ -41,8 +44,11 @@ def configurations_of(settings: SweepSettings) -> tuple[Configuration, ...]:
     return tuple(grid)
 
 
-def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun) -> str | None:
+def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun, things_of: ThingFinder) -> str | None:
     """Count all configurations in all frames and, once all shards are through, score them and write files.
+
+    Args:
+        things_of: finds the thing classes of semantics (`generators.thing_stuff.required_things`).
 
     Returns:
         The report, None before the last shard.
@@ -61,7 +67,7 @@ def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun) -> str | 
     count = number_of_classes(semantics.directory, settings.num_semantic_classes)
     if count is None:
         raise UserError(f"`num_semantic_classes`: missing; {semantics.directory} does not tell it")
-    things = required_things(source, semantics, settings, run, settings.depth_subdir)
+    things = things_of(source, semantics, settings, run, settings.depth_subdir)
     if max(things) >= count:
         raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {count}")
     name = f"{settings.semantic_subdir}+{settings.depth_subdir}"

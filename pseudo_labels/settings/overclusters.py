@@ -60,6 +60,11 @@ class ClusterLabels(Clustering):
         if self.regions and self.crf:
             raise UserError("`regions`: give either it or `crf`")
 
+    @property
+    def clusters_folder(self) -> str:
+        """Name of the folder of the clusters without names."""
+        return raw_semantics(self.k, None if self.raw else self.merge_to)
+
 
 @dataclass(frozen=True)
 class OverclusterSettings(ClusterLabels):
@@ -102,7 +107,7 @@ class OverclusterSettings(ClusterLabels):
     @property
     def folder(self) -> str:
         """Name of the folder of the labels."""
-        return mapped_semantics(self.k) if self.named else raw_semantics(self.k, self.merge_to)
+        return mapped_semantics(self.k) if self.named else self.clusters_folder
 
     @property
     def recorded(self) -> ClusterLabels:

@@ -95,7 +95,7 @@ CLUSTERS[[0, 2, 13]] = 5, 0, 1
 
 @pytest.fixture
 def perfect_root(tiny_root: Any) -> Any:
-    """Perfect instances, six clusters (`pseudo_semantic_raw_k6`), and labels (`cups_pseudo_labels`) of them."""
+    """Perfect instances, six clusters (`pseudo_semantic_raw_k6`), and `cups_pseudo_labels` of them."""
     for stem in tiny_root.stems:
         semantic = read_ids(tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
         clusters = CLUSTERS[semantic]
