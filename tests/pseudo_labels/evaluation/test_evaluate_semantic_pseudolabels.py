@@ -12,6 +12,7 @@ from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.io.png import read_ids, write_png
 from pseudo_labels.evaluation.evaluate_semantic_pseudolabels import main
+from pseudo_labels.inputs.cluster_names import read_names
 
 
 def scores(root: Any, *more: str) -> dict[str, Result]:
@@ -106,3 +107,14 @@ def test_main__bad_input(perfect_root: Any) -> None:
 def test_main__one_of_two(tmp_path: Path, flags: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(["--cityscapes_root", str(tmp_path), *flags])
+
+
+def test_main__a_matching_is_saved_as_names(perfect_root: Any) -> None:
+    """Six clusters of three classes: one-to-one leaves the smaller half of the road without a name."""
+    path = perfect_root.path / "names.json"
+    scores(perfect_root, "--semantic_subdir", "pseudo_semantic_raw_k6", "--save_names", str(path))
+    names = read_names(path)
+    assert names.uses_ground_truth is True and names.centroids is None
+    assert names.names[0] == 2 and names.names[1] == 13 and 0 in (names.names[3], names.names[5])
+    with pytest.raises(UserError, match="names are the 19 trainIds"):
+        scores(perfect_root, "--num_classes", "27", "--save_names", str(path))
