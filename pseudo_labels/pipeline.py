@@ -1,8 +1,8 @@
 """Stage 1 step by step, each command printed: from the images of a Cityscapes root to CUPS labels.
 
 Backbone features, CAUSE-TR semantics, overclusters, depth, instances, CUPS format. Every step resumes, so a
-killed run is simply started again. The published CAUSE heads have seen labels (refs/weights.yaml);
---k50 --train does without any.
+killed run is simply started again. Labels are clusters without names, told into things and stuff by depth.
+The published CAUSE heads have seen labels (refs/weights.yaml); --train does without any.
 """
 
 from __future__ import annotations

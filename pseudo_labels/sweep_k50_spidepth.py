@@ -25,9 +25,10 @@ from pseudo_labels.steps.options import parse_step
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sweep."""
     source, run, settings = parse_step(__doc__, argv, SweepRun, SweepSettings, SweptImages)
-    from pseudo_labels.scoring.sweep import sweep  # after parsing: --help is quick
+    from pseudo_labels.generators.thing_stuff import required_things  # after parsing: --help is quick
+    from pseudo_labels.scoring.sweep import sweep
 
-    if (report := sweep(source, settings, run)) is not None:
+    if (report := sweep(source, settings, run, required_things)) is not None:
         print(report)
     return 0
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pseudo_labels.settings.outlines import LEAST_AREA
-from pseudo_labels.steps.folders import CUPS_FOLDER
-from pseudo_labels.steps.stage1 import ROOT, semantic_folder
+from pseudo_labels.steps.folders import CUPS_FOLDER, raw_semantics
+from pseudo_labels.steps.stage1 import ROOT
 
 CONFIG = ROOT / "configs" / "demo_toy.yaml"
 LABELS = CUPS_FOLDER
 CLUSTERS = 120
-OVERCLUSTERS = semantic_folder(CLUSTERS, raw=True)
+OVERCLUSTERS = raw_semantics(CLUSTERS)
 REGIONS = ("--features", "context", "--regions")
 """Clusters of features with their surroundings, region by region."""
 MIN_AREA = LEAST_AREA["log"]

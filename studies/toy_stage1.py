@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pseudo_labels.settings.outlines import NETWORK, OUTLINES, STEREO
-from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX, SLOT_METHOD
 from pseudo_labels.steps.stage1 import Command, Stage1Steps
 from studies import commands
 from studies.toy_runs import ToyRuns, ToySeed
@@ -162,7 +162,7 @@ class ToyStage1(ToySeed):
 
     def slots(self) -> list[Command]:
         """Train DINOSAUR on textons, then split the things of the overclusters by its slots."""
-        flags = ("--proposals", "slots")
+        flags = ("--method_name", SLOT_METHOD, "--proposals", "slots")
         return [
             self.steps.slots("texton", *SMALL_DINOSAUR),
             self.steps.slot_instances("val", OVERCLUSTERS, *flags, name="instances dinosaur"),

@@ -239,7 +239,7 @@ def check_channels(frame: Frame, vectors: np.ndarray, centroids: np.ndarray) -> 
 def cause_table(frames: Sequence[Frame], read: Reader, centroids: np.ndarray, semantic: Folder) -> np.ndarray:
     """Return the trainId of the CAUSE class that each cluster overlaps most: (K,) uint8, label-free.
 
-    Only heads whose probe rows stand in the order of the 27 classes give meaningful names here.
+    The maps must hold classes: rows of a probe without an order would give arbitrary names.
     """
     semantic.require(frames, "run generate_semantic_pseudolabels_cause.py for this split first")
     votes = np.zeros((len(centroids), 27), dtype=np.int64)

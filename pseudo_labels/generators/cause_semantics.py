@@ -14,8 +14,9 @@ from cups.io.png import image_size, read_ids, read_image, write_png
 from cups.ops.dense_crf import refined_labels, require_dense_crf
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
+from pseudo_labels.inputs.class_order import class_order
 from pseudo_labels.networks.cause_codes import CauseModel
-from pseudo_labels.networks.cause_heads import heads_folder, load_cause
+from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder, load_cause
 from pseudo_labels.settings.cause import CauseSettings
 from pseudo_labels.steps.earlier import refuse_earlier_crf, refuse_earlier_way
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS, CODES_FOLDER
@@ -101,8 +102,8 @@ def _refuse_earlier_flip(inference: CauseInference, source: FrameSource, run: Fr
 def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: FrameRun) -> Summary:
     """Write the codes and the clusters of all frames.
 
-    The provenance says that the labels are CAUSE's 27 classes where the cluster probe has 27 rows, and
-    clusters without names otherwise.
+    The provenance says that the labels are CAUSE's 27 classes where the heads say which row of the probe is
+    which class, and clusters without names otherwise.
 
     Raises:
         UserError: missing heads, weights or dense CRF, or a folder with files of another run.
@@ -113,6 +114,7 @@ def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: Fram
     heads = heads_folder(settings, root)
     model = load_cause(settings, heads, settings.batch_size)
     model = replace(model, flip=settings.flip == "windows")
+    order = class_order(heads / SETTINGS)
     inference = CauseInference(
         model, Folder(root, CAUSE_SEMANTICS, ".png"), Folder(root, CODES_FOLDER, ".npy"), settings.crf_rows
     )
@@ -126,6 +128,6 @@ def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: Fram
         inference.show,
         inputs=[heads],
         weights=model.weights,
-        labels=LabelKind("cause27" if model.num_classes == 27 else "clusters", model.num_classes),
+        labels=LabelKind("clusters" if order is None else "cause27", model.num_classes),
     )
     return run_step(source, step, run)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
+from cups.io.file_names import SPLIT_FILE
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import trained_weights
 from cups.ops.smooth_labels import smooth_labels
@@ -21,7 +22,7 @@ from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.refine_training import RefineNetwork, load_network
 from pseudo_labels.settings.refinement import RefinedSettings
 from pseudo_labels.steps.ancestry import MADE_OF, made_of, refuse_other_features
-from pseudo_labels.steps.folders import REFINED_PREFIX, SPLIT_FILE
+from pseudo_labels.steps.folders import REFINED_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind
 from pseudo_labels.steps.options import FrameRun

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.files import read_json, read_npy, write_json
+from cups.io.file_names import SPLIT_FILE
+from cups.io.files import read_npy, write_json
 from cups.io.png import read_ids
-from cups.structures import ThingStuffSplit
+from cups.io.thing_stuff import read_split
 from cups.taxonomy import VOID, class_set, void_value
 from pseudo_labels.inputs.instances import read_instances
 from pseudo_labels.inputs.normalised_depth import is_normalised, to_metres
 from pseudo_labels.steps.ancestry import refuse_stale_split
-from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.label_kind import label_kind
 
@@ -89,8 +89,6 @@ def check_aspect(path: Path, size: tuple[int, int], other: tuple[int, int]) -> N
         )
 
 
-LISTS = ("things", "stuffs")
-SEED_LISTS = ("thing_ids", "stuff_ids")
 SEED_SPLIT_FILE = "stuff_things.json"
 """The split as earlier versions of the pipeline wrote it; it is read where ours is missing."""
 
@@ -106,31 +104,14 @@ def write_split(path: Path, content: dict[str, object]) -> None:
     write_json(path, content)
 
 
-def read_split(path: Path) -> ThingStuffSplit:
-    """Read `{"things": [...], "stuffs": [...]}`, or the `thing_ids` and `stuff_ids` of a `stuff_things.json`.
-
-    Raises:
-        UserError: missing file, invalid JSON, missing lists, or a class in both.
-    """
-    fix = "run pseudo_labels/classify_stuff_things.py"
-    content = read_json(path, fix)
-    try:
-        names = SEED_LISTS if SEED_LISTS[0] in content else LISTS
-        things, stuffs = (tuple(map(int, content[name])) for name in names)
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: is not a thing/stuff split; {fix}") from None
-    if both := set(things) & set(stuffs):
-        raise UserError(f"{path}: class {min(both)} is both thing and stuff; keep it in one list")
-    return ThingStuffSplit(things, stuffs)
-
-
 def find_things(
     semantics: Folder, given: Sequence[int] | None = None, split_json: Path | None = None
 ) -> tuple[int, ...] | None:
     """Return the thing classes of a semantic folder, None where nothing tells.
 
     In this order: the classes `given`; the split file named; the split file in the folder; the things of
-    Cityscapes where the folder says that its classes are trainIds or CAUSE's 27.
+    Cityscapes where the folder says that its classes are trainIds, or CAUSE's 27 in their order. Numbers of
+    clusters name nothing.
 
     Raises:
         UserError: a split made of other semantics than the folder holds now.
@@ -157,7 +138,8 @@ def thing_classes(
     split_file = split_json or semantics.directory / SPLIT_FILE
     if things is None:
         raise UserError(
-            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py or give `thing_classes`"
+            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py `semantic_subdir` "
+            f"{semantics.name}, or give `thing_classes`"
         )
     if not things:
         raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import atomic_write, read_json, write_json
 from cups.io.provenance import known_weights, read_provenance, trained_weights
 from cups.io.weights import stored_at, weight_files
+from pseudo_labels.inputs.class_order import class_order
 from pseudo_labels.networks.cause_codes import (
     CauseModel,
     FeatureExtractor,
@@ -123,6 +124,9 @@ def load_extractor(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH)
 def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> CauseModel:
     """Load heads (published, or of `train_cause`) and their backbone, which takes `batch` windows at once.
 
+    The rows of the probe come in the order of the classes where the heads say which row is which class
+    (`class_order`), else as they are.
+
     Args:
         folder: of the heads (`heads_folder`).
 
@@ -145,8 +149,21 @@ def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> 
         raise UserError(
             f"{folder}: heads take {dim} channels, backbone {extractor.name} gives another number"
         )
+    order = class_order(folder / SETTINGS)
+    if order is not None:
+        _put_in_order(cluster, order, folder / SETTINGS)
     weights = [*head_weights(folder), *backbone_weights(choice, folder, extractor.name)]
     return CauseModel(extractor, segment.to(device).eval(), cluster.to(device).eval(), weights)
+
+
+def _put_in_order(cluster: Cluster, order: Sequence[int], path: Path) -> None:
+    """Sort the rows of the probe, so that row i is class i."""
+    if len(order) != len(cluster.cluster_probe):
+        raise UserError(
+            f"{path}: class_order of {len(order)} rows, the probe has {len(cluster.cluster_probe)}"
+        )
+    rows = torch.tensor(order, device=cluster.cluster_probe.device).argsort()
+    cluster.cluster_probe.data = cluster.cluster_probe.data[rows]
 
 
 def head_weights(folder: Path) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ def train_joint_refine_net(source: FrameSource, settings: TrainJointRefineSettin
         UserError: missing inputs, a folder with another run.
     """
     root = run.root(source)
-    instances = instance_inputs(root, settings.instance_subdir)
+    instances = instance_inputs(root, settings.instances)
     instances.require(source.frames(), "run generate_depth_guided_instances.py, or give `instance_subdir`")
     refuse_other_semantics(root / settings.semantic_subdir, instances.directory)
     train_refinement(

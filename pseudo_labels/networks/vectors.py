@@ -61,11 +61,14 @@ class VectorSource:
     textons: str = ""
 
     @property
+    def paths(self) -> list[Path]:
+        """The inputs as files and folders."""
+        return [given.directory if isinstance(given, Folder) else given for given in self.inputs]
+
+    @property
     def fingerprint(self) -> str:
         """What the vectors are made of: recipes of the inputs, content of weights and textons."""
-        inputs = [
-            describe_input(given.directory if isinstance(given, Folder) else given) for given in self.inputs
-        ]
+        inputs = [describe_input(path) for path in self.paths]
         settings = {"textons": self.textons}
         return recipe_fingerprint({"script": "vectors", "inputs": inputs, "weights": self.weights}, settings)
 

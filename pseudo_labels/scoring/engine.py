@@ -14,11 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
-from cups.data.pseudo_label_dataset import align_labels, load_statistics, thing_stuff_split
+from cups.data.pseudo_label_dataset import align_labels, load_statistics
 from cups.errors import UserError
 from cups.io.coco_panoptic import read_panoptic
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.files import read_json
+from cups.label_split import label_split
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
 from cups.taxonomy import VOID, ClassSet, void_value
@@ -107,8 +108,10 @@ def read_panoptic_json(path: Path) -> tuple[int, tuple[int, ...]]:
         raise UserError(f"{path}: not a COCO panoptic JSON with categories; generate it again") from None
 
 
-def read_cups_classes(folder: Path, threshold: float) -> tuple[int, tuple[int, ...]]:
-    """Return number of classes and thing classes of a CUPS folder, as training derives them.
+def read_cups_classes(folder: Path, threshold: float | None = None) -> tuple[int, tuple[int, ...]]:
+    """Return number of classes and thing classes of a CUPS folder, as training takes them.
+
+    threshold: see `cups.label_split.label_split`.
 
     Raises:
         UserError: missing folder or statistics.
@@ -118,7 +121,7 @@ def read_cups_classes(folder: Path, threshold: float) -> tuple[int, tuple[int, .
     if not (folder / FORMAT_FILE).is_file():
         log.warning("%s: no %s, sizes and classes come from the statistics alone", folder, FORMAT_FILE)
     all_pixels, inside = load_statistics(folder)
-    return len(all_pixels), thing_stuff_split(all_pixels, inside, threshold).things
+    return len(all_pixels), label_split(folder, all_pixels, inside, threshold).things
 
 
 class EvaluationFrames(Dataset[dict[str, Any]]):

@@ -141,7 +141,7 @@ def analyse_overclusters(
         inputs=[
             source.image_folder,
             source.root / "gtFine",
-            *(folder.directory for folder in vectors.inputs),
+            *vectors.paths,
         ],
         weights=vectors.weights,
         uses_ground_truth=True,

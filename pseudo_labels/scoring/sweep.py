@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cups.errors import UserError
@@ -10,7 +10,6 @@ from cups.io.files import write_text
 from cups.io.provenance import code_version, describe_input
 from cups.metrics.protocol import Protocol
 from cups.taxonomy import class_set
-from pseudo_labels.inputs.labels import thing_classes
 from pseudo_labels.inputs.outlines import decide, depth_source
 from pseudo_labels.scoring.instance_sweep import Configuration, FrameTables, SweepFrame, score_tables
 from pseudo_labels.scoring.sweep_report import (
@@ -21,14 +20,18 @@ from pseudo_labels.scoring.sweep_report import (
     write_heat_map,
     write_numbers,
 )
+from pseudo_labels.settings.groups import ThingChoice
 from pseudo_labels.settings.outlines import AREA_GRID, LEAST_AREA, LINEAR_BASELINE, LINEAR_GRID, OUTLINES
-from pseudo_labels.settings.scoring import SweepRun, SweepSettings
+from pseudo_labels.settings.scoring import SweepRun, SweepSettings, SweptImages
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import number_of_classes
+from pseudo_labels.steps.options import ShardRun
 from pseudo_labels.steps.step import Step, is_complete, run_step
 
 SCRIPT = "sweep_k50_spidepth"
 TABLES = "tables"
+ThingFinder = Callable[[FrameSource, Folder, ThingChoice, ShardRun, str], tuple[int, ...]]
+"""Frames, semantics, what the user says of things, run, depth folder -> thing classes."""
 
 
 def default_of(settings: SweepSettings, source: str) -> Configuration:
@@ -61,8 +64,11 @@ def configurations_of(settings: SweepSettings, source: str) -> tuple[Configurati
     return tuple(grid)
 
 
-def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun) -> str | None:
+def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun, things_of: ThingFinder) -> str | None:
     """Count all configurations in all frames and, once all shards are through, score them and write files.
+
+    Args:
+        things_of: finds the thing classes of semantics (`generators.thing_stuff.required_things`).
 
     Returns:
         The report, None before the last shard.
@@ -70,16 +76,18 @@ def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun) -> str | 
     Raises:
         UserError: missing inputs, no thing/stuff split, or a folder with tables of another run.
     """
-    frames, root = source.frames(), run.root(source)
-    mine = run.part(frames)
+    root = run.root(source)
     semantics = Folder(root, settings.semantic_subdir, ".png")
+    source = source.settled(semantics.directory) if isinstance(source, SweptImages) else source
+    frames = source.frames()
+    mine = run.part(frames)
     semantics.require(mine, "generate the semantics of this split first, or check `semantic_subdir`")
     depths = Folder(root, settings.depth_subdir, ".npy")
     depths.require(mine, "run pseudo_labels/generate_depth_spidepth.py first, or check `depth_subdir`")
     count = number_of_classes(semantics.directory, settings.num_semantic_classes)
     if count is None:
         raise UserError(f"`num_semantic_classes`: missing; {semantics.directory} does not tell it")
-    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    things = things_of(source, semantics, settings, run, settings.depth_subdir)
     if max(things) >= count:
         raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {count}")
     settings = decide(settings, semantics.directory, depths.directory)

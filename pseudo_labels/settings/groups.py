@@ -9,7 +9,7 @@ from typing import TypeVar
 from cups.errors import UserError
 from pseudo_labels.settings.outlines import EDGES, LEAST_AREA, LINEAR_REACH, OUTLINES, by_kind, proposals_of
 from pseudo_labels.steps.flags import Settings, flag, require_at_least
-from pseudo_labels.steps.folders import DEPTH_FOLDER, MAPPED_SEMANTICS
+from pseudo_labels.steps.folders import DEFAULT_SEMANTICS, DEPTH_FOLDER
 
 C = TypeVar("C", bound="Cutting")
 S = TypeVar("S", bound="Splitting")
@@ -22,7 +22,7 @@ PROPOSALS = ("classes", "things", "objects")
 class Semantics(Settings):
     """Semantic labels that a step reads."""
 
-    semantic_subdir: str = flag(MAPPED_SEMANTICS, "semantic folder")
+    semantic_subdir: str = flag(DEFAULT_SEMANTICS, "semantic folder")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ThingChoice(Semantics):
     split_json: Path | None = flag(
         # What it says is recorded as `thing_classes`, and that decides.
         None,
-        "from classify_stuff_things.py (default: the folder's)",
+        "from classify_stuff_things.py (default: the folder's, made where it is missing)",
         decides=False,
     )
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cups.errors import UserError
+from cups.io.file_names import SPLIT_FILE
 from pseudo_labels.settings.groups import Outlines, Semantics
 from pseudo_labels.settings.outlines import OUTLINES, by_kind
 from pseudo_labels.steps.flags import flag
-from pseudo_labels.steps.folders import SPLIT_FILE
 from pseudo_labels.steps.options import OutputRoot
 
 

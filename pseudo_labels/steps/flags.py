@@ -190,6 +190,12 @@ def take(kind: type[A], values: argparse.Namespace) -> A:
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
+def take_part(kind: type[A], settings: Any) -> A:
+    """Return the part of some settings that a base class of theirs holds."""
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+    return kind(**{name: getattr(settings, name) for name in names})
+
+
 @overload
 def parse(description: str | None, argv: Sequence[str] | None, a: type[A], /) -> tuple[A]: ...
 @overload

@@ -186,3 +186,14 @@ def test_main__bad_input(swept_root: Any, arguments: list[str], message: str) ->
 def test_main__a_plain_folder_has_no_ground_truth(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="`image_dir`"):
         main(["--image_dir", str(tmp_path)])
+
+
+def test_main__bare_it_takes_the_images_that_have_semantics_and_makes_the_split(swept_root: Any) -> None:
+    """The lines of the first description: clusters of train, then the sweep, with nothing between them."""
+    folder = swept_root.path / "pseudo_semantic_raw_k50"
+    (swept_root.path / "pseudo_semantic_mapped_k300").rename(folder)
+    root = ["--cityscapes_root", str(swept_root.path), "--num_workers", "0"]
+    main([*root, "--output_dir", str(swept_root.path / "bare")])
+    content = json.loads((swept_root.path / "bare" / "sweep.json").read_text())
+    assert content["split"] == "train" and content["frames"] == len(swept_root.stems)
+    assert (folder / "thing_stuff_split.json").is_file()

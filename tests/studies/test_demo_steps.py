@@ -10,13 +10,13 @@ import pytest
 
 from cups.data.cityscapes import list_ground_truth_frames
 from cups.data.toy_streets import write_dataset
+from cups.io.file_names import SPLIT_FILE
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
 from cups.ops.depth_edges import resize_depth
 from cups.taxonomy import class_set
 from pseudo_labels import classify_stuff_things, generate_depth_spidepth
 from pseudo_labels.inputs.labels import read_split
-from pseudo_labels.steps.folders import SPLIT_FILE
 from studies.demo_steps import demo_steps
 from studies.toy_settings import PROPOSALS, TOY_DEPTH
 

@@ -31,7 +31,7 @@ def test_generate_semantics__files(textures: Path) -> None:
 
 
 def test_generate_semantics__provenance_says_what_the_labels_are(textures: Path, tmp_path: Path) -> None:
-    assert label_kind(textures / "pseudo_semantic_cause27") == LabelKind("cause27", 27)
+    assert label_kind(textures / "pseudo_semantic_cause27") == LabelKind("clusters", 27)
     assert "labels" not in (read_provenance(textures / "codes_cause_tr") or {})
     heads = ("--checkpoint_dir", tmp_path / "heads", "--output_root", tmp_path, "--max_images", 1)
     train_cause.main(flags(textures, "--backbone", "texton", *SMALL, *heads, "--num_classes", 5))
