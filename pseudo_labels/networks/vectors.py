@@ -29,7 +29,7 @@ from pseudo_labels.networks.cause_codes import FeatureExtractor
 from pseudo_labels.networks.cause_heads import heads_folder, load_cause
 from pseudo_labels.settings.overclusters import Clustering
 from pseudo_labels.steps.folders import CODES_FOLDER
-from pseudo_labels.steps.frames import Folder, Frame
+from pseudo_labels.steps.frames import Folder, Frame, input_paths
 
 TEXTONS = 64
 
@@ -46,7 +46,7 @@ class VectorSource:
     """
 
     read: Reader
-    inputs: tuple[Folder, ...] = ()
+    inputs: tuple[Path | Folder, ...] = ()
     weights: tuple[dict[str, Any], ...] = ()
     on_gpu: bool = False
     textons: str = ""
@@ -54,7 +54,7 @@ class VectorSource:
     @property
     def fingerprint(self) -> str:
         """What the vectors are made of: recipes of the inputs, content of weights and textons."""
-        inputs = [describe_input(folder.directory) for folder in self.inputs]
+        inputs = [describe_input(path) for path in input_paths(self.inputs)]
         settings = {"textons": self.textons}
         return recipe_fingerprint({"script": "vectors", "inputs": inputs, "weights": self.weights}, settings)
 
