@@ -37,7 +37,7 @@ from pseudo_labels.networks.cause_heads import (
 )
 from pseudo_labels.settings.overclusters import CODES, COMPUTED, Clustering
 from pseudo_labels.steps.folders import CODES_FOLDER
-from pseudo_labels.steps.frames import Folder, Frame
+from pseudo_labels.steps.frames import Folder, Frame, input_paths
 
 log = logging.getLogger(__name__)
 TEXTONS = 64
@@ -61,14 +61,9 @@ class VectorSource:
     textons: str = ""
 
     @property
-    def paths(self) -> list[Path]:
-        """The inputs as files and folders."""
-        return [given.directory if isinstance(given, Folder) else given for given in self.inputs]
-
-    @property
     def fingerprint(self) -> str:
         """What the vectors are made of: recipes of the inputs, content of weights and textons."""
-        inputs = [describe_input(path) for path in self.paths]
+        inputs = [describe_input(path) for path in input_paths(self.inputs)]
         settings = {"textons": self.textons}
         return recipe_fingerprint({"script": "vectors", "inputs": inputs, "weights": self.weights}, settings)
 

@@ -30,7 +30,7 @@ from pseudo_labels.scoring.semantic import SemanticLabels, semantic_counts
 from pseudo_labels.settings.overclusters import AnalysisFrames, AnalysisSettings
 from pseudo_labels.steps.flags import recipe_of
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS
-from pseudo_labels.steps.frames import Frame
+from pseudo_labels.steps.frames import Frame, input_paths
 from pseudo_labels.steps.options import RunOptions
 from pseudo_labels.steps.resume import recorded
 
@@ -141,7 +141,7 @@ def analyse_overclusters(
         inputs=[
             source.image_folder,
             source.root / "gtFine",
-            *vectors.paths,
+            *input_paths(vectors.inputs),
         ],
         weights=vectors.weights,
         uses_ground_truth=True,

@@ -140,3 +140,8 @@ class Folder:
         for frame in frames:
             if not self.path(frame).is_file():
                 raise UserError(f"{self.path(frame)}: no such file; {fix}")
+
+
+def input_paths(inputs: Sequence[Path | Folder]) -> list[Path]:
+    """Return what was read as paths, for provenance: of a `Folder` its directory."""
+    return [one.directory if isinstance(one, Folder) else one for one in inputs]

@@ -19,7 +19,7 @@ from cups.io.locking import exclusive
 from cups.io.png import write_png
 from cups.io.provenance import make_provenance
 from pseudo_labels.steps.flags import recipe_of, settings_of
-from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource, input_paths
 from pseudo_labels.steps.label_kind import LabelKind
 from pseudo_labels.steps.options import FrameRun, ShardRun
 from pseudo_labels.steps.resume import CONTACT_SHEET, Resume, recorded
@@ -164,11 +164,10 @@ def is_complete(frames: Sequence[Frame], outputs: Sequence[Folder], run: ShardRu
 
 def _provenance(folder: Folder, source: FrameSource, frames: Sequence[Frame], step: Step) -> dict[str, Any]:
     """Return the content of a folder's `provenance.json`."""
-    inputs = [one.directory if isinstance(one, Folder) else one for one in step.inputs]
     return make_provenance(
         script=step.script,
         arguments=recorded(source, step.settings, folder.root),
-        inputs=(source.image_folder, *inputs),
+        inputs=[source.image_folder, *input_paths(step.inputs)],
         weights=step.weights,
         uses_ground_truth=step.uses_ground_truth,
         labels=step.labels.content() if step.labels is not None and folder.suffix.endswith(".png") else None,
