@@ -71,7 +71,7 @@ def linear_edges(depth: np.ndarray, size: tuple[int, int], sigma: float = 1.0) -
         (H, W) float32 >= 0.
     """
     least, most = float(depth.min()), float(depth.max())
-    unit = (depth.astype(np.float32) - least) / max(most - least, 1e-12)
+    unit: np.ndarray = (depth.astype(np.float32) - least) / max(most - least, 1e-12)
     working = (max(1, round(size[1] * REFERENCE_HEIGHT / size[0])), REFERENCE_HEIGHT)
     unit = np.array(Image.fromarray(unit).resize(working, Image.Resampling.BILINEAR), dtype=np.float32)
     if sigma > 0:
