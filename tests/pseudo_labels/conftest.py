@@ -151,7 +151,7 @@ def slots(texton_root: Any) -> Scripts:
         return train_dinosaur.main([*fixed, *FEW_SLOTS.split(), *more])
 
     def generate(*more: str) -> int:
-        return generate_dinosaur_instances.main([*root, "--num_workers", "1", "--min_area", "4", *more])
+        return generate_dinosaur_instances.main([*root, "--num_workers", "1", "--min_area", "256", *more])
 
     return Scripts(texton_root, train, generate)
 
