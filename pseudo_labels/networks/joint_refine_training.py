@@ -19,14 +19,14 @@ from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineInput, Refin
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.losses.instance_embedding_loss import instance_embedding_loss
 from pseudo_labels.networks.refine_training import RefineFit, train_refinement
-from pseudo_labels.settings.groups import Splitting
+from pseudo_labels.settings.outlines import NETWORK, OUTLINES
 from pseudo_labels.settings.refinement import TrainJointRefineSettings
 from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import RunOptions
 
-DEPTH_STEP = Splitting.grad_threshold
-"""Log-depth step of a boundary, the default cut of `generate_depth_guided_instances.py`."""
+DEPTH_STEP = OUTLINES[NETWORK].cut
+"""Log-depth step of a boundary, the default that cuts regions in every kind of depth."""
 
 
 class JointFrames(RefinementFrames):

@@ -154,7 +154,7 @@ def slots(texton_root: Any) -> Scripts:
 
     def generate(*more: str) -> int:
         semantics = ["--semantic_subdir", "pseudo_semantic_mapped_k300"]
-        fixed = [*root, *semantics, "--num_workers", "1", "--min_area", "4"]
+        fixed = [*root, *semantics, "--num_workers", "1", "--min_area", "256"]
         return generate_dinosaur_instances.main([*fixed, *more])
 
     return Scripts(texton_root, train, generate)
