@@ -1,6 +1,7 @@
 """The configuration tree, its YAML and command line.
 
-Precedence, lowest first: defaults (`cups/config_keys.py`), YAML (with `_BASE_`), `KEY VALUE` pairs, flags.
+Precedence, lowest first: defaults (`cups/config_keys.py`), YAML (with `_BASE_`), `KEY VALUE` pairs, flags,
+`KEY VALUE` pairs of the environment variable `CUPS_OPTS`.
 Keys follow CUPS (Hahn et al., CVPR 2025); `tests/cups/test_config.py` checks that every key has a reader.
 """
 
@@ -9,6 +10,9 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import logging
+import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +28,11 @@ from cups.errors import UserError
 from cups.io.files import atomic_write
 from cups.io.shipped import find_config
 
+logger = logging.getLogger(__name__)
+
 BASE_KEY = "_BASE_"
+OPTIONS_VARIABLE = "CUPS_OPTS"
+"""Environment variable with `KEY VALUE` pairs that win over the command line."""
 
 
 @dataclass(frozen=True)
@@ -187,14 +195,16 @@ def build_config(
     pairs: Sequence[Any] = (),
     flags: Mapping[str, Any] | None = None,
     table: Iterable[Flag] = FLAGS,
+    last: Sequence[Any] = (),
 ) -> CfgNode:
-    """Merge defaults, YAML, `KEY VALUE` pairs and flags (later wins) into a frozen tree.
+    """Merge defaults, YAML, `KEY VALUE` pairs, flags and last pairs (later wins) into a frozen tree.
 
     Args:
         yaml_file: config file.
         pairs: KEY, VALUE, KEY, VALUE, ...
         flags: {name: value}; None as a value leaves the flag out.
         table: what the flags set.
+        last: pairs of the environment (`OPTIONS_VARIABLE`).
 
     Raises:
         UserError: unknown key (the nearest real one is named), wrong type, impossible value.
@@ -203,19 +213,39 @@ def build_config(
     if yaml_file is not None:
         for key, value in read_yaml(find_config(Path(yaml_file))).items():
             _merge(config, key, value, str(yaml_file))
-    if len(pairs) % 2:
-        raise UserError(f"command line: {pairs[-1]} has no value; overrides come in pairs KEY VALUE")
-    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        _check_key(key, "command line")
-        _merge(config, key, value, "command line")
+    _merge_pairs(config, pairs, "command line")
     for flag in table:
         value = (flags or {}).get(flag.name)
         if value is not None:
             for key in flag.keys:
                 _merge(config, key, value, f"`{flag.name}`")
+    _merge_pairs(config, last, OPTIONS_VARIABLE)
     validate(config)
     config.freeze()
     return config
+
+
+def _merge_pairs(config: CfgNode, pairs: Sequence[Any], where: str) -> None:
+    if len(pairs) % 2:
+        raise UserError(f"{where}: {pairs[-1]} has no value; overrides come in pairs KEY VALUE")
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        _check_key(key, where)
+        _merge(config, key, value, where)
+
+
+def options_of_environment() -> list[str]:
+    """Return the words of `OPTIONS_VARIABLE`, KEY VALUE KEY VALUE ..., and log that they win.
+
+    Raises:
+        UserError: a quotation that does not end.
+    """
+    try:
+        words = shlex.split(os.environ.get(OPTIONS_VARIABLE, ""))
+    except ValueError as error:
+        raise UserError(f"{OPTIONS_VARIABLE}: {error}; quote each value like a word of a shell") from None
+    if words:
+        logger.warning("%s overrides the command line: %s", OPTIONS_VARIABLE, shlex.join(words))
+    return words
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
@@ -266,7 +296,9 @@ def parse_args(
     Flags and `KEY VALUE` pairs may come in any order. `--print_config` ends the process.
     """
     args = parser.parse_intermixed_args(argv)
-    config = build_config(args.experiment_config_file, args.pairs, vars(args), args.config_flags)
+    config = build_config(
+        args.experiment_config_file, args.pairs, vars(args), args.config_flags, options_of_environment()
+    )
     if args.print_config:
         sys.stdout.write(to_yaml(config))
         parser.exit()

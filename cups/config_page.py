@@ -24,13 +24,16 @@ INTRODUCTION = """# Configuration
 
 This file is generated: `python -m cups.config_page > docs/configuration.md`.
 
-One tree of keys serves training and evaluation. Its values come in four layers, of which later ones win:
+One tree of keys serves training and evaluation. Its values come in five layers, of which later ones win:
 
 1. **Defaults**, listed below.
 2. **YAML**, `--experiment_config_file FILE` (see `configs/`). `_BASE_` names a file, relative to this one,
    whose values come first; of a list of files, later ones win.
 3. **`KEY VALUE` pairs** on the command line: `python train.py TRAINING.STEPS 2000 DATA.SCALE 0.5`.
 4. **Flags**, short forms of common keys.
+5. **`CUPS_OPTS`**, an environment variable with `KEY VALUE` pairs, for launch scripts and schedulers whose
+   command line is fixed: `export CUPS_OPTS="SYSTEM.NUM_WORKERS 16"`. Each run that finds it says so in its
+   log.
 
 Unknown keys and values that are not allowed are refused by name. `--print_config` prints the resolved tree
 as YAML and stops; a run leaves the same text in its folder as `config.yaml`. Either can be given back as a

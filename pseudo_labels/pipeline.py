@@ -1,14 +1,13 @@
 """Stage 1 step by step, each command printed: from the images of a Cityscapes root to CUPS labels.
 
 Backbone features, CAUSE-TR semantics, overclusters, depth, instances, CUPS format. Every step resumes, so a
-killed run is simply started again. The published CAUSE heads have seen labels (refs/weights.yaml);
---k50 --train does without any.
+killed run is simply started again. Labels are clusters without names, told into things and stuff by depth.
+The published CAUSE heads have seen labels (refs/weights.yaml); --train does without any.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import subprocess
 import sys
@@ -45,7 +44,6 @@ def parse(argv: Sequence[str]) -> tuple[PipelineSettings, dict[str, tuple[str, .
         usage=USAGE, description=__doc__, epilog=FURTHER, formatter_class=HelpFormatter, allow_abbrev=False
     )
     add_flags(parser, PipelineSettings)
-    parser.set_defaults(cityscapes_root=os.environ.get("CITYSCAPES_ROOT", ""))
     parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=FLAGS)
     values, left = parser.parse_known_args(_joined(argv))
     settings, only = take(PipelineSettings, values), {}

@@ -1,7 +1,8 @@
 """Sweep threshold and least area of depth-guided instance splitting; rank by PQ and by PQ of things.
 
 Semantics, depth and ground truth of a frame are read once for all configurations. The default grid has 31:
-six thresholds times five areas, and the defaults of `generate_depth_guided_instances.py`; connected
+six thresholds, by the kind of depth, times five areas, and the defaults of
+`generate_depth_guided_instances.py`. With `--edge linear` it is the published grid, of 31 too. Connected
 components without depth, at each area, are the baseline: of each thing class with `--proposals classes`, else
 of all thing classes together. Pseudo-classes are matched to classes once, by the pixels that the semantic
 maps share with ground truth (Hungarian, things and stuff apart): all configurations are scored under that one
@@ -24,9 +25,10 @@ from pseudo_labels.steps.options import parse_step
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sweep."""
     source, run, settings = parse_step(__doc__, argv, SweepRun, SweepSettings, SweptImages)
-    from pseudo_labels.scoring.sweep import sweep  # after parsing: --help is quick
+    from pseudo_labels.generators.thing_stuff import required_things  # after parsing: --help is quick
+    from pseudo_labels.scoring.sweep import sweep
 
-    if (report := sweep(source, settings, run)) is not None:
+    if (report := sweep(source, settings, run, required_things)) is not None:
         print(report)
     return 0
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-about="Stage 2: DINO ResNet-50 on overclusters named by 19 classes."
+about="Stage 2: DINO ResNet-50 on 300 overclusters."
 # shellcheck source=scripts/launch.sh
 source "$repository/scripts/launch.sh"
 

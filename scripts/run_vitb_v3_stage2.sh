@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-about="Stage 2: frozen DINOv2 ViT-B/14 on overclusters named by 19 classes."
+about="Stage 2: frozen DINOv2 ViT-B/14 on 300 overclusters."
 # shellcheck source=scripts/launch.sh
 source "$repository/scripts/launch.sh"
 

@@ -12,15 +12,22 @@ from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, rea
 from cups.evaluation.predict import to_classes
 from cups.evaluation.results import Result, class_table, read_results, results_table
 from cups.io.coco_panoptic import read_panoptic
+from cups.io.file_names import SPLIT_FILE
 from cups.io.files import write_text
 from cups.io.markdown import percent
 from cups.io.png import read_image, write_png
 from cups.io.provenance import code_version, read_provenance
+from cups.io.thing_stuff import read_split
 from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
 from pseudo_labels.algorithms.panoptic import to_panoptic
-from pseudo_labels.inputs.labels import read_depth, read_pair, read_split
-from pseudo_labels.steps.folders import DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX, SPLIT_FILE
+from pseudo_labels.inputs.labels import read_depth, read_pair
+from pseudo_labels.steps.folders import (
+    DEFAULT_METHOD,
+    DEPTH_FOLDER,
+    instance_folder,
+)
+from pseudo_labels.steps.pictures import fit
 from studies.measure import StepRecord, machine_line, steps_table
 from studies.toy_settings import LABELS
 
@@ -33,7 +40,11 @@ class DemoFiles:
 
     output: Path
     semantics: str
-    instances: str = INSTANCE_PREFIX + DEFAULT_METHOD
+
+    @property
+    def instances(self) -> str:
+        """The folder of the instances."""
+        return instance_folder(DEFAULT_METHOD, self.semantics)
 
     @property
     def data(self) -> Path:
@@ -82,7 +93,7 @@ def figure(files: DemoFiles, pseudo: Result, stage2: Result, stage3: Result, cou
             read_panoptic_target(frame.label_ids, frame.instance_ids, classes),
         )
         overlays = [overlay(image, panoptic, classes.colors) for panoptic in maps]
-        rows.append([image, depth_to_color(read_depth(depth)), *overlays])
+        rows.append([image, fit(depth_to_color(read_depth(depth)), image), *overlays])
     legend = list(zip(classes.names, classes.colors.tolist(), strict=True))
     return figure_sheet(COLUMNS, rows, [frame.stem for frame in frames], legend=legend)
 

@@ -10,8 +10,6 @@ from studies.commands import toy_streets
 from studies.toy_settings import (
     CLUSTERS,
     LABELS,
-    MIN_AREA,
-    OUTLINES,
     PROPOSALS,
     REGIONS,
     SHORT_DEPTH_TRAINING,
@@ -38,7 +36,6 @@ def toy_stage1(output: Path, workers: int, seed: int, depth: str) -> Stage1Optio
         split="all",
         label_split="train",
         k=CLUSTERS,
-        raw=True,
         with_features=False,
         train_heads=True,
         source="disparity" if depth == "disparity" else "spidepth",
@@ -50,8 +47,7 @@ def toy_stage1(output: Path, workers: int, seed: int, depth: str) -> Stage1Optio
             "train_spidepth": (*TOY_DEPTH_NETWORK, *SHORT_DEPTH_TRAINING),
             "generate_depth_spidepth": () if depth == "disparity" else ("--post_process",),
             "generate_overclustered_semantics": REGIONS,
-            "classify_stuff_things": OUTLINES[depth],
-            "generate_depth_guided_instances": (*PROPOSALS[depth], "--min_area", str(MIN_AREA), *show),
+            "generate_depth_guided_instances": (*PROPOSALS[depth], *show),
             "convert_to_cups_format": show,
         },
     )

@@ -29,7 +29,8 @@ def convert(settings: OracleSettings) -> None:
     from tqdm import tqdm
 
     from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
-    from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+    from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE
+    from cups.io.files import write_json
     from cups.io.png import write_png
     from cups.io.provenance import write_provenance
     from cups.taxonomy import class_set
@@ -49,6 +50,8 @@ def convert(settings: OracleSettings) -> None:
         write_png(output / f"{frame.stem}{SEMANTIC_SUFFIX}", target[..., 0].astype(np.uint8))
         write_png(output / f"{frame.stem}{INSTANCE_SUFFIX}", target[..., 1].astype(np.uint16))
     write_statistics(output / STATISTICS_FILE, statistics_on_disk(output, settings.num_classes))
+    split = {"things": classes.things, "stuffs": classes.stuffs, "uses_ground_truth": True}
+    write_json(output / SPLIT_FILE, split)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from pseudo_labels.steps.folders import CUPS_FOLDER
-from pseudo_labels.steps.stage1 import ROOT, semantic_folder
+from pseudo_labels.settings.outlines import LEAST_AREA
+from pseudo_labels.steps.folders import CUPS_FOLDER, raw_semantics
+from pseudo_labels.steps.stage1 import ROOT
 
 CONFIG = ROOT / "configs" / "demo_toy.yaml"
 LABELS = CUPS_FOLDER
 CLUSTERS = 120
-OVERCLUSTERS = semantic_folder(CLUSTERS, raw=True)
+OVERCLUSTERS = raw_semantics(CLUSTERS)
 REGIONS = ("--features", "context", "--regions")
 """Clusters of features with their surroundings, region by region."""
-MIN_AREA = 60
-"""1700 pixels of a Cityscapes frame."""
-LOW_STEP, BLUR = 0.03, ("--depth_blur", "0.03")
-BLURRED = ("--grad_threshold", str(LOW_STEP), *BLUR)
-"""Flags for the outlines in a network's depth: low steps, spread over some percent of the height."""
-OUTLINES: dict[str, tuple[str, ...]] = {"disparity": (), "learned": BLURRED, "trained": BLURRED}
-"""Flags that find objects in each kind of depth."""
+MIN_AREA = LEAST_AREA["log"]
+"""Of instances, the default: pixels of a 512-row image."""
 PROPOSALS: dict[str, tuple[str, ...]] = {
-    "disparity": ("--proposals", "objects"),
-    "learned": ("--proposals", "objects", *BLURRED),
+    "disparity": (),
+    "learned": (),
     "trained": ("--proposals", "things"),
 }
-"""Flags that turn each kind of depth into instances: what a network learns in a demo's minutes is too blurred
-to propose objects alone."""
+"""Kinds of the demo's depth, and the flags that turn each into instances: what a network learns in a demo's
+minutes is too blurred to propose objects, as the default has it."""
 TOY_DEPTH = ROOT / "refs" / "spidepth" / "toy"
 """Weights of the depth network that learned from video of another toy city (`studies.train_toy_depth`)."""
 SMALL_HEADS = (

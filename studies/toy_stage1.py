@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX
+from pseudo_labels.settings.outlines import NETWORK, OUTLINES, STEREO
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX, SLOT_METHOD
 from pseudo_labels.steps.stage1 import Command, Stage1Steps
 from studies import commands
 from studies.toy_runs import ToyRuns, ToySeed
 from studies.toy_settings import (
-    BLUR,
     CLUSTERS,
-    LOW_STEP,
     MIN_AREA,
-    OUTLINES,
     OVERCLUSTERS,
-    PROPOSALS,
     REGIONS,
     SMALL_DINOSAUR,
     SMALL_HEADS,
@@ -28,11 +25,13 @@ CAUSE = CAUSE_SEMANTICS
 MERGED = f"{OVERCLUSTERS}_merged27"
 FEATURES = "features_texton"
 KS = (27, 50, 100, 200, 300)
-GRAD_THRESHOLD = 0.15
-"""The default depth step."""
+GRAD_THRESHOLD = OUTLINES[STEREO].cut
+"""The default step of stereo depth."""
+LOW_STEP = OUTLINES[NETWORK].propose
+"""The default step of objects in a network's depth."""
 GRAD_THRESHOLDS = (0.05, 0.1, GRAD_THRESHOLD, 0.2, 0.3, 0.5)
 LOW_STEPS = (0.01, 0.02, LOW_STEP, 0.05, 0.1, 0.2)
-MIN_AREAS = (20, 40, MIN_AREA, 100, 200)
+MIN_AREAS = (150, 300, MIN_AREA, 700, 1400)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ SWEEPS = {
     "learned": Sweep(
         "objects proposed by learned depth",
         f"{IN_THINGS}, as learned depth tells things from stuff",
-        ("--proposals", "objects", *BLUR),
+        ("--proposals", "objects"),
         LOW_STEP,
         LOW_STEPS,
         learned=True,
@@ -145,25 +144,25 @@ class ToyStage1(ToySeed):
 
     def learned_thing_split(self) -> Command:
         """Decide by learned depth which overclusters are things."""
-        flags = (*learned_depth_flag(self.runs), "--output_json", self.learned_split, *OUTLINES["learned"])
+        flags = (*learned_depth_flag(self.runs), "--output_json", self.learned_split)
         return self.steps.thing_split(OVERCLUSTERS, *flags, name="things and stuff by learned depth")
 
     def learned_objects(self) -> Command:
         """Split things, as learned depth tells them, into the objects that it proposes."""
-        return self.instances(OVERCLUSTERS, "learned_depth", *PROPOSALS["learned"], *self.learned_inputs)
+        return self.instances(OVERCLUSTERS, "learned_depth", *self.learned_inputs)
 
     def instances(self, semantics: str, method: str, *flags: str) -> Command:
         """Split the things of `semantics` into `pseudo_instance_{method}`."""
-        flags = ("--method_name", method, "--min_area", str(MIN_AREA), *flags)
+        flags = ("--method_name", method, *flags)
         return self.steps.instances("all", semantics, *flags, name=f"instances {method}")
 
     def proposed_objects(self) -> Command:
         """Split the things of the overclusters into objects that depth proposes, as the demo does."""
-        return self.instances(OVERCLUSTERS, "depth_guided", *PROPOSALS["disparity"])
+        return self.instances(OVERCLUSTERS, "depth_guided")
 
     def slots(self) -> list[Command]:
         """Train DINOSAUR on textons, then split the things of the overclusters by its slots."""
-        flags = ("--proposals", "slots", "--min_area", str(MIN_AREA))
+        flags = ("--method_name", SLOT_METHOD, "--proposals", "slots")
         return [
             self.steps.slots("texton", *SMALL_DINOSAUR),
             self.steps.slot_instances("val", OVERCLUSTERS, *flags, name="instances dinosaur"),

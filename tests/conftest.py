@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PARITY = ROOT / "tests" / "parity"
 # Entry points at the root, and scripts, are imported by name, as when Python runs one of them.
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT), str(PARITY)]
+
+# What a user has set would stand for flags that tests leave out.
+for variable in ("CITYSCAPES_ROOT", "STAGE1_FLAGS", "CUPS_OPTS"):
+    os.environ.pop(variable, None)
 
 # The same examples on every run, and no limit on the time of one: a loaded machine is not a bug.
 settings.register_profile("deterministic", deadline=None, derandomize=True)

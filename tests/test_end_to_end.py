@@ -77,7 +77,7 @@ def stage1(city: Path) -> Stage1Options:
             "generate_overclustered_semantics": (*windows, "--epochs", "1"),
             "classify_stuff_things": ("--num_things", "4"),
             "generate_depth_guided_instances": (
-                *("--proposals", "objects", "--min_area", "20", "--min_thing_share", "0.1", "--show", "1"),
+                *("--proposals", "objects", "--min_thing_share", "0.1", "--show", "1"),
             ),
         },
     )
@@ -258,26 +258,14 @@ def test_own_images__from_a_plain_folder_to_a_network(city: Path, tmp_path: Path
     images = ("--image_dir", photos.parent, "--output_root", out)
     texton = ("--backbone", "texton", "--window", "64", "--stride", "32")
     semantics = ("--semantic_subdir", "pseudo_semantic_raw_k8")
-    outlines = ("--grad_threshold", "0.03", "--depth_blur", "0.03")
     few = ("--codebook_steps", "3", "--head_steps", "3", "--probe_steps", "3", "--batch_size", "2")
     for script, flags in {
         "train_cause": (*texton, *few),
         "generate_semantic_pseudolabels_cause": texton,
         "generate_overclustered_semantics": (*texton, "--k", "8", "--raw"),
         "generate_depth_spidepth": ("--checkpoint_dir", ROOT / "refs" / "spidepth" / "toy"),
-        "classify_stuff_things": (*semantics, *outlines, "--num_things", "2"),
-        "generate_depth_guided_instances": (
-            *(
-                *semantics,
-                *outlines,
-                "--proposals",
-                "objects",
-                "--min_area",
-                "20",
-                "--min_thing_share",
-                "0.1",
-            ),
-        ),
+        "classify_stuff_things": (*semantics, "--num_things", "2"),
+        "generate_depth_guided_instances": (*semantics, "--min_thing_share", "0.1"),
         "convert_to_cups_format": (*semantics, "--output_dir", out / "cups"),
     }.items():
         _run(f"pseudo_labels/{script}.py", *images, *flags)

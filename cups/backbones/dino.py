@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cups.backbones.layouts import official_to_timm, timm_to_official, transformers_to_official
 from cups.io.checkpoint import load_state, load_tensors
 from refs.cause.models.dinov2 import PATCH, dinov2_vit
 from refs.timm_models import create_model
@@ -29,12 +30,15 @@ class DinoV2(nn.Module):
         self.requires_grad_(False).eval()
 
     def load(self, checkpoint: Path) -> None:
-        """Load a file with the official names; raises `UserError` if it does not fit."""
-        load_strict(self.network, checkpoint)
+        """Load a file with official names, timm's or Transformers'; raises `UserError` if it does not fit."""
+        load_strict(self.network, checkpoint, translate=self._named_as_here)
 
     def set_grad_checkpointing(self) -> None:
         """Keep no activations inside the blocks when training; they are computed twice."""
         self.network.checkpointing = True
+
+    def _named_as_here(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return timm_to_official(transformers_to_official(state), self.network.pos_embed.shape[1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W), sides multiples of 14 -> (B, embed_dim, H/14, W/14)."""
@@ -45,7 +49,11 @@ class DinoV2(nn.Module):
         return tokens.transpose(1, 2).unflatten(2, (height // PATCH, width // PATCH))
 
 
-DINOV3 = {"vits16": "vit_small_patch16_dinov3", "vitb16": "vit_base_patch16_dinov3"}
+DINOV3 = {
+    "vits16": "vit_small_patch16_dinov3",
+    "vitb16": "vit_base_patch16_dinov3",
+    "vitl16": "vit_large_patch16_dinov3",
+}
 """Architecture -> name of the model in timm."""
 
 
@@ -70,7 +78,7 @@ class DinoV3(nn.Module):
         self.requires_grad_(False).eval()
 
     def load(self, checkpoint: Path) -> None:
-        """Load a file with official names or timm's; raises `UserError` if it does not fit."""
+        """Load a file with official names, timm's or Transformers'; raises `UserError` if it does not fit."""
         load_strict(self.network, checkpoint, translate=self._named_as_here)
 
     def set_grad_checkpointing(self) -> None:
@@ -78,6 +86,7 @@ class DinoV3(nn.Module):
         self.network.set_grad_checkpointing()
 
     def _named_as_here(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        state = transformers_to_official(state)
         state = official_to_timm(state) if "storage_tokens" in state else state
         # timm's own files leave the zero biases out.
         zeros = torch.zeros(self.embed_dim)
@@ -92,24 +101,6 @@ class DinoV3(nn.Module):
         tokens = self.network.forward_features(images)[:, self.network.num_prefix_tokens :]
         grid = (height // self.patch_size, width // self.patch_size)
         return tokens.transpose(1, 2).unflatten(2, grid)
-
-
-def official_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of an official DINOv3 state dict as timm names them.
-
-    The key bias is dropped: the official model masks it, and attention does not change with it. The rotary
-    periods follow from the architecture; the mask token serves training alone.
-    """
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name.endswith("attn.qkv.bias"):
-            query, _, value = tensor.chunk(3)
-            renamed[name.replace("qkv.bias", "q_bias")] = query
-            renamed[name.replace("qkv.bias", "v_bias")] = value
-        elif name not in ("mask_token", "rope_embed.periods") and not name.endswith("qkv.bias_mask"):
-            name = name.replace("storage_tokens", "reg_token")
-            renamed[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = tensor
-    return renamed
 
 
 def load_strict(

@@ -15,20 +15,14 @@ from cups.backbones.dino import DinoV2, DinoV3
 from cups.backbones.names import DINOV2_NAMES, DINOV3_NAMES, NAMES, TEXTON
 from cups.backbones.texton import IMAGENET_MEAN, IMAGENET_STD, Texton
 from cups.errors import UserError
-from cups.io.weights import how_to_get, weight_files
+from cups.io.weights import how_to_get, stored_at, weight_files
 
 Builder = Callable[[Path | None], nn.Module]
 
 
 def _dino(name: str, network: type[DinoV2] | type[DinoV3]) -> Builder:
     def build(checkpoint: Path | None) -> nn.Module:
-        path = checkpoint or weight_files(name)[0].path
-        if checkpoint is None and not path.is_file():
-            raise UserError(
-                f"{path}: no such file, the weights of `backbone` {name}; get it ({how_to_get(name)}) "
-                "or give `backbone_checkpoint`"
-            )
-        return network(name.partition("_")[2], path)
+        return network(name.partition("_")[2], backbone_weights(name, checkpoint))
 
     return build
 
@@ -47,6 +41,23 @@ REGISTRY: Mapping[str, Builder] = {
     TEXTON: _texton,
     **{name: _dino(name, network) for name, network in NETWORKS.items()},
 }
+
+
+def backbone_weights(name: str, checkpoint: Path | None = None) -> Path:
+    """Return the file of a backbone's weights: the one given, or where `refs/weights.yaml` has it found.
+
+    Raises:
+        UserError: none given, and none in the known places.
+    """
+    if checkpoint is not None:
+        return stored_at(checkpoint)
+    file = weight_files(name)[0]
+    if found := file.find():
+        return found
+    raise UserError(
+        f"{file.path}: no such file, the weights of `backbone` {name}; {file.looked_for()}; "
+        f"get it ({how_to_get(name)}) or give `backbone_checkpoint`"
+    )
 
 
 def untrained_backbone(name: str) -> nn.Module:

@@ -28,7 +28,7 @@ from cups.io.provenance import (
     known_weights,
     read_provenance,
 )
-from cups.io.weights import weight_files
+from cups.io.weights import stored_at, weight_files
 from cups.model import (
     DEFAULT_CONFIG,
     VIT_CONFIG,
@@ -59,19 +59,19 @@ def find_backbone_checkpoint(config: CfgNode) -> Path | None:
     if not model.USE_DINO or model.CHECKPOINT is not None or model.BACKBONE_TYPE == "texton":
         return None
     if model.BACKBONE_CHECKPOINT is not None:
-        candidates = [Path(model.BACKBONE_CHECKPOINT)]
-    elif model.BACKBONE_TYPE == "resnet50":
-        candidates = [weight_files("dino_resnet50")[0].path.with_name(name) for name in DINO_NAMES]
+        given = stored_at(Path(model.BACKBONE_CHECKPOINT))
+        found, wanted, looked_for = (given if given.is_file() else None), given, ""
     else:
-        candidates = [weight_files(model.BACKBONE_TYPE)[0].path]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise UserError(
-        f"{candidates[0]}: no such file, the weights of {model.BACKBONE_TYPE}; download them (README, "
-        "Checkpoints), name them with MODEL.BACKBONE_CHECKPOINT, or start from random ones with "
-        "MODEL.USE_DINO False"
-    )
+        name = "dino_resnet50" if model.BACKBONE_TYPE == "resnet50" else model.BACKBONE_TYPE
+        file = weight_files(name)[0]
+        found, wanted, looked_for = file.find(), file.path, f"{file.looked_for()}; "
+    if found is None:
+        raise UserError(
+            f"{wanted}: no such file, the weights of {model.BACKBONE_TYPE}; {looked_for}download them "
+            "(README, Checkpoints), name them with MODEL.BACKBONE_CHECKPOINT, or start from random ones "
+            "with MODEL.USE_DINO False"
+        )
+    return found
 
 
 def network_of(config: CfgNode) -> dict[str, Any]:

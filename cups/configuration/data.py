@@ -29,9 +29,10 @@ DATA = {
         defaults.NUM_CLASSES, choice(CLASS_COUNTS), "Ground-truth classes that pseudo-classes are matched to."
     ),
     "THING_STUFF_THRESHOLD": Key(
-        defaults.THING_STUFF_THRESHOLD,
-        FRACTION,
-        "Pseudo-classes with a larger share of pixels inside proposals (the shares sum to 1) are things.",
+        None,
+        optional(FRACTION, f"None (the labels' own split; without one {defaults.THING_STUFF_THRESHOLD})"),
+        "Pseudo-classes with a larger share of pixels inside proposals (the shares sum to 1) are things; "
+        "overrides the split beside the labels.",
     ),
     "IGNORE_UNKNOWN_THING_REGIONS": Key(
         defaults.IGNORE_UNKNOWN_THINGS,

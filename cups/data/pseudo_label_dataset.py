@@ -30,8 +30,9 @@ from cups.io.file_names import (
 )
 from cups.io.images import list_images
 from cups.io.png import read_ids, read_image
+from cups.label_split import label_split
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
-from cups.structures import Draw, Sample, ThingStuffSplit
+from cups.structures import Draw, Sample
 from cups.taxonomy import WIDE_VOID
 
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
@@ -95,29 +96,6 @@ def load_statistics(folder: Path) -> tuple[Tensor, Tensor]:
     return totals[ALL_PIXELS], totals[INSIDE_INSTANCES]
 
 
-def thing_stuff_split(all_pixels: Tensor, inside: Tensor, threshold: float) -> ThingStuffSplit:
-    """Derive things and stuff from label statistics (CUPS, Hahn et al. 2025).
-
-    The share of each pseudo-class inside instance masks, sorted falling and normalised to sum 1: classes
-    above `threshold` are things. Both tuples keep that order. Classes without a pixel come last, as stuff.
-
-    Raises:
-        UserError: when no class, or every class, would be a thing.
-    """
-    ratio = inside / (all_pixels + 1e-6)
-    share = (ratio / ratio.sum().clamp(min=1e-12)).tolist()
-    order = sorted(range(len(share)), key=lambda index: (-share[index], index))
-    things = tuple(index for index in order if share[index] > threshold)
-    stuffs = tuple(index for index in order if share[index] <= threshold)
-    if not things or not stuffs:
-        kind = "things" if not things else "stuff"
-        raise UserError(
-            f"DATA.THING_STUFF_THRESHOLD is {threshold}: no pseudo-class is left as {kind}; "
-            f"the shares run from {min(share):.3f} to {max(share):.3f}"
-        )
-    return ThingStuffSplit(things, stuffs)
-
-
 class ImageFinder:
     """Finds the image of a frame in the Cityscapes layout or a plain folder.
 
@@ -160,7 +138,8 @@ class PseudoLabelDataset(Dataset[Sample]):
         pseudo_root: flat folder of `*_semantic.png`, `*_instance.png` and `*.pt`.
         scale: resize factor that brings the image to training size.
         crop: centre crop (H, W) after scaling; smaller frames are padded (image 0, semantic void).
-        thing_stuff_threshold: see `thing_stuff_split`.
+        thing_stuff_threshold: take the published rule with this number instead of the split that lies
+            beside the labels, see `label_split`.
         ignore_unknown_things: thing pixels outside every instance become void, not "some thing".
         only_non_empty: leave out frames without an instance.
         augment: `(sample, generator) -> sample`, seeded per draw; needs `Draw` indices.
@@ -175,7 +154,7 @@ class PseudoLabelDataset(Dataset[Sample]):
         pseudo_root: Path | str,
         scale: float = defaults.SCALE,
         crop: tuple[int, int] = defaults.CROP,
-        thing_stuff_threshold: float = defaults.THING_STUFF_THRESHOLD,
+        thing_stuff_threshold: float | None = None,
         ignore_unknown_things: bool = defaults.IGNORE_UNKNOWN_THINGS,
         only_non_empty: bool = defaults.ONLY_NON_EMPTY,
         max_images: int | None = None,
@@ -188,7 +167,7 @@ class PseudoLabelDataset(Dataset[Sample]):
         self.augment, self.seed = augment, seed
         self.stems = self._list_stems(only_non_empty)[:max_images]
         self.all_pixels, self.inside = load_statistics(self.pseudo_root)
-        self.split = thing_stuff_split(self.all_pixels, self.inside, thing_stuff_threshold)
+        self.split = label_split(self.pseudo_root, self.all_pixels, self.inside, thing_stuff_threshold)
         self._images = ImageFinder(self.root)
         # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
         # The last place is everything that is no pseudo-class: void, 255 or 65535 by the width of the files.

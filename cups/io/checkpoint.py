@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cups.errors import UserError
 from cups.io.files import atomic_write
+from cups.io.weights import SAFE_SUFFIX, stored_at
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,9 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_file(path: str | Path, fix: str = "check MODEL.CHECKPOINT or the path given") -> Any:
-    """Read a `.pkl` (arrays) or any torch file (tensors) as plain data.
+    """Read a `.pkl` (arrays), `.safetensors` or any torch file (tensors) as plain data.
+
+    Where only a safetensors file lies beside `path`, that is read.
 
     Args:
         fix: what to do about a missing file, for the error.
@@ -102,9 +105,11 @@ def read_file(path: str | Path, fix: str = "check MODEL.CHECKPOINT or the path g
     Raises:
         UserError: for a missing, truncated or foreign file, and for one that holds anything but data.
     """
-    path = Path(path)
+    path = stored_at(Path(path))
     if not path.is_file():
         raise UserError(f"{path}: no such file; {fix}")
+    if path.suffix == SAFE_SUFFIX:
+        return _read_safetensors(path)
     return _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
 
 
@@ -172,6 +177,16 @@ def _read_pickle(path: Path) -> Any:
         ) from error
     except Exception as error:  # damaged pickles raise nearly anything
         raise UserError(f"{path}: not a readable pickle ({_short(error)}); download it again") from error
+
+
+def _read_safetensors(path: Path) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:  # KeyError: a type that torch lacks
+        raise UserError(f"{path}: not a readable safetensors file ({_short(error)}); get it again") from error
 
 
 def _read_torch(path: Path) -> Any:

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -162,6 +164,25 @@ def is_readable(path: Path) -> bool:
 def write_npy(path: Path, array: np.ndarray) -> None:
     """Write an array as .npy, atomically."""
     atomic_write(path, lambda temporary: np.save(temporary, array, allow_pickle=False))
+
+
+def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Read named arrays of an .npz file; of the `optional` ones those that it holds.
+
+    Raises:
+        UserError: missing or damaged file, an array that holds objects, or a required one is missing.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if isinstance(stored, np.ndarray):
+                raise ValueError("one array without a name")
+            return {name: stored[name] for name in (*required, *(n for n in optional if n in stored))}
+    except KeyError as error:
+        raise UserError(f"{path}: holds no array {error.args[0].split()[0]}; check the file") from None
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: unreadable arrays ({error}); copy or generate the file again") from None
 
 
 def read_npy(path: Path, ndim: int | None = None) -> np.ndarray:

@@ -7,19 +7,18 @@ weights to outputs: true if anything upstream used labels, null if nobody knows,
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cups.io.files import as_stored, file_sha256, read_json, write_json
+from cups.io.fingerprint import DIGITS, IDENTITY, fingerprint_of, frames_identity, recipe_fingerprint
 from cups.io.weights import weight_table
 
 FILE_NAME = "provenance.json"
 SCHEMA = 1
-IDENTITY = "sha256"
-"""Key, in the entry of weights, of the digests by file name."""
 _PACKAGE = "unsupervised-panoptic-segmentation"
 _GROUND_TRUTH_FOLDERS = frozenset({"gtFine", "gtCoarse", "gtBbox3d"})
 _WRITTEN_BY_US = ("features_", "pseudo_", "codes_", "depth_", "cause_", "cups_pseudo_labels")
@@ -75,10 +74,11 @@ def ground_truth_answer(fact: bool | None) -> str:
 
 
 def describe_input(path: Path) -> dict[str, Any]:
-    """Return `{"path", "uses_ground_truth", "provenance"}` of an input folder (or a file inside one).
+    """Return `{"path", "uses_ground_truth", "fingerprint", "provenance"}` of an input.
 
-    Raw data without provenance (images, disparity, cameras, one's own folder) counts as label-free; a folder
-    that a step of ours writes but that has lost its `provenance.json` is unknown (None); gtFine is a label.
+    An input is a folder, or a file in one; of a file the content counts, and its `sha256` is told. Raw data
+    without provenance (images, disparity, cameras, one's own folder) counts as label-free. A folder that a
+    step of ours writes but that has lost its provenance is unknown (None); gtFine is a label.
     """
     path = Path(path)
     folder = path if path.is_dir() or not path.suffix else path.parent
@@ -90,11 +90,15 @@ def describe_input(path: Path) -> dict[str, Any]:
         fact = True
     else:
         fact = None if folder.name.startswith(_WRITTEN_BY_US) else False
-    return {"path": str(path), "uses_ground_truth": fact, "provenance": provenance}
+    mark = fingerprint_of(provenance, known=fact is not None)
+    described = {"path": str(path), "uses_ground_truth": fact, "fingerprint": mark, "provenance": provenance}
+    if not path.is_file():
+        return described
+    digest = file_sha256(path)
+    return {**described, "fingerprint": digest[:DIGITS], IDENTITY: digest}
 
 
-def write_provenance(
-    folder: Path,
+def make_provenance(
     *,
     script: str,
     arguments: Mapping[str, Any],
@@ -102,11 +106,15 @@ def write_provenance(
     weights: Sequence[Mapping[str, Any]] = (),
     uses_ground_truth: bool | None = False,
     labels: Mapping[str, Any] | None = None,
+    depth: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    frames: Iterable[str] | None = None,
+    whole: bool = False,
+    fits: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write `folder/provenance.json` atomically and return its content.
+    """Return the content of a `provenance.json`.
 
     Args:
-        folder: output folder of the step; made if missing.
         script: name of the step.
         arguments: its settings; values that JSON lacks (paths) are stored as text.
         inputs: folders (or files) that were read; each is listed with its own provenance.
@@ -114,6 +122,11 @@ def write_provenance(
             (None or missing = unknown) counts.
         uses_ground_truth: whether this step itself read labels (None: unknown).
         labels: what the ids of semantic maps mean (`pseudo_labels.steps.label_kind`).
+        depth: what kind of depth maps the folder holds (`pseudo_labels.inputs.depth_source`).
+        settings: those of the arguments that decide what is written, for the fingerprint.
+        frames: names of all images of the run, or {name: size in bytes}.
+        whole: what is written depends on all of them at once, as trained weights do.
+        fits: digests of what was fitted on data and decides what is written (centroids), by name.
     """
     described = [describe_input(path) for path in inputs]
     facts = [uses_ground_truth]
@@ -128,8 +141,25 @@ def write_provenance(
         "inputs": described,
         "weights": [as_stored(weight) for weight in weights],
     }
+    if frames is not None:
+        content["frames"] = frames_identity(frames)
+    if fits:
+        content["fits"] = dict(fits)
     if labels is not None:
         content["labels"] = dict(labels)
+    if depth is not None:
+        content["depth"] = dict(depth)
+    content["fingerprint"] = recipe_fingerprint(content, settings, whole)
+    return content
+
+
+def write_provenance(folder: Path, **about: Any) -> dict[str, Any]:
+    """Write `folder/provenance.json` atomically and return its content, see `make_provenance`.
+
+    Args:
+        folder: output folder of the step; made if missing.
+    """
+    content = make_provenance(**about)
     write_json(Path(folder) / FILE_NAME, content)
     return content
 
@@ -165,12 +195,3 @@ def trained_weights(path: Path, *files: Path) -> dict[str, Any]:
 def _identity(files: Sequence[Path]) -> dict[str, dict[str, str]]:
     digests = {file.name: file_sha256(file) for file in files if file.is_file()}
     return {IDENTITY: digests} if digests else {}
-
-
-def changed_weights(earlier: Mapping[str, Any], weights: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the files of `weights` that had other content in an `earlier` provenance."""
-    then, now = (
-        {name: digest for entry in entries for name, digest in entry.get(IDENTITY, {}).items()}
-        for entries in (earlier.get("weights", ()), weights)
-    )
-    return sorted(name for name in now if then.get(name, now[name]) != now[name])

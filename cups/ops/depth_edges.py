@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from PIL import Image
+
+from cups.ops.nearest import from_nearest
 
 REFERENCE_HEIGHT = 512
 """Image height at which `sigma` is given, and the largest height at which gradients are computed."""
@@ -52,6 +55,47 @@ def depth_edges(depth: np.ndarray, sigma: float = 1.0, inside: np.ndarray | None
     return strength
 
 
+def linear_edges(depth: np.ndarray, size: tuple[int, int], sigma: float = 1.0) -> np.ndarray:
+    """Return the strength of depth edges as published rows measure it: Sobel magnitude on depth in 0-1.
+
+    Depth is scaled to 0-1 over its map, resized to `REFERENCE_HEIGHT` rows and smoothed; the Sobel filter is
+    the plain one, whose weights sum to 8. A step of one depth unit counts for less the more depth the map
+    spans, and far steps count like near ones of as many metres: `depth_edges` measures otherwise.
+
+    Args:
+        depth: (h, w) float, any unit.
+        size: (H, W) of the labels.
+        sigma: smoothing in pixels of an image `REFERENCE_HEIGHT` high.
+
+    Returns:
+        (H, W) float32 >= 0.
+    """
+    least, most = float(depth.min()), float(depth.max())
+    unit: np.ndarray = (depth.astype(np.float32) - least) / max(most - least, 1e-12)
+    working = (max(1, round(size[1] * REFERENCE_HEIGHT / size[0])), REFERENCE_HEIGHT)
+    unit = np.array(Image.fromarray(unit).resize(working, Image.Resampling.BILINEAR), dtype=np.float32)
+    if sigma > 0:
+        side = 2 * int(4 * sigma + 0.5) + 1
+        unit = cv2.GaussianBlur(unit, (side, side), sigma, borderType=cv2.BORDER_REFLECT)
+    horizontal = cv2.Sobel(unit, cv2.CV_32F, 1, 0, borderType=cv2.BORDER_REFLECT)
+    vertical = cv2.Sobel(unit, cv2.CV_32F, 0, 1, borderType=cv2.BORDER_REFLECT)
+    strength = cv2.magnitude(horizontal, vertical)
+    return cv2.resize(strength, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def resize_depth(depth: np.ndarray, size: tuple[int, int], sharp: bool) -> np.ndarray:
+    """Return (H, W) depth at `size`, half-pixel centres.
+
+    Args:
+        depth: (h, w) float32, the same view.
+        sharp: outlines are steps, as in stereo: the nearest pixel is taken, because a mean of two depths is a
+            surface that does not exist. Otherwise bilinear, as a network's output is meant.
+    """
+    if depth.shape == tuple(size):
+        return depth
+    return cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT if sharp else cv2.INTER_LINEAR)
+
+
 def _extend(values: np.ndarray, inside: np.ndarray, reach: int) -> np.ndarray:
     """Give every pixel within `reach` of an `inside` pixel the value of the nearest of them.
 
@@ -63,15 +107,8 @@ def _extend(values: np.ndarray, inside: np.ndarray, reach: int) -> np.ndarray:
         return np.zeros_like(values)
     rows = slice(max(0, top - reach), top + height + reach)
     columns = slice(max(0, left - reach), left + width + reach)
-    mask, within = mask[rows, columns], inside[rows, columns]
-    _, nearest = cv2.distanceTransformWithLabels(
-        1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    part = values[rows, columns]
-    table = np.zeros(int(nearest.max()) + 1, dtype=values.dtype)
-    table[nearest[within]] = part[within]
     result = values.copy()
-    result[rows, columns] = table.take(np.asarray(nearest, dtype=np.int32), mode="clip")
+    result[rows, columns] = from_nearest(values[rows, columns], inside[rows, columns])
     return result
 
 

@@ -153,6 +153,22 @@ class PanopticModule(pl.LightningModule):
             "stuff_pseudo_classes": list(self.split.stuffs),
         }
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose outputs mean other pseudo-classes, even where the sizes fit.
+
+        Raises:
+            UserError: the labels are split otherwise than when the run began.
+        """
+        stored = checkpoint.get("hyper_parameters", {})
+        sides = (("thing", self.split.things), ("stuff", self.split.stuffs))
+        for kind, now in sides:
+            then = stored.get(f"{kind}_pseudo_classes")
+            if then is not None and tuple(then) != tuple(now):
+                raise UserError(
+                    f"the run to resume: has other {kind} pseudo-classes than the labels now; bring back "
+                    "their thing_stuff_split.json or DATA.THING_STUFF_THRESHOLD, or choose another `run_name`"
+                )
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, list) and batch and isinstance(batch[0], (Sample, LoadedImage)):
             return [item.to(device) for item in batch]

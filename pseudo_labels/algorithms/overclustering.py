@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +11,22 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.io.files import atomic_write
+from cups.io.files import atomic_write, read_npy, write_npy
 from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
-from cups.ops.dense_crf import dense_crf
+from cups.ops.dense_crf import refined_labels
 from cups.ops.kmeans import assign, centroid_scores
 from cups.ops.regions import Regions, mean_shift_regions
 from cups.ops.resize import nearest_indices
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import VOID, class27_to_train_id
 from pseudo_labels.steps.frames import Folder, Frame
+from pseudo_labels.steps.resume import MIXED, count_images
 
+log = logging.getLogger(__name__)
 FRAMES_PER_BATCH = 16
 CONTEXT_SIGMA = 2.5
 """Reach of the surroundings, in tokens."""
@@ -95,34 +97,101 @@ class Fits:
     Attributes:
         overwrite: fit again, whatever an earlier run left.
         run_id: what the shards of one run have in common; None where there are none.
+        frames: names of the images that are fitted on.
+        source: fingerprint of the vectors that are fitted on.
+        stays: number of the folder's files that this run does not write, even with `overwrite`.
     """
 
     folder: Path
     overwrite: bool = False
     run_id: str | None = None
+    frames: Sequence[str] = ()
+    source: str = ""
+    stays: int = 0
 
     def load_or_fit(
         self, name: str, fit: Callable[[], np.ndarray], settings: Mapping[str, Any]
     ) -> np.ndarray:
         """Load centroids made with the same settings, or fit and save them; of several shards one does.
 
+        Those of all images serve a part of these too, never the other way round.
+
         Raises:
-            UserError: the file was made with other settings.
+            UserError: the file was made with other settings, from other vectors, or of other images.
         """
         path = self.folder / name
         with made_once(path, self.run_id, keep=not self.overwrite) as needed:
             if needed:
                 centroids = fit()
-                atomic_write(path, lambda temporary: np.savez(temporary, centroids=centroids, **settings))
+                if self._is_same(path, centroids):
+                    return centroids
+                origin = {"frames": np.array(self.frames, dtype=np.str_), "source": self.source}
+                content = {"centroids": centroids, **settings, **origin}
+                atomic_write(path, lambda temporary: np.savez(temporary, **content))
                 return centroids
         with np.load(path, allow_pickle=False) as stored:
             found = {key: stored[key].item() for key in settings if key in stored}
             centroids = stored["centroids"]
+            source = stored["source"].item() if "source" in stored else None
+            frames = stored["frames"].tolist() if "frames" in stored else None
         if found != settings:
             raise UserError(
                 f"{path}: made with {found}, not {settings}; add `overwrite`, or remove the folder"
             )
+        self._check_origin(path, source, frames)
         return centroids
+
+    def _is_same(self, path: Path, centroids: np.ndarray) -> bool:
+        """Return whether `path` holds these centroids, made of the same; it then keeps its date.
+
+        Raises:
+            UserError: it holds others, and files that they gave would stay.
+        """
+        if not path.is_file():
+            return False
+        with np.load(path, allow_pickle=False) as stored:
+            equal = np.array_equal(stored["centroids"], centroids)
+            frames = stored["frames"].tolist() if "frames" in stored else None
+            same_origin = frames == list(self.frames) and stored["source"].item() == self.source
+        if not equal:
+            self._refuse_mixture(path)
+        return equal and same_origin
+
+    def _refuse_mixture(self, path: Path) -> None:
+        if self.stays:
+            raise UserError(f"{path}: {self.stays} files made with it are of images not in this run; {MIXED}")
+
+    def _check_origin(self, path: Path, source: str | None, frames: Sequence[str] | None) -> None:
+        """Raise a `UserError` if centroids were fitted on other vectors or images than these."""
+        if source is None or frames is None:
+            log.warning("%s: of version 0.2.0, does not tell which images it was fitted on; taken", path)
+            return
+        if source != self.source:
+            raise UserError(f"{path}: fitted on other vectors, which were made anew since; add `overwrite`")
+        missing = sorted(set(self.frames) - set(frames))
+        if missing:
+            raise UserError(
+                f"{path}: fitted on {count_images(len(frames))}, without {len(missing)} of the "
+                f"{len(self.frames)} of this run ({missing[0]} ...); add `overwrite`"
+            )
+
+    def save_table(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Make what is written for each cluster, (K,), and save it; of several shards one does.
+
+        Raises:
+            UserError: an earlier run, whose files may stay, gave the clusters other values.
+        """
+        path = self.folder / name
+        with made_once(path, self.run_id, keep=False) as needed:
+            if not needed:
+                return read_npy(path, ndim=1)
+            table = make()
+            if path.is_file() and not np.array_equal(read_npy(path, ndim=1), table):
+                if not self.overwrite:
+                    raise UserError(f"{path}: the clusters had other names when it was made; add `overwrite`")
+                self._refuse_mixture(path)
+            write_npy(path, table)
+            return table
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +202,13 @@ class ClusterMap:
         read: frame -> (h, w, D) vectors.
         centroids: (k, D) float32.
         regions: label whole regions of even colour.
-        crf: refine along edges by a dense CRF.
+        crf: image height inside a dense CRF that refines along edges, 0: native; None: no CRF.
     """
 
     read: Reader
     centroids: np.ndarray
     regions: bool = False
-    crf: bool = False
+    crf: int | None = None
 
     def __call__(self, frame: Frame) -> np.ndarray:
         """Return the cluster ids of one frame.
@@ -153,11 +222,9 @@ class ClusterMap:
             parts = regions_of(frame)
             return parts.spread(assign(parts.mean(vectors), self.centroids))
         scores = torch.from_numpy(centroid_scores(vectors, self.centroids))
-        if not self.crf:
+        if self.crf is None:
             return smooth_labels(scores, image_size(frame.image)).numpy()
-        image = read_image(frame.image)
-        full = F.interpolate(scores.permute(2, 0, 1)[None], size=image.shape[:2], mode="bilinear")[0]
-        return dense_crf(image, F.log_softmax(CRF_SHARPNESS * full, dim=0).numpy())
+        return refined_labels(scores, read_image(frame.image), CRF_SHARPNESS, self.crf)
 
 
 def check_channels(frame: Frame, vectors: np.ndarray, centroids: np.ndarray) -> None:
@@ -172,7 +239,7 @@ def check_channels(frame: Frame, vectors: np.ndarray, centroids: np.ndarray) -> 
 def cause_table(frames: Sequence[Frame], read: Reader, centroids: np.ndarray, semantic: Folder) -> np.ndarray:
     """Return the trainId of the CAUSE class that each cluster overlaps most: (K,) uint8, label-free.
 
-    Only heads whose probe rows stand in the order of the 27 classes give meaningful names here.
+    The maps must hold classes: rows of a probe without an order would give arbitrary names.
     """
     semantic.require(frames, "run generate_semantic_pseudolabels_cause.py for this split first")
     votes = np.zeros((len(centroids), 27), dtype=np.int64)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cups.io.files import write_npy
-from cups.io.png import read_ids, read_image, write_png
-from cups.ops.dense_crf import dense_crf, require_dense_crf
+from cups.io.png import image_size, read_ids, read_image, write_png
+from cups.ops.dense_crf import refined_labels, require_dense_crf
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
+from pseudo_labels.inputs.class_order import class_order
 from pseudo_labels.networks.cause_codes import CauseModel
-from pseudo_labels.networks.cause_heads import heads_folder, load_cause
+from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder, load_cause
 from pseudo_labels.settings.cause import CauseSettings
+from pseudo_labels.steps.earlier import refuse_earlier_crf, refuse_earlier_way
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS, CODES_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
@@ -38,7 +39,7 @@ class CauseInference:
     model: CauseModel
     semantic: Folder
     codes: Folder
-    crf: bool
+    crf: int | None
 
     def load(self, frame: Frame) -> tuple[Tensor, np.ndarray]:
         """Return the image, (H, W, 3) uint8, as a tensor and as it is."""
@@ -69,25 +70,40 @@ class CauseInference:
         return label_pictures(read_image(frame.image), labels, None, self.model.num_classes)
 
 
-def labels_of(similarities: Tensor, image: np.ndarray, crf: bool) -> np.ndarray:
+def labels_of(similarities: Tensor, image: np.ndarray, crf: int | None) -> np.ndarray:
     """Return cluster labels at the image's size.
 
-    similarities: (Hc, Wc, K) cosines; image: (H, W, 3) uint8 -> (H, W) in 0..K-1, uint8 or (above 254
-    clusters) uint16.
+    similarities: (Hc, Wc, K) cosines; image: (H, W, 3) uint8; crf: image height inside the CRF, None: no CRF
+    -> (H, W) in 0..K-1, uint8 or (above 254 clusters) uint16.
     """
     dtype = id_dtype(similarities.shape[2])
     size = (image.shape[0], image.shape[1])
-    if not crf:
+    if crf is None:
         return smooth_labels(similarities, size).cpu().numpy().astype(dtype)
-    full = F.interpolate(similarities.permute(2, 0, 1)[None], size=size, mode="bilinear")[0]
-    return dense_crf(image, F.log_softmax(ALPHA * full, dim=0).cpu().numpy()).astype(dtype)
+    return refined_labels(similarities, image, ALPHA, crf).astype(dtype)
+
+
+def _refuse_earlier_flip(inference: CauseInference, source: FrameSource, run: FrameRun) -> None:
+    """Refuse to add to codes that an earlier version averaged with windows that lay elsewhere.
+
+    It cut the mirrored image anew. Where windows are spread evenly (2:1, 3:2, 1:1), that was the same.
+    """
+    model, image = inference.model, source.frames()[0].image
+    way = "windows of the mirrored image"
+    refuse_earlier_way(
+        inference.codes,
+        run,
+        "flip",
+        way,
+        lambda: not (model.flip and model.extractor.spread_evenly(*image_size(image))),
+    )
 
 
 def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: FrameRun) -> Summary:
     """Write the codes and the clusters of all frames.
 
-    The provenance says that the labels are CAUSE's 27 classes where the cluster probe has 27 rows, and
-    clusters without names otherwise.
+    The provenance says that the labels are CAUSE's 27 classes where the heads say which row of the probe is
+    which class, and clusters without names otherwise.
 
     Raises:
         UserError: missing heads, weights or dense CRF, or a folder with files of another run.
@@ -97,9 +113,13 @@ def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: Fram
     root = run.root(source)
     heads = heads_folder(settings, root)
     model = load_cause(settings, heads, settings.batch_size)
+    model = replace(model, flip=settings.flip == "windows")
+    order = class_order(heads / SETTINGS)
     inference = CauseInference(
-        model, Folder(root, CAUSE_SEMANTICS, ".png"), Folder(root, CODES_FOLDER, ".npy"), settings.crf
+        model, Folder(root, CAUSE_SEMANTICS, ".png"), Folder(root, CODES_FOLDER, ".npy"), settings.crf_rows
     )
+    refuse_earlier_crf(inference.semantic, run, source, settings.crf_rows)
+    _refuse_earlier_flip(inference, source, run)
     step = Step(
         SCRIPT,
         settings,
@@ -108,6 +128,6 @@ def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: Fram
         inference.show,
         inputs=[heads],
         weights=model.weights,
-        labels=LabelKind("cause27" if model.num_classes == 27 else "clusters", model.num_classes),
+        labels=LabelKind("clusters" if order is None else "cause27", model.num_classes),
     )
     return run_step(source, step, run)

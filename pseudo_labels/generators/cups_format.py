@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from cups.errors import UserError
-from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE
 from cups.io.files import write_json
 from cups.io.png import read_ids, read_image, write_png
-from cups.io.provenance import code_version
+from cups.io.provenance import any_ground_truth, code_version, describe_input
+from cups.label_split import by_thingness
 from cups.ops.components import unify_semantics
 from cups.taxonomy import id_dtype, void_value
 from pseudo_labels.algorithms.cups_format import (
@@ -19,12 +23,17 @@ from pseudo_labels.algorithms.cups_format import (
     FORMAT_VERSION,
     STATISTICS_FILE,
     FlatFolder,
+    Statistics,
     statistics_on_disk,
     write_statistics,
 )
-from pseudo_labels.inputs.labels import find_things, read_pair
-from pseudo_labels.settings.labels import CupsSettings
-from pseudo_labels.steps.folders import CUPS_FOLDER
+from pseudo_labels.generators.instances import make_instances
+from pseudo_labels.generators.thing_stuff import required_things
+from pseudo_labels.inputs.instances import instance_inputs
+from pseudo_labels.inputs.labels import read_pair, write_split
+from pseudo_labels.settings.labels import CupsSettings, InstanceSettings
+from pseudo_labels.steps.ancestry import refuse_other_semantics
+from pseudo_labels.steps.folders import DEPTH_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind, number_of_classes
 from pseudo_labels.steps.options import FrameRun
@@ -32,6 +41,8 @@ from pseudo_labels.steps.pictures import label_pictures
 from pseudo_labels.steps.step import Step, Summary, is_complete, run_step
 
 SCRIPT = "convert_to_cups_format"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Convert:
     semantic_output: FlatFolder
     instance_output: FlatFolder
     num_classes: int
-    things: tuple[int, ...] | None
+    things: tuple[int, ...]
 
     def __call__(self, frame: Frame) -> None:
         """Write both files of one frame."""
@@ -63,10 +74,56 @@ class Convert:
         return label_pictures(read_image(frame.image), semantic, instance, self.num_classes)
 
 
-def write_format(folder: Path, semantics: str, instances: str, num_classes: int) -> None:
+@dataclass(frozen=True)
+class LabelSplit:
+    """The thing/stuff split of a conversion: what is written beside the labels, for the training.
+
+    Attributes:
+        taken_from: words or a file that told the things.
+        uses_ground_truth: whether labels were read to tell them (None: unknown).
+    """
+
+    things: tuple[int, ...]
+    num_classes: int
+    taken_from: str
+    uses_ground_truth: bool | None
+
+    def content(self, statistics: Statistics) -> dict[str, Any]:
+        """Return the JSON content: both lists in the order of a network's outputs (falling thingness)."""
+        counted = torch.from_numpy(statistics.all_pixels), torch.from_numpy(statistics.inside)
+        known = set(self.things)
+        things = tuple(index for index in range(self.num_classes) if index in known)
+        stuffs = tuple(index for index in range(self.num_classes) if index not in known)
+        return {
+            "things": list(by_thingness(*counted, things)),
+            "stuffs": list(by_thingness(*counted, stuffs)),
+            "num_pseudo_classes": self.num_classes,
+            "taken_from": self.taken_from,
+            "script": SCRIPT,
+            "code_version": code_version(),
+            "uses_ground_truth": self.uses_ground_truth,
+        }
+
+
+def split_of(
+    semantics: Folder, settings: CupsSettings, things: tuple[int, ...], kind: LabelKind
+) -> LabelSplit:
+    """Return the split of a conversion, with where it came from."""
+    if settings.thing_classes is not None:
+        return LabelSplit(things, kind.num_classes, "thing_classes of the conversion", False)
+    path = settings.split_json or semantics.directory / SPLIT_FILE
+    if not path.is_file():
+        return LabelSplit(things, kind.num_classes, f"the names of the classes ({kind.kind})", False)
+    told = [describe_input(folder)["uses_ground_truth"] for folder in (semantics.directory, path)]
+    return LabelSplit(things, kind.num_classes, str(path.resolve()), any_ground_truth(told))
+
+
+def write_format(
+    folder: Path, semantics: str, instances: str, num_classes: int, split: dict[str, Any]
+) -> None:
     """Write `format.json`: what the files hold, for people and for checks.
 
-    semantics, instances: names of the folders converted.
+    semantics, instances: names of the folders converted; split: as beside the labels.
     """
     files = sorted(folder.glob(f"*{SEMANTIC_SUFFIX}"))
     sizes = sorted({read_ids(path).shape for path in files[:1]})
@@ -80,6 +137,7 @@ def write_format(folder: Path, semantics: str, instances: str, num_classes: int)
         "semantic_subdir": semantics,
         "instance_subdir": instances,
         "statistics": STATISTICS_FILE,
+        "split": {name: split[name] for name in ("things", "stuffs", "taken_from")},
     }
     write_json(folder / FORMAT_FILE, content)
 
@@ -102,48 +160,97 @@ def kind_of_semantics(folder: Path, settings: CupsSettings) -> LabelKind:
     return told if told is not None and told.num_classes == count else LabelKind("clusters", count)
 
 
+def chosen_semantics(root: Path, settings: CupsSettings) -> CupsSettings:
+    """Return the settings with the semantic folder named; warn where clusters stand in for trainIds."""
+    name = settings.semantics(root)
+    unnamed = settings.trainid_input and settings.semantic_subdir is None and "_mapped_" not in name
+    if unnamed:
+        log.warning(
+            "WARNING: no named labels here; %s holds clusters, and they are converted as clusters, not as "
+            "the 19 trainIds. That is right for training: Stage 2 needs no names",
+            root / name,
+        )
+    return replace(settings, semantic_subdir=name, trainid_input=settings.trainid_input and not unnamed)
+
+
+def required_instances(
+    source: FrameSource, semantics: Folder, settings: CupsSettings, run: FrameRun
+) -> Folder:
+    """Return the instances; the default ones are made here where they are missing and depth is there.
+
+    Raises:
+        UserError: missing instances that cannot be made.
+    """
+    frames = run.part(source.frames())
+    folder = instance_inputs(semantics.root, settings.instances(semantics.name))
+    fix = "generate the instances first, or check `instance_subdir`"
+    if settings.instance_subdir is None and not all(folder.path(frame).is_file() for frame in frames):
+        depths = Folder(semantics.root, DEPTH_FOLDER, ".npy")
+        fix = (
+            "run pseudo_labels/generate_depth_spidepth.py, then "
+            "pseudo_labels/generate_depth_guided_instances.py "
+            f"`semantic_subdir` {semantics.name}, or name other instances by `instance_subdir`"
+        )
+        if all(depths.path(frame).is_file() for frame in frames):
+            log.info(
+                "%s: incomplete; made with the defaults of generate_depth_guided_instances.py",
+                folder.directory,
+            )
+            things = {"thing_classes": settings.thing_classes, "split_json": settings.split_json}
+            choice = InstanceSettings(semantic_subdir=semantics.name, **things)  # type: ignore[arg-type]
+            make_instances(source, choice, replace(run, overwrite=False, show=0))
+    folder.require(frames, fix)
+    refuse_other_semantics(semantics.directory, folder.directory)
+    return folder
+
+
 def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun) -> Summary:
     """Write both files of all frames and, once all shards are through, the statistics of the classes.
 
+    Beside them lies the thing/stuff split that was used: a training takes it.
+
     Raises:
-        UserError: missing labels, an unknown number of classes, or a folder with files of another run.
+        UserError: missing labels, an unknown number of classes, nothing that tells things from stuff, or a
+            folder with files of another run.
     """
     frames, root = source.frames(), run.root(source)
-    mine = run.part(frames)
-    semantics = Folder(root, settings.semantics, ".png")
-    semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
-    instances = Folder(root, settings.instance_subdir, ".png")
-    instances.require(mine, "generate the instances first, or check `instance_subdir`")
+    settings = chosen_semantics(root, settings)
+    semantics = Folder(root, settings.semantics(root), ".png")
+    semantics.require(run.part(frames), "generate the semantics first, or check `semantic_subdir`")
     kind = kind_of_semantics(semantics.directory, settings)
-    target = settings.output_dir or root / CUPS_FOLDER
-    semantic_output = FlatFolder(target.parent, target.name, SEMANTIC_SUFFIX)
-    instance_output = FlatFolder(target.parent, target.name, INSTANCE_SUFFIX)
-    files = (semantic_output, instance_output)
-    things = find_things(semantics, settings.thing_classes, settings.split_json)
-    process = Convert(semantics, instances, semantic_output, instance_output, kind.num_classes, things)
+    things = required_things(source, semantics, settings, run)
+    if settings.thing_classes is not None and max(things) >= kind.num_classes:
+        raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {kind.num_classes}")
+    instances = required_instances(source, semantics, settings, run)
+    split = split_of(semantics, settings, things, kind)
+    target = settings.labels(root, semantics.name)
+    files = tuple(FlatFolder(target.parent, target.name, end) for end in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX))
+    process = Convert(semantics, instances, files[0], files[1], kind.num_classes, things)
     step = Step(
         SCRIPT,
-        _recorded(settings.with_things(things), kind),
+        _recorded(settings.with_things(things), kind, instances.name),
         process,
         files,
         process.show,
-        inputs=[semantics.directory, instances.directory, *settings.split_files],
+        inputs=[semantics, instances, *settings.split_files],
         labels=kind,
     )
     summary = run_step(source, step, run)
     if is_complete(frames, files, run):
         statistics = statistics_on_disk(target, kind.num_classes, run.num_workers)
         write_statistics(target / STATISTICS_FILE, statistics)
-        write_format(target, semantics.name, instances.name, kind.num_classes)
+        content = split.content(statistics)
+        write_split(target / SPLIT_FILE, content)
+        write_format(target, semantics.name, instances.name, kind.num_classes, content)
     return summary
 
 
-def _recorded(settings: CupsSettings, kind: LabelKind) -> CupsSettings:
+def _recorded(settings: CupsSettings, kind: LabelKind, instances: str) -> CupsSettings:
     """Return the settings with all that was decided, so that a run that names it resumes one that did not."""
     named = settings.trainid_input or (settings.num_semantic_classes is None and kind.kind == "trainId")
     return replace(
         settings,
-        semantic_subdir=settings.semantics,
+        instance_subdir=instances,
         trainid_input=named,
         num_semantic_classes=None if named else kind.num_classes,
     )

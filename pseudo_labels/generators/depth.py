@@ -1,4 +1,7 @@
-"""One depth map per image, from the SPIdepth network or from stereo disparity."""
+"""One depth map per image, from the SPIdepth network or from stereo disparity.
+
+Disparity gives depth at its own size, a network at the size that it computes: readers resize.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from cups.errors import UserError
 from cups.io.files import read_npy, write_npy
 from cups.io.png import read_image
 from cups.io.provenance import known_weights, read_provenance, trained_weights
-from cups.io.weights import weight_files
+from cups.io.weights import stored_at, weight_files
 from cups.visualization import depth_to_color
 from pseudo_labels.inputs.cameras import read_camera
 from pseudo_labels.inputs.disparity import depth_from_disparity, read_disparity
-from pseudo_labels.inputs.sequences import feed_image
+from pseudo_labels.inputs.sequences import feed_image, seen_rows
 from pseudo_labels.networks.depth_network import (
     DEPTH,
     ENCODER,
@@ -31,6 +34,7 @@ from pseudo_labels.networks.depth_network import (
 )
 from pseudo_labels.networks.devices import pick_device, pick_precision
 from pseudo_labels.settings.depth import FARTHEST, STEREO_RANGE, DepthMapSettings, DepthSettings
+from pseudo_labels.settings.outlines import NETWORK, STEREO
 from pseudo_labels.steps.folders import DEPTH_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import FrameRun
@@ -100,7 +104,7 @@ class DepthInference:
 
     @torch.inference_mode()
     def compute(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-        """(B, 3, h, w) -> B depth maps (H, W) float16.
+        """(B, 3, h, w) -> B depth maps (H, W) float16 of the shape of the images, see `map_size`.
 
         Raises:
             UserError: depth that is not finite.
@@ -112,18 +116,40 @@ class DepthInference:
                 depth = (depth + self.network(images.flip(3)).float().flip(3)) / 2
         if not torch.isfinite(depth).all():
             raise UserError("`precision`: depth beyond the range of numbers; use fp32")
-        return [self.to_image(one[None], size) for one, size in zip(depth, sizes, strict=True)]
+        return [self.to_map(one[None], size) for one, size in zip(depth, sizes, strict=True)]
 
-    def to_image(self, depth: Tensor, size: tuple[int, int]) -> np.ndarray:
-        """(1, 1, h, w) -> (H, W) float16; rows that were cut off repeat the last one that was seen."""
-        kept = (round(size[0] * (1 - self.settings.crop_bottom)), size[1])
-        full = F.interpolate(depth, size=kept, mode="bilinear", align_corners=False)
-        full = F.pad(full, (0, 0, 0, size[0] - kept[0]), mode="replicate")
-        return full[0, 0].half().cpu().numpy()
+    def to_map(self, depth: Tensor, size: tuple[int, int]) -> np.ndarray:
+        """(1, 1, h, w) -> depth of the whole image, float16; rows that were cut off repeat the last one seen.
+
+        size: (H, W) of the image.
+        """
+        seen = seen_rows(size[0], self.settings.crop_bottom)
+        rows, columns = map_size((depth.shape[2], depth.shape[3]), size, seen)
+        # Centres of the map's pixels in what the network saw, whose borders lie at -1 and 1.
+        down = (torch.arange(rows, device=depth.device) + 0.5) * (2 * size[0] / (rows * seen)) - 1
+        right = (torch.arange(columns, device=depth.device) + 0.5) * (2 / columns) - 1
+        grid = torch.stack(torch.meshgrid(right, down, indexing="xy"), dim=-1)[None]
+        whole = F.grid_sample(depth, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return whole[0, 0].half().cpu().numpy()
 
     def save(self, frame: Frame, depth: np.ndarray) -> None:
         """Write the depth of one frame."""
         write_npy(self.output.path(frame), depth)
+
+
+def map_size(computed: tuple[int, int], image: tuple[int, int], seen: int) -> tuple[int, int]:
+    """Return (H, W) of the depth map that is stored.
+
+    The smallest of the image's shape that holds every row and column that the network computes, and no larger
+    than the image: more pixels would hold no more depth.
+
+    Args:
+        computed: (h, w) of the network's output.
+        image: (H, W).
+        seen: rows of the image that the output covers.
+    """
+    scale = min(1.0, max(computed[0] / seen, computed[1] / image[1]))
+    return max(1, round(image[0] * scale)), max(1, round(image[1] * scale))
 
 
 def make_depth(source: FrameSource, settings: DepthMapSettings, run: FrameRun) -> Summary:
@@ -155,7 +181,7 @@ def disparity_step(source: FrameSource, settings: DepthMapSettings, output: Fold
     process = DisparityToDepth(root, output, least, most)
     decided = replace(settings, min_depth=least, max_depth=most)
     inputs = (root / "disparity", root / "camera")
-    return Step(SCRIPT, decided, process, [output], ShowDepth(output), inputs=inputs)
+    return Step(SCRIPT, decided, process, [output], ShowDepth(output), inputs=inputs, depth=STEREO)
 
 
 def network_step(settings: DepthMapSettings, output: Folder) -> Step:
@@ -171,13 +197,13 @@ def network_step(settings: DepthMapSettings, output: Folder) -> Step:
     inference = DepthInference(network.to(device), shape, output, device, precision, settings.post_process)
     process = Batched(inference.load, inference.compute, inference.save, settings.batch_size)
     weights = network_weights(folder)
-    return Step(SCRIPT, settings, process, [output], ShowDepth(output), weights=weights)
+    return Step(SCRIPT, settings, process, [output], ShowDepth(output), weights=weights, depth=NETWORK)
 
 
 def network_weights(folder: Path) -> list[dict[str, Any]]:
     """Return the provenance entry of the network in `folder`: published, trained here, or unknown."""
     published = published_name(folder)
-    files = [folder / name for name in (ENCODER, DEPTH, SETTINGS)]
+    files = [stored_at(folder / name) for name in (ENCODER, DEPTH, SETTINGS)]
     if published is not None and read_provenance(folder) is None:
         return [known_weights(published, *files)]
     return [trained_weights(folder, *files)]

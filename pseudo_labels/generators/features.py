@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cups.backbones import autocast, build_backbone, normalize
+from cups.backbones import autocast, backbone_weights, build_backbone, normalize
 from cups.backbones.names import TEXTON
 from cups.errors import UserError
 from cups.io.files import write_npy
 from cups.io.png import read_image
 from cups.io.provenance import known_weights
-from cups.io.weights import weight_files
 from cups.ops.resize import resize_image
 from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.networks.devices import pick_device, pick_precision
@@ -115,7 +114,7 @@ def make_features(source: FrameSource, settings: FeatureSettings, run: FrameRun,
     )
     weights = []
     if settings.backbone != TEXTON:
-        file = settings.backbone_checkpoint or weight_files(settings.backbone)[0].path
+        file = backbone_weights(settings.backbone, settings.backbone_checkpoint)
         weights.append(known_weights(settings.backbone, file))
     step = Step(
         script,

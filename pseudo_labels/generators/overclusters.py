@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cups.errors import UserError
-from cups.io.files import read_npy, write_npy
+from cups.errors import UserError, as_flags
+from cups.io.files import file_sha256
+from cups.io.fingerprint import array_digest
 from cups.io.locking import made_once
 from cups.io.png import read_ids, read_image, write_png
+from cups.io.provenance import IDENTITY
 from cups.ops.dense_crf import require_dense_crf
 from cups.ops.kmeans import fit_kmeans, merge_centroids
 from cups.taxonomy import id_dtype
@@ -26,19 +29,35 @@ from pseudo_labels.algorithms.overclustering import (
     sample_vectors,
     shuffled_batches,
 )
+from pseudo_labels.inputs.centroids import is_of_unknown_origin, read_centroids
+from pseudo_labels.inputs.class_order import class_order
+from pseudo_labels.inputs.cluster_names import (
+    CENTROIDS,
+    ClusterNames,
+    digest_of,
+    names_file,
+    names_of,
+    read_names,
+    require_number,
+    require_same_clusters,
+)
+from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder
 from pseudo_labels.networks.vectors import Pooled, vector_source
 from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.settings.overclusters import OverclusterSettings
-from pseudo_labels.steps.folders import CAUSE_SEMANTICS
+from pseudo_labels.steps.earlier import refuse_earlier_crf
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS, raw_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
-from pseudo_labels.steps.label_kind import LabelKind
+from pseudo_labels.steps.label_kind import LabelKind, label_kind
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import label_pictures
+from pseudo_labels.steps.resume import files_besides, reach
 from pseudo_labels.steps.step import Step, Summary, run_step
 from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_overclustered_semantics"
-CENTROIDS = "centroids.npz"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +99,17 @@ class LabelClusters:
 def centroids_for(
     settings: OverclusterSettings, read: Reader, frames: Sequence[Frame], fits: Fits
 ) -> np.ndarray:
-    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32."""
+    """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
+
+    With `load_centroids` they are those of that file, and nothing is fitted.
+    """
+    given = settings.load_centroids
+    if given is not None and given.resolve() != (fits.folder / CENTROIDS).resolve():
+        found: dict[str, Any] = {"k": settings.k, "loaded": _digest(given)}
+        # Whoever made the file chose the images: these here are only labelled.
+        return replace(fits, frames=(), source="").load_or_fit(
+            CENTROIDS, lambda: loaded_centroids(given, settings.k, read(frames[0])), found
+        )
 
     def fit() -> np.ndarray:
         samples = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "vectors")
@@ -90,6 +119,27 @@ def centroids_for(
 
     names = ("k", "seed", "features", "regions", "fit_split", "epochs", "tokens_per_image")
     return fits.load_or_fit(CENTROIDS, fit, {name: getattr(settings, name) for name in names})
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check `load_centroids`")
+    return file_sha256(path)
+
+
+def loaded_centroids(path: Path, k: int, vectors: np.ndarray) -> np.ndarray:
+    """Read centroids (k, D) that fit the vectors (h, w, D) of a frame.
+
+    Raises:
+        UserError: unreadable, another number of clusters, or of channels.
+    """
+    centroids = read_centroids(path, k)
+    if vectors.shape[-1] != centroids.shape[1]:
+        raise UserError(
+            f"{path}: clusters of {centroids.shape[1]} channels, but the codes have {vectors.shape[-1]}; "
+            "give centroids of codes of the same heads, or leave `load_centroids` out"
+        )
+    return centroids
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,29 +161,91 @@ class Naming:
     semantics: Folder
     cityscapes_root: Path | None
 
-    def table(self, fits: Fits) -> np.ndarray:
-        """Return the value of each cluster: (K,) uint8, or uint16 above 254 classes."""
+    def table(self, output: Folder, run_id: str | None) -> np.ndarray:
+        """Return the value of each cluster: (K,) uint8, or uint16 above 254 classes.
+
+        Names that are found here are kept in the output folder.
+        """
         settings = self.settings
         if not settings.named:
             groups = np.arange(settings.k)
             if settings.merge_to is not None:
                 groups = merge_centroids(self.clusters.centroids, settings.merge_to)
             return groups.astype(id_dtype(int(groups.max()) + 1))
-        path = fits.folder / f"label_table_{settings.mapping}.npy"
-        with made_once(path, fits.run_id, keep=False) as needed:
+        if settings.names is not None:
+            return self.names().table
+        path = output.directory / names_file(str(settings.mapping))
+        with made_once(path, run_id, keep=False) as needed:
             if needed:
-                table = self.mapping()
-                write_npy(path, table)
-                return table
-        return read_npy(path, ndim=1)
+                names = self.names()
+                names.write(path)
+                return names.table
+        return read_names(path).table
 
-    def mapping(self) -> np.ndarray:
-        """Return the trainId that `mapping` gives to each cluster: (K,) uint8."""
-        if self.settings.mapping == "cause":
-            return cause_table(self.frames, self.read, self.clusters.centroids, self.semantics)
-        if self.cityscapes_root is None:
-            raise UserError("`mapping` oracle: needs `cityscapes_root` with ground truth; use `raw`")
-        return oracle_table(self.frames, self.clusters, self.settings.k, self.cityscapes_root)
+    def names(self) -> ClusterNames:
+        """Return the names: of the file, or as `mapping` finds them."""
+        settings, centroids = self.settings, self.clusters.centroids
+        if settings.names is not None:
+            names = read_names(settings.names)
+            require_same_clusters(settings.names, names, centroids)
+            return names
+        digest = digest_of(centroids)
+        if settings.mapping == "cause":
+            table = cause_table(self.frames, self.read, centroids, self.semantics)
+            return names_of(table, digest, "the CAUSE class that each cluster overlaps most", None)
+        assert self.cityscapes_root is not None
+        table = oracle_table(self.frames, self.clusters, settings.k, self.cityscapes_root)
+        return names_of(table, digest, f"ground truth of {settings.fit_split}, by majority of pixels")
+
+
+def check_source_of_names(settings: OverclusterSettings, source: FrameSource, root: Path) -> None:
+    """Refuse names that cannot be found, before anything is computed.
+
+    Raises:
+        UserError: no ground truth, CAUSE labels whose numbers name nothing, or an unreadable file.
+    """
+    if settings.names is not None:
+        require_number(settings.names, read_names(settings.names), settings.k)
+    if settings.oracle and source.cityscapes_root is None:
+        raise UserError("`mapping` oracle: needs `cityscapes_root` with ground truth; use `raw`")
+    if settings.mapping == "cause":
+        heads, semantics = heads_folder(settings, root), root / CAUSE_SEMANTICS
+        if class_order(heads / SETTINGS) is None:
+            raise UserError(
+                f"`mapping` cause: the heads in {heads} do not say which row of their probe is which class, "
+                "so its numbers name nothing; leave `mapping` out (training takes clusters without names)"
+            )
+        if (kind := label_kind(semantics)) is not None and kind.kind != "cause27":
+            raise UserError(
+                f"{semantics}: was made before its heads had an order of classes; run "
+                "generate_semantic_pseudolabels_cause.py with `overwrite`"
+            )
+
+
+def names_entry(path: Path) -> dict[str, Any]:
+    """Return the entry of a file of names in a list of weights: its content decides, and tells its source."""
+    digest = {path.name: file_sha256(path)}
+    return {"name": str(path), "uses_ground_truth": read_names(path).uses_ground_truth, IDENTITY: digest}
+
+
+def fits_of(
+    output: Folder,
+    source: FrameSource,
+    settings: OverclusterSettings,
+    run: FrameRun,
+    fitting: Sequence[Frame],
+) -> Fits:
+    """Return the folder of the clustering: the output, or that of the same clusters without names.
+
+    So names are given to the very clusters that were scored.
+    """
+    raw, names = output.root / raw_semantics(settings.k), [frame.name for frame in fitting]
+    own = (output.directory / CENTROIDS).is_file()
+    if settings.named and not own and not run.overwrite and (raw / CENTROIDS).is_file():
+        log.info("%s: its clusters are named", raw)
+        return Fits(raw, False, run.run_id, names)
+    stays = len(files_besides(output, reach(source.frames(), run)))
+    return Fits(output.directory, run.overwrite, run.run_id, names, stays=stays)
 
 
 def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: FrameRun) -> Summary:
@@ -143,28 +255,45 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     processes read or compute the vectors; where a GPU computes them, threads of this process do.
 
     Raises:
-        UserError: missing codes, heads, labels or dense CRF, or a folder with files of another run.
+        UserError: missing codes, heads, labels or dense CRF, names of other clusters, CAUSE labels whose
+            numbers name nothing, or a folder with files of another run.
     """
     if settings.crf:
         require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     output = Folder(run.root(source), settings.folder, ".png")
-    fits = Fits(output.directory, run.overwrite, run.run_id)
-    fitting = source.of_split(settings.fit_split).frames()
+    refuse_earlier_crf(output, run, source, settings.crf_rows)
+    check_source_of_names(settings, source, output.root)
+    log.info("%s", as_flags(settings.summary()))
+    nothing_to_fit = settings.load_centroids and settings.features == "codes" and not settings.named
+    fitting = (source if nothing_to_fit else source.of_split(settings.fit_split)).frames()
+    fits = fits_of(output, source, settings, run, fitting)
     vectors = vector_source(settings, output.root, fitting, fits)
+    fits = replace(fits, source=vectors.fingerprint)
     process = _process(source, settings, vectors.read, fitting, fits, output)
-    inputs = list(vectors.inputs)
+    inputs: list[Path | Folder] = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
+    unknown = False
+    if settings.load_centroids is not None:
+        inputs.append(settings.load_centroids)
+        unknown = is_of_unknown_origin(settings.load_centroids)
+    if settings.mapping == "cause":
+        inputs.append(output.root / CAUSE_SEMANTICS)
+    weights = [*vectors.weights, *([] if settings.names is None else [names_entry(settings.names)])]
     step = Step(
         SCRIPT,
-        settings,
+        settings.recorded,
         process.in_threads() if vectors.on_gpu else process,
         [output],
         process.show,
         inputs=inputs,
-        weights=vectors.weights,
-        uses_ground_truth=settings.oracle,
-        newer_than=output.directory / CENTROIDS,
+        weights=weights,
+        fits={
+            "clusters": array_digest(process.clusters.centroids),
+            "names of the clusters": array_digest(process.table),
+        },
+        uses_ground_truth=settings.oracle or (None if unknown else False),
+        newer_than=fits.folder / CENTROIDS,
         labels=process.labels,
     )
     return run_step(source, step, run)
@@ -181,8 +310,9 @@ def _process(
     """Fit the clusters and find what is written for each."""
     pooled = Pooled(read) if settings.regions else read
     centroids = centroids_for(settings, pooled, fitting, fits)
-    clusters = ClusterMap(read, centroids, settings.regions, settings.crf)
+    clusters = ClusterMap(read, centroids, settings.regions, settings.crf_rows)
     semantics = Folder(output.root, CAUSE_SEMANTICS, ".png")
-    table = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root).table(fits)
+    naming = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root)
+    table = naming.table(output, fits.run_id)
     labels = LabelKind("trainId", 19) if settings.named else LabelKind("clusters", int(table.max()) + 1)
     return LabelClusters(clusters, table, output, labels)

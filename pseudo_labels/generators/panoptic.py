@@ -20,11 +20,13 @@ from cups.io.coco_panoptic import (
 from cups.io.png import read_image, write_png
 from cups.taxonomy import class_set, void_value
 from pseudo_labels.algorithms.panoptic import to_panoptic
-from pseudo_labels.inputs.labels import read_pair, thing_classes
+from pseudo_labels.generators.thing_stuff import required_things
+from pseudo_labels.inputs.instances import instance_inputs
+from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.settings.labels import DEFAULT_CLASSES, PanopticSettings
-from pseudo_labels.steps.folders import PANOPTIC_PREFIX
+from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
-from pseudo_labels.steps.label_kind import stated_classes
+from pseudo_labels.steps.label_kind import number_of_classes
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit, panoptic_picture
 from pseudo_labels.steps.step import Step, Summary, is_complete, run_step
@@ -91,24 +93,28 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
     mine = run.part(frames)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
-    instances = Folder(root, settings.instance_subdir, ".png")
+    instances = instance_inputs(root, settings.instances)
     instances.require(mine, "generate the instances first, or check `instance_subdir`")
-    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    refuse_other_semantics(semantics.directory, instances.directory)
+    things = required_things(source, semantics, settings, run)
     given = settings.num_semantic_classes
-    num_classes = stated_classes(semantics.directory, given) or DEFAULT_CLASSES
-    process = Merge(
-        semantics, instances, Folder(root, PANOPTIC_PREFIX + settings.name, ".png"), things, num_classes
-    )
+    num_classes = number_of_classes(semantics.directory, given) or DEFAULT_CLASSES
+    output = Folder(root, settings.folder, ".png")
+    process = Merge(semantics, instances, output, things, num_classes)
     step = Step(
         SCRIPT,
-        replace(settings.with_things(things), num_semantic_classes=num_classes),
+        replace(
+            settings.with_things(things), instance_subdir=instances.name, num_semantic_classes=num_classes
+        ),
         process,
         [process.output],
         process.show,
-        inputs=[semantics.directory, instances.directory, *settings.split_files],
+        inputs=[semantics, instances, *settings.split_files],
     )
     summary = run_step(source, step, run)
-    everything = frames if is_complete(frames, step.outputs, run) else []
+    # All that were ever written, not only the first `max_images`.
+    whole = replace(source, max_images=None)
+    everything = whole.frames() if is_complete(frames, step.outputs, run) else []
     for split in sorted({split_of(frame) for frame in everything}):
         of_split = [frame for frame in everything if split_of(frame) == split]
         write_json(process.output, of_split, split, things, num_classes)

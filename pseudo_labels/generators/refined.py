@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
+from cups.io.file_names import SPLIT_FILE
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import trained_weights
 from cups.ops.smooth_labels import smooth_labels
@@ -20,7 +21,8 @@ from pseudo_labels.inputs.refine_inputs import INPUTS, RefineFolders, RefineInpu
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.refine_training import RefineNetwork, load_network
 from pseudo_labels.settings.refinement import RefinedSettings
-from pseudo_labels.steps.folders import REFINED_PREFIX, SPLIT_FILE
+from pseudo_labels.steps.ancestry import MADE_OF, made_of, refuse_other_features
+from pseudo_labels.steps.folders import REFINED_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind
 from pseudo_labels.steps.options import FrameRun
@@ -113,7 +115,7 @@ def carry_split(semantics: Folder, output: Folder, num_classes: int) -> None:
     if things is not None:
         stuffs = [index for index in range(num_classes) if index not in set(things)]
         content: dict[str, object] = {"things": list(things), "stuffs": stuffs, "taken_from": semantics.name}
-        write_split(output.directory / SPLIT_FILE, content)
+        write_split(output.directory / SPLIT_FILE, {**content, MADE_OF: made_of(output, None)})
 
 
 def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) -> Summary:
@@ -128,6 +130,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     settings = replace(settings, **names)
     folders, num_classes = RefineFolders.of(root, trained["height"], **names), trained["shape"]["num_classes"]
     folders.require(frames)
+    refuse_other_features(settings.checkpoint, folders.features.directory, trained["features_subdir"])
     semantics = folders.semantics
     output = Folder(root, REFINED_PREFIX + (settings.name or semantics.name.removeprefix(PREFIX)), ".png")
     parts = Refine(network.to(pick_device(settings.device)), num_classes, folders, output, settings.flip)
@@ -137,7 +140,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
         Batched(parts.load, parts.compute, parts.save, settings.batch_size),
         [output],
         parts.show,
-        inputs=folders.directories,
+        inputs=[folders.features, folders.depth, semantics],
         weights=[trained_weights(settings.checkpoint)],
         newer_than=settings.checkpoint,
         labels=refined_kind(semantics.directory, num_classes),

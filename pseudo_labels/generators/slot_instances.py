@@ -20,12 +20,14 @@ from cups.io.provenance import trained_weights
 from cups.ops.smooth_labels import smooth_labels
 from cups.visualization import instances_to_color
 from pseudo_labels.algorithms.instance_splitting import slot_instances
+from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.inputs.features import feature_folder, read_features
-from pseudo_labels.inputs.labels import check_aspect, read_semantic, thing_classes
+from pseudo_labels.inputs.labels import check_aspect, read_semantic
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
 from pseudo_labels.settings.dinosaur import SlotInstanceSettings, SlotSettings
-from pseudo_labels.steps.folders import INSTANCE_PREFIX
+from pseudo_labels.steps.ancestry import refuse_other_features
+from pseudo_labels.steps.folders import FEATURES_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit
@@ -116,13 +118,14 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
     network, trained = load_dinosaur(checkpoint)
     features = feature_folder(root, settings.backbone or trained["backbone"])
     features.require(frames, "extract the features first, or check `backbone`")
+    refuse_other_features(checkpoint, features.directory, FEATURES_PREFIX + trained["backbone"])
     semantics: Folder | None = None
     things: tuple[int, ...] = ()
     if settings.needs_semantics:
         semantics = Folder(root, settings.semantic_subdir, ".png")
         semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
-        things = thing_classes(semantics, settings.thing_classes, settings.split_json)
-    output = Folder(root, INSTANCE_PREFIX + settings.method_name, ".png")
+        things = required_things(source, semantics, settings, run)
+    output = Folder(root, settings.folder, ".png")
     device = pick_device(settings.device)
     parts = SlotStep(
         network.to(device),
@@ -142,7 +145,7 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
         [output],
         parts.show,
         inputs=[
-            *(folder.directory for folder in (features, semantics) if folder is not None),
+            *(folder for folder in (features, semantics) if folder is not None),
             *([settings.split_json] if settings.split_json else []),
         ],
         weights=[trained_weights(checkpoint)],

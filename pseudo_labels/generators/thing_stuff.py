@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,8 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.errors import UserError
+from cups.io.file_names import SPLIT_FILE
+from cups.io.locking import made_once
 from cups.io.provenance import any_ground_truth, code_version, describe_input
-from cups.ops.depth_edges import REFERENCE_HEIGHT
+from cups.ops.depth_edges import REFERENCE_HEIGHT, resize_depth
 from cups.ops.ground import ObjectModel
 from pseudo_labels.algorithms.thing_stuff import (
     ClassSums,
@@ -24,11 +26,23 @@ from pseudo_labels.algorithms.thing_stuff import (
     frame_sums,
     statistics_of,
 )
-from pseudo_labels.inputs.labels import check_aspect, count_classes, read_depth, read_semantic, write_split
+from pseudo_labels.inputs.labels import (
+    check_aspect,
+    count_classes,
+    find_things,
+    read_depth,
+    read_semantic,
+    thing_classes,
+    write_split,
+)
+from pseudo_labels.inputs.outlines import depth_source
+from pseudo_labels.settings.groups import ThingChoice
 from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
-from pseudo_labels.steps.folders import SPLIT_FILE
+from pseudo_labels.steps.ancestry import MADE_OF, made_of
+from pseudo_labels.steps.folders import DEPTH_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import stated_classes
+from pseudo_labels.steps.options import ShardRun
 
 SCRIPT = "classify_stuff_things"
 
@@ -49,11 +63,10 @@ class GatherSums:
         semantic = read_semantic(self.semantics.path(frame), self.num_classes)
         depth = read_depth(self.depths.path(frame))
         check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
-        height = min(REFERENCE_HEIGHT, *semantic.shape[:1], *depth.shape[:1])
+        height = min(REFERENCE_HEIGHT, semantic.shape[0])
         size = (max(1, round(semantic.shape[1] * height / semantic.shape[0])), height)
         semantic = cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST_EXACT)
-        # Nearest as well: a mean of depths across an edge is a surface that does not exist.
-        depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        depth = resize_depth(depth, size[::-1], sharp=not self.model.blur)
         return frame_sums(semantic, depth, self.num_classes, self.model)
 
 
@@ -139,6 +152,8 @@ def describe(
         "num_things": settings.num_things,
         "grad_threshold": settings.grad_threshold,
         "depth_blur": settings.depth_blur,
+        "semantic_subdir": settings.semantic_subdir,
+        "depth_subdir": settings.depth_subdir,
         "frames": used,
         "descriptions": DESCRIPTIONS,
         "classes": {
@@ -164,19 +179,81 @@ def split_things(source: FrameSource, settings: ThingStuffSettings, run: Statist
     Raises:
         UserError: missing semantics or depth, or no street in any frame.
     """
-    frames, root = evenly_spread(source.frames(), settings.sample), run.root(source)
+    root = run.root(source)
+    return _split(source.frames(), root, settings, run.num_workers)
+
+
+def _split(everything: Sequence[Frame], root: Path, settings: ThingStuffSettings, workers: int) -> str:
+    frames = evenly_spread(everything, settings.sample)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
     depths = Folder(root, settings.depth_subdir, ".npy")
     depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first")
     told = stated_classes(semantics.directory, settings.num_semantic_classes)
     num_classes = told or count_classes(semantics, frames)
+    settings = settings.for_depth(depth_source(depths.directory))
+    assert settings.grad_threshold is not None and settings.depth_blur is not None
     model = ObjectModel(edge=settings.grad_threshold, blur=settings.depth_blur)
-    sums, used = gather(frames, GatherSums(semantics, depths, num_classes, model), run.num_workers)
+    sums, used = gather(frames, GatherSums(semantics, depths, num_classes, model), workers)
     statistics, occurs = statistics_of(sums, used), sums.pixels > 0
     things = choose_things(statistics.score, occurs, settings.threshold, settings.num_things)
     target = settings.output_json or semantics.directory / SPLIT_FILE
     inputs = (semantics.directory, depths.directory)
-    write_split(target, describe(statistics, things, used, settings, inputs))
+    content = describe(statistics, things, used, settings, inputs)
+    write_split(target, {**content, MADE_OF: made_of(semantics, everything)})
     choice = f"things: {' '.join(map(str, things)) or 'none'} -> {target}"
     return f"{table(statistics, things, occurs)}\n{choice}"
+
+
+def required_things(
+    source: FrameSource,
+    semantics: Folder,
+    choice: ThingChoice,
+    run: ShardRun,
+    depth_subdir: str = DEPTH_FOLDER,
+) -> tuple[int, ...]:
+    """Return the thing classes of semantics; where nothing tells them, decide by depth and keep the choice.
+
+    The choice is that of `classify_stuff_things.py` with its defaults, made of all frames that have semantics
+    and depth (those of train, if there are any), whatever the shard; of several shards one makes it.
+
+    Args:
+        source: the frames of the step.
+        choice: what the user says of things.
+        depth_subdir: folder of the depth.
+
+    Raises:
+        UserError: nothing tells, and there is no depth to decide by; no class is a thing.
+    """
+    if find_things(semantics, choice.thing_classes, choice.split_json) is None:
+        _make_split(source, semantics, run, depth_subdir)
+    return thing_classes(semantics, choice.thing_classes, choice.split_json)
+
+
+def _make_split(source: FrameSource, semantics: Folder, run: ShardRun, depth_subdir: str) -> None:
+    path, depths = semantics.directory / SPLIT_FILE, Folder(semantics.root, depth_subdir, ".npy")
+    frames = _split_frames(source, semantics, depths)
+    if not frames:
+        raise UserError(
+            f"{path}: no such file, and {depths.directory} holds no depth to make it of; run "
+            "pseudo_labels/generate_depth_spidepth.py, then pseudo_labels/classify_stuff_things.py "
+            f"`semantic_subdir` {semantics.name} `depth_subdir` {depth_subdir}, or give `thing_classes`"
+        )
+    settings = ThingStuffSettings(semantic_subdir=semantics.name, depth_subdir=depth_subdir)
+    with made_once(path, run.run_id, keep=True) as needed:
+        if needed:
+            log.info("%s: missing; made of %s with the defaults of %s.py", path, depths.name, SCRIPT)
+            log.info("%s", _split(frames, semantics.root, settings, run.num_workers))
+
+
+def _split_frames(source: FrameSource, semantics: Folder, depths: Folder) -> list[Frame]:
+    """Return the frames that a split is made of: all that have semantics and depth, of train if any."""
+    for split in dict.fromkeys(("train", source.split, "all")):
+        try:
+            frames = replace(source.of_split(split), max_images=None).frames()
+        except UserError:
+            continue  # the data set has no such split
+        found = [f for f in frames if semantics.path(f).is_file() and depths.path(f).is_file()]
+        if found:
+            return found
+    return []

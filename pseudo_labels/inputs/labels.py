@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.files import read_json, read_npy, write_json
+from cups.io.file_names import SPLIT_FILE
+from cups.io.files import read_npy, write_json
 from cups.io.png import read_ids
-from cups.structures import ThingStuffSplit
+from cups.io.thing_stuff import read_split
 from cups.taxonomy import VOID, class_set, void_value
-from pseudo_labels.steps.folders import SPLIT_FILE
+from pseudo_labels.inputs.instances import read_instances
+from pseudo_labels.inputs.normalised_depth import is_normalised, to_metres
+from pseudo_labels.steps.ancestry import refuse_stale_split
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.label_kind import label_kind
 
@@ -40,10 +43,13 @@ def read_pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a semantic map and the instance map of the same frame, both (H, W).
 
+    instance: PNG of ids or NPZ of masks (`read_instances`), which is brought to the size of the semantics.
+
     Raises:
         UserError: unreadable files, sizes that differ, a class beyond `num_classes`.
     """
-    classes, ids = read_semantic(semantic, num_classes), read_ids(instance)
+    classes = read_semantic(semantic, num_classes)
+    ids = read_instances(instance, (classes.shape[0], classes.shape[1]))
     if classes.shape != ids.shape:
         raise UserError(
             f"{instance}: size {_size(ids)}, but {semantic.name} is {_size(classes)}; "
@@ -59,10 +65,16 @@ def _size(array: np.ndarray) -> str:
 def read_depth(path: Path) -> np.ndarray:
     """Read a depth map: (H, W) float32, metres or any other unit, positive.
 
+    A map that was brought to 0-1 by its minimum and maximum is brought back to plausible metres
+    (`normalised_depth`).
+
     Raises:
-        UserError: missing or cut-short file, another shape, values that are not positive and finite.
+        UserError: missing or cut-short file, another shape, values that are not positive and finite, 0-1
+            values of inverse depth.
     """
     depth = read_npy(path, ndim=2).astype(np.float32)
+    if is_normalised(depth):
+        return to_metres(path, depth)
     if not depth.size or not (np.isfinite(depth).all() and depth.min() > 0):
         raise UserError(f"{path}: depth must be positive and finite everywhere; generate the file again")
     return depth
@@ -77,26 +89,19 @@ def check_aspect(path: Path, size: tuple[int, int], other: tuple[int, int]) -> N
         )
 
 
+SEED_SPLIT_FILE = "stuff_things.json"
+"""The split as earlier versions of the pipeline wrote it; it is read where ours is missing."""
+
+
+def split_beside(semantics: Folder) -> Path:
+    """Return the split file of a semantic folder: ours, or an earlier version's where only that exists."""
+    ours, earlier = (semantics.directory / name for name in (SPLIT_FILE, SEED_SPLIT_FILE))
+    return earlier if not ours.is_file() and earlier.is_file() else ours
+
+
 def write_split(path: Path, content: dict[str, object]) -> None:
     """Write a thing/stuff split with its explanation as JSON, atomically."""
     write_json(path, content)
-
-
-def read_split(path: Path) -> ThingStuffSplit:
-    """Read `{"things": [...], "stuffs": [...]}`.
-
-    Raises:
-        UserError: missing file, invalid JSON, missing lists, or a class in both.
-    """
-    fix = "run pseudo_labels/classify_stuff_things.py"
-    content = read_json(path, fix)
-    try:
-        things, stuffs = tuple(map(int, content["things"])), tuple(map(int, content["stuffs"]))
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: is not a thing/stuff split; {fix}") from None
-    if both := set(things) & set(stuffs):
-        raise UserError(f"{path}: class {min(both)} is both thing and stuff; keep it in one list")
-    return ThingStuffSplit(things, stuffs)
 
 
 def find_things(
@@ -105,12 +110,17 @@ def find_things(
     """Return the thing classes of a semantic folder, None where nothing tells.
 
     In this order: the classes `given`; the split file named; the split file in the folder; the things of
-    Cityscapes where the folder says that its classes are trainIds or CAUSE's 27.
+    Cityscapes where the folder says that its classes are trainIds, or CAUSE's 27 in their order. Numbers of
+    clusters name nothing.
+
+    Raises:
+        UserError: a split made of other semantics than the folder holds now.
     """
-    beside = semantics.directory / SPLIT_FILE
+    beside = split_beside(semantics)
     if given:
         return tuple(given)
     if split_json is not None or beside.is_file():
+        refuse_stale_split(split_json or beside, semantics)
         return read_split(split_json or beside).things
     labels = label_kind(semantics.directory)
     return None if labels is None or labels.kind == "clusters" else class_set(labels.num_classes).things
@@ -128,12 +138,13 @@ def thing_classes(
     split_file = split_json or semantics.directory / SPLIT_FILE
     if things is None:
         raise UserError(
-            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py or give `thing_classes`"
+            f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py `semantic_subdir` "
+            f"{semantics.name}, or give `thing_classes`"
         )
     if not things:
         raise UserError(
-            f"{split_file}: names no thing; run classify_stuff_things.py with a lower `threshold`; "
-            "with a network's depth, `grad_threshold` 0.03 `depth_blur` 0.03"
+            f"{split_file}: names no thing; run classify_stuff_things.py with a lower `threshold`, "
+            "or `grad_threshold` and `depth_blur` that suit blurred depth"
         )
     if min(things) < 0 or max(things) >= 65535:
         raise UserError(f"`thing_classes` {min(things)} ... {max(things)}: class ids lie in 0-65534")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.io.png import read_image
+from cups.ops.depth_edges import resize_depth
 from cups.ops.resize import resize_ids, resize_image
 from cups.structures import Draw
 from cups.taxonomy import void_value
@@ -75,10 +76,12 @@ class RefineFolders:
         size = working_size(semantic.shape, self.height)
         labels = torch.from_numpy(semantic.astype(np.int64))
         labels[labels == void_value(num_classes)] = -1
+        # A network's map is small and meant to be interpolated; larger ones are thinned out.
+        depth = resize_depth(depth, size, sharp=depth.shape[0] >= size[0])
         log_depth = torch.from_numpy(np.log(depth))
         return RefineInput(
             torch.from_numpy(read_features(self.features, frame)).permute(2, 0, 1),
-            resize_ids(log_depth - log_depth.median(), size)[None],
+            (log_depth - log_depth.median())[None],
             resize_image(image, size, antialias=True),
             resize_ids(labels, size),
             (semantic.shape[0], semantic.shape[1]),

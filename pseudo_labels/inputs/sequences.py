@@ -37,12 +37,17 @@ class Clip:
     camera: Path | None
 
 
+def seen_rows(rows: int, crop_bottom: float) -> int:
+    """Return how many of the rows of an image a depth network is fed, from the top."""
+    return round(rows * (1 - crop_bottom))
+
+
 def feed_image(image: np.ndarray, size: tuple[int, int], crop_bottom: float) -> np.ndarray:
     """Return what a depth network sees: (H, W, 3) uint8 -> (*size, 3) uint8, Lanczos.
 
     crop_bottom: share of the rows cut off at the bottom first (0.25 on Cityscapes: the bonnet).
     """
-    kept = Image.fromarray(image[: round(image.shape[0] * (1 - crop_bottom))])
+    kept = Image.fromarray(image[: seen_rows(image.shape[0], crop_bottom)])
     return np.asarray(kept.resize(size[::-1], Image.Resampling.LANCZOS))
 
 
@@ -50,7 +55,7 @@ def feed_camera(
     camera: np.ndarray, raw: tuple[int, int], size: tuple[int, int], crop_bottom: float
 ) -> np.ndarray:
     """Return the (3, 3) camera matrix of `feed_image` from that of the image of `raw` size (H, W)."""
-    scale = np.array([size[1] / raw[1], size[0] / round(raw[0] * (1 - crop_bottom))])
+    scale = np.array([size[1] / raw[1], size[0] / seen_rows(raw[0], crop_bottom)])
     scaled = camera.copy()
     scaled[:2] *= scale[:, None]
     # Pixel centres are whole numbers, so the border of the image is at -0.5.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +20,10 @@ from refs.cause import Cluster, SegmentTR, flip_average
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut: resized to `height` pixels (0: as it is), windows of `window`, every `stride`."""
+    """How an image is cut: resized to `height` pixels (0: as it is), windows of `window`, every `stride`.
+
+    For a local backbone `height` is a limit: smaller images are not enlarged.
+    """
 
     height: int
     window: int
@@ -29,11 +31,12 @@ class Tiling:
 
 
 PUBLISHED_TILING = Tiling(height=644, window=322, stride=161)
-TEXTON_TILING = Tiling(height=0, window=96, stride=48)
+TEXTON_TILING = Tiling(height=192, window=96, stride=48)
+"""Windows of half the height, as the published ones, so that their number does not grow with the image."""
 
 
 def default_tiling(backbone: str, patch: int) -> Tiling:
-    """Return the published tiling in whole patches, or a small native-size one for the local backbone.
+    """Return the published tiling in whole patches, or a small one for the local backbone.
 
     Patches of 14 pixels give CAUSE's own numbers; patches of 16 windows of 320 pixels (20 x 20 tokens).
     """
@@ -103,11 +106,15 @@ class FeatureExtractor:
         H' and W' are whole patches, and at least one window.
         """
         pixels = normalize(images.to(self.device, non_blocking=True))
-        height, width = pixels.shape[-2:]
+        size = self.size(*pixels.shape[-2:])
+        return resize_image(pixels, size, antialias=size[0] < pixels.shape[-2])
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size (H', W') to which `prepare` brings an image."""
         target = self.tiling.height or height
+        target = min(target, height) if self.backbone.local else target
         scale = max(target / height, self.tiling.window / height, self.tiling.window / width)
-        size = (self._whole(height * scale), self._whole(width * scale))
-        return resize_image(pixels, size, antialias=scale < 1)
+        return self._whole(height * scale), self._whole(width * scale)
 
     def _whole(self, pixels: float) -> int:
         # The same number of patches for every image of one shape; at least one window.
@@ -120,18 +127,36 @@ class FeatureExtractor:
             features = self.backbone(images.to(self.device, non_blocking=True)).float()
         return self.standardizer(features) if self.standardizer is not None else features
 
-    def windows(self, image: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Cut an image (1, 3, H, W) into feature windows: (N, D, w, w), and their (top, left) in pixels."""
-        height, width = image.shape[-2:]
-        tops, lefts = (_starts(side, self.tiling.window, self.stride) for side in (height, width))
-        places = [(top, left) for top in tops for left in lefts]
+    def starts(self, length: int) -> list[int]:
+        """Return the first pixels of the windows along a side of `length` pixels."""
+        return _starts(length, self.tiling.window, self.stride)
+
+    def places(self, image: Tensor) -> list[tuple[int, int]]:
+        """Return (top, left) in pixels of the windows of a prepared image (1, 3, H, W)."""
+        return [(top, left) for top in self.starts(image.shape[2]) for left in self.starts(image.shape[3])]
+
+    def spread_evenly(self, height: int, width: int) -> bool:
+        """Return whether the windows of an image of this size, mirrored, lie where its windows lie."""
+        width = self.size(height, width)[1]
+        lefts = self.starts(width)
+        return lefts == [width - self.tiling.window - left for left in reversed(lefts)]
+
+    def windows(self, image: Tensor, places: Sequence[tuple[int, int]], mirror: bool = False) -> Tensor:
+        """Return the features (N, D, w, w) of the windows at `places` of an image (1, 3, H, W).
+
+        mirror: of each window's own mirror image. (Windows cut out of the mirrored image would lie elsewhere
+            wherever the windows are not spread evenly.)
+        """
         if self.backbone.local:
-            whole, p, w = self.features(image)[0], self.patch, self.window
-            parts = [whole[:, y // p : y // p + w, x // p : x // p + w] for y, x in places]
-            return torch.stack(parts), places
+            # A feature knows its neighbourhood alone: the mirrored window is a part of the mirrored image.
+            whole, p, w = self.features(image.flip(3) if mirror else image)[0], self.patch, self.window
+            columns = image.shape[3] // p
+            cells = [(y // p, columns - w - x // p if mirror else x // p) for y, x in places]
+            return torch.stack([whole[:, y : y + w, x : x + w] for y, x in cells])
         size = self.tiling.window
         crops = torch.cat([image[..., y : y + size, x : x + size] for y, x in places])
-        return torch.cat([self.features(part) for part in crops.split(self.batch)]), places
+        crops = crops.flip(3) if mirror else crops
+        return torch.cat([self.features(part) for part in crops.split(self.batch)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +167,8 @@ class CauseModel:
     segment: SegmentTR
     cluster: Cluster
     weights: list[dict[str, Any]] = field(default_factory=list)
+    flip: bool = True
+    """Average the codes of each window and of its mirror image (CAUSE's test-time flip)."""
 
     @property
     def num_classes(self) -> int:
@@ -152,18 +179,17 @@ class CauseModel:
     def codes(self, image: Tensor) -> Tensor:
         """Return one code per token: prepared image (1, 3, H, W) -> (Hc, Wc, reduced_dim) on the device.
 
-        Each window and its mirror image are averaged (CAUSE's test-time flip). Windows overlap; each token
-        takes the mean over the windows that cover it, where a window that lies half a token off the image's
-        grid is sampled bilinearly.
+        Windows overlap; each token takes the mean over the windows that cover it, where a window that lies
+        half a token off the image's grid is sampled bilinearly.
         """
-        features, places = self.extractor.windows(image)
-        mirrored, _ = self.extractor.windows(image.flip(3))
-        mirrored = mirrored[_mirror_order(places, image.shape[-1], self.extractor.tiling.window)]
+        places = self.extractor.places(image)
+        features = self.extractor.windows(image, places)
+        mirrored = self.extractor.windows(image, places, mirror=True) if self.flip else None
         patch, side = self.extractor.patch, self.extractor.window
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
         total, weight = None, features.new_zeros(grid)
         for part in torch.arange(len(places)).split(self.extractor.batch):
-            codes = self._window_codes(features[part], mirrored[part])
+            codes = self._window_codes(features[part], None if mirrored is None else mirrored[part])
             total = codes.new_zeros((codes.shape[1], *grid)) if total is None else total
             for index, code in zip(part.tolist(), codes, strict=True):
                 down = _sampling(places[index][0] / patch, side, grid[0]).to(code)
@@ -173,13 +199,16 @@ class CauseModel:
         assert total is not None
         return (total / weight.clamp_min(1e-6)).permute(1, 2, 0)
 
-    def _window_codes(self, features: Tensor, mirrored: Tensor) -> Tensor:
+    def _window_codes(self, features: Tensor, mirrored: Tensor | None) -> Tensor:
+        """Return the codes of windows: (N, D, w, w) features -> (N, reduced_dim, w, w)."""
         grid = (features.shape[2], features.shape[3])
-        both = [
+        plain, *flipped = (
             self.segment.head_ema(part.flatten(2).transpose(1, 2), self.cluster.codebook, grid)
             for part in (features, mirrored)
-        ]
-        return flip_average(both[0], both[1], grid).transpose(1, 2).unflatten(2, grid)
+            if part is not None
+        )
+        codes = flip_average(plain, flipped[0], grid) if flipped else plain
+        return codes.transpose(1, 2).unflatten(2, grid)
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:
@@ -188,13 +217,6 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     if starts[-1] + window < length:
         starts.append(length - window)
     return starts
-
-
-def _mirror_order(places: Sequence[tuple[int, int]], width: int, window: int) -> list[int]:
-    """For each window the one of the mirrored image that shows the same pixels, or the closest."""
-    keys = np.array(places)
-    wanted = np.stack((keys[:, 0], width - window - keys[:, 1]), axis=1)
-    return [int(np.abs(keys - place).sum(axis=1).argmin()) for place in wanted]
 
 
 def _sampling(offset: float, side: int, length: int) -> Tensor:

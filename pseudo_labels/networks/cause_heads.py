@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import atomic_write, read_json, write_json
 from cups.io.provenance import known_weights, read_provenance, trained_weights
-from cups.io.weights import weight_files
+from cups.io.weights import stored_at, weight_files
+from pseudo_labels.inputs.class_order import class_order
 from pseudo_labels.networks.cause_codes import (
     CauseModel,
     FeatureExtractor,
@@ -28,21 +30,32 @@ from pseudo_labels.networks.cause_codes import (
 )
 from pseudo_labels.networks.devices import pick_device, pick_precision
 from pseudo_labels.settings.cause import WINDOW_BATCH, HeadsChoice
-from pseudo_labels.steps.folders import TEXTON_HEADS
+from pseudo_labels.steps.folders import trained_heads
 from refs.cause import Cluster, SegmentTR
 
+log = logging.getLogger(__name__)
 SEGMENT, CLUSTER, CODEBOOK, SETTINGS = "segment_tr.pth", "cluster_tr.pth", "modular.npy", "settings.json"
 PUBLISHED_FOLDER = Path(refs.cause.__file__).parent / "CAUSE"
 
 
-def heads_folder(choice: HeadsChoice, root: Path) -> Path:
-    """Return the folder of the heads: the one that is named, or the default of the backbone.
+def own_heads(choice: HeadsChoice, root: Path) -> Path:
+    """Return the folder that `train_cause` writes: the one that is named, or the backbone's under `root`."""
+    return choice.checkpoint_dir or root / trained_heads(choice.backbone or DEFAULT_DINOV2)
 
-    root: under which folders are written; heads of the texton backbone are there.
+
+def heads_folder(choice: HeadsChoice, root: Path) -> Path:
+    """Return the folder whose heads are read: that of `own_heads` if it is there, else the published one.
+
+    For the texton backbone nothing is published. A folder of a training that was cut off is taken too, so
+    that its missing heads are noticed.
+
+    root: under which folders are written.
     """
-    if choice.checkpoint_dir is not None:
-        return choice.checkpoint_dir
-    return root / TEXTON_HEADS if choice.backbone == TEXTON else PUBLISHED_FOLDER
+    folder = own_heads(choice, root)
+    if choice.checkpoint_dir is None and choice.backbone != TEXTON and not folder.is_dir():
+        folder = PUBLISHED_FOLDER
+    log.info("CAUSE heads: %s", folder)
+    return folder
 
 
 def build_extractor(
@@ -66,11 +79,7 @@ def build_extractor(
     name = choice.backbone or trained_on or DEFAULT_DINOV2
     if trained_on is not None and name != trained_on:
         raise UserError(f"{folder}: heads of backbone {trained_on}, not {name}; change `checkpoint_dir`")
-    checkpoint = choice.backbone_checkpoint
-    if checkpoint is None and name != TEXTON:
-        beside = folder / weight_files(name)[0].path.name
-        checkpoint = beside if beside.is_file() else None
-    backbone = build_backbone(name, checkpoint).to(device)
+    backbone = build_backbone(name, _checkpoint(choice, folder, name)).to(device)
     patch = int(backbone.patch_size)  # type: ignore[arg-type]
     defaults = stored.get("tiling") or asdict(default_tiling(name, patch))
     given = {"height": choice.height, "window": choice.window, "stride": choice.stride}
@@ -83,8 +92,40 @@ def build_extractor(
     return FeatureExtractor(name, backbone, tiling, device, precision=precision, batch=batch)
 
 
+def _checkpoint(choice: HeadsChoice, folder: Path, name: str) -> Path | None:
+    """Return the file of the backbone that is named, or lies beside the heads; None: the usual place."""
+    if choice.backbone_checkpoint is not None or name == TEXTON:
+        return choice.backbone_checkpoint
+    return weight_files(name)[0].find(folder)
+
+
+def backbone_weights(choice: HeadsChoice, folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the provenance entry of the backbone's weights that `build_extractor` reads; texton has none."""
+    if name == TEXTON:
+        return []
+    file = weight_files(name)[0]
+    return [known_weights(name, _checkpoint(choice, folder, name) or file.find() or file.path)]
+
+
+def load_extractor(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> FeatureExtractor:
+    """Return the extractor of the heads in `folder`, standardised as theirs; there need not be any heads.
+
+    Raises:
+        UserError: as `build_extractor`.
+    """
+    stored = read_settings(folder)
+    extractor = build_extractor(choice, folder, stored, batch)
+    if "mean" not in stored:
+        return extractor
+    mean, std = (torch.tensor(stored[key], dtype=torch.float32) for key in ("mean", "std"))
+    return replace(extractor, standardizer=Standardizer(mean, std).to(extractor.device))
+
+
 def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> CauseModel:
     """Load heads (published, or of `train_cause`) and their backbone, which takes `batch` windows at once.
+
+    The rows of the probe come in the order of the classes where the heads say which row is which class
+    (`class_order`), else as they are.
 
     Args:
         folder: of the heads (`heads_folder`).
@@ -94,8 +135,7 @@ def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> 
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; train heads with train_cause.py or give `checkpoint_dir`")
-    settings = read_settings(folder)
-    extractor = build_extractor(choice, folder, settings, batch)
+    extractor = load_extractor(choice, folder, batch)
     device = extractor.device
     segment = build_segment(load_tensors(folder / SEGMENT), folder / SEGMENT)
     tensors = load_tensors(folder / CLUSTER)
@@ -109,22 +149,29 @@ def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> 
         raise UserError(
             f"{folder}: heads take {dim} channels, backbone {extractor.name} gives another number"
         )
-    if "mean" in settings:
-        mean, std = (torch.tensor(settings[key], dtype=torch.float32) for key in ("mean", "std"))
-        extractor = replace(extractor, standardizer=Standardizer(mean, std).to(device))
-    return CauseModel(
-        extractor, segment.to(device).eval(), cluster.to(device).eval(), head_weights(folder, extractor.name)
-    )
+    order = class_order(folder / SETTINGS)
+    if order is not None:
+        _put_in_order(cluster, order, folder / SETTINGS)
+    weights = [*head_weights(folder), *backbone_weights(choice, folder, extractor.name)]
+    return CauseModel(extractor, segment.to(device).eval(), cluster.to(device).eval(), weights)
 
 
-def head_weights(folder: Path, backbone: str) -> list[dict[str, Any]]:
-    """Return the provenance entries of the heads in `folder` and of the backbone's weights."""
-    segment, cluster = folder / SEGMENT, folder / CLUSTER
+def _put_in_order(cluster: Cluster, order: Sequence[int], path: Path) -> None:
+    """Sort the rows of the probe, so that row i is class i."""
+    if len(order) != len(cluster.cluster_probe):
+        raise UserError(
+            f"{path}: class_order of {len(order)} rows, the probe has {len(cluster.cluster_probe)}"
+        )
+    rows = torch.tensor(order, device=cluster.cluster_probe.device).argsort()
+    cluster.cluster_probe.data = cluster.cluster_probe.data[rows]
+
+
+def head_weights(folder: Path) -> list[dict[str, Any]]:
+    """Return the provenance entries of the heads in `folder`."""
+    segment, cluster = stored_at(folder / SEGMENT), stored_at(folder / CLUSTER)
     if read_provenance(folder) is None:
-        heads = [known_weights("cause_segment_tr", segment), known_weights("cause_cluster_tr", cluster)]
-    else:
-        heads = [trained_weights(segment, segment, cluster)]
-    return [*heads, *([] if backbone == TEXTON else [known_weights(backbone)])]
+        return [known_weights("cause_segment_tr", segment), known_weights("cause_cluster_tr", cluster)]
+    return [trained_weights(segment, segment, cluster)]
 
 
 def build_segment(tensors: dict[str, Tensor], path: Path) -> SegmentTR:

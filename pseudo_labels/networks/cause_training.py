@@ -19,14 +19,23 @@ from tqdm import tqdm
 from cups.backbones.names import TEXTON
 from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
-from cups.io.provenance import known_weights, read_provenance, write_provenance
+from cups.io.files import write_json
+from cups.io.provenance import FILE_NAME as PROVENANCE
+from cups.io.provenance import read_provenance
 from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
-from pseudo_labels.networks.cause_heads import SEGMENT, build_extractor, heads_folder, save_heads
+from pseudo_labels.networks.cause_heads import (
+    CLUSTER,
+    SEGMENT,
+    backbone_weights,
+    build_extractor,
+    own_heads,
+    save_heads,
+)
 from pseudo_labels.settings.cause import CauseTraining
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Frame, FrameSource
 from pseudo_labels.steps.options import RunOptions
-from pseudo_labels.steps.step import recorded, refuse_other_settings
+from pseudo_labels.steps.resume import continued_training, training_provenance
 from refs.cause import (
     Cluster,
     MemoryBank,
@@ -44,7 +53,9 @@ PHASES = ("codebook", "head", "probe")
 EMA_DECAY = 0.99
 BANK_PER_CODE = 100
 BANK_SAMPLE = 4096
-"""Bank features compared with per step; all of a full bank (2048 x 100) would not fit."""
+"""Bank features compared with per step. CAUSE compares with the whole bank; a full one (2048 x 100 features)
+would take some gigabytes for the similarities of one step. A random part shifts the logarithm of each pair's
+denominator by about the same constant, so gradients keep their direction."""
 STATISTICS_FRAMES = 100
 
 
@@ -128,15 +139,8 @@ class Trainer:
         self.grid = (side, side)
 
     def steps(self, phase: str) -> int:
-        """Return the number of steps of a phase: as asked for, or one / two / five epochs (CAUSE)."""
-        chosen = self.settings
-        epoch = -(-len(self.source.frames) // chosen.batch_size)
-        given, epochs = {
-            "codebook": (chosen.codebook_steps, 1),
-            "head": (chosen.head_steps, 2),
-            "probe": (chosen.probe_steps, 5),
-        }[phase]
-        return epochs * epoch if given is None else given
+        """Return the number of steps of a phase: as asked for, or its epochs (`CauseTraining.steps`)."""
+        return self.settings.steps(phase, len(self.source.frames))
 
     def run(self, phase: str) -> None:
         """Run one phase over its own random stream."""
@@ -197,24 +201,23 @@ class Trainer:
         def loss_of() -> Tensor:
             tokens = self._tokens(generator)
             kept = sample_tokens(tokens, self.grid, generator)
-            student = segment.projection_head(segment.head(tokens, codebook, self.grid)[:, kept]).flatten(
-                0, 1
-            )
+            student = segment.projection_head(segment.head(tokens, codebook, self.grid)[:, kept])
             with torch.no_grad():
                 codes = segment.head_ema(tokens, codebook, self.grid)[:, kept]
                 teacher = segment.projection_head_ema(codes).flatten(0, 1)
-                rows = nearest_code(tokens[:, kept], codebook).flatten()
-                relation = unit_codebook[rows] @ unit_codebook[rows].T
-                relation.fill_diagonal_(torch.nan)
+                rows = nearest_code(tokens[:, kept], codebook)
+                relation = unit_codebook[rows] @ unit_codebook[rows.flatten()].T
+                relation.view(rows.numel(), -1).fill_diagonal_(torch.nan)
             loss = contrastive_loss(student, teacher, relation)
             stored, stored_rows = bank.sample(BANK_SAMPLE, generator)
             if len(stored):
                 relation = unit_codebook[rows] @ unit_codebook[stored_rows].T
                 loss = (loss + contrastive_loss(student, stored, relation)) / 2
-            bank.add(teacher, rows, generator)
+            bank.add(teacher, rows.flatten(), generator)
             return loss
 
         segment.train()
+        # CAUSE leaves dropout on in the teacher too. Off, its targets are those of inference, without noise.
         segment.head_ema.eval()
         parameters = [*segment.head.parameters(), *segment.projection_head.parameters()]
         self._loop(
@@ -254,24 +257,21 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
         UserError: missing weights of the backbone, or a folder with published heads or another run's.
     """
     frames = source.frames()
-    folder = heads_folder(settings, run.root(source))
+    folder = own_heads(settings, run.root(source))
     settings = replace(settings, backbone=settings.extractor)
+    if not run.overwrite and holds_earlier_heads(folder, source, settings):
+        log.warning("%s: kept as an earlier version trained them; `overwrite` trains them anew", folder)
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
-    if not run.overwrite:
-        check_folder(folder, settings)
-    write_provenance(
-        folder,
-        script=SCRIPT,
-        arguments=recorded(source, settings, run.root(source)),
-        inputs=[source.image_folder],
-        weights=[] if settings.extractor == TEXTON else [known_weights(settings.extractor)],
-    )
-    _train(frames, settings, folder, run.overwrite)
+    weights = backbone_weights(settings, folder, settings.extractor)
+    content = training_provenance(source, settings, run.root(source), script=SCRIPT, weights=weights)
+    write_json(folder / PROVENANCE, check_folder(folder, settings, content, run.overwrite))
+    _train(frames, settings, folder)
     log.info("heads: %s", folder)
     return folder
 
 
-def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path, overwrite: bool) -> None:
+def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path) -> None:
     """Run the phases that `folder` does not hold yet and write the heads."""
     extractor = build_extractor(settings, folder, {})
     if settings.standardize == "on" or (settings.standardize == "auto" and extractor.name == TEXTON):
@@ -282,7 +282,7 @@ def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path, overw
     both = nn.ModuleDict({"segment": segment, "cluster": cluster})
     for phase in PHASES:
         state = folder / f"after_{phase}.pth"
-        if state.is_file() and not overwrite:
+        if state.is_file():
             both.load_state_dict(load_tensors(state))
             log.info("%s: done before, loaded %s", phase, state)
             continue
@@ -300,14 +300,43 @@ def describe(settings: CauseTraining, extractor: FeatureExtractor, num_frames: i
     return {**stored, "training": settings_of(settings), "frames": num_frames}
 
 
-def check_folder(folder: Path, settings: CauseTraining) -> None:
-    """Refuse to overwrite published heads, or to continue a run that had other settings.
+def holds_earlier_heads(folder: Path, source: FrameSource, settings: CauseTraining) -> bool:
+    """Return whether an earlier version trained these heads: with another loss and a fifth of an epoch.
+
+    Such heads stay good to use. With other settings, `check_folder` says so.
 
     Raises:
-        UserError: either of the two.
+        UserError: that training was cut off; half of one loss and half of another would be neither.
+    """
+    then = (read_provenance(folder) or {}).get("arguments", {})
+    now = {**settings_of(settings), "split": source.split, "max_images": source.max_images}
+    if not then or "crops" in then or any(then.get(key, now[key]) != now[key] for key in now):
+        return False
+    if (folder / SEGMENT).is_file():
+        return True
+    raise UserError(
+        f"{folder}: a training that an earlier version began, with another loss; add `overwrite`, or give "
+        "another `checkpoint_dir`"
+    )
+
+
+def check_folder(
+    folder: Path, settings: CauseTraining, content: dict[str, Any], overwrite: bool
+) -> dict[str, Any]:
+    """Return the folder's provenance, compared with that of its run; clear that run with `overwrite`.
+
+    Args:
+        content: `provenance.json` of this run.
+
+    Raises:
+        UserError: published heads, which are not overwritten by chance, or another run's.
     """
     earlier = read_provenance(folder)
-    if earlier is None and (folder / SEGMENT).is_file():
+    if overwrite:
+        for name in (*(f"after_{phase}.pth" for phase in PHASES), *([SEGMENT, CLUSTER] if earlier else [])):
+            (folder / name).unlink(missing_ok=True)
+    elif earlier is not None:
+        return continued_training(folder, earlier, content, settings_of(settings))
+    elif (folder / SEGMENT).is_file():
         raise UserError(f"{folder / SEGMENT}: heads not trained here; give another `checkpoint_dir`")
-    if earlier is not None:
-        refuse_other_settings(folder, earlier, settings, SCRIPT)
+    return content

@@ -182,7 +182,7 @@ def train_depth(source: FrameSource, settings: TrainDepthSettings, run: RunOptio
     weights: list[dict[str, Any]] = []
     if settings.encoder_checkpoint:
         # Unknown to the table, so whether labels supervised it stays unknown too.
-        weights.append(known_weights(settings.encoder_checkpoint.stem))
+        weights.append(known_weights(settings.encoder_checkpoint.stem, settings.encoder_checkpoint))
     videos = sequence_folder(source)
     inputs = [] if videos is None else [videos]
     train(fit, dataset, source, run, folder, script=SCRIPT, inputs=inputs, weights=weights)

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cups.io.png import read_ids
 from cups.ops.borders import label_borders
 from cups.ops.depth_edges import depth_edges
 from cups.ops.resize import resize_ids
+from pseudo_labels.inputs.instances import instance_inputs, read_instances
 from pseudo_labels.inputs.labels import check_aspect
 from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineInput, RefinementFrames
 from pseudo_labels.joint_refine_net import JointRefineNet
@@ -21,6 +21,7 @@ from pseudo_labels.losses.instance_embedding_loss import instance_embedding_loss
 from pseudo_labels.networks.refine_training import RefineFit, train_refinement
 from pseudo_labels.settings.groups import Splitting
 from pseudo_labels.settings.refinement import TrainJointRefineSettings
+from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import RunOptions
 
@@ -46,7 +47,7 @@ class JointFrames(RefinementFrames):
 
     def extras(self, frame: Frame, whole: RefineInput) -> dict[str, Tensor]:
         """Return the instance and boundary maps of a frame."""
-        ids = read_ids(self.instances.path(frame))
+        ids = read_instances(self.instances.path(frame))
         check_aspect(self.instances.path(frame), ids.shape, whole.label_size)
         size = (whole.labels.shape[0], whole.labels.shape[1])
         instances = resize_ids(torch.from_numpy(ids.astype(np.int64)), size)
@@ -88,8 +89,10 @@ def train_joint_refine_net(source: FrameSource, settings: TrainJointRefineSettin
     Raises:
         UserError: missing inputs, a folder with another run.
     """
-    instances = Folder(run.root(source), settings.instance_subdir, ".png")
+    root = run.root(source)
+    instances = instance_inputs(root, settings.instances)
     instances.require(source.frames(), "run generate_depth_guided_instances.py, or give `instance_subdir`")
+    refuse_other_semantics(root / settings.semantic_subdir, instances.directory)
     train_refinement(
         source,
         settings,

@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from cups.errors import UserError
 from cups.io.checkpoint import read_file, write_file
-from cups.io.provenance import read_provenance, write_provenance
+from cups.io.files import write_json
+from cups.io.provenance import FILE_NAME as PROVENANCE
+from cups.io.provenance import read_provenance
 from cups.training.processes import (
     leave_group_at_exit,
     precision_of,
@@ -28,9 +30,10 @@ from cups.training.run_folder import build_loggers, checkpoint_every, last_check
 from cups.training.sampling import StepSampler
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.settings.training import Training
+from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import FrameSource
 from pseudo_labels.steps.options import RunOptions
-from pseudo_labels.steps.step import recorded, refuse_other_settings
+from pseudo_labels.steps.resume import continued_training, training_provenance
 
 log = logging.getLogger(__name__)
 
@@ -102,15 +105,10 @@ def train(
         UserError: a folder with another run, a loss that is not finite.
     """
     settings = fit.settings
-    checkpoint = _start(settings, folder, script, run.overwrite)
     root = run.output_root or source.cityscapes_root or folder.parent
-    write_provenance(
-        folder,
-        script=script,
-        arguments=recorded(source, settings, root),
-        inputs=[source.image_folder, *inputs],
-        weights=weights,
-    )
+    content = training_provenance(source, settings, root, script=script, inputs=inputs, weights=weights)
+    write_json(folder / PROVENANCE, _start(settings, folder, content, run.overwrite))
+    checkpoint = last_checkpoint(folder) if last_checkpoint(folder).exists() else None
     trainer = _build_trainer(settings, folder)
     step = 0 if checkpoint is None else _saved_step(checkpoint)
     if checkpoint is not None:
@@ -119,16 +117,17 @@ def train(
     save_last_step(trainer, folder)
 
 
-def _start(settings: Training, folder: Path, script: str, overwrite: bool) -> Path | None:
-    """Return the checkpoint to go on from; clear the folder's run with `overwrite`."""
+def _start(settings: Training, folder: Path, content: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    """Return the folder's provenance, compared with that of its run; clear that run with `overwrite`."""
     earlier = read_provenance(folder)
+    if earlier is not None and not overwrite:
+        return continued_training(folder, earlier, content, settings_of(settings))
     if overwrite:
         for name in ("checkpoints", "csv", "tensorboard"):
             shutil.rmtree(folder / name, ignore_errors=True)
-    elif earlier is not None:
-        refuse_other_settings(folder, earlier, settings, script)
-    checkpoint = last_checkpoint(folder)
-    return checkpoint if checkpoint.exists() else None
+        for path in folder.glob("*.pth") if earlier is not None else ():
+            path.unlink()  # the new provenance is not that of these weights
+    return content
 
 
 def _saved_step(checkpoint: Path) -> int:

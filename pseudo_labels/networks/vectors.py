@@ -1,19 +1,22 @@
-"""What overclustering clusters: CAUSE codes, backbone features, or features with their surroundings.
+"""What overclustering clusters: codes or any features on disk, a backbone's, or these with surroundings.
 
 All readers are functions frame -> (h, w, D) float32 that can be sent to worker processes.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cups.backbones.names import DEFAULT_DINOV2, TEXTON
 from cups.errors import UserError
-from cups.io.files import read_npy
+from cups.io.fingerprint import array_digest, recipe_fingerprint
+from cups.io.provenance import describe_input
 from cups.ops.kmeans import fit_kmeans, unit_rows
 from pseudo_labels.algorithms.overclustering import (
     Fits,
@@ -23,12 +26,20 @@ from pseudo_labels.algorithms.overclustering import (
     shuffled_batches,
     with_context,
 )
+from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.networks.cause_codes import FeatureExtractor
-from pseudo_labels.networks.cause_heads import heads_folder, load_cause
-from pseudo_labels.settings.overclusters import Clustering
+from pseudo_labels.networks.cause_heads import (
+    backbone_weights,
+    heads_folder,
+    load_cause,
+    load_extractor,
+    read_settings,
+)
+from pseudo_labels.settings.overclusters import CODES, COMPUTED, Clustering
 from pseudo_labels.steps.folders import CODES_FOLDER
-from pseudo_labels.steps.frames import Folder, Frame
+from pseudo_labels.steps.frames import Folder, Frame, input_paths
 
+log = logging.getLogger(__name__)
 TEXTONS = 64
 
 
@@ -39,29 +50,38 @@ class VectorSource:
     Attributes:
         read: frame -> (h, w, D) vectors.
         inputs, weights: what provenance has to know.
+        textons: digest of the textons of vectors in context.
         on_gpu: a network on a GPU computes them; worker processes would each need a copy there.
     """
 
     read: Reader
-    inputs: tuple[Path, ...] = ()
+    inputs: tuple[Path | Folder, ...] = ()
     weights: tuple[dict[str, Any], ...] = ()
     on_gpu: bool = False
+    textons: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the vectors are made of: recipes of the inputs, content of weights and textons."""
+        inputs = [describe_input(path) for path in input_paths(self.inputs)]
+        settings = {"textons": self.textons}
+        return recipe_fingerprint({"script": "vectors", "inputs": inputs, "weights": self.weights}, settings)
 
 
 @dataclass(frozen=True)
-class StoredCodes:
-    """Reads unit codes from files."""
+class StoredVectors:
+    """Reads vectors of any length from files, as unit vectors."""
 
     folder: Folder
 
     def __call__(self, frame: Frame) -> np.ndarray:
-        """Return the codes of one frame."""
-        return unit_rows(read_npy(self.folder.path(frame), ndim=3))
+        """Return the vectors of one frame."""
+        return unit_rows(read_features(self.folder, frame))
 
 
 @dataclass(frozen=True, eq=False)
-class LocalFeatures:
-    """Computes unit features of a whole image by a backbone without attention."""
+class WholeImage:
+    """Computes unit features of a whole image, without windows."""
 
     extractor: FeatureExtractor
 
@@ -98,25 +118,54 @@ class Pooled:
 def vector_source(settings: Clustering, root: Path, frames: Sequence[Frame], fits: Fits) -> VectorSource:
     """Return the source that `features` chooses; `context` fits its textons on `frames`.
 
-    root: under which the codes, and heads of the texton backbone, are.
+    root: under which feature folders, and heads that were trained here, are.
 
     Raises:
-        UserError: missing codes or heads, or features of a backbone with attention.
+        UserError: a missing folder, missing heads (texton) or weights.
     """
-    if settings.features == "codes":
-        codes = Folder(root, CODES_FOLDER, ".npy")
-        if not codes.directory.is_dir():
-            raise UserError(
-                f"{codes.directory}: no such folder; run generate_semantic_pseudolabels_cause.py first"
-            )
-        return VectorSource(StoredCodes(codes), (codes.directory,))
-    model = load_cause(settings, heads_folder(settings, root))
-    if not model.extractor.backbone.local:
-        raise UserError(f"`features` {settings.features}: only for the texton backbone; use `features` codes")
-    read: Reader = LocalFeatures(model.extractor)
+    if settings.features not in COMPUTED:
+        name = CODES_FOLDER if settings.features == CODES else settings.features
+        return _stored(Folder(root, name, ".npy"))
+    source = _backbone_source(settings, root)
     if settings.features == "context":
-        read = InContext(read, textons_for(settings, read, frames, fits))
-    return VectorSource(read, (), tuple(model.weights), model.extractor.device.type != "cpu")
+        textons = textons_for(settings, source.read, frames, replace(fits, source=source.fingerprint))
+        return replace(source, read=InContext(source.read, textons), textons=array_digest(textons))
+    return source
+
+
+def _backbone_source(settings: Clustering, root: Path) -> VectorSource:
+    """Return the features of the backbone: of the texton backbone as its heads see them, or of a network.
+
+    A network's are read if its feature folder is there (`extract_dinov2_features`), and computed if not.
+    """
+    folder = heads_folder(settings, root)
+    name = settings.backbone or read_settings(folder).get("backbone") or DEFAULT_DINOV2
+    stored = feature_folder(root, name)
+    if name != TEXTON and stored.directory.is_dir():
+        log.info("features of %s: read from %s", name, stored.directory)
+        return _stored(stored)
+    if name == TEXTON:
+        model = load_cause(settings, folder)
+        extractor, weights = model.extractor, tuple(model.weights)
+        inputs: tuple[Path | Folder, ...] = (folder,)
+    else:
+        extractor = load_extractor(settings, folder)
+        inputs = (folder,) if extractor.standardizer is not None else ()
+        weights = tuple(backbone_weights(settings, folder, name))
+    return VectorSource(WholeImage(extractor), inputs, weights, extractor.device.type != "cpu")
+
+
+def _stored(folder: Folder) -> VectorSource:
+    """Return vectors that a folder holds."""
+    if not folder.directory.is_dir():
+        hint = (
+            "run generate_semantic_pseudolabels_cause.py first"
+            if folder.name == CODES_FOLDER
+            else f"`features` is {CODES}, {', '.join(COMPUTED)}, or a folder of the output root with one "
+            "(rows, columns, channels) .npy for each image"
+        )
+        raise UserError(f"{folder.directory}: no such folder; {hint}")
+    return VectorSource(StoredVectors(folder), (folder,))
 
 
 def textons_for(settings: Clustering, read: Reader, frames: Sequence[Frame], fits: Fits) -> np.ndarray:

@@ -18,6 +18,7 @@ from pseudo_labels.scoring.diagnosis_findings import (
     format_findings,
     frame_findings,
     read_statistics,
+    split_findings,
     statistics_findings,
 )
 from pseudo_labels.scoring.diagnosis_frames import DiagnosedFrames, FolderSums
@@ -66,7 +67,8 @@ def diagnose(settings: DiagnosisSettings) -> tuple[list[Finding], FolderSums]:
     findings += frame_findings(sums)
     if statistics is not None:
         complete = len(chosen) == len(stems)
-        findings += statistics_findings(statistics, sums, settings.thing_stuff_threshold, complete)
+        findings += statistics_findings(statistics, sums, complete)
+        findings += split_findings(folder, statistics, settings.thing_stuff_threshold)
     return [*findings, *alignment_findings(sums, settings.tolerance)], sums
 
 

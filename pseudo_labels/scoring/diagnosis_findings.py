@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from cups.data.pseudo_label_dataset import load_statistics, thing_stuff_split
+from cups import defaults
+from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
+from cups.io.file_names import SPLIT_FILE
 from cups.io.files import read_json
 from cups.io.images import frame_stem, list_city_images
 from cups.io.provenance import read_provenance
+from cups.io.thing_stuff import read_split
+from cups.label_split import label_split, stated_split, thing_stuff_split
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
 from pseudo_labels.scoring.alignment import QUADRANTS, Peak
 from pseudo_labels.scoring.diagnosis_frames import (
@@ -112,9 +116,9 @@ def read_statistics(folder: Path) -> tuple[tuple[Tensor, Tensor] | None, list[Fi
 
 
 def statistics_findings(
-    statistics: tuple[Tensor, Tensor], sums: FolderSums, threshold: float, complete: bool
+    statistics: tuple[Tensor, Tensor], sums: FolderSums, complete: bool
 ) -> Iterator[Finding]:
-    """Compare the statistics with the files, if all were read, and derive the thing/stuff split."""
+    """Compare the statistics with the files, if all were read."""
     stored = np.stack([values.numpy() for values in statistics])
     found = np.stack((sums.pixels, sums.inside))[:, : stored.shape[1]]
     wrong = np.flatnonzero(~np.isclose(stored, found, rtol=STATISTICS_TOLERANCE, atol=0.5).all(axis=0))
@@ -127,14 +131,72 @@ def statistics_findings(
             f"{stored[0, first]:.0f} pixels, {stored[1, first]:.0f} inside instances, the files have "
             f"{found[0, first]} and {found[1, first]}; convert again to count anew",
         )
-    try:
-        thing_stuff_split(*statistics, threshold)
-    except UserError as error:
-        yield Finding("defect", "split", str(error))
     unused = np.flatnonzero(sums.pixels[: stored.shape[1]] == 0)
     if complete and len(unused):
         shown = ", ".join(map(str, unused[:20])) + (", ..." if len(unused) > 20 else "")
         yield Finding("note", "classes", f"{len(unused)} pseudo-classes without a pixel: {shown}")
+
+
+def split_findings(
+    folder: Path, statistics: tuple[Tensor, Tensor], threshold: float | None
+) -> Iterator[Finding]:
+    """Compare the thing/stuff split of the labels with their semantics' and with the published rule.
+
+    threshold: of the training, which overrides the split; None: none is given.
+    """
+    try:
+        used = label_split(folder, *statistics, threshold)
+        stated = stated_split(folder, len(statistics[0]))
+    except UserError as error:
+        yield Finding("defect", "split", str(error))
+        return
+    if stated is None:
+        if (folder / FORMAT_FILE).is_file():  # labels of others know no such file
+            text = f"no {SPLIT_FILE}: training derives {len(used.things)} things from the statistics"
+            yield Finding("note", "split", f"{text}; labels that are converted again carry their split")
+        return
+    if threshold is not None and (text := _disagreement(stated.things, used.things)):
+        yield Finding(
+            "note", "split", f"DATA.THING_STUFF_THRESHOLD {threshold:g} overrides the split: {text}"
+        )
+    if (source := _split_of_semantics(folder)) is not None:
+        path, now = source
+        if text := _disagreement(stated.things, now):
+            yield Finding(
+                "defect", "split", f"{path} says otherwise than {SPLIT_FILE} here: {text}; convert again"
+            )
+    if threshold is None:
+        yield from _rule_findings(stated.things, statistics)
+
+
+def _rule_findings(things: Sequence[int], statistics: tuple[Tensor, Tensor]) -> Iterator[Finding]:
+    """Say where the published rule would decide otherwise."""
+    rule = f"the published rule ({defaults.THING_STUFF_THRESHOLD:g})"
+    try:
+        derived = thing_stuff_split(*statistics, defaults.THING_STUFF_THRESHOLD).things
+    except UserError:
+        yield Finding("note", "split", f"{rule} could not tell things from stuff here; the split decides")
+        return
+    if text := _disagreement(things, derived):
+        yield Finding("note", "split", f"{rule} would decide otherwise: {text}; the split decides")
+
+
+def _disagreement(things: Sequence[int], others: Sequence[int]) -> str:
+    """Return which classes change sides, empty where none does."""
+    sides = ((set(things) - set(others), "stuff there"), (set(others) - set(things), "things there"))
+    return ", ".join(f"{' '.join(map(str, sorted(found)))} {words}" for found, words in sides if found)
+
+
+def _split_of_semantics(folder: Path) -> tuple[Path, tuple[int, ...]] | None:
+    """Return the split file of the semantics that the labels were made of, and its things; None if gone.
+
+    Only where the conversion took that file: things may have been named in another way.
+    """
+    taken_from = read_json(folder / SPLIT_FILE, "convert again").get("taken_from")
+    path = Path(str(taken_from))
+    if path.name != SPLIT_FILE or not path.is_file():
+        return None
+    return path, read_split(path).things
 
 
 def alignment_findings(sums: FolderSums, tolerance: float) -> Iterator[Finding]:

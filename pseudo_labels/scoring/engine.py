@@ -14,18 +14,21 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
-from cups.data.pseudo_label_dataset import align_labels, load_statistics, thing_stuff_split
+from cups.data.pseudo_label_dataset import align_labels, load_statistics
 from cups.errors import UserError
 from cups.io.coco_panoptic import read_panoptic
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.files import read_json
+from cups.label_split import label_split
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
 from cups.taxonomy import VOID, ClassSet, void_value
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
 from pseudo_labels.algorithms.panoptic import to_panoptic
+from pseudo_labels.inputs.instances import ENDINGS
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.scoring.semantic import count_pixels
+from pseudo_labels.steps.frames import first_file
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +36,9 @@ Pair = tuple[np.ndarray, np.ndarray]
 """Semantic and instance map, both (H, W)."""
 
 
-def city_path(folder: Path, frame: GroundTruthFrame, split: str) -> Path:
+def city_path(folder: Path, frame: GroundTruthFrame, split: str, endings: Sequence[str] = (".png",)) -> Path:
     """Return the file of a frame in a Stage-1 folder."""
-    return folder / split / frame.image.parent.name / f"{frame.stem}.png"
+    return first_file(folder / split / frame.image.parent.name, frame.stem, endings)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class FolderLabels:
 
     def __call__(self, frame: GroundTruthFrame) -> Pair:
         """Read one frame."""
-        semantic, instance = (city_path(f, frame, self.split) for f in (self.semantics, self.instances))
+        semantic = city_path(self.semantics, frame, self.split)
+        instance = city_path(self.instances, frame, self.split, ENDINGS)
         return read_pair(semantic, instance, self.num_classes)
 
 
@@ -104,8 +108,10 @@ def read_panoptic_json(path: Path) -> tuple[int, tuple[int, ...]]:
         raise UserError(f"{path}: not a COCO panoptic JSON with categories; generate it again") from None
 
 
-def read_cups_classes(folder: Path, threshold: float) -> tuple[int, tuple[int, ...]]:
-    """Return number of classes and thing classes of a CUPS folder, as training derives them.
+def read_cups_classes(folder: Path, threshold: float | None = None) -> tuple[int, tuple[int, ...]]:
+    """Return number of classes and thing classes of a CUPS folder, as training takes them.
+
+    threshold: see `cups.label_split.label_split`.
 
     Raises:
         UserError: missing folder or statistics.
@@ -115,7 +121,7 @@ def read_cups_classes(folder: Path, threshold: float) -> tuple[int, tuple[int, .
     if not (folder / FORMAT_FILE).is_file():
         log.warning("%s: no %s, sizes and classes come from the statistics alone", folder, FORMAT_FILE)
     all_pixels, inside = load_statistics(folder)
-    return len(all_pixels), thing_stuff_split(all_pixels, inside, threshold).things
+    return len(all_pixels), label_split(folder, all_pixels, inside, threshold).things
 
 
 class EvaluationFrames(Dataset[dict[str, Any]]):

@@ -32,7 +32,7 @@ from pseudo_labels.steps.frames import Folder, Frame
 
 @dataclass(frozen=True)
 class Configuration:
-    """One way to split: `grad_threshold` (natural-log depth step; None: no depth) and `min_area` (pixels)."""
+    """One way to split: `grad_threshold` (step of depth; None: no depth) and `min_area` (512-row pixels)."""
 
     grad_threshold: float | None
     min_area: int

@@ -28,10 +28,11 @@ from pseudo_labels.scoring.overclusters import (
 from pseudo_labels.scoring.overclusters_report import report, write_plot
 from pseudo_labels.scoring.semantic import SemanticLabels, semantic_counts
 from pseudo_labels.settings.overclusters import AnalysisFrames, AnalysisSettings
+from pseudo_labels.steps.flags import recipe_of
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS
-from pseudo_labels.steps.frames import Frame
+from pseudo_labels.steps.frames import Frame, input_paths
 from pseudo_labels.steps.options import RunOptions
-from pseudo_labels.steps.step import recorded
+from pseudo_labels.steps.resume import recorded
 
 log = logging.getLogger(__name__)
 SCRIPT = "overclustering_cause"
@@ -127,8 +128,9 @@ def analyse_overclusters(
     settings, root = replace(settings, ks=settings.counts), run.root(source)
     folder = root / settings.folder
     images, fitting = source.frames(), source.of_split(settings.fit_split).frames()
-    fits = Fits(folder, run.overwrite)
+    fits = Fits(folder, run.overwrite, frames=[frame.name for frame in fitting])
     vectors = vector_source(settings, root, fitting, fits)
+    fits = replace(fits, source=vectors.fingerprint)
     analysis = Analysis(source, settings, root / CAUSE_SEMANTICS, folder)
     scores = analysis.scores(vectors.read, analysis.centroids(vectors.read, fitting, fits))
     arguments = recorded(source, settings, root)
@@ -136,9 +138,16 @@ def analyse_overclusters(
         folder,
         script=SCRIPT,
         arguments=arguments,
-        inputs=[source.image_folder, source.root / "gtFine", *vectors.inputs],
+        inputs=[
+            source.image_folder,
+            source.root / "gtFine",
+            *input_paths(vectors.inputs),
+        ],
         weights=vectors.weights,
         uses_ground_truth=True,
+        settings=recipe_of(settings),
+        frames=[frame.name for frame in images],
+        whole=True,
     )
     text = report(settings, source.split, scores, len(images))
     content = {

@@ -28,7 +28,7 @@ from pseudo_labels.scoring.engine import (
     read_cups_classes,
     read_panoptic_json,
 )
-from pseudo_labels.scoring.publish import publish, record, require_folder
+from pseudo_labels.scoring.publish import publish, record, require_folder, save_names
 from pseudo_labels.scoring.semantic import SemanticLabels, SemanticReader, semantic_report, semantic_results
 from pseudo_labels.scoring.semantic_labels import fitted_counts
 from pseudo_labels.settings.labels import DEFAULT_CLASSES
@@ -39,6 +39,7 @@ from pseudo_labels.settings.scoring import (
     PseudoLabelScores,
     ScoredImages,
 )
+from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder
 from pseudo_labels.steps.label_kind import number_of_classes
 
@@ -97,7 +98,8 @@ def choose_labels(images: ScoredImages, settings: PseudoLabelScores) -> Labels:
         return Labels(folder.name, PanopticLabels(folder, images.split, count), count, things, (folder,))
     semantics = Folder(images.label_root, settings.semantic_subdir, ".png")
     require_folder(semantics.directory, "`semantic_subdir`")
-    instances = require_folder(images.label_root / settings.instance_subdir, "`instance_subdir`")
+    instances = require_folder(images.label_root / settings.instances, "`instance_subdir`")
+    refuse_other_semantics(semantics.directory, instances)
     things = thing_classes(semantics, settings.thing_classes, settings.split_json)
     count = number_of_classes(semantics.directory, settings.num_semantic_classes) or DEFAULT_CLASSES
     return Labels(
@@ -215,7 +217,8 @@ def score_overclusters(images: ScoredImages, settings: OverclusterScores) -> str
     """
     semantics = Folder(images.label_root, settings.semantics, ".png")
     require_folder(semantics.directory, "`semantic_subdir` and `k`")
-    instances = require_folder(images.label_root / settings.instance_subdir, "`instance_subdir`")
+    instances = require_folder(images.label_root / settings.instances, "`instance_subdir`")
+    refuse_other_semantics(semantics.directory, instances)
     k = number_of_classes(semantics.directory, settings.k, "k") or DEFAULT_K
     labels = Labels(
         f"{semantics.name}+{instances.name}",
@@ -227,7 +230,8 @@ def score_overclusters(images: ScoredImages, settings: OverclusterScores) -> str
     )
     frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images)
     results, report = score_labels(images, replace(settings, k=k), labels, frames)
-    return publish(images, f"{labels.name}_k{k}", results, report)
+    saved = save_names(settings.save_names, results[0], semantics.directory)
+    return publish(images, f"{labels.name}_k{k}", results, report) + saved
 
 
 def thing_clusters(semantics: Folder, settings: OverclusterScores, k: int) -> tuple[int, ...]:

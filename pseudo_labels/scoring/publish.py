@@ -10,6 +10,7 @@ from typing import Any
 from cups.errors import UserError
 from cups.evaluation.results import Result, write_results
 from cups.io.provenance import code_version, describe_input
+from pseudo_labels.inputs.cluster_names import clusters_in, names_of
 from pseudo_labels.settings.scoring import ScoredImages
 
 
@@ -44,6 +45,21 @@ def record(scored: ScoredImages, settings: Any, inputs: Sequence[Path], **more: 
         "config": texts_of(scored, settings) | more,
         "provenance": {folder.name: describe_input(folder) for folder in inputs},
     }
+
+
+def save_names(path: Path | None, result: Result, folder: Path) -> str:
+    """Write the classes that a matching gives to clusters as their names; returns a line that says so.
+
+    Args:
+        path: the file; None writes nothing.
+        result: of an evaluation of 19 classes; its protocol is told as the source of the names.
+        folder: of the clusters.
+    """
+    if path is None:
+        return ""
+    digest = clusters_in(folder, len(result.assignment))
+    names_of(result.assignment, digest, f"ground truth: {result.protocol}").write(path)
+    return f"\nnames of the clusters, from ground truth: {path}"
 
 
 def publish(images: ScoredImages, name: str, results: Sequence[Result], report: str) -> str:

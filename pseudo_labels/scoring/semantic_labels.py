@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
+from cups.evaluation.results import Result
 from cups.metrics.protocol import NAMED, Protocol
 from pseudo_labels.scoring.engine import ground_truth_frames
-from pseudo_labels.scoring.publish import publish, record, require_folder
+from pseudo_labels.scoring.publish import publish, record, require_folder, save_names
 from pseudo_labels.scoring.semantic import (
     SemanticLabels,
     SemanticReader,
@@ -86,7 +88,14 @@ def score_semantic_labels(images: ScoredImages, settings: SemanticScores) -> str
     more = record(images, settings, [folder], images=len(frames))
     named = kind.kind != "clusters"
     results = semantic_results(folder.name, counts, protocol, fitted=fitted, named=named, **more)
-    return publish(images, f"{folder.name}_semantic", results, semantic_report(results))
+    saved = save_names(settings.save_names, _hungarian(results), folder)
+    return publish(images, f"{folder.name}_semantic", results, semantic_report(results)) + saved
+
+
+def _hungarian(results: Sequence[Result]) -> Result:
+    """Return the result under the Hungarian matching, of all clusters where there are many."""
+    ends = (", joint", ", one-to-one")
+    return next(result for end in ends for result in results if result.name.endswith(end))
 
 
 def _protocol(num_classes: int) -> Protocol:

@@ -14,23 +14,25 @@ from cups.io.files import atomic_write, write_csv, write_json
 from cups.io.markdown import markdown_table, percent
 from cups.metrics.protocol import Protocol
 from pseudo_labels.scoring.instance_sweep import Configuration
-from pseudo_labels.settings.groups import Splitting
 
-DEFAULT = Configuration(Splitting().grad_threshold, Splitting().min_area)
-"""What `generate_depth_guided_instances.py` does unless told otherwise; it was not chosen by a sweep."""
 METRICS = ("pq", "sq", "rq", "pq_things", "sq_things", "rq_things", "pq_stuff")
 COLUMNS = ("PQ", "SQ", "RQ", "PQ things", "SQ things", "RQ things", "PQ stuff")
-NOTE = (
-    "These numbers were computed with ground truth: they analyse, they do not choose. Taking the best row is "
-    "choosing with labels, and on val it is tuning on what is reported; `--split train` keeps val unseen. "
-    "The label-free choice is the default of `generate_depth_guided_instances.py`, fixed before any sweep: "
-    f"--grad_threshold {DEFAULT.grad_threshold:g} --min_area {DEFAULT.min_area}."
-)
 MATCHING = (
     "One Hungarian matching of pseudo-classes to classes serves all rows: by the pixels that the semantic "
     "maps share with ground truth over all these images, things and stuff apart, left-over clusters to their "
     "best class. Instances take no part in it."
 )
+
+
+def note(default: Configuration) -> str:
+    """Say that choosing by a sweep is choosing with labels, and what the label-free choice is."""
+    return (
+        "These numbers were computed with ground truth: they analyse, they do not choose. Taking the best "
+        "row is choosing with labels, and on val it is tuning on what is reported; `--split train` keeps "
+        "val unseen. The label-free choice is the default of `generate_depth_guided_instances.py` for this "
+        "depth: "
+        f"--grad_threshold {default.grad_threshold:g} --min_area {default.min_area}."
+    )
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,20 @@ def best_row(rows: Sequence[Row], metric: str, baseline: bool = False) -> Row | 
     return max(chosen, key=lambda row: _order(row.value(metric)), default=None)
 
 
-def report(rows: Sequence[Row], protocol: Protocol, num_frames: int, split: str, title: str) -> str:
-    """Return the Markdown: what it is, the best rows, the table."""
-    lines = [f"# {title}", "", f"{num_frames} images of {split}. {protocol}.", "", NOTE, "", MATCHING, ""]
+def report(
+    rows: Sequence[Row], default: Configuration, protocol: Protocol, num_frames: int, split: str, title: str
+) -> str:
+    """Return the Markdown: what it is, the best rows, the label-free one, the table."""
+    lines = [
+        f"# {title}",
+        "",
+        f"{num_frames} images of {split}. {protocol}.",
+        "",
+        note(default),
+        "",
+        MATCHING,
+        "",
+    ]
     for metric, name in (("pq", "PQ"), ("pq_things", "PQ things")):
         best, plain = best_row(rows, metric), best_row(rows, metric, baseline=True)
         assert best is not None
@@ -86,13 +99,13 @@ def report(rows: Sequence[Row], protocol: Protocol, num_frames: int, split: str,
         if plain is not None:
             text += f"; best baseline {percent(plain.value(metric))} ({plain.configuration.name})"
         lines.append(f"{text}.")
-    default = next((row for row in rows if row.configuration == DEFAULT), None)
-    if default is not None:
-        values = f"PQ {percent(default.value('pq'))}, PQ things {percent(default.value('pq_things'))}"
-        lines.append(f"- Label-free choice ({default.configuration.name}): {values}.")
+    chosen = next((row for row in rows if row.configuration == default), None)
+    if chosen is not None:
+        values = f"PQ {percent(chosen.value('pq'))}, PQ things {percent(chosen.value('pq_things'))}"
+        lines.append(f"- Label-free choice ({default.name}): {values}.")
     table = [
         (
-            row.configuration.name + (" (default)" if row.configuration == DEFAULT else ""),
+            row.configuration.name + (" (default)" if row.configuration == default else ""),
             *(percent(row.value(metric)) for metric in METRICS),
             row.ranks["pq"],
             row.ranks["pq_things"],
@@ -104,8 +117,12 @@ def report(rows: Sequence[Row], protocol: Protocol, num_frames: int, split: str,
     return "\n".join([*lines, "", markdown_table(table, columns)])
 
 
-def write_heat_map(path: Path, rows: Sequence[Row], title: str) -> None:
-    """Draw PQ and PQ of things over threshold and least area; the baseline is the last row of squares."""
+def write_heat_map(path: Path, rows: Sequence[Row], title: str, default: Configuration | None = None) -> None:
+    """Draw PQ and PQ of things over threshold and least area; the baseline is the last row of squares.
+
+    Args:
+        default: configuration to mark as the label-free one.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -125,7 +142,7 @@ def write_heat_map(path: Path, rows: Sequence[Row], title: str) -> None:
                 areas.index(row.configuration.min_area),
             )
             grid[place] = 100 * row.value(metric)
-            if row.configuration == DEFAULT:
+            if row.configuration == default:
                 marks.append((place, "#f2b134", "--"))
             if row is best:
                 marks.append((place, "#e4572e", "-"))
@@ -133,13 +150,13 @@ def write_heat_map(path: Path, rows: Sequence[Row], title: str) -> None:
         against = f" (components {percent(plain.value(metric))})" if plain is not None else ""
         axis.set_title(f"{name}: best {percent(best.value(metric)) if best else '-'}{against}", fontsize=11)
         axis.set_xticks(range(len(areas)), areas)
-        axis.set_xlabel("least area, pixels")
+        axis.set_xlabel("least area, pixels of a 512-row image")
         if plain is not None:
             axis.axhline(len(thresholds) - 1.5, color="white", linewidth=4)
         figure.colorbar(picture, ax=axis, fraction=0.05, pad=0.02).outline.set_visible(False)
     names = ["components" if math.isinf(threshold) else f"{threshold:g}" for threshold in thresholds]
     axes[0].set_yticks(range(len(thresholds)), names)
-    axes[0].set_ylabel("depth step that cuts (log)")
+    axes[0].set_ylabel("depth step that cuts")
     key = "red box: best; dashed: label-free default" if len(marks) > 1 else "red box: best"
     figure.suptitle(f"{title}\n{key}", fontsize=10, color="#707480")
     atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=140, metadata={"Software": None}))

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from cups.backbones.names import DEFAULT_DINOV2, NAMES
 from pseudo_labels.settings.groups import Inference, Precision
-from pseudo_labels.steps.flags import flag, require_at_least
+from pseudo_labels.steps.flags import Settings, flag, require_at_least
 
 WINDOW_BATCH = 16
 """Windows that a backbone takes at once."""
+EPOCHS = {"codebook": (1, 150), "head": (2, 200), "probe": (5, 150)}
+"""Of each phase of the training: epochs (CAUSE), and the least number of steps."""
 
 
 @dataclass(frozen=True)
@@ -20,28 +22,50 @@ class HeadsChoice(Precision):
     backbone: str | None = flag(None, "feature extractor (default: the heads' own)", choices=NAMES)
     backbone_checkpoint: Path | None = flag(None, "its weights (default: beside the heads)")
     checkpoint_dir: Path | None = flag(
-        None, "folder of the heads (default: refs/cause/CAUSE; texton: cause_texton)"
+        None, "folder of the heads (default: cause_{backbone} in the output root, or refs/cause/CAUSE)"
     )
-    height: int | None = flag(None, "image height for the backbone, 0: native (ViT/14 644, texton 0)")
+    height: int | None = flag(
+        None, "image height for the backbone, 0: native (ViT/14 644, texton at most 192)"
+    )
     window: int | None = flag(None, "window side in pixels (ViT/14 322, ViT/16 320, texton 96)")
     stride: int | None = flag(None, "pixels between windows (half a window)")
 
 
 @dataclass(frozen=True)
-class CauseSettings(HeadsChoice, Inference):
+class EdgeRefinement(Settings):
+    """Dense CRF."""
+
+    crf: bool = flag(False, "refine labels along edges by a dense CRF (slow)")
+    crf_height: int = flag(320, "image height inside the CRF, 0: native (default: 320, as CAUSE)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(0, self, "crf_height")
+
+    @property
+    def crf_rows(self) -> int | None:
+        """Image height inside the CRF, 0: native; None without a CRF."""
+        return self.crf_height if self.crf else None
+
+
+@dataclass(frozen=True)
+class CauseSettings(HeadsChoice, EdgeRefinement, Inference):
     """Labels."""
 
     batch_size: int = flag(WINDOW_BATCH, "windows that the network takes at once", decides=False)
-    crf: bool = flag(False, "refine labels along edges by a dense CRF (slow)")
+    flip: str = flag(
+        "windows", "average with the mirror image of each window, or not", choices=("windows", "off")
+    )
 
 
 @dataclass(frozen=True)
 class CauseTraining(HeadsChoice):
     """Training."""
 
-    codebook_steps: int | None = flag(None, "steps of phase 1 (default: one epoch)")
-    head_steps: int | None = flag(None, "steps of phase 2 (default: two epochs)")
-    probe_steps: int | None = flag(None, "steps of phase 3 (default: five epochs)")
+    codebook_steps: int | None = flag(None, "steps of phase 1 (default: one epoch, at least 150)")
+    head_steps: int | None = flag(None, "steps of phase 2 (default: two epochs, at least 200)")
+    probe_steps: int | None = flag(None, "steps of phase 3 (default: five epochs, at least 150)")
+    crops: int = flag(5, "random windows of each image that an epoch counts")
     codebook_size: int = flag(2048, "rows of the modularity codebook")
     reduced_dim: int = flag(90, "channels of the codes")
     projection_dim: int = flag(2048, "channels of the contrastive space")
@@ -62,9 +86,19 @@ class CauseTraining(HeadsChoice):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, self, "batch_size", "codebook_size", "reduced_dim", "projection_dim")
-        require_at_least(1, self, "hidden_dim", "num_classes")
+        require_at_least(1, self, "hidden_dim", "num_classes", "crops")
 
     @property
     def extractor(self) -> str:
         """Name of the backbone that the heads are trained on."""
         return self.backbone or DEFAULT_DINOV2
+
+    def steps(self, phase: str, images: int) -> int:
+        """Return the steps of a phase over a number of images.
+
+        The published epochs (1, 2 and 5) run over five crops of each image. On few images that would be
+        a handful of steps; the floors were enough on toy streets.
+        """
+        own = {"codebook": self.codebook_steps, "head": self.head_steps, "probe": self.probe_steps}
+        given, (epochs, least) = own[phase], EPOCHS[phase]
+        return max(least, epochs * -(-images * self.crops // self.batch_size)) if given is None else given

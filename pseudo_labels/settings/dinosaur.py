@@ -7,8 +7,10 @@ from pathlib import Path
 
 from cups.errors import UserError
 from pseudo_labels.settings.groups import Batch, Seed, ThingChoice
+from pseudo_labels.settings.outlines import LEAST_AREA
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
+from pseudo_labels.steps.folders import INSTANCE_PREFIX, SLOT_METHOD, instance_folder
 
 SLOT_PROPOSALS = ("classes", "things", "slots")
 SWITCH = ("auto", "on", "off")
@@ -24,8 +26,10 @@ class SlotSettings(Settings):
     `min_thing_share` of their area are kept (at 0 all are, and semantics are not looked at).
     """
 
-    min_area: int = flag(1000, "pixels at the size of the label files; smaller instances are dropped")
-    dilation: int = flag(3, "reach in pixels when dropped slivers are given to neighbours")
+    min_area: int = flag(LEAST_AREA["log"], "pixels of a 512-row image; smaller instances are dropped")
+    dilation: int | None = flag(
+        None, "reach when dropped slivers are given to neighbours, pixels of a 512-row image (default: all)"
+    )
     proposals: str = flag(
         "classes",
         "cut slots by each thing class, by their union, or not (semantics then only choose)",
@@ -56,11 +60,20 @@ class SlotInstanceSettings(SlotSettings, ThingChoice, Seed, Batch):
     checkpoint: Path | None = flag(None, "dinosaur.pth (default: where train_dinosaur.py writes it)")
     backbone: str | None = flag(None, "whose features_{NAME}/ to read (default: as in training)")
     num_slots: int | None = flag(None, "slots per frame (default: as in training)")
-    method_name: str = flag("dinosaur", "output pseudo_instance_{NAME}")
+    method_name: str | None = flag(
+        None, f"output pseudo_instance_{{NAME}} (default: {SLOT_METHOD}_... of the semantics)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, self, "num_slots")
+
+    @property
+    def folder(self) -> str:
+        """Name of the output folder."""
+        if self.method_name is not None or not self.needs_semantics:
+            return INSTANCE_PREFIX + (self.method_name or SLOT_METHOD)
+        return instance_folder(SLOT_METHOD, self.semantic_subdir)
 
 
 @dataclass(frozen=True)

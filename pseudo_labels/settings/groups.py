@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from cups.errors import UserError
+from pseudo_labels.settings.outlines import EDGES, LEAST_AREA, LINEAR_REACH, OUTLINES, by_kind, proposals_of
 from pseudo_labels.steps.flags import Settings, flag, require_at_least
-from pseudo_labels.steps.folders import DEPTH_FOLDER, MAPPED_SEMANTICS
+from pseudo_labels.steps.folders import DEFAULT_SEMANTICS, DEPTH_FOLDER
 
+C = TypeVar("C", bound="Cutting")
+S = TypeVar("S", bound="Splitting")
 T = TypeVar("T", bound="ThingChoice")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 PROPOSALS = ("classes", "things", "objects")
@@ -19,7 +22,7 @@ PROPOSALS = ("classes", "things", "objects")
 class Semantics(Settings):
     """Semantic labels that a step reads."""
 
-    semantic_subdir: str = flag(MAPPED_SEMANTICS, "semantic folder")
+    semantic_subdir: str = flag(DEFAULT_SEMANTICS, "semantic folder")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class ThingChoice(Semantics):
     split_json: Path | None = flag(
         # What it says is recorded as `thing_classes`, and that decides.
         None,
-        "from classify_stuff_things.py (default: the folder's)",
+        "from classify_stuff_things.py (default: the folder's, made where it is missing)",
         decides=False,
     )
 
@@ -57,13 +60,14 @@ class DepthMaps(Settings):
     """Depth."""
 
     depth_subdir: str = flag(DEPTH_FOLDER, "depth folder")
-    depth_blur: float = flag(
-        0.0, "of object proposals: share of the height over which outlines are blurred (stereo 0)"
+    depth_blur: float | None = flag(
+        None,
+        f"share of the height over which outlines in depth are blurred (default: {by_kind('blur')})",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.depth_blur <= 0.2:
+        if self.depth_blur is not None and not 0 <= self.depth_blur <= 0.2:
             raise UserError(f"`depth_blur` {self.depth_blur}: must lie in 0-0.2")
 
 
@@ -71,11 +75,15 @@ class DepthMaps(Settings):
 class Outlines(DepthMaps):
     """Outlines in depth."""
 
-    grad_threshold: float = flag(0.15, "log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling")
+    grad_threshold: float | None = flag(
+        None,
+        "log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling "
+        f"(default: {by_kind('cut')}; of objects that depth proposes, {by_kind('propose')})",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.grad_threshold <= 0:
+        if self.grad_threshold is not None and self.grad_threshold <= 0:
             raise UserError(f"`grad_threshold` {self.grad_threshold}: must be positive")
 
 
@@ -124,18 +132,29 @@ class Seed(Settings):
 class Cutting(DepthMaps):
     """How thing regions are split by depth, whatever the threshold.
 
+    `edge` says what an edge is (`cups.ops.depth_edges`). "log": a step of log depth. "linear": the published
+    definition, Sobel magnitude on depth scaled to 0-1; pieces are then 4-connected.
+
     `proposals` says what is split. "classes": the regions of each thing class. "things": the union of them,
     for overclustered semantics in which one object has several classes. "objects": nothing; depth alone
     proposes the masks (`cups.ops.ground.object_regions`), and those with thing pixels on at least
     `min_thing_share` of their area are kept. In the last two each instance takes its majority class in the
     next step.
+
+    What is None is decided by the kind of depth and of semantics: see `for_depth`.
     """
 
-    dilation: int = flag(3, "reach in pixels when cut pixels are given back")
+    edge: str = flag("log", "step of log depth, or Sobel of depth in 0-1 as published", choices=EDGES)
+    dilation: int | None = flag(
+        None,
+        "reach when cut pixels are given back, pixels of a 512-row image "
+        f"(default: all; {LINEAR_REACH} with linear edges)",
+    )
     sigma: float = flag(1.0, "depth smoothing, pixels of a 512-row image")
-    proposals: str = flag(
-        "classes",
-        "split each thing class (sharp semantics), their union, or let depth propose (blurred ones)",
+    proposals: str | None = flag(
+        None,
+        "split each thing class, their union, or let depth propose (default: classes where they have names "
+        "or edges are linear; else objects, without depth things)",
         choices=PROPOSALS,
     )
     min_thing_share: float = flag(0.3, "with objects: least share of thing pixels in one")
@@ -145,14 +164,43 @@ class Cutting(DepthMaps):
         require_at_least(0, self, "sigma", "dilation")
         if not 0 < self.min_thing_share <= 1:
             raise UserError(f"`min_thing_share` {self.min_thing_share}: must be above 0, at most 1")
+        if self.edge == "linear" and self.proposals == "objects":
+            raise UserError("`edge` linear: splits classes or things; leave out `proposals` objects")
+
+    def for_depth(self: C, source: str | None, named: bool) -> C:
+        """Return these settings with what is None decided, as they are recorded.
+
+        Args:
+            source: kind of depth (of `OUTLINES`); None: no depth, whose settings stay undecided.
+            named: whether the semantic classes have names, so that an object lies in one of them.
+        """
+        proposals = self.proposals or proposals_of(self.edge, named, source is not None)
+        linear = self.edge == "linear" and self.dilation is None
+        settings = replace(self, proposals=proposals, dilation=LINEAR_REACH if linear else self.dilation)
+        if source is None or settings.depth_blur is not None:
+            return settings
+        return replace(settings, depth_blur=OUTLINES[source].blur)
 
 
 @dataclass(frozen=True)
 class Splitting(Outlines, Cutting):
     """How thing regions are split by depth."""
 
-    min_area: int = flag(1000, "pixels at the size of the label files; smaller instances are dropped")
+    min_area: int | None = flag(
+        None,
+        "smaller instances are dropped; pixels of a 512-row image, so 4 of a 1024-row one are 1 "
+        f"(default: {LEAST_AREA['log']}, with linear edges {LEAST_AREA['linear']})",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, self, "min_area")
+
+    def for_depth(self: S, source: str | None, named: bool) -> S:
+        """See `Cutting.for_depth`; threshold and least area too."""
+        settings = super().for_depth(source, named)
+        step = settings.grad_threshold
+        if step is None and source is not None:
+            step = OUTLINES[source].step(settings.edge, settings.proposals or "")
+        area = LEAST_AREA[settings.edge] if settings.min_area is None else settings.min_area
+        return replace(settings, grad_threshold=step, min_area=area)

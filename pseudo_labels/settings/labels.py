@@ -8,10 +8,23 @@ from pathlib import Path
 from cups.errors import UserError
 from pseudo_labels.settings.groups import Splitting, ThingChoice
 from pseudo_labels.steps.flags import Settings, flag
-from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
+from pseudo_labels.steps.folders import (
+    CAUSE_SEMANTICS,
+    DEFAULT_K,
+    DEFAULT_METHOD,
+    DEFAULT_SEMANTICS,
+    INSTANCE_PREFIX,
+    PANOPTIC_PREFIX,
+    cups_folder,
+    instance_folder,
+    mapped_semantics,
+    panoptic_folder,
+    raw_semantics,
+)
 
 DEFAULT_CLASSES = 19
 """Classes of semantics that do not say how many they have: the trainIds."""
+INSTANCE_MEANING = f"instance folder (default: {INSTANCE_PREFIX}{DEFAULT_METHOD}_... of the semantics)"
 
 
 @dataclass(frozen=True)
@@ -26,17 +39,34 @@ class RemapSettings(Settings):
 class PanopticSettings(ThingChoice):
     """Labels to merge."""
 
-    instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "instance folder")
+    instance_subdir: str | None = flag(None, INSTANCE_MEANING)
     num_semantic_classes: int | None = flag(
         None, f"number of pseudo-classes (default: what the semantic folder says, or {DEFAULT_CLASSES})"
     )
-    name: str = flag(DEFAULT_METHOD, "output folder pseudo_panoptic_{NAME}")
+    name: str | None = flag(
+        None, f"output folder pseudo_panoptic_{{NAME}} (default: {DEFAULT_METHOD}_... of the semantics)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         count = self.num_semantic_classes
         if count is not None and not 0 < count < 16000:
             raise UserError(f"`num_semantic_classes` {count}: must be between 1 and 15999")
+
+    @property
+    def instances(self) -> str:
+        """Name of the instance folder."""
+        return self.instance_subdir or instance_folder(DEFAULT_METHOD, self.semantic_subdir)
+
+    @property
+    def folder(self) -> str:
+        """Name of the output folder."""
+        named = self.name is not None
+        return (
+            f"{PANOPTIC_PREFIX}{self.name}"
+            if named
+            else panoptic_folder(DEFAULT_METHOD, self.semantic_subdir)
+        )
 
 
 @dataclass(frozen=True)
@@ -45,7 +75,8 @@ class InstanceSettings(Splitting, ThingChoice):
 
     no_depth: bool = flag(False, "plain connected components")
     method_name: str | None = flag(
-        None, "pseudo_instance_{NAME} (default: depth_guided, or cc without depth)"
+        None,
+        f"pseudo_instance_{{NAME}} (default: {DEFAULT_METHOD}_, or cc_ without depth, ... of the semantics)",
     )
 
     def __post_init__(self) -> None:
@@ -54,9 +85,11 @@ class InstanceSettings(Splitting, ThingChoice):
             raise UserError("`proposals` objects: comes from depth; leave out `no_depth`")
 
     @property
-    def method(self) -> str:
-        """Name of the method in that of the folder."""
-        return self.method_name or ("cc" if self.no_depth else DEFAULT_METHOD)
+    def folder(self) -> str:
+        """Name of the output folder."""
+        if self.method_name is not None:
+            return INSTANCE_PREFIX + self.method_name
+        return instance_folder("cc" if self.no_depth else DEFAULT_METHOD, self.semantic_subdir)
 
 
 @dataclass(frozen=True)
@@ -64,29 +97,43 @@ class CupsSettings(ThingChoice):
     """Labels to convert."""
 
     semantic_subdir: str | None = flag(  # type: ignore[assignment]
-        None, f"semantic folder (default: {MAPPED_SEMANTICS}, or pseudo_semantic_raw_k{{N}} for N classes)"
+        None, f"semantic folder (default: {DEFAULT_SEMANTICS}, or pseudo_semantic_raw_k{{N}} for N classes)"
     )
-    instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "instance folder")
-    trainid_input: bool = flag(False, "the semantics hold the 19 trainIds", decides=False)
+    instance_subdir: str | None = flag(None, f"{INSTANCE_MEANING}, made where it is missing")
+    trainid_input: bool = flag(
+        False,
+        f"the semantics hold the 19 trainIds (`semantic_subdir` is {mapped_semantics(DEFAULT_K)} then, "
+        f"else the clusters of {DEFAULT_SEMANTICS}, as clusters)",
+        decides=False,
+    )
     num_semantic_classes: int | None = flag(
         None, "the semantics hold N pseudo-classes (default: what `semantic_subdir` says)", metavar="N"
     )
     output_dir: Path | None = flag(
-        None, "flat output folder (default: cups_pseudo_labels/ under the output root)", decides=False
+        None, "flat output folder (default: cups_pseudo_labels_... of the semantics)", decides=False
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        count, told = self.num_semantic_classes, self.trainid_input or self.semantic_subdir is not None
-        if (self.trainid_input and count is not None) or (count is None and not told):
+        count = self.num_semantic_classes
+        if self.trainid_input and count is not None:
             raise UserError("`trainid_input`: give either it or `num_semantic_classes`")
         if count is not None and not 0 < count < 65535:
             raise UserError(f"`num_semantic_classes` {count}: must be between 1 and 65534")
 
-    @property
-    def semantics(self) -> str:
-        """Name of the semantic folder."""
-        mapped = (
-            MAPPED_SEMANTICS if self.trainid_input else f"pseudo_semantic_raw_k{self.num_semantic_classes}"
-        )
-        return self.semantic_subdir or mapped
+    def semantics(self, root: Path) -> str:
+        """Return the name of the semantic folder under `root`."""
+        if self.semantic_subdir is not None:
+            return self.semantic_subdir
+        if self.num_semantic_classes is not None:
+            return raw_semantics(self.num_semantic_classes)
+        mapped = mapped_semantics(DEFAULT_K)
+        return mapped if self.trainid_input and (root / mapped).is_dir() else DEFAULT_SEMANTICS
+
+    def instances(self, semantics: str) -> str:
+        """Return the name of the instance folder of semantics."""
+        return self.instance_subdir or instance_folder(DEFAULT_METHOD, semantics)
+
+    def labels(self, root: Path, semantics: str) -> Path:
+        """Return the folder that is written."""
+        return self.output_dir or root / cups_folder(semantics)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.settings.cause import HeadsChoice
-from pseudo_labels.steps.flags import flag, require_at_least
-from pseudo_labels.steps.folders import mapped_semantics, raw_semantics
+from pseudo_labels.settings.cause import EdgeRefinement, HeadsChoice
+from pseudo_labels.steps.flags import flag, require_at_least, take_part
+from pseudo_labels.steps.folders import DEFAULT_K, mapped_semantics, raw_semantics
 from pseudo_labels.steps.frames import SPLITS, FrameSource
 
-FEATURES = ("codes", "backbone", "context")
+CODES, COMPUTED = "codes", ("backbone", "context")
 MOST_CLUSTERS = 65534
 """65535 is void in 16 bits."""
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -23,9 +23,9 @@ class Clustering(HeadsChoice):
     """Clusters."""
 
     features: str = flag(
-        "codes",
-        "what is clustered: CAUSE codes, backbone features, or features with the texture around them",
-        choices=FEATURES,
+        CODES,
+        "what is clustered: CAUSE codes, features of the `backbone`, context (these with what lies around "
+        "them), or a folder of features in the output root (features_dinov2_vitb14)",
     )
     regions: bool = flag(
         False,
@@ -42,23 +42,19 @@ class Clustering(HeadsChoice):
 
 
 @dataclass(frozen=True)
-class OverclusterSettings(Clustering):
-    """Labels.
+class ClusterLabels(Clustering, EdgeRefinement):
+    """Labels."""
 
-    Without `raw` or `merge_to` the labels are the 19 trainIds that `mapping` gives to the clusters: "cause"
-    by the CAUSE class that a cluster overlaps most, "oracle" by ground truth.
-    """
-
-    k: int = flag(300, "number of clusters")
-    raw: bool = flag(False, "write cluster ids as they are")
-    merge_to: int | None = flag(None, "merge clusters to N pseudo-classes, no labels", metavar="N")
-    mapping: str = flag(
-        "cause",
-        "without `raw` or `merge_to`, write 19 trainIds: by the CAUSE class that a cluster overlaps most, "
-        "or by ground truth (uses labels; the usual evaluation protocol)",
-        choices=("cause", "oracle"),
+    k: int = flag(DEFAULT_K, "number of clusters")
+    load_centroids: Path | None = flag(
+        # What it holds decides, wherever it lies; the centroids that are kept in the folder say so.
+        None,
+        "take the clusters of this .npz file (centroids, kmeans_centroids) instead of fitting them",
+        metavar="FILE",
+        decides=False,
     )
-    crf: bool = flag(False, "refine along edges by a dense CRF (slow)")
+    raw: bool = flag(False, "write cluster ids as they are: the default, said aloud", decides=False)
+    merge_to: int | None = flag(None, "merge clusters to N pseudo-classes, no labels", metavar="N")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,19 +67,69 @@ class OverclusterSettings(Clustering):
             raise UserError("`regions`: give either it or `crf`")
 
     @property
+    def clusters_folder(self) -> str:
+        """Name of the folder of the clusters without names."""
+        return raw_semantics(self.k, None if self.raw else self.merge_to)
+
+
+@dataclass(frozen=True)
+class OverclusterSettings(ClusterLabels):
+    """Names of clusters.
+
+    Without `mapping` or `names` the labels are the clusters themselves. The names are the 19 trainIds: by
+    ground truth ("oracle"), by a file of names, or by the CAUSE class that a cluster overlaps most ("cause"),
+    for heads that say which row of their probe is which class.
+    """
+
+    mapping: str | None = flag(
+        None,
+        "write the 19 trainIds instead of clusters, named by ground truth (oracle), or by CAUSE's classes "
+        "where the heads know them (cause)",
+        choices=("cause", "oracle"),
+    )
+    names: Path | None = flag(
+        None,
+        "write the 19 trainIds, as this JSON file names the clusters (of `mapping` oracle, or of "
+        "`save_names` in an evaluation)",
+        metavar="FILE",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [name for name in ("raw", "merge_to", "mapping", "names") if getattr(self, name)]
+        if len(given) > 1:
+            raise UserError(f"`{given[0]}`: give either it or `{given[1]}`")
+
+    @property
     def named(self) -> bool:
         """Whether the labels are trainIds."""
-        return not self.raw and self.merge_to is None
+        return self.mapping is not None or self.names is not None
 
     @property
     def oracle(self) -> bool:
-        """Whether ground truth names the clusters."""
-        return self.named and self.mapping == "oracle"
+        """Whether ground truth is read to name the clusters."""
+        return self.mapping == "oracle"
 
     @property
     def folder(self) -> str:
         """Name of the folder of the labels."""
-        return mapped_semantics(self.k) if self.named else raw_semantics(self.k, self.merge_to)
+        return mapped_semantics(self.k) if self.named else self.clusters_folder
+
+    @property
+    def recorded(self) -> ClusterLabels:
+        """The settings that decide the labels: of clusters without names, those of naming do not."""
+        return self if self.named else take_part(ClusterLabels, self)
+
+    def summary(self) -> str:
+        """Return one line that says what is written."""
+        if self.named:
+            source = self.names or {"oracle": "ground truth", "cause": "CAUSE's classes"}[str(self.mapping)]
+            return f"{self.folder}: {self.k} clusters, named by the 19 trainIds (from {source})"
+        count = self.k if self.merge_to is None else self.merge_to
+        return (
+            f"{self.folder}: {count} clusters without names, as training takes them; names come from ground "
+            "truth only (`mapping` oracle, or `names` FILE), and evaluation needs none"
+        )
 
 
 @dataclass(frozen=True)
@@ -130,4 +176,4 @@ class AnalysisSettings(Clustering):
     @property
     def folder(self) -> str:
         """Name of the folder of the analysis."""
-        return f"overclustering_{self.features}{'_regions' if self.regions else ''}"
+        return f"overclustering_{Path(self.features).name}{'_regions' if self.regions else ''}"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag
-from pseudo_labels.steps.folders import CUPS_FOLDER
-from pseudo_labels.steps.frames import SPLITS
+from pseudo_labels.steps.folders import DEFAULT_K
+from pseudo_labels.steps.frames import ROOT_VARIABLE, SPLITS
 from pseudo_labels.steps.options import EXECUTORS
 from pseudo_labels.steps.stage1 import Stage1Options
 
@@ -20,7 +20,7 @@ class PipelineSettings(Settings):
     """Run."""
 
     cityscapes_root: str = flag(
-        "", "folder that holds leftImg8bit/ (default: $CITYSCAPES_ROOT)", metavar="DIR"
+        "", "folder that holds leftImg8bit/", metavar="DIR", environment=ROOT_VARIABLE
     )
     output_root: str = flag(
         "", "where features, labels and networks go (default: `cityscapes_root`)", metavar="DIR"
@@ -32,10 +32,12 @@ class PipelineSettings(Settings):
         None, "where the steps that go through the images one by one run", choices=EXECUTORS
     )
     num_shards: int | None = flag(None, "parts into which these steps split the images", metavar="N")
-    k50: bool = flag(
-        False,
-        "raw clusters, k = 50, and a thing/stuff split without labels, instead of k = 300 clusters named by "
-        "CAUSE's classes",
+    k50: bool = flag(False, "k = 50 clusters instead of 300")
+    names: Path | None = flag(
+        None,
+        "labels of the 19 trainIds, as this JSON file names the clusters (`save_names` of an evaluation, "
+        "from ground truth), instead of the clusters themselves and a thing/stuff split without labels",
+        metavar="FILE",
     )
     refine: bool = flag(False, "train RefineNet on the semantics and go on with the refined ones")
     dinosaur: bool = flag(
@@ -47,7 +49,7 @@ class PipelineSettings(Settings):
     train: bool = flag(
         False,
         "train the CAUSE heads and the depth network first, without labels, instead of loading published "
-        "checkpoints (with `k50`: their clusters have no names)",
+        "checkpoints",
     )
     dry_run: bool = flag(False, "print the commands, run nothing")
 
@@ -55,12 +57,12 @@ class PipelineSettings(Settings):
         super().__post_init__()
         if not self.cityscapes_root:
             raise UserError(
-                "`cityscapes_root`: missing; give the folder that holds leftImg8bit/, or set CITYSCAPES_ROOT"
+                f"`cityscapes_root`: missing; give the folder that holds leftImg8bit/, or set {ROOT_VARIABLE}"
             )
         if not self.dry_run and not (Path(self.cityscapes_root) / "leftImg8bit").is_dir():
             raise UserError(f"{self.cityscapes_root}: holds no leftImg8bit/; give the root of Cityscapes")
-        if self.train and not self.k50:
-            raise UserError("`train`: clusters of our own CAUSE heads have no names; add `k50`")
+        if self.names is not None and not self.dry_run and not self.names.is_file():
+            raise UserError(f"{self.names}: no such file; save names by `save_names` of an evaluation")
 
     def options(self) -> Stage1Options:
         """Return the run that is asked for."""
@@ -74,13 +76,12 @@ class PipelineSettings(Settings):
             executor=self.executor,
             num_shards=self.num_shards,
             split=self.split,
-            k=50 if self.k50 else 300,
-            raw=self.k50,
+            k=50 if self.k50 else DEFAULT_K,
+            names=self.names,
             train_heads=self.train,
             source=self.depth,
             network=output / "spidepth" if train_depth else None,
             train_depth=train_depth,
             refine=self.refine,
             dinosaur=self.dinosaur,
-            labels=output / (f"{CUPS_FOLDER}_k50" if self.k50 else CUPS_FOLDER),
         )

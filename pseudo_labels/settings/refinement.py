@@ -9,7 +9,7 @@ from cups.errors import UserError
 from pseudo_labels.settings.groups import Batch
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import flag, other_default, require_at_least
-from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, DEPTH_FOLDER, INSTANCE_PREFIX
+from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, DEPTH_FOLDER, instance_folder
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ class TrainRefineSettings(Training):
 class TrainJointRefineSettings(TrainRefineSettings):
     """Joint heads."""
 
-    instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "pseudo-instances to embed")
+    instance_subdir: str | None = flag(
+        None, "pseudo-instances to embed (default: pseudo_instance_depth_guided_... of the semantics)"
+    )
     embedding_dim: int = flag(8, "channels of the instance embedding")
     boundary_weight: float = flag(0.5, "weight of the boundary loss")
     embedding_weight: float = flag(0.1, "weight of the embedding loss")
@@ -53,6 +55,11 @@ class TrainJointRefineSettings(TrainRefineSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, self, "embedding_dim")
+
+    @property
+    def instances(self) -> str:
+        """Name of the instance folder."""
+        return self.instance_subdir or instance_folder(DEFAULT_METHOD, self.semantic_subdir)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,16 @@ from pathlib import Path
 
 from cups.errors import UserError
 from pseudo_labels.settings.groups import Cutting, Semantics, ThingChoice
-from pseudo_labels.settings.labels import DEFAULT_CLASSES
+from pseudo_labels.settings.labels import DEFAULT_CLASSES, INSTANCE_MEANING
+from pseudo_labels.settings.outlines import AREA_GRID
 from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
-from pseudo_labels.steps.folders import DEFAULT_METHOD, INSTANCE_PREFIX, MAPPED_SEMANTICS
-from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.folders import (
+    DEFAULT_METHOD,
+    DEFAULT_SEMANTICS,
+    instance_folder,
+    raw_semantics,
+)
+from pseudo_labels.steps.frames import ROOT_VARIABLE, SPLITS, Frame, FrameSource
 from pseudo_labels.steps.options import ShardRun
 
 CLASS_SETS = (27, 19, 7)
@@ -19,15 +25,13 @@ LABELS = ("auto", "trainid", "class27", "clusters")
 SEMANTIC_PROTOCOLS = ("semantic-27-crop320",)
 """Those of `cups.metrics.protocol.NAMED` whose task is semantic."""
 DEFAULT_K = 50
-GRAD_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
-MIN_AREAS = (200, 400, 600, 800, 1000)
 
 
 @dataclass(frozen=True)
 class ScoredImages(Settings):
     """Data."""
 
-    cityscapes_root: Path = flag(meaning="folder with leftImg8bit/, gtFine/")
+    cityscapes_root: Path = flag(meaning="folder with leftImg8bit/, gtFine/", environment=ROOT_VARIABLE)
     split: str = flag("val", "split with ground truth")
     output_root: Path | None = flag(None, "where the label folders are (default: `cityscapes_root`)")
     max_images: int | None = flag(None, "use only the first N images", metavar="N")
@@ -66,22 +70,50 @@ class MatchSplit(Settings):
 
 
 @dataclass(frozen=True)
+class SavedNames(Settings):
+    """Names of clusters."""
+
+    save_names: Path | None = flag(
+        None,
+        "write the class that the Hungarian matching gives to each cluster to this JSON file, for "
+        "generate_overclustered_semantics.py `names` (ground truth: no label-free run may use it)",
+        metavar="FILE",
+    )
+
+    def require_train_ids(self, scored: bool) -> None:
+        """Refuse to save names where the 19 classes are not scored.
+
+        Raises:
+            UserError: names are wanted, and other classes are scored.
+        """
+        if self.save_names is not None and not scored:
+            raise UserError("`save_names`: names are the 19 trainIds; leave out `num_classes` and `protocol`")
+
+
+@dataclass(frozen=True)
 class ThingShare(Settings):
     """Things of a folder in the CUPS format."""
 
-    thing_stuff_threshold: float = flag(0.08, "DATA.THING_STUFF_THRESHOLD of the training")
+    thing_stuff_threshold: float | None = flag(
+        None, "DATA.THING_STUFF_THRESHOLD of the training (default: the folder's own split)"
+    )
 
 
 @dataclass(frozen=True)
 class PseudoLabelScores(PanopticScores, ThingShare, ThingChoice):
     """Labels to score."""
 
-    instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "instance folder")
+    instance_subdir: str | None = flag(None, INSTANCE_MEANING)
     panoptic_subdir: str | None = flag(None, "panoptic folder instead")
     cups_dir: Path | None = flag(None, "folder in the CUPS format instead")
     num_semantic_classes: int | None = flag(
         None, f"pseudo-classes (default: what the semantic folder says, or {DEFAULT_CLASSES})"
     )
+
+    @property
+    def instances(self) -> str:
+        """Name of the instance folder."""
+        return self.instance_subdir or instance_folder(DEFAULT_METHOD, self.semantic_subdir)
 
 
 @dataclass(frozen=True)
@@ -93,29 +125,35 @@ class CascadeScores(MatchSplit, PanopticScores, ThingShare):
 
 
 @dataclass(frozen=True)
-class OverclusterScores(MatchSplit, PanopticScores, ThingShare, ThingChoice):
+class OverclusterScores(SavedNames, MatchSplit, PanopticScores, ThingShare, ThingChoice):
     """Labels to score."""
 
     semantic_subdir: str | None = flag(  # type: ignore[assignment]
         None, "cluster folder (default: pseudo_semantic_raw_k{K})"
     )
     k: int | None = flag(None, f"number of clusters (default: what `semantic_subdir` says, or {DEFAULT_K})")
-    instance_subdir: str = flag(INSTANCE_PREFIX + DEFAULT_METHOD, "instance folder")
+    instance_subdir: str | None = flag(None, INSTANCE_MEANING)
     statistics: Path | None = flag(None, "folder in the CUPS format that tells the things")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.k is not None and not 0 < self.k < 65535:
             raise UserError(f"`k` {self.k}: must be between 1 and 65534")
+        self.require_train_ids(self.num_classes == 19)
 
     @property
     def semantics(self) -> str:
         """Name of the cluster folder."""
-        return self.semantic_subdir or f"pseudo_semantic_raw_k{self.k or DEFAULT_K}"
+        return self.semantic_subdir or raw_semantics(self.k or DEFAULT_K)
+
+    @property
+    def instances(self) -> str:
+        """Name of the instance folder."""
+        return self.instance_subdir or instance_folder(DEFAULT_METHOD, self.semantics)
 
 
 @dataclass(frozen=True)
-class SemanticScores(MatchSplit, ScoredClasses, Semantics):
+class SemanticScores(SavedNames, MatchSplit, ScoredClasses, Semantics):
     """Labels to score."""
 
     cups_dir: Path | None = flag(None, "folder in the CUPS format instead")
@@ -129,22 +167,42 @@ class SemanticScores(MatchSplit, ScoredClasses, Semantics):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cups_dir is not None and self.semantic_subdir != MAPPED_SEMANTICS:
+        if self.cups_dir is not None and self.semantic_subdir != DEFAULT_SEMANTICS:
             raise UserError("`semantic_subdir`: give either it or `cups_dir`")
         if self.protocol is not None and self.num_classes != 19:
             raise UserError("`num_classes`: give either it or `protocol`")
+        self.require_train_ids(self.num_classes == 19 and self.protocol is None)
 
 
 @dataclass(frozen=True)
 class SweptImages(FrameSource):
     """Data."""
 
-    split: str = other_default(FrameSource, "split", "val")
+    split: str = flag(
+        "auto",
+        "split of leftImg8bit/ (auto: val if the semantics have it, else train)",
+        choices=(*SPLITS, "all", "auto"),
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         if self.image_dir is not None:
             raise UserError("`image_dir`: has no ground truth to compare with; give `cityscapes_root`")
         super().__post_init__()
+
+    def frames(self) -> list[Frame]:
+        """Return the frames, sorted; those of val while nothing has decided on the split."""
+        return self.of_split("val").frames() if self.split == "auto" else super().frames()
+
+    def settled(self, semantics: Path) -> FrameSource:
+        """Return the source with a split that a semantic folder has.
+
+        semantics: the folder, with a sub-folder for each split.
+        """
+        if self.split != "auto":
+            return self
+        only_train = (semantics / "train").is_dir() and not (semantics / "val").is_dir()
+        return self.of_split("train" if only_train else "val")
 
 
 @dataclass(frozen=True)
@@ -160,12 +218,12 @@ class SweepSettings(ScoredClasses, Cutting, ThingChoice):
 
     semantic_subdir: str = other_default(ThingChoice, "semantic_subdir", "pseudo_semantic_raw_k50")
     grad_thresholds: tuple[float, ...] | None = flag(
-        None, f"log-depth steps of a cut (default: {' '.join(map(str, GRAD_THRESHOLDS))})"
+        None, "steps of a cut (default: a grid for the kind of depth; with linear edges the published one)"
     )
     min_areas: tuple[int, ...] | None = flag(
         None,
-        "least areas in pixels at the size of the label files "
-        f"(default: {' '.join(map(str, MIN_AREAS))}; without either flag also the generator's defaults)",
+        "least areas in pixels of a 512-row image "
+        f"(default: {' '.join(map(str, AREA_GRID))}; without either flag also the generator's defaults)",
     )
     no_cc_baseline: bool = flag(False, "leave out connected components")
     num_semantic_classes: int | None = flag(None, "pseudo-classes (default: what the semantic folder says)")
@@ -191,7 +249,7 @@ class DiagnosisSettings(ThingShare):
     """Folder to look at, and what counts as a defect."""
 
     cups_dir: Path = flag(meaning="folder in the CUPS format")
-    data_root: Path = flag(meaning="Cityscapes root, or a plain folder of images")
+    data_root: Path = flag(meaning="Cityscapes root, or a plain folder of images", environment=ROOT_VARIABLE)
     split: str | None = flag(None, "split whose images must all have labels")
     scale: float = flag(0.625, "DATA.SCALE of the training")
     reach: float = flag(0.25, "largest offset tried, share of the height")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cups.errors import UserError
-from cups.ops.ground import ObjectModel
+from cups.io.file_names import SPLIT_FILE
 from pseudo_labels.settings.groups import Outlines, Semantics
-from pseudo_labels.steps.flags import flag, other_default
-from pseudo_labels.steps.folders import SPLIT_FILE
+from pseudo_labels.settings.outlines import OUTLINES, by_kind
+from pseudo_labels.steps.flags import flag
 from pseudo_labels.steps.options import OutputRoot
 
 
@@ -24,7 +24,9 @@ class StatisticRun(OutputRoot):
 class ThingStuffSettings(Outlines, Semantics):
     """Choice of the things."""
 
-    grad_threshold: float = other_default(Outlines, "grad_threshold", ObjectModel().edge)
+    grad_threshold: float | None = flag(
+        None, f"log-depth step between two surfaces: 0.1 = 10 %% (default: {by_kind('tell')})"
+    )
     num_semantic_classes: int | None = flag(
         None, "number of pseudo-classes (default: what the folder says, or the highest class found, plus one)"
     )
@@ -39,3 +41,10 @@ class ThingStuffSettings(Outlines, Semantics):
         super().__post_init__()
         if not 0 <= self.threshold <= 1 or (self.num_things is not None and self.num_things < 1):
             raise UserError(f"`threshold` {self.threshold}: lies in 0-1, `num_things` is 1 or more")
+
+    def for_depth(self, source: str) -> ThingStuffSettings:
+        """Return these settings with the outlines decided by the kind of depth (of `OUTLINES`)."""
+        defaults = OUTLINES[source]
+        step = defaults.tell if self.grad_threshold is None else self.grad_threshold
+        blur = defaults.blur if self.depth_blur is None else self.depth_blur
+        return replace(self, grad_threshold=step, depth_blur=blur)

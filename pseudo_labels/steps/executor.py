@@ -91,7 +91,10 @@ def submit(module: str, argv: Sequence[str], asked: Submission) -> int:
     count = min(run.num_shards, len(asked.frames.frames()))
     name = module.rpartition(".")[2]
     folder = run.executor_folder or run.root(asked.frames) / "submitit" / name
-    # Later flags win: the shards run the same command line with these behind it.
+    # Later flags win: the shards run the same command line with these behind it. The root may come from this
+    # machine's environment, which a job need not have.
+    root = asked.frames.cityscapes_root
+    argv = (*argv, *(() if root is None else ("--cityscapes_root", str(root))))
     common = (*argv, "--executor", "none", "--num_shards", str(count), "--run_id", uuid.uuid4().hex)
     shards = [Shard(module, (*common, "--shard", str(index))) for index in range(count)]
     try:

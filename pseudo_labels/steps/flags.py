@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
+import os
+import shlex
+import sys
 import types
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from cups.errors import UserError, as_flags
 from cups.io.files import as_stored
+from pseudo_labels.steps.further_flags import grouped
+
+log = logging.getLogger(__name__)
+FLAGS_VARIABLE = "STAGE1_FLAGS"
+"""Environment variable with flags for all scripts; each takes those that it knows."""
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -29,6 +39,8 @@ def flag(
     metavar: str | tuple[str, ...] | None = None,
     decides: bool = True,
     hidden: bool = False,
+    environment: str | None = None,
+    unless: Sequence[str] = (),
 ) -> Any:
     """Return a field of settings that is a flag of the same name too.
 
@@ -39,10 +51,14 @@ def flag(
         decides: whether the value changes what is written into files. A device or a number of threads does
             not: a resumed run may have another.
         hidden: leave it out of `--help`.
+        environment: variable that a command line without the flag takes the value from; Python callers do
+            not.
+        unless: flags that stand in place of this one; with one of them the variable does not count.
     """
     metadata = {"meaning": meaning, "choices": choices, "metavar": metavar, "decides": decides}
+    more = {"hidden": hidden, "environment": environment, "unless": unless}
     required = default is dataclasses.MISSING
-    return dataclasses.field(default=default, metadata={**metadata, "hidden": hidden}, kw_only=required)
+    return dataclasses.field(default=default, metadata={**metadata, **more}, kw_only=required)
 
 
 def other_default(kind: type, name: str, default: Any) -> Any:
@@ -82,6 +98,16 @@ def settings_of(settings: Any, decides_only: bool = True) -> dict[str, Any]:
     return as_stored(chosen)
 
 
+def recipe_of(settings: Any) -> dict[str, Any]:
+    """Return the fields that decide what is written, but no paths: where a file lies decides nothing."""
+    paths = {
+        field.name
+        for field in dataclasses.fields(settings)
+        if isinstance(getattr(settings, field.name), Path)
+    }
+    return {name: value for name, value in settings_of(settings).items() if name not in paths}
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows a default where there is one that the text does not tell."""
 
@@ -117,13 +143,16 @@ def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
 def _options(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     """Return the keywords of `add_argument` for a field of this type."""
     hidden, meaning = field.metadata.get("hidden"), field.metadata.get("meaning", "")
+    variable = field.metadata.get("environment")
+    if variable:
+        meaning = f"{meaning} (default: ${variable})"
     options: dict[str, Any] = {"help": argparse.SUPPRESS if hidden else as_flags(meaning)}
-    required = field.default is dataclasses.MISSING
-    options.update({"required": True} if required else {"default": field.default})
+    required = field.default is dataclasses.MISSING and not (variable and os.environ.get(variable))
+    default = None if field.default is dataclasses.MISSING else field.default
+    options.update({"required": True} if required else {"default": default})
     if hint is bool:
         return {**options, "action": "store_true"}
-    if isinstance(hint, types.UnionType):
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    hint = _without_none(hint)
     if typing.get_origin(hint) is tuple:
         parts = typing.get_args(hint)
         hint, options["nargs"] = parts[0], "+" if Ellipsis in parts else len(parts)
@@ -133,15 +162,38 @@ def _options(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     return {**options, "type": hint}
 
 
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        return next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    return hint
+
+
+def _from_environment(kind: type, values: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of flags that were not given and whose variable is set."""
+    hints, found = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(typing.cast(Any, kind)):
+        text = os.environ.get(field.metadata.get("environment") or "")
+        instead = any(getattr(values, name, None) for name in field.metadata.get("unless", ()))
+        if text and not instead and not getattr(values, field.name):
+            found[field.name] = _without_none(hints[field.name])(text)
+    return found
+
+
 def take(kind: type[A], values: argparse.Namespace) -> A:
-    """Return the settings of one class out of what was parsed.
+    """Return the settings of one class out of what was parsed, and of the environment.
 
     Raises:
         UserError: an impossible value.
     """
     names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
-    given = {name: getattr(values, name) for name in names}
+    given = {**{name: getattr(values, name) for name in names}, **_from_environment(kind, values)}
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+
+
+def take_part(kind: type[A], settings: Any) -> A:
+    """Return the part of some settings that a base class of theirs holds."""
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+    return kind(**{name: getattr(settings, name) for name in names})
 
 
 @overload
@@ -162,7 +214,8 @@ def parse(description: str | None, argv: Sequence[str] | None, /, *kinds: type) 
 
     Args:
         description: what `--help` says of the script, its docstring.
-        argv: None: the process's own.
+        argv: None: the process's own. Flags in the environment variable `FLAGS_VARIABLE` stand before them,
+            so those of the command line win.
 
     Raises:
         UserError: an impossible value. Unknown flags end the process with exit code 2, as argparse does.
@@ -170,5 +223,17 @@ def parse(description: str | None, argv: Sequence[str] | None, /, *kinds: type) 
     parser = make_parser(description)
     for kind in kinds:
         add_flags(parser, kind)
-    values = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    values = parser.parse_args([*_flags_for_all(parser), *words])
     return tuple(take(kind, values) for kind in kinds)
+
+
+def _flags_for_all(parser: argparse.ArgumentParser) -> list[str]:
+    """Return those flags of `FLAGS_VARIABLE` that a parser knows, and log which it does not."""
+    groups = list(grouped(shlex.split(os.environ.get(FLAGS_VARIABLE, ""))))
+    known = [word for name, group in groups if name in parser._option_string_actions for word in group]
+    if groups:
+        others = [name for name, _ in groups if name not in parser._option_string_actions]
+        unread = f"; not read here: {', '.join(others)}" if others else ""
+        log.info("%s: %s%s", FLAGS_VARIABLE, shlex.join(known), unread)
+    return known

@@ -1,27 +1,63 @@
-"""Names of the folders and files that the steps of Stage 1 write and read."""
+"""Names of the folders and files that the steps of Stage 1 write and read.
+
+A product carries the name of the semantics that it was made of, behind their prefix: so instances, panoptic
+maps and training labels of other semantics never lie in one folder.
+"""
 
 from __future__ import annotations
 
 FEATURES_PREFIX = "features_"
-TEXTON_HEADS = "cause_texton"
 CODES_FOLDER = "codes_cause_tr"
+SEMANTIC_PREFIX = "pseudo_semantic_"
 CAUSE_SEMANTICS = "pseudo_semantic_cause27"
-MAPPED_SEMANTICS = "pseudo_semantic_mapped_k300"
+DEFAULT_K = 300
+"""Clusters unless told otherwise."""
+DEFAULT_SEMANTICS = "pseudo_semantic_raw_k300"
+"""Clusters without names: what every step reads unless told otherwise."""
 DEPTH_FOLDER = "depth_spidepth"
 INSTANCE_PREFIX = "pseudo_instance_"
 PANOPTIC_PREFIX = "pseudo_panoptic_"
 REFINED_PREFIX = "pseudo_semantic_refined_"
 DEFAULT_METHOD = "depth_guided"
+SLOT_METHOD = "dinosaur"
 CUPS_FOLDER = "cups_pseudo_labels"
-SPLIT_FILE = "thing_stuff_split.json"
-"""Written by `classify_stuff_things.py` into the semantic folder it looked at."""
+
+
+def trained_heads(backbone: str) -> str:
+    """Return the folder of CAUSE heads that were trained here, under the output root."""
+    return f"cause_{backbone}"
 
 
 def raw_semantics(k: int, merged: int | None = None) -> str:
     """Return the folder of clusters as they are, or of clusters that were merged to fewer."""
-    return f"pseudo_semantic_raw_k{k}" + ("" if merged is None else f"_merged{merged}")
+    return f"{SEMANTIC_PREFIX}raw_k{k}" + ("" if merged is None else f"_merged{merged}")
 
 
 def mapped_semantics(k: int) -> str:
     """Return the folder of clusters that bear the names of the 19 classes."""
-    return f"pseudo_semantic_mapped_k{k}"
+    return f"{SEMANTIC_PREFIX}mapped_k{k}"
+
+
+def tail(semantics: str) -> str:
+    """Return what products of semantics carry of their name: it without its prefix."""
+    return semantics.removeprefix(SEMANTIC_PREFIX)
+
+
+def instance_folder(method: str, semantics: str) -> str:
+    """Return the folder of the instances that a method finds in semantics.
+
+    Example:
+        >>> instance_folder("depth_guided", "pseudo_semantic_raw_k300")
+        'pseudo_instance_depth_guided_raw_k300'
+    """
+    return f"{INSTANCE_PREFIX}{method}_{tail(semantics)}"
+
+
+def panoptic_folder(method: str, semantics: str) -> str:
+    """Return the folder of the panoptic maps of semantics and the instances of a method."""
+    return f"{PANOPTIC_PREFIX}{method}_{tail(semantics)}"
+
+
+def cups_folder(semantics: str) -> str:
+    """Return the folder of the training labels made of semantics."""
+    return f"{CUPS_FOLDER}_{tail(semantics)}"

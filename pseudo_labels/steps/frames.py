@@ -11,6 +11,8 @@ from cups.io.files import is_readable
 from cups.io.images import frame_stem, list_city_images, list_images
 from pseudo_labels.steps.flags import Settings, flag
 
+ROOT_VARIABLE = "CITYSCAPES_ROOT"
+"""Environment variable that gives `cityscapes_root` where no flag does."""
 SPLITS = ("train", "val", "test", "train_extra")
 
 
@@ -32,7 +34,9 @@ class Frame:
 class FrameSource(Settings):
     """Data."""
 
-    cityscapes_root: Path | None = flag(None, "folder that holds leftImg8bit/", decides=False)
+    cityscapes_root: Path | None = flag(
+        None, "folder that holds leftImg8bit/", decides=False, environment=ROOT_VARIABLE, unless=["image_dir"]
+    )
     image_dir: Path | None = flag(None, "plain folder of images instead (needs `output_root`)", decides=False)
     split: str = flag("train", "split of leftImg8bit/", choices=(*SPLITS, "all"), decides=False)
     max_images: int | None = flag(None, "use only the first N images", metavar="N", decides=False)
@@ -40,7 +44,7 @@ class FrameSource(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.image_dir is None) == (self.cityscapes_root is None):
-            raise UserError("`cityscapes_root`: give either it or `image_dir`")
+            raise UserError(f"`cityscapes_root`: give either it (or set {ROOT_VARIABLE}) or `image_dir`")
 
     @property
     def image_folder(self) -> Path:
@@ -96,13 +100,25 @@ def _refuse_duplicates(frames: Sequence[Frame]) -> None:
             raise UserError(f"{frame.image}: same name as {other}; rename one, outputs would collide")
 
 
+def first_file(folder: Path, stem: str, endings: Sequence[str]) -> Path:
+    """Return the first file that exists of `stem` with each of the endings, else that with the first."""
+    first = folder / f"{stem}{endings[0]}"
+    others = (folder / f"{stem}{ending}" for ending in endings[1:])
+    return first if len(endings) == 1 or first.is_file() else next((f for f in others if f.is_file()), first)
+
+
 @dataclass(frozen=True)
 class Folder:
-    """An output (or input) folder with one file per frame: `root/name/{frame.relative}/{stem}{suffix}`."""
+    """An output (or input) folder with one file per frame: `root/name/{frame.relative}/{stem}{suffix}`.
+
+    Attributes:
+        also: of a folder that is read, other endings that files of elsewhere may have.
+    """
 
     root: Path
     name: str
     suffix: str
+    also: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -110,8 +126,8 @@ class Folder:
         return self.root / self.name
 
     def path(self, frame: Frame) -> Path:
-        """File of a frame."""
-        return self.directory / frame.relative / f"{frame.stem}{self.suffix}"
+        """File of a frame: the first that exists of those it may be, else the one that ends in `suffix`."""
+        return first_file(self.directory / frame.relative, frame.stem, (self.suffix, *self.also))
 
     def exists(self, frame: Frame) -> bool:
         """Whether the file of a frame exists and is readable (not cut short)."""
@@ -124,3 +140,8 @@ class Folder:
         for frame in frames:
             if not self.path(frame).is_file():
                 raise UserError(f"{self.path(frame)}: no such file; {fix}")
+
+
+def input_paths(inputs: Sequence[Path | Folder]) -> list[Path]:
+    """Return what was read as paths, for provenance: of a `Folder` its directory."""
+    return [one.directory if isinstance(one, Folder) else one for one in inputs]

@@ -12,7 +12,9 @@ from cups.io.provenance import read_provenance
 from cups.taxonomy import void_value
 
 KINDS = ("trainId", "cause27", "clusters")
-"""The 19 trainIds; rows of CAUSE's probe; clusters without a name."""
+"""The 19 trainIds; CAUSE's 27 classes in their order; clusters without a name."""
+ORDERED = "in_class_order"
+"""Key that tells CAUSE's classes from the rows of its probe, which versions before called "cause27" too."""
 MOST_CLASSES = 65535
 """Void of 16-bit files: ids lie below."""
 
@@ -31,13 +33,16 @@ class LabelKind:
 
     def content(self) -> dict[str, Any]:
         """Return what `provenance.json` holds under "labels"."""
-        return {**asdict(self), "void": self.void}
+        order = {ORDERED: True} if self.kind == "cause27" else {}
+        return {**asdict(self), "void": self.void, **order}
 
 
 def label_kind(folder: Path) -> LabelKind | None:
     """Return what `provenance.json` of a semantic folder says of its labels, None where nothing tells.
 
-    Folders of versions before 0.2 do not say it; of those the name tells.
+    Folders of versions before 0.2 do not say it; of those the name tells. Rows of CAUSE's probe have no order
+    (they start at random, and are matched anew by every evaluation): a folder that calls them classes without
+    saying that they were put into order holds clusters.
 
     Raises:
         UserError: a file that is not valid.
@@ -81,7 +86,9 @@ def _stated_kind(folder: Path) -> LabelKind | None:
         return None
     try:
         kind = LabelKind(str(stored["kind"]), int(stored["num_classes"]))
-    except (KeyError, TypeError, ValueError):
+        if kind.kind == "cause27" and stored.get(ORDERED) is not True:
+            kind = LabelKind("clusters", kind.num_classes)
+    except (KeyError, TypeError, ValueError, AttributeError):
         kind = LabelKind("", 0)
     if kind.kind not in KINDS or not 0 < kind.num_classes < MOST_CLASSES:
         raise UserError(f"{folder}/provenance.json: does not say what the labels are; generate them again")
@@ -91,7 +98,7 @@ def _stated_kind(folder: Path) -> LabelKind | None:
 def _of_old_name(name: str) -> LabelKind | None:
     name = name.replace("pseudo_semantic_refined_", "pseudo_semantic_")
     if name == "pseudo_semantic_cause27":
-        return LabelKind("cause27", 27)
+        return LabelKind("clusters", 27)
     if name.startswith("pseudo_semantic_mapped_"):
         return LabelKind("trainId", 19)
     clusters = re.fullmatch(r"pseudo_semantic_raw_k(\d+)(?:_merged(\d+))?", name)

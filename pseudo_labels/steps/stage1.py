@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pseudo_labels.steps.folders import CUPS_FOLDER, INSTANCE_PREFIX, REFINED_PREFIX
+from pseudo_labels.steps.folders import (
+    DEFAULT_K,
+    REFINED_PREFIX,
+    SLOT_METHOD,
+    cups_folder,
+    instance_folder,
+    mapped_semantics,
+    raw_semantics,
+    tail,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
@@ -19,8 +28,6 @@ FOLDER = "pseudo_labels"
 """Of the scripts."""
 SPLITTABLE = ("extract_", "generate_")
 """Scripts that work image by image. A network trains on all images, and statistics count all of them."""
-SEMANTIC_PREFIX = "pseudo_semantic_"
-SLOT_INSTANCES = INSTANCE_PREFIX + "dinosaur"
 
 
 @dataclass(frozen=True)
@@ -201,14 +208,9 @@ def _given(name: str, value: object) -> tuple[str, ...]:
     return () if value is None else (f"--{name}", str(value))
 
 
-def semantic_folder(k: int, raw: bool) -> str:
-    """Return the folder of overclusters: raw ids, or the classes that they were named by."""
-    return f"{SEMANTIC_PREFIX}{'raw' if raw else 'mapped'}_k{k}"
-
-
 def refined_folder(semantics: str) -> str:
     """Return the folder of refined semantics."""
-    return REFINED_PREFIX + semantics.removeprefix(SEMANTIC_PREFIX)
+    return REFINED_PREFIX + tail(semantics)
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,8 @@ class Stage1Options(Stage1Steps):
         split: images that maps are written for; networks train on "train".
         label_split: images that labels are written for (None: `split`).
         k: clusters.
-        raw: keep them as pseudo-classes, told into things and stuff without labels; else CAUSE's classes
-            name them.
+        names: file that names the clusters by the 19 trainIds; None: they are the pseudo-classes, told into
+            things and stuff without labels.
         with_features: write the backbone's features first, for all that read them.
         train_heads: train the CAUSE heads first.
         source: of depth, "spidepth" or "disparity".
@@ -228,13 +230,13 @@ class Stage1Options(Stage1Steps):
         train_depth: train this network first.
         refine: train RefineNet on the semantics and go on with the refined ones.
         dinosaur: split things by slots instead of by depth.
-        labels: flat folder of the labels (None: `cups_pseudo_labels` under the output root).
+        labels: flat folder of the labels (None: that of the semantics under the output root).
     """
 
     split: str = "train"
     label_split: str | None = None
-    k: int = 300
-    raw: bool = False
+    k: int = DEFAULT_K
+    names: Path | None = None
     with_features: bool = True
     train_heads: bool = False
     source: str = "spidepth"
@@ -245,19 +247,23 @@ class Stage1Options(Stage1Steps):
     labels: Path | None = None
 
     @property
+    def clusters(self) -> str:
+        """The folder of the clusters, or of their names."""
+        return raw_semantics(self.k) if self.names is None else mapped_semantics(self.k)
+
+    @property
     def semantics(self) -> str:
         """The folder of semantics that instances are split in and labels are made of."""
-        folder = semantic_folder(self.k, self.raw)
-        return refined_folder(folder) if self.refine else folder
+        return refined_folder(self.clusters) if self.refine else self.clusters
 
     def commands(self) -> list[Command]:
         """Return the commands of the run, in order."""
         labels = self.cups_format(
             self.label_split or self.split,
             self.semantics,
-            self.labels or self.root / CUPS_FOLDER,
-            self.k if self.raw else None,
-            SLOT_INSTANCES if self.dinosaur else None,
+            self.labels or self.root / cups_folder(self.semantics),
+            self.k if self.names is None else None,
+            instance_folder(SLOT_METHOD, self.semantics) if self.dinosaur else None,
         )
         return [
             *self.semantic_commands(),
@@ -273,7 +279,7 @@ class Stage1Options(Stage1Steps):
             *([self.features(self.split)] if self.with_features else ()),
             *([self.cause_heads()] if self.train_heads else ()),
             self.cause_semantics(self.split),
-            self.overclusters(self.split, self.k, *(["--raw"] if self.raw else ())),
+            self.overclusters(self.split, self.k, *_given("names", self.names)),
         ]
 
     def depth_commands(self) -> list[Command]:
@@ -285,11 +291,11 @@ class Stage1Options(Stage1Steps):
 
     def refinement_commands(self) -> list[Command]:
         """Return the commands that decide on things, and that refine the semantics."""
-        semantics, commands = semantic_folder(self.k, self.raw), []
-        if self.raw:
-            commands.append(self.thing_split(semantics))
+        commands = []
+        if self.names is None:
+            commands.append(self.thing_split(self.clusters))
         if self.refine:
-            commands.append(self.refine_net(semantics, f"features_{self.backbone}"))
+            commands.append(self.refine_net(self.clusters, f"features_{self.backbone}"))
             commands.append(self.refined(self.split, self.root / "refine_net" / "refine_net.pth"))
         return commands
 

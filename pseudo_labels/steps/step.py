@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +14,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cups.errors import UserError
 from cups.io.files import read_json, write_json
 from cups.io.locking import exclusive
 from cups.io.png import write_png
-from cups.io.provenance import FILE_NAME as PROVENANCE
-from cups.io.provenance import any_ground_truth, changed_weights, read_provenance, write_provenance
-from pseudo_labels.steps.flags import settings_of
-from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from cups.io.provenance import make_provenance
+from pseudo_labels.steps.flags import recipe_of, settings_of
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource, input_paths
 from pseudo_labels.steps.label_kind import LabelKind
 from pseudo_labels.steps.options import FrameRun, ShardRun
+from pseudo_labels.steps.resume import CONTACT_SHEET, Resume, recorded
 from pseudo_labels.steps.workers import Batched, Outcomes, run_batched, run_pool, run_serial
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,13 @@ class Step:
             for a network, whose files are handled in threads.
         outputs: folders written, with one file per frame each.
         show: pictures of a frame, for the contact sheet; none if the run is a `ShardRun`.
-        inputs: folders read, for provenance; the images' folder is always added.
+        inputs: what is read, for provenance; the images' folder is always added. Outputs older than
+            the same frame's file in a `Folder` are redone.
         weights: checkpoints used, as entries of `refs/weights.yaml`.
+        fits: digests of what was fitted on data and decides what is written (centroids), by name.
         uses_ground_truth: whether the step itself reads labels.
         labels: what the ids of semantic outputs mean, for later steps.
+        depth: kind of depth that the step writes, for later steps (`settings.outlines`).
         newer_than: a file that the outputs depend on (centroids); outputs older than it are redone.
     """
 
@@ -54,11 +57,13 @@ class Step:
     process: Callable[[Frame], Any] | Batched[Frame]
     outputs: Sequence[Folder]
     show: Show | None = None
-    inputs: Sequence[Path] = ()
+    inputs: Sequence[Path | Folder] = ()
     weights: Sequence[dict[str, Any]] = ()
+    fits: Mapping[str, str] = field(default_factory=dict)
     uses_ground_truth: bool | None = False
     newer_than: Path | None = None
     labels: LabelKind | None = None
+    depth: str | None = None
 
 
 @dataclass
@@ -84,13 +89,18 @@ def run_step(source: FrameSource, step: Step, run: ShardRun) -> Summary:
     started = time.monotonic()
     everything = source.frames()
     frames = run.part(everything)
-    oldest = step.newer_than
-    since = oldest.stat().st_mtime_ns if oldest is not None and oldest.is_file() else 0
-    todo = [f for f in frames if run.overwrite or not all(_is_done(o, f, since) for o in step.outputs)]
-    summary = Summary(skipped=len(frames) - len(todo))
+    older: Counter[str] = Counter()
+    todo = [frame for frame in frames if run.overwrite or not _is_done(step, frame, older)]
+    for newer, count in older.items():
+        log.info("%d files are older than those of %s: made again", count, newer)
+    chosen = {frame.name for frame in todo}
+    kept = [frame for frame in frames if frame.name not in chosen]
+    sizes = {frame.name: frame.image.stat().st_size for frame in frames}
+    resume = Resume(everything, todo, kept, run, lambda frame: _is_done(step, frame), sizes)
     for folder in step.outputs:
-        with exclusive(folder.directory / PROVENANCE):
-            _account(folder, source, step, run, summary.skipped > 0)
+        content = _provenance(folder, source, everything, step)
+        resume.account(folder, content, settings_of(step.settings))
+    summary = Summary(skipped=len(kept))
     # Closed here, not by the garbage collector: that may run inside a lock which ending threads wait for.
     with closing(_outcomes(todo, step.process, run.num_workers)) as results:
         for frame, error in tqdm(results, total=len(todo), desc=step.script, unit="img", disable=not todo):
@@ -119,8 +129,22 @@ def _outcomes(
     return run_serial(todo, process) if workers < 1 or len(todo) < 2 else run_pool(todo, process, workers)
 
 
-def _is_done(folder: Folder, frame: Frame, since: int) -> bool:
-    return folder.exists(frame) and folder.path(frame).stat().st_mtime_ns >= since
+def _is_done(step: Step, frame: Frame, older: Counter[str] | None = None) -> bool:
+    """Return whether all files of a frame are there, whole, and not older than what they were made of.
+
+    older: counts the frames that are, by the name of what is newer.
+    """
+    if not all(folder.exists(frame) for folder in step.outputs):
+        return False
+    made = min(folder.path(frame).stat().st_mtime_ns for folder in step.outputs)
+    sources = [] if step.newer_than is None else [(step.newer_than.name, step.newer_than)]
+    sources += [(one.name, one.path(frame)) for one in step.inputs if isinstance(one, Folder)]
+    for name, path in sources:
+        if path.is_file() and path.stat().st_mtime_ns > made:
+            if older is not None:
+                older[name] += 1
+            return False
+    return True
 
 
 def is_complete(frames: Sequence[Frame], outputs: Sequence[Folder], run: ShardRun) -> bool:
@@ -138,47 +162,20 @@ def is_complete(frames: Sequence[Frame], outputs: Sequence[Folder], run: ShardRu
     return all(frame.name in failed or all(folder.exists(frame) for folder in outputs) for frame in frames)
 
 
-def _account(folder: Folder, source: FrameSource, step: Step, run: ShardRun, keeps_files: bool) -> None:
-    """Write `provenance.json`; refuse to mix files of two kinds in one folder."""
-    earlier = read_provenance(folder.directory)
-    if earlier is not None and keeps_files:
-        refuse_other_settings(folder.directory, earlier, step.settings, step.script)
-        changed = changed_weights(earlier, step.weights)
-        if changed:
-            raise UserError(
-                f"{folder.directory}: holds files made with other weights ({', '.join(changed)} has changed "
-                "since); add `overwrite`"
-            )
-    fact = step.uses_ground_truth
-    # One shard alone overwrites its part; the others' files keep what was recorded of them.
-    if keeps_files or (earlier is not None and not run.redoes_all):
-        fact = any_ground_truth([fact, None if earlier is None else earlier.get("uses_ground_truth")])
-    write_provenance(
-        folder.directory,
+def _provenance(folder: Folder, source: FrameSource, frames: Sequence[Frame], step: Step) -> dict[str, Any]:
+    """Return the content of a folder's `provenance.json`."""
+    return make_provenance(
         script=step.script,
         arguments=recorded(source, step.settings, folder.root),
-        inputs=(source.image_folder, *step.inputs),
+        inputs=[source.image_folder, *input_paths(step.inputs)],
         weights=step.weights,
-        uses_ground_truth=fact,
+        uses_ground_truth=step.uses_ground_truth,
         labels=step.labels.content() if step.labels is not None and folder.suffix.endswith(".png") else None,
+        depth=None if step.depth is None else {"source": step.depth},
+        settings=recipe_of(step.settings),
+        frames=[frame.name for frame in frames],
+        fits=step.fits,
     )
-
-
-def recorded(source: FrameSource, settings: Any, root: Path) -> dict[str, Any]:
-    """Return what `provenance.json` keeps of a run: the same from one process and from many."""
-    everything = {**settings_of(source, decides_only=False), "output_root": str(root)}
-    return {**everything, **settings_of(settings, decides_only=False)}
-
-
-def refuse_other_settings(folder: Path, earlier: dict[str, Any], settings: Any, script: str) -> None:
-    """Raise a `UserError` if files in `folder` were made by another script or with other settings."""
-    then, now = earlier.get("arguments", {}), settings_of(settings)
-    if earlier.get("script") != script:
-        raise UserError(f"{folder}: written by {earlier.get('script')}; use another `output_root`")
-    changed = [key for key in now if key in then and then[key] != now[key]]
-    if changed:
-        was = ", ".join(f"`{key}` {then[key]}" for key in changed)
-        raise UserError(f"{folder}: holds files made with {was}; repeat that, or add `overwrite`")
 
 
 def _read_failures(path: Path) -> dict[str, str]:
@@ -206,7 +203,7 @@ def write_contact_sheet(step: Step, frames: Sequence[Frame], count: int) -> None
 
     good = [frame for frame in frames if all(folder.exists(frame) for folder in step.outputs)][:count]
     if good and step.show is not None:
-        path = step.outputs[0].directory / "contact_sheet.png"
+        path = step.outputs[0].directory / CONTACT_SHEET
         rows, names = [step.show(frame) for frame in good], [frame.name for frame in good]
         write_png(path, figure_sheet((), rows, names))
         log.info("contact sheet: %s", path)

@@ -35,6 +35,7 @@ from pseudo_labels.algorithms.cups_format import FlatFolder, statistics_of
 from pseudo_labels.algorithms.instance_splitting import depth_guided_instances
 from pseudo_labels.generators.cups_format import Convert
 from pseudo_labels.settings.groups import Splitting
+from pseudo_labels.settings.outlines import LEAST_AREA, STEREO, pixels_of
 from pseudo_labels.steps.frames import Folder, Frame
 from studies.benchmarks.settings import Stage1Settings
 from studies.measure import machine_line
@@ -107,27 +108,30 @@ def share_equal(first: np.ndarray, second: np.ndarray) -> float:
 
 def splitting(settings: Stage1Settings) -> Job:
     """Instances of thing classes along depth edges."""
-    scale = settings.size[0] / 1024
-    area = max(1, round(Splitting().min_area * scale**2))
-    things, way = CLASSES.things, Splitting(min_area=area)
+    things, way = CLASSES.things, Splitting().for_depth(STEREO, named=True)
+    least, eight = pixels_of(LEAST_AREA["log"], settings.size[0]), np.ones((3, 3))
 
     def naive(scene: Scene) -> np.ndarray:
         regions = np.where(np.isin(scene.semantic, things), scene.semantic, 0)
-        cut = depth_edges(scene.depth, way.sigma, inside=regions > 0) > way.grad_threshold
-        components, count = np.zeros(regions.shape, dtype=np.int64), 0
+        cut = depth_edges(scene.depth, way.sigma, inside=regions > 0) > (way.grad_threshold or 0)
+        pieces, count = np.zeros(regions.shape, dtype=np.int64), 0
+        connected = np.zeros_like(pieces)
         for thing in things:
-            own, number = ndimage.label((regions == thing) & ~cut, structure=np.ones((3, 3)))
-            components[own > 0] = own[own > 0] + count
-            count += number
-        labels = relabel_by_area(first_seen(components), way.min_area).astype(np.int64)
-        result = labels.copy()
-        for thing in things:
-            own = (regions == thing) & (labels > 0)
+            own, number = ndimage.label((regions == thing) & ~cut, structure=eight)
+            pieces[own > 0] = own[own > 0] + count
+            own, whole = ndimage.label(regions == thing, structure=eight)
+            connected[own > 0] = own[own > 0] + count
+            count += number + whole
+        labels = relabel_by_area(first_seen(pieces), least).astype(np.int64)
+        for region in np.unique(connected[connected > 0]):
+            inside = connected == region
+            own = inside & (labels > 0)
             if own.any():
-                distance, nearest = ndimage.distance_transform_edt(~own, return_indices=True)
-                given = (regions == thing) & (distance <= way.dilation)
-                result[given] = labels[nearest[0][given], nearest[1][given]]
-        return relabel_by_area(result)
+                nearest = ndimage.distance_transform_edt(~own, return_distances=False, return_indices=True)
+                labels[inside] = labels[nearest[0][inside], nearest[1][inside]]
+            elif inside.sum() >= least:
+                labels[inside] = labels.max() + 1
+        return relabel_by_area(labels)
 
     return Job(
         lambda scene: depth_guided_instances(scene.semantic, scene.depth, things, way),

@@ -16,8 +16,16 @@ from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import picture_link
 from studies.reports.text import header, judge, published_table, spread, steps_summary, table, verdict_list
 from studies.toy_runs import ToyRuns
-from studies.toy_settings import LOW_STEP, MIN_AREA, OVERCLUSTERS
-from studies.toy_stage1 import GRAD_THRESHOLD, SWEEPS, ToyStage1, learned_depth, sweep_folder, toy_streets
+from studies.toy_settings import MIN_AREA, OVERCLUSTERS
+from studies.toy_stage1 import (
+    GRAD_THRESHOLD,
+    LOW_STEP,
+    SWEEPS,
+    ToyStage1,
+    learned_depth,
+    sweep_folder,
+    toy_streets,
+)
 
 NAME = "overclustered_spidepth_sweep"
 COMPONENTS = Configuration(None, MIN_AREA)
@@ -108,7 +116,7 @@ def heat_map(runs: ToyRuns, name: str) -> np.ndarray | None:
     title = f"Toy streets, {SWEEPS[name].words}, mean over the seeds {seeds}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "heat_map.png"
-        write_heat_map(path, ranked_rows(configurations, means), title)
+        write_heat_map(path, ranked_rows(configurations, means), title, fixed(name))
         return read_image(path)
 
 
@@ -176,7 +184,7 @@ of a sweep, so they differ by their instances only.
 ## Verdict
 
 For settings that were fixed beforehand (depth step {GRAD_THRESHOLD:g}, with learned depth {LOW_STEP:g}; least
-area {MIN_AREA} pixels):
+area {MIN_AREA} pixels of a 512-row image):
 
 {verdict_list(verdicts)}
 

@@ -20,7 +20,7 @@ from studies.reports.text import (
     verdict_list,
 )
 from studies.toy_runs import ToyRuns
-from studies.toy_settings import CLUSTERS, OVERCLUSTERS, PROPOSALS
+from studies.toy_settings import CLUSTERS, OVERCLUSTERS
 from studies.toy_stage1 import CAUSE, ToyStage1, learned_depth, toy_streets
 
 NAME = "stage_1_report"
@@ -69,7 +69,8 @@ CLAIMS = (
 )
 """What is claimed to beat connected components: claim, printed name, result file, why it may fail."""
 
-OBJECTS = PROPOSALS["disparity"]
+IN_CLASSES = ("--proposals", "classes")
+"""Regions of each class alone, as published; the default for clusters joins them."""
 
 PUBLISHED = (
     (
@@ -106,13 +107,13 @@ def steps(runs: ToyRuns) -> list[Command]:
             run.features(),
             *run.refined(OVERCLUSTERS),
             *run.slots(),
-            run.instances(CAUSE, "cause_cc", "--no_depth"),
-            run.instances(OVERCLUSTERS, "cc", "--no_depth"),
-            run.instances(OVERCLUSTERS, "depth_classes"),
+            run.instances(CAUSE, "cause_cc", "--no_depth", *IN_CLASSES),
+            run.instances(OVERCLUSTERS, "cc", "--no_depth", *IN_CLASSES),
+            run.instances(OVERCLUSTERS, "depth_classes", *IN_CLASSES),
             run.proposed_objects(),
             run.learned_thing_split(),
             run.learned_objects(),
-            run.instances(refined_folder(OVERCLUSTERS), "refined_depth", *OBJECTS),
+            run.instances(refined_folder(OVERCLUSTERS), "refined_depth"),
             run.panoptic_scores("cause_cc", CAUSE, 27, "cause_cc"),
             run.panoptic_scores("overclusters_cc", OVERCLUSTERS, CLUSTERS, "cc"),
             run.panoptic_scores("overclusters_depth_classes", OVERCLUSTERS, CLUSTERS, "depth_classes"),

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from yacs.config import CfgNode
 
+from cups import defaults
 from cups.builders.stage2 import network_of
 from cups.config import BASE_KEY, build_config, flatten, inheritance
 from cups.config_keys import get
@@ -124,8 +125,8 @@ def test_configs__transformers_are_frozen(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "labels"),
-    [("resnet50_k50", "cups_pseudo_labels_k50"), ("vitb", "cups_pseudo_labels_cause27")]
-    + [(name, "cups_pseudo_labels") for name in ("resnet50_v4", "vitb_v3", "vitb_v4", "vitb_v5")],
+    [("resnet50_k50", "cups_pseudo_labels_raw_k50"), ("vitb", "cups_pseudo_labels_cause27")]
+    + [(name, "cups_pseudo_labels_raw_k300") for name in ("resnet50_v4", "vitb_v3", "vitb_v4", "vitb_v5")],
 )
 def test_configs__labels(name: str, labels: str) -> None:
     assert Path(config(f"train_cityscapes_{name}").DATA.ROOT_PSEUDO).name == labels
@@ -149,7 +150,8 @@ def test_train_cityscapes__is_the_published_recipe() -> None:
     assert (training.ADAMW.LEARNING_RATE, training.ADAMW.WEIGHT_DECAY) == (1e-4, 1e-5)
     assert (training.WARMUP_STEPS, training.DECAY, training.GRADIENT_CLIP_VAL) == (0, "constant", 1.0)
     assert (training.DROP_LOSS, training.DROP_LOSS_IOU_THRESHOLD) == (True, 0.4)
-    assert (tuple(data.CROP_RESOLUTION), data.SCALE, data.THING_STUFF_THRESHOLD) == ((640, 1280), 0.625, 0.08)
+    assert (tuple(data.CROP_RESOLUTION), data.SCALE) == ((640, 1280), 0.625)
+    assert data.THING_STUFF_THRESHOLD is None and defaults.THING_STUFF_THRESHOLD == 0.08
     assert (augmentation.NUM_STEPS_STARTUP, augmentation.CONFIDENCE) == (1000, 0.75)
 
 

@@ -76,7 +76,7 @@ def test_build_config__misspelt_key_names_the_nearest(tmp_path: Path, key: str, 
         (["TRAINING.STEPS", "many"], "TRAINING.STEPS takes a value of type int, not 'many'"),
         (["TRAINING.PRECISION", "bf61"], "TRAINING.PRECISION is 'bf61'; choose from auto, bf16, fp16"),
         (["DATA.NUM_CLASSES", "20"], "DATA.NUM_CLASSES is 20; choose from 27, 19, 7"),
-        (["DATA.THING_STUFF_THRESHOLD", "1.5"], "it must lie in 0-1"),
+        (["DATA.THING_STUFF_THRESHOLD", "1.5"], "it must be 0-1"),
         (["DATA.CROP_RESOLUTION", "(640,)"], r"must be \(height, width\)"),
         (["SELF_TRAINING.CROP_RESOLUTION", "64"], r"must be \(height, width\)"),
         (["SELF_TRAINING.LEARNING_RATE", "fast"], "it must be a number above 0, or None"),
@@ -243,3 +243,24 @@ def test_configs__all_shipped_files_load(file: Path) -> None:
     config = build_config(file)
     assert get(config, "TRAINING.STEPS") > 0
     assert file.read_text().startswith("#"), "say in a header comment what it is for and what it needs"
+
+
+def test_parse_args__pairs_of_the_environment_win(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A launch script's command line is fixed; what overrides it is said in the log."""
+    monkeypatch.setenv("CUPS_OPTS", "TRAINING.STEPS 2 DATA.CROP_RESOLUTION '(96, 192)'")
+    parser = make_parser("")
+    add_config_arguments(parser)
+    _, config = parse_args(parser, ["--steps", "8000", "TRAINING.STEPS", "50", "TRAINING.BATCH_SIZE", "3"])
+    assert (config.TRAINING.STEPS, config.TRAINING.BATCH_SIZE) == (2, 3)
+    assert tuple(config.DATA.CROP_RESOLUTION) == (96, 192)
+    assert "CUPS_OPTS overrides the command line: TRAINING.STEPS 2" in caplog.text
+    for text, message in (
+        ("TRAINING.STEPS", "CUPS_OPTS: TRAINING.STEPS has no value"),
+        ("TRAINING.STEP 2", "CUPS_OPTS: unknown key TRAINING.STEP; did you mean TRAINING.STEPS"),
+        ("TRAINING.STEPS '2", "CUPS_OPTS: No closing quotation"),
+    ):
+        monkeypatch.setenv("CUPS_OPTS", text)
+        with pytest.raises(UserError, match=re.escape(message)):
+            parse_args(parser, [])

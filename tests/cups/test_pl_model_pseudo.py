@@ -17,6 +17,7 @@ from cups.config import build_config
 from cups.errors import UserError
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste, new_objects
 from cups.structures import Sample, ThingStuffSplit
+from cups.training.module import PanopticModule
 
 
 def _masks(*boxes: tuple[int, int, int, int]) -> torch.Tensor:
@@ -163,3 +164,15 @@ def test_training_step__proposals_that_are_not_finite_stop_it_too(tmp_path: Path
     with pytest.raises(UserError, match=r"bad_batch_step=000000\.pt: .*proposals nan"):
         module.training_step([_sample()], 0)
     assert (tmp_path / "bad_batch_step=000000.pt").is_file()
+
+
+def test_on_load_checkpoint__another_split_is_refused() -> None:
+    """The sizes fit, the pseudo-classes behind the outputs do not: the run would go on with others."""
+    module: Any = SimpleNamespace(split=ThingStuffSplit((1, 2), (0, 3)))
+    PanopticModule.on_load_checkpoint(module, {"hyper_parameters": {}})
+    same = {"thing_pseudo_classes": [1, 2], "stuff_pseudo_classes": [0, 3]}
+    PanopticModule.on_load_checkpoint(module, {"hyper_parameters": same})
+    with pytest.raises(UserError, match="other thing pseudo-classes than the labels now"):
+        PanopticModule.on_load_checkpoint(
+            module, {"hyper_parameters": {**same, "thing_pseudo_classes": [1, 3]}}
+        )

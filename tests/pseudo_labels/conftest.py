@@ -95,7 +95,7 @@ CLUSTERS[[0, 2, 13]] = 5, 0, 1
 
 @pytest.fixture
 def perfect_root(tiny_root: Any) -> Any:
-    """`pseudo_instance_depth_guided`, `pseudo_semantic_raw_k6`, `cups_pseudo_labels` of the tiny street."""
+    """Perfect instances, six clusters (`pseudo_semantic_raw_k6`), and `cups_pseudo_labels` of them."""
     for stem in tiny_root.stems:
         semantic = read_ids(tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
         clusters = CLUSTERS[semantic]
@@ -104,10 +104,12 @@ def perfect_root(tiny_root: Any) -> Any:
         write_png(tiny_root.file("pseudo_semantic_raw_k6", f"{stem}.png"), clusters)
         truth = read_ids(tiny_root.file("gtFine", f"{stem}_gtFine_instanceIds.png"))
         instances = np.where(truth >= 26000, truth - 26000 + 1, 0).astype(np.uint16)
-        write_png(tiny_root.file("pseudo_instance_depth_guided", f"{stem}.png"), instances)
-    for name in ("pseudo_semantic_raw_k6", "pseudo_instance_depth_guided"):
+        write_png(tiny_root.file("pseudo_instance_depth_guided_mapped_k300", f"{stem}.png"), instances)
+    for name in ("pseudo_semantic_raw_k6", "pseudo_instance_depth_guided_mapped_k300"):
         write_provenance(tiny_root.path / name, script="test", arguments={})
-    convert(["--cityscapes_root", str(tiny_root.path), "--num_semantic_classes", "6", "--thing_classes", "1"])
+    labels = ["--num_semantic_classes", "6", "--output_dir", str(tiny_root.path / "cups_pseudo_labels")]
+    inputs = ["--instance_subdir", "pseudo_instance_depth_guided_mapped_k300", "--thing_classes", "1"]
+    convert(["--cityscapes_root", str(tiny_root.path), *labels, *inputs])
     return tiny_root
 
 
@@ -151,7 +153,9 @@ def slots(texton_root: Any) -> Scripts:
         return train_dinosaur.main([*fixed, *FEW_SLOTS.split(), *more])
 
     def generate(*more: str) -> int:
-        return generate_dinosaur_instances.main([*root, "--num_workers", "1", "--min_area", "4", *more])
+        semantics = ["--semantic_subdir", "pseudo_semantic_mapped_k300"]
+        fixed = [*root, *semantics, "--num_workers", "1", "--min_area", "4"]
+        return generate_dinosaur_instances.main([*fixed, *more])
 
     return Scripts(texton_root, train, generate)
 
@@ -163,9 +167,9 @@ def refinement(texton_root: Any) -> Scripts:
         disparity = read_ids(texton_root.file("disparity", f"{stem}_disparity.png")).astype(np.float32)
         write_npy(texton_root.file("depth_spidepth", f"{stem}.npy"), 8000 / disparity)
         ids = read_ids(texton_root.file("gtFine", f"{stem}_gtFine_instanceIds.png")).astype(np.int64)
-        path = texton_root.file("pseudo_instance_depth_guided", f"{stem}.png")
+        path = texton_root.file("pseudo_instance_depth_guided_mapped_k300", f"{stem}.png")
         write_png(path, np.where(ids >= 26000, ids - 25999, 0).astype(np.uint16))
-    for name in ("pseudo_instance_depth_guided", "depth_spidepth"):
+    for name in ("pseudo_instance_depth_guided_mapped_k300", "depth_spidepth"):
         write_provenance(texton_root.path / name, script="test", arguments={})
     shutil.rmtree(texton_root.path / "gtFine")
     root = ["--cityscapes_root", str(texton_root.path), "--device", "cpu"]

@@ -27,7 +27,8 @@ def street_root(tiny_root: Any) -> Any:
 
 
 def run(root: Any, *more: str) -> int:
-    return main(["--cityscapes_root", str(root.path), *more])
+    folder = ("--semantic_subdir", "pseudo_semantic_mapped_k300")
+    return main(["--cityscapes_root", str(root.path), *folder, *more])
 
 
 def split_file(root: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,12 @@ import torch
 
 from cups.data import PseudoLabelDataset
 from cups.errors import UserError
+from cups.evaluation.results import read_results
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance, write_provenance
+from cups.io.thing_stuff import read_split
 from pseudo_labels.convert_to_cups_format import main
+from pseudo_labels.evaluation.evaluate_cascade_pseudolabels import main as evaluate
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.steps.label_kind import LabelKind
@@ -24,12 +29,14 @@ def ready_root(tiny_root: Any) -> Any:
     """A root with depth-guided instances."""
     root = ["--cityscapes_root", str(tiny_root.path)]
     make_depth([*root, "--source", "disparity"])
-    make_instances([*root, "--min_area", "20"])
+    make_instances([*root, "--semantic_subdir", "pseudo_semantic_mapped_k300", "--min_area", "20"])
     return tiny_root
 
 
 def run(root: Any, *more: str) -> int:
-    return main(["--cityscapes_root", str(root.path), "--output_dir", str(root.path / "cups"), *more])
+    instances = ("--instance_subdir", "pseudo_instance_depth_guided_mapped_k300")
+    folders = ("--output_dir", str(root.path / "cups"), *instances)
+    return main(["--cityscapes_root", str(root.path), *folders, *more])
 
 
 def stored(root: Any) -> dict[str, torch.Tensor]:
@@ -97,15 +104,85 @@ def test_main__class_beyond_the_count_is_named(ready_root: Any) -> None:
 
 
 def test_main__sizes_that_differ_name_the_file(ready_root: Any) -> None:
-    path = ready_root.file("pseudo_instance_depth_guided", f"{ready_root.stems[0]}.png")
+    path = ready_root.file("pseudo_instance_depth_guided_mapped_k300", f"{ready_root.stems[0]}.png")
     write_png(path, read_ids(path)[:, ::2])
     with pytest.raises(UserError, match=rf"{ready_root.stems[0]}.png: size 64x64.*64x128"):
         run(ready_root, "--trainid_input")
 
 
 def test_main__missing_instances_name_the_step(tiny_root: Any) -> None:
-    with pytest.raises(UserError, match="pseudo_instance_depth_guided: no such folder"):
+    with pytest.raises(UserError, match="pseudo_instance_depth_guided_mapped_k300: no such folder"):
         run(tiny_root, "--trainid_input")
+    with pytest.raises(UserError, match=r"generate_depth_spidepth.py, then .*depth_guided_instances.py"):
+        main(["--cityscapes_root", str(tiny_root.path), "--trainid_input"])
+
+
+def permuted(root: Any, order: Sequence[int], k: int) -> None:
+    """Write a perfect clustering, rows in some order, as `pseudo_semantic_raw_k{k}`."""
+    table = np.full(256, 255, np.uint8)
+    table[[0, 2, 13]] = order
+    for stem in root.stems:
+        semantic = read_ids(root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
+        write_png(root.file(f"pseudo_semantic_raw_k{k}", f"{stem}.png"), table[semantic].astype(np.uint16))
+    labels = LabelKind("clusters", k).content()
+    write_provenance(root.path / f"pseudo_semantic_raw_k{k}", script="x", arguments={}, labels=labels)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (11, 4, 0)])
+def test_main__the_order_of_clusters_means_nothing(tiny_root: Any, order: tuple[int, int, int]) -> None:
+    """From clusters in any order to training labels: the same things, the same scores, no label read.
+
+    Reading row i as class i gave instances on road and sky, and PQ 20 for 74.
+    """
+    permuted(tiny_root, order, 12)
+    root = ["--cityscapes_root", str(tiny_root.path)]
+    make_depth([*root, "--source", "disparity"])
+    make_instances([*root, "--semantic_subdir", "pseudo_semantic_raw_k12", "--min_area", "20"])
+    main([*root, "--num_semantic_classes", "12"])
+    folder = tiny_root.path / "cups_pseudo_labels_raw_k12"
+    split = read_split(folder / "thing_stuff_split.json")
+    assert split.things == (order[2],) and len(split.stuffs) == 11
+    assert (
+        read_split(tiny_root.path / "pseudo_semantic_raw_k12" / "thing_stuff_split.json").things
+        == split.things
+    )
+    assert PseudoLabelDataset(tiny_root.path, folder, scale=1.0, crop=(64, 128)).split == split
+    told = json.loads((folder / "format.json").read_text())["split"]
+    assert told["things"] == [order[2]] and told["taken_from"].endswith("raw_k12/thing_stuff_split.json")
+    assert (read_provenance(folder) or {})["uses_ground_truth"] is False
+    scored = ["--split", "train", "--cups_dir", str(folder), "--results", str(tiny_root.path / "out")]
+    evaluate([*root, *scored])
+    (result,) = (
+        r
+        for r in read_results(tiny_root.path / "out.json")
+        if r.name == folder.name and r.void_rule == "standard"
+    )
+    assert result.metrics["pq"] > 0.95
+
+
+def test_main__trainid_input_without_named_labels_converts_clusters(
+    tiny_root: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line of the first description: clusters are what there is, and what training takes."""
+    permuted(tiny_root, (7, 200, 299 % 256), 300)
+    (tiny_root.path / "pseudo_semantic_mapped_k300").rename(tiny_root.path / "elsewhere")
+    root = ["--cityscapes_root", str(tiny_root.path)]
+    make_depth([*root, "--source", "disparity"])
+    with caplog.at_level(logging.INFO):
+        main([*root, "--output_dir", str(tiny_root.path / "cups"), "--trainid_input"])
+    assert "holds clusters, and they are converted as clusters" in caplog.text
+    assert "made with the defaults of generate_depth_guided_instances.py" in caplog.text
+    assert (tiny_root.path / "pseudo_instance_depth_guided_raw_k300").is_dir()
+    content = json.loads((tiny_root.path / "cups" / "format.json").read_text())
+    assert content["num_pseudo_classes"] == 300 and content["split"]["things"] == [43]
+
+
+def test_main__clusters_without_depth_name_the_steps(tiny_root: Any) -> None:
+    permuted(tiny_root, (0, 1, 2), 12)
+    with pytest.raises(
+        UserError, match=r"classify_stuff_things.py `semantic_subdir` pseudo_semantic_raw_k12"
+    ):
+        run(tiny_root, "--num_semantic_classes", "12")
 
 
 def test_main__empty_image_folder(tiny_root: Any) -> None:
@@ -170,7 +247,7 @@ def test_main__another_number_than_the_folder_says(
 def test_main__nobody_tells_the_number_of_classes(ready_root: Any) -> None:
     where = clusters(ready_root, "mine", 14)
     (ready_root.path / "mine" / "provenance.json").unlink()
-    for flags in (where, (), ("--trainid_input", "--num_semantic_classes", "19")):
+    for flags in (where, ("--trainid_input", "--num_semantic_classes", "19")):
         with pytest.raises(UserError, match=r"^`trainid_input`: give either it or `num_semantic_classes`"):
             run(ready_root, *flags)
 

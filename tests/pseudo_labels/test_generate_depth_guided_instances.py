@@ -25,7 +25,7 @@ def test_object_instances__masks_come_from_depth(tiny_root: Any) -> None:
         write_png(path, cars * 13)
     run(tiny_root.path, "--proposals", "objects")
     truth = read_ids(tiny_root.file("gtFine", f"{tiny_root.stems[0]}_gtFine_instanceIds.png"))
-    found = read_ids(tiny_root.file("pseudo_instance_depth_guided", f"{tiny_root.stems[0]}.png"))
+    found = read_ids(tiny_root.file("pseudo_instance_depth_guided_mapped_k300", f"{tiny_root.stems[0]}.png"))
     assert found.max() == 2
     for number in (26000, 26001):
         mask = truth == number
@@ -53,11 +53,12 @@ def test_main__objects_without_depth_are_refused(tiny_root: Any) -> None:
 def test_main__impossible_settings_are_named(tiny_root: Any, flags: tuple[str, str]) -> None:
     with pytest.raises(UserError, match=f"^`{flags[0][2:]}` "):
         run(tiny_root.path, "--no_depth", *flags)
-    assert not (tiny_root.path / "pseudo_instance_cc").exists()
+    assert not (tiny_root.path / "pseudo_instance_cc_mapped_k300").exists()
 
 
 def run(root: Path, *more: str) -> int:
-    return main(["--cityscapes_root", str(root), "--min_area", "20", *more])
+    folder = ("--semantic_subdir", "pseudo_semantic_mapped_k300")
+    return main(["--cityscapes_root", str(root), *folder, *more])
 
 
 def test_main__finds_both_cars_where_components_find_one(tiny_root: Any) -> None:
@@ -65,15 +66,15 @@ def test_main__finds_both_cars_where_components_find_one(tiny_root: Any) -> None
     run(tiny_root.path)
     run(tiny_root.path, "--no_depth")
     name = f"{tiny_root.stems[0]}.png"
-    assert read_ids(tiny_root.file("pseudo_instance_depth_guided", name)).max() == 2
-    assert read_ids(tiny_root.file("pseudo_instance_cc", name)).max() == 1
+    assert read_ids(tiny_root.file("pseudo_instance_depth_guided_mapped_k300", name)).max() == 2
+    assert read_ids(tiny_root.file("pseudo_instance_cc_mapped_k300", name)).max() == 1
 
 
 def test_main__same_bytes_with_workers(tiny_root: Any) -> None:
     run(tiny_root.path, "--no_depth")
     run(tiny_root.path, "--no_depth", "--method_name", "twice", "--num_workers", "2")
     for stem in tiny_root.stems:
-        first = tiny_root.file("pseudo_instance_cc", f"{stem}.png").read_bytes()
+        first = tiny_root.file("pseudo_instance_cc_mapped_k300", f"{stem}.png").read_bytes()
         assert tiny_root.file("pseudo_instance_twice", f"{stem}.png").read_bytes() == first
 
 
@@ -81,7 +82,7 @@ def test_main__split_file_in_the_folder_decides(tiny_root: Any) -> None:
     path = tiny_root.path / "pseudo_semantic_mapped_k300" / "thing_stuff_split.json"
     path.write_text(json.dumps({"things": [2], "stuffs": [0, 13]}))
     run(tiny_root.path, "--no_depth")
-    instances = read_ids(tiny_root.file("pseudo_instance_cc", f"{tiny_root.stems[0]}.png"))
+    instances = read_ids(tiny_root.file("pseudo_instance_cc_mapped_k300", f"{tiny_root.stems[0]}.png"))
     assert instances[2, 2] == 1 and instances[40, 90] == 0
 
 
@@ -129,3 +130,23 @@ def test_main__truncated_semantics_are_named(tiny_root: Any) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match="truncated"):
         run(tiny_root.path, "--no_depth")
+
+
+@pytest.mark.parametrize("rows", [512, 64])
+def test_main__files_of_0_2_are_resumed_where_areas_mean_the_same(tiny_root: Any, rows: int) -> None:
+    """Its `min_area` counted pixels of the label files: numbers alike were areas apart."""
+    for stem in tiny_root.stems:
+        path = tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png")
+        write_png(path, np.kron(read_ids(path), np.ones((rows // 64, rows // 64), np.uint8)))
+    flags = ("--no_depth", "--min_area", "1000", "--dilation", "3")
+    run(tiny_root.path, *flags)
+    path = tiny_root.path / "pseudo_instance_cc" / "provenance.json"
+    content = json.loads(path.read_text())
+    del content["arguments"]["edge"]
+    path.write_text(json.dumps(content))
+    if rows == 512:
+        assert run(tiny_root.path, *flags) == 0
+    else:
+        with pytest.raises(UserError, match=r"version 0\.2.*`overwrite`"):
+            run(tiny_root.path, *flags)
+        assert run(tiny_root.path, *flags, "--overwrite") == 0

@@ -36,6 +36,7 @@ def test_main__writes_metres_and_label_free_provenance(tiny_root: Any) -> None:
     assert depth[5, 5] == pytest.approx(30.0, rel=0.01)
     provenance = read_provenance(tiny_root.path / "depth_spidepth")
     assert provenance is not None and provenance["uses_ground_truth"] is False
+    assert provenance["depth"] == {"source": "stereo"}
 
 
 def test_main__resumes_and_repairs_a_cut_file(tiny_root: Any) -> None:
@@ -136,17 +137,19 @@ def run_network(root: Path, folder: Path, *more: str) -> int:
     return main(["--cityscapes_root", str(root), "--checkpoint_dir", str(folder), "--device", "cpu", *more])
 
 
-def test_network__writes_depth_of_the_images_size(tiny_root: Any, checkpoints: Path) -> None:
+def test_network__writes_depth_at_its_own_size(tiny_root: Any, checkpoints: Path) -> None:
     assert run_network(tiny_root.path, checkpoints, "--num_workers", "0") == 0
     for stem in tiny_root.stems:
         depth = np.load(tiny_root.file("depth_spidepth", f"{stem}.npy"))
-        assert depth.dtype == np.float16 and depth.shape == (64, 128)
+        # 32x48 for the upper 48 of 64x128 pixels: 43x85 for all.
+        assert depth.dtype == np.float16 and depth.shape == (43, 85)
         assert depth.min() >= 0.001 and depth.max() <= 40
-        assert (depth[48:] == depth[47]).all(), "the bonnet's rows repeat the last one that was seen"
-        assert depth[:48].astype(np.float32).std() > 0
+        assert (depth[33:] == depth[33]).all(), "the bonnet's rows repeat the last one that was seen"
+        assert depth[:32].astype(np.float32).std() > 0
     provenance = read_provenance(tiny_root.path / "depth_spidepth")
     # The folder was not written by a training of ours: nobody knows what its weights saw.
     assert provenance is not None and provenance["uses_ground_truth"] is None
+    assert provenance["depth"] == {"source": "network"}
 
 
 def test_network__batches_do_not_change_the_files(tiny_root: Any, checkpoints: Path, tmp_path: Path) -> None:

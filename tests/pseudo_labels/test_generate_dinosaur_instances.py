@@ -21,7 +21,7 @@ CAR = 13
 SMALL = "--num_slots 4 --slot_dim 8 --decoder_dim 16 --decoder_layers 1 --batch_size 2 --decode_tokens 40"
 
 
-def instances(root: Any, method: str = "dinosaur") -> list[np.ndarray]:
+def instances(root: Any, method: str = "dinosaur_mapped_k300") -> list[np.ndarray]:
     return [read_ids(root.file(f"pseudo_instance_{method}", f"{stem}.png")) for stem in root.stems]
 
 
@@ -35,7 +35,7 @@ def test_main__end_to_end(slots: Any) -> None:
         assert not ids[~cars].any()
         areas = np.bincount(ids.ravel())[1:]
         assert areas.min() >= 4 and (np.diff(areas) <= 0).all()
-    output = slots.root.path / "pseudo_instance_dinosaur"
+    output = slots.root.path / "pseudo_instance_dinosaur_mapped_k300"
     assert (output / "contact_sheet.png").is_file()
     provenance = read_provenance(output)
     assert provenance is not None and provenance["uses_ground_truth"] is False
@@ -49,7 +49,7 @@ def test_main__labels_behind_the_network_are_not_forgotten(slots: Any) -> None:
     path = slots.root.path / "dinosaur" / "provenance.json"
     path.write_text(path.read_text().replace('"uses_ground_truth": false', '"uses_ground_truth": true'))
     slots.generate()
-    provenance = read_provenance(slots.root.path / "pseudo_instance_dinosaur")
+    provenance = read_provenance(slots.root.path / "pseudo_instance_dinosaur_mapped_k300")
     assert provenance is not None and provenance["uses_ground_truth"] is True
 
 
@@ -58,7 +58,7 @@ def test_main__weights_of_unknown_origin_make_unknown_instances(slots: Any, tmp_
     slots.train()
     copied = shutil.copy(slots.root.path / "dinosaur" / "dinosaur.pth", tmp_path)
     slots.generate("--checkpoint", str(copied))
-    provenance = read_provenance(slots.root.path / "pseudo_instance_dinosaur")
+    provenance = read_provenance(slots.root.path / "pseudo_instance_dinosaur_mapped_k300")
     assert provenance is not None and provenance["uses_ground_truth"] is None
 
 

@@ -48,7 +48,7 @@ def test_classify__road_users_are_things_the_city_is_stuff(toy_root: Path, tmp_p
 
 
 def car_quality(root: Path, results: Path, *more: str) -> float:
-    make_instances([*common(root), "--method_name", "trial", "--min_area", "15", "--overwrite", *more])
+    make_instances([*common(root), "--method_name", "trial", "--overwrite", *more])
     evaluate(
         [*common(root), "--split", "train", "--instance_subdir", "pseudo_instance_trial"]
         + ["--results", str(results)]

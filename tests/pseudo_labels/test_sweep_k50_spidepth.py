@@ -23,7 +23,8 @@ from pseudo_labels.sweep_k50_spidepth import main
 SEMANTICS = "pseudo_semantic_raw_k20"
 THINGS = (3, 11, 17)
 OBJECTS = ("--min_thing_share", "0.2", "--depth_blur", "0.01")
-GRID = ("--grad_thresholds", "0.1", "0.25", "--min_areas", "4", "40", "300")
+GRID = ("--grad_thresholds", "0.1", "0.25", "--min_areas", "256", "2560", "19200")
+"""4, 40 and 300 pixels of images with 64 rows."""
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def separate_route(
 
 
 @pytest.mark.parametrize("proposals", ["classes", "things", "objects"])
-@pytest.mark.parametrize(("threshold", "area"), [(0.1, 40), (0.25, 4), (None, 40), (None, 300)])
+@pytest.mark.parametrize(("threshold", "area"), [(0.1, 2560), (0.25, 256), (None, 2560), (None, 19200)])
 def test_main__rows_equal_generating_and_evaluating(
     swept_root: Any, threshold: float | None, area: int, proposals: str
 ) -> None:
@@ -110,9 +111,9 @@ def test_main__labels_of_another_size_than_ground_truth(swept_root: Any, scale: 
         write_png(
             path, clusters[::2, ::2].copy() if scale < 1 else np.kron(clusters, np.ones((2, 2), np.uint8))
         )
-    content = sweep(swept_root)
-    alone = separate_route(swept_root, content, 0.1, 4, "classes")["standard"]
-    row = next(r for r in content["rows"] if r["grad_threshold"] == 0.1 and r["min_area"] == 4)
+    content = sweep(swept_root, "--proposals", "classes")
+    alone = separate_route(swept_root, content, 0.1, 256, "classes")["standard"]
+    row = next(r for r in content["rows"] if r["grad_threshold"] == 0.1 and r["min_area"] == 256)
     assert {metric: row[metric] for metric in METRICS} == alone
 
 
@@ -127,7 +128,7 @@ def test_main__depth_beats_components_and_ranks_fall(swept_root: Any, picture: N
     with (folder / "sweep.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 18
     text = (folder / "sweep.md").read_text()
-    assert "choosing with labels" in text and "--grad_threshold 0.15 --min_area 1000" in text
+    assert "choosing with labels" in text and "--grad_threshold 0.15 --min_area 400" in text
     assert (folder / "sweep.png").stat().st_size > 10_000
 
 
@@ -185,3 +186,14 @@ def test_main__bad_input(swept_root: Any, arguments: list[str], message: str) ->
 def test_main__a_plain_folder_has_no_ground_truth(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="`image_dir`"):
         main(["--image_dir", str(tmp_path)])
+
+
+def test_main__bare_it_takes_the_images_that_have_semantics_and_makes_the_split(swept_root: Any) -> None:
+    """The lines of the first description: clusters of train, then the sweep, with nothing between them."""
+    folder = swept_root.path / "pseudo_semantic_raw_k50"
+    (swept_root.path / "pseudo_semantic_mapped_k300").rename(folder)
+    root = ["--cityscapes_root", str(swept_root.path), "--num_workers", "0"]
+    main([*root, "--output_dir", str(swept_root.path / "bare")])
+    content = json.loads((swept_root.path / "bare" / "sweep.json").read_text())
+    assert content["split"] == "train" and content["frames"] == len(swept_root.stems)
+    assert (folder / "thing_stuff_split.json").is_file()

@@ -93,3 +93,28 @@ def test_train__features_of_two_networks_are_refused(refinement: Any) -> None:
     write_npy(path, np.zeros((16, 32, 7), np.float16))
     with pytest.raises(UserError, match=r"7 channels, others have 39"):
         refinement.train()
+
+
+def test_main__weights_of_a_trial_are_not_taken_for_all(refinement: Any) -> None:
+    """It kept the weights of one image and wrote into their provenance that all had been used."""
+    folder = refinement.root.path / "refine_net"
+    refinement.train("--max_images", "1")
+    before, said = weights(folder), (folder / "provenance.json").read_text()
+    with pytest.raises(UserError, match="was trained on 1 image, this run has 2; add `overwrite`"):
+        refinement.train()
+    assert torch.equal(weights(folder), before)
+    assert (folder / "provenance.json").read_text() == said
+    refinement.train("--overwrite")
+    assert not torch.equal(weights(folder), before)
+
+
+def test_main__features_of_another_size_are_not_taken(refinement: Any) -> None:
+    refinement.train()
+    again = ["--cityscapes_root", str(refinement.root.path), "--backbone", "texton", "--overwrite"]
+    extract([*again, "--height", "32"])
+    with pytest.raises(
+        UserError, match=r"features_texton: not the features that .*refine_net\.pth was trained"
+    ):
+        refinement.generate()
+    with pytest.raises(UserError, match="other inputs \\(features_texton was made anew since"):
+        refinement.train()

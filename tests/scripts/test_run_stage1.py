@@ -52,32 +52,39 @@ def test_run_stage1__each_printed_command_parses(parses: Parses, flags: tuple[st
         parses(f"pseudo_labels.{script}", arguments)
 
 
-def test_run_stage1__the_six_steps() -> None:
+def test_run_stage1__the_steps() -> None:
     commands = printed()
     assert list(commands) == [
         "extract_dinov2_features",
         "generate_semantic_pseudolabels_cause",
         "generate_overclustered_semantics",
         "generate_depth_spidepth",
+        "classify_stuff_things",
         "generate_depth_guided_instances",
         "convert_to_cups_format",
     ]
-    assert "--trainid_input" in commands["convert_to_cups_format"]
 
 
-def test_run_stage1__k50_names_no_classes() -> None:
-    commands = printed("--k50")
-    assert "--raw" in commands["generate_overclustered_semantics"]
-    assert "--trainid_input" not in commands["convert_to_cups_format"]
-    assert list(commands).index("classify_stuff_things") < list(commands).index(
-        "generate_depth_guided_instances"
-    )
+@pytest.mark.parametrize(("flags", "k"), [((), 300), (("--k50",), 50)])
+def test_run_stage1__names_no_classes(flags: tuple[str, ...], k: int) -> None:
+    commands = printed(*flags)
+    labels = commands["convert_to_cups_format"]
+    assert "--mapping" not in commands["generate_overclustered_semantics"] and "--trainid_input" not in labels
+    assert labels[-1].endswith(f"cups_pseudo_labels_raw_k{k}") and str(k) in labels
+
+
+def test_run_stage1__names_come_from_a_file() -> None:
+    commands = printed("--names", "/names.json")
+    assert "/names.json" in commands["generate_overclustered_semantics"]
+    assert "classify_stuff_things" not in commands
+    labels = commands["convert_to_cups_format"]
+    assert "--trainid_input" in labels and labels[-1].endswith("cups_pseudo_labels_mapped_k300")
 
 
 def test_run_stage1__dinosaur_takes_the_place_of_depth_splitting() -> None:
     commands = printed("--dinosaur")
     assert "generate_depth_guided_instances" not in commands
-    assert "pseudo_instance_dinosaur" in commands["convert_to_cups_format"]
+    assert "pseudo_instance_dinosaur_raw_k300" in commands["convert_to_cups_format"]
 
 
 def test_run_stage1__textons_serve_the_slots_too() -> None:
@@ -145,7 +152,6 @@ def test_run_stage1__root_from_the_environment() -> None:
             ("--flags", "train_cuase", "--raw", "--dry_run", "--cityscapes_root", "/nowhere"),
             "--flags train_cuase",
         ),
-        (("--cityscapes_root", "/nowhere", "--train", "--dry_run"), "--train:"),
         (("--cityscapes_root", "/nowhere", "--dry_run", "--depth", "lidar"), "--depth:"),
         (("--cityscapes_root", "/nowhere", "--dry_run", "k50"), "k50: unknown"),
     ],
@@ -174,7 +180,7 @@ def test_run_stage1__from_images_to_labels(tmp_path: Path) -> None:
     flags += ["--flags", "generate_depth_guided_instances", "--min_area 10"]
     flags += ["--flags", "classify_stuff_things", "--num_things 5"]
     run(*flags)
-    labels = tmp_path / "out" / "cups_pseudo_labels_k50"
+    labels = tmp_path / "out" / "cups_pseudo_labels_raw_k50"
     written = {path: path.stat().st_mtime_ns for path in labels.glob("*.png")}
     frames = len(list(root.glob("leftImg8bit/train/*/*.png")))
     assert len(written) == 2 * frames and len(list(labels.glob("*.pt"))) >= 1

@@ -10,14 +10,15 @@ import pytest
 
 from cups.data.cityscapes import list_ground_truth_frames
 from cups.data.toy_streets import write_dataset
+from cups.io.file_names import SPLIT_FILE
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
+from cups.ops.depth_edges import resize_depth
 from cups.taxonomy import class_set
 from pseudo_labels import classify_stuff_things, generate_depth_spidepth
 from pseudo_labels.inputs.labels import read_split
-from pseudo_labels.steps.folders import SPLIT_FILE
 from studies.demo_steps import demo_steps
-from studies.toy_settings import OUTLINES, PROPOSALS, TOY_DEPTH
+from studies.toy_settings import PROPOSALS, TOY_DEPTH
 
 Parses = Callable[[str, Sequence[str]], None]
 
@@ -62,7 +63,12 @@ def test_toy_depth__is_label_free_and_sees_depth(unseen_city: Path) -> None:
     provenance = read_provenance(unseen_city / "seen" / "depth_spidepth")
     assert provenance is not None and provenance["uses_ground_truth"] is False
     maps = [
-        np.stack([np.load(file) for file in sorted((unseen_city / name).rglob("*.npy"))]).astype(float)
+        np.stack(
+            [
+                resize_depth(np.load(file).astype(np.float32), (192, 384), sharp=name == "true")
+                for file in sorted((unseen_city / name).rglob("*.npy"))
+            ]
+        )
         for name in ("true", "seen")
     ]
     known = maps[0] < 60
@@ -73,7 +79,7 @@ def test_toy_depth__is_label_free_and_sees_depth(unseen_city: Path) -> None:
 
 
 def test_outlines__learned_depth_tells_things_from_stuff(unseen_city: Path) -> None:
-    """`demo.sh --depth learned` once ended here: without `OUTLINES`, no class was a thing."""
+    """`demo.sh --depth learned` once ended here: with the outlines of stereo, no class was a thing."""
     classes = class_set(19)
     semantics = unseen_city / "seen" / "semantics"
     for frame in list_ground_truth_frames(unseen_city, "val"):
@@ -81,7 +87,7 @@ def test_outlines__learned_depth_tells_things_from_stuff(unseen_city: Path) -> N
         write_png(semantics / "val" / frame.image.parent.name / f"{frame.stem}.png", semantic)
     where = ["--cityscapes_root", str(unseen_city), "--output_root", str(semantics.parent)]
     flags = ["--split", "val", "--semantic_subdir", semantics.name, "--num_semantic_classes", "19"]
-    classify_stuff_things.main([*where, *flags, *OUTLINES["learned"]])
+    classify_stuff_things.main([*where, *flags])
     things = read_split(semantics / SPLIT_FILE).things
     names = {classes.names[index] for index in things}
     assert {"truck", "bus"} <= names

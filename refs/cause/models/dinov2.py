@@ -12,6 +12,9 @@ GRID = 37
 """The published models were trained at 518 pixels: 37 x 37 patches."""
 SIZES = {"vits14": (384, 12, 6), "vitb14": (768, 12, 12), "vitl14": (1024, 24, 16)}
 """Architecture -> (dim, blocks, heads)."""
+WITH_REGISTERS = "_reg"
+REGISTERS = 4
+"""Of the published models whose name ends in `_reg` (Darcet et al., ICLR 2024)."""
 
 
 class Attention(nn.Module):
@@ -87,16 +90,22 @@ class PatchEmbed(nn.Module):
 
 
 class DinoVisionTransformer(nn.Module):
-    """DINOv2 without registers. With `checkpointing`, training keeps no activations inside the blocks."""
+    """DINOv2, with or without registers.
+
+    With `checkpointing`, training keeps no activations inside the blocks.
+    """
 
     checkpointing = False
 
-    def __init__(self, dim: int, depth: int, heads: int) -> None:
+    def __init__(self, dim: int, depth: int, heads: int, registers: int = 0) -> None:
         super().__init__()
         self.dim = dim
+        self.registers = registers
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + GRID * GRID, dim))
         self.mask_token = nn.Parameter(torch.zeros(1, dim))  # unused here, part of the checkpoint
+        if registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, registers, dim))
         self.patch_embed = PatchEmbed(dim)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -106,9 +115,13 @@ class DinoVisionTransformer(nn.Module):
         if (height, width) == (GRID, GRID):
             return self.pos_embed
         grid = self.pos_embed[:, 1:].reshape(1, GRID, GRID, self.dim).permute(0, 3, 1, 2)
-        # The original computes its scale factors from size + 0.1, which moves the sampling points.
-        factors = ((height + 0.1) / GRID, (width + 0.1) / GRID)
-        grid = F.interpolate(grid, scale_factor=factors, mode="bicubic", antialias=False)
+        if self.registers:
+            grid = F.interpolate(grid, (height, width), mode="bicubic", antialias=True)
+        else:
+            # The original computes its scale factors from size + 0.1, which moves the sampling points; its
+            # models with registers came later and do not.
+            factors = ((height + 0.1) / GRID, (width + 0.1) / GRID)
+            grid = F.interpolate(grid, scale_factor=factors, mode="bicubic", antialias=False)
         return torch.cat((self.pos_embed[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)), dim=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,13 +129,16 @@ class DinoVisionTransformer(nn.Module):
         height, width = images.shape[-2] // PATCH, images.shape[-1] // PATCH
         x = self.patch_embed(images)
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1) + self._positions(height, width)
+        if self.registers:
+            x = torch.cat((x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]), dim=1)
         for block in self.blocks:
             recompute = self.checkpointing and torch.is_grad_enabled()
             x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         x = self.norm(x)
-        return x[:, 0], x[:, 1:]
+        return x[:, 0], x[:, 1 + self.registers :]
 
 
 def dinov2_vit(architecture: str) -> DinoVisionTransformer:
-    """Build `vits14`, `vitb14` or `vitl14` with untrained weights."""
-    return DinoVisionTransformer(*SIZES[architecture])
+    """Build `vits14`, `vitb14`, `vitl14`, or one of them with registers (`vits14_reg`), untrained."""
+    size = SIZES[architecture.removesuffix(WITH_REGISTERS)]
+    return DinoVisionTransformer(*size, REGISTERS if architecture.endswith(WITH_REGISTERS) else 0)

@@ -12,22 +12,26 @@ TEMPERATURE = 0.07
 
 
 def contrastive_loss(anchors: Tensor, others: Tensor, relation: Tensor) -> Tensor:
-    """Return the mean InfoNCE over the anchors that have a positive.
+    """Return CAUSE's InfoNCE: the mean over the positive pairs of an image, then over the images.
 
-    Each positive is contrasted with all negatives of its anchor: -log(e^p / (e^p + sum e^n)).
+    A pair's loss is -log(e^p / sum e^o) with the cosines over `TEMPERATURE` and the sum over all positives
+    and negatives of its anchor, the pair itself among them. So many positives share the probability: the
+    loss does not fall to 0, and it pulls hardest where a positive is further away than the others.
 
     Args:
-        anchors: (N, C) student projections; others: (M, C) teacher projections or bank features.
-        relation: (N, M) cosine of the pair's codebook rows; NaN excludes a pair (a token and itself).
+        anchors: (B, P, C) student projections of B images; others: (M, C) teacher projections or bank
+            features.
+        relation: (B, P, M) cosine of the pair's codebook rows; NaN excludes a pair (a token and itself).
+
+    Returns:
+        scalar; 0 where no image has a positive pair.
     """
-    logits = F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).T / TEMPERATURE
+    logits = F.normalize(anchors, dim=2) @ F.normalize(others, dim=1).T / TEMPERATURE
     positive, negative = relation > POSITIVE, relation < NEGATIVE
-    negatives = logits.masked_fill(~negative, -torch.inf).logsumexp(dim=1, keepdim=True)
-    terms = F.softplus(negatives - logits)
-    count = positive.sum(dim=1)
-    per_anchor = torch.where(positive, terms, 0.0).sum(dim=1) / count.clamp_min(1)
-    used = (count > 0) & negative.any(dim=1)
-    return per_anchor[used].mean() if bool(used.any()) else logits.sum() * 0.0
+    compared = logits.masked_fill(~(positive | negative), -torch.inf).logsumexp(dim=2, keepdim=True)
+    count = positive.sum(dim=(1, 2))
+    per_image = torch.where(positive, compared - logits, 0.0).sum(dim=(1, 2)) / count.clamp_min(1)
+    return per_image[count > 0].mean() if bool(count.any()) else logits.sum() * 0.0
 
 
 class MemoryBank:
@@ -44,15 +48,17 @@ class MemoryBank:
 
     @torch.no_grad()
     def add(self, features: Tensor, codes: Tensor, generator: torch.Generator, share: float = 0.5) -> None:
-        """Store a random `share` of features (N, dim) under their codebook rows `codes` (N,) int64."""
-        kept = torch.randperm(len(codes), generator=generator)[: max(1, int(len(codes) * share))]
-        kept = kept.to(codes.device)
-        features, codes = features[kept], codes[kept]
-        order = codes.argsort(stable=True)
+        """Store features (N, dim) under their codebook rows `codes` (N,) int64: a random `share` of each row.
+
+        The share is rounded down: of a row that a batch shows once, nothing is kept.
+        """
+        shuffled = torch.randperm(len(codes), generator=generator).to(codes.device)
+        order = shuffled[codes[shuffled].argsort(stable=True)]
+        kept = (torch.bincount(codes) * share).long()
+        rank = _rank(codes[order])
+        order = order[rank < kept[codes[order]]]
         features, codes = features[order], codes[order]
-        # Position of each feature among those of its own row in this call.
-        first = torch.searchsorted(codes, codes)
-        rank = torch.arange(len(codes), device=codes.device) - first
+        rank = _rank(codes)
         latest = rank >= torch.bincount(codes)[codes] - self.per_code
         slot = (self.count[codes] + rank) % self.per_code
         self.features[codes[latest], slot[latest]] = features[latest]
@@ -64,3 +70,8 @@ class MemoryBank:
         codes, slots = filled.nonzero(as_tuple=True)
         chosen = torch.randperm(len(codes), generator=generator)[:limit].to(codes.device)
         return self.features[codes[chosen], slots[chosen]], codes[chosen]
+
+
+def _rank(rows: Tensor) -> Tensor:
+    """Return the position of each element among those equal to it: sorted (N,) int64 -> (N,) int64."""
+    return torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)

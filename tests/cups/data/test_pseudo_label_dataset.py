@@ -15,11 +15,12 @@ from cups.data.pseudo_label_dataset import (
     INSIDE_INSTANCES,
     align_labels,
     load_statistics,
-    thing_stuff_split,
 )
 from cups.errors import UserError
+from cups.io.file_names import SPLIT_FILE
+from cups.io.files import write_json
 from cups.io.png import write_png
-from cups.structures import Draw
+from cups.structures import Draw, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
 
 STEM = "aachen_000000_000019"
@@ -127,16 +128,19 @@ def test_load__void_is_no_class_however_many_there_are(tmp_path: Path, count: in
     assert int((sample.sem_seg == channel).sum()) == 32 * 24 - 64
 
 
-def test_thing_stuff_split__order_threshold_and_edges() -> None:
-    # ratios 0.5, 0, 0.1, 0.4 of a sum of 1
-    split = thing_stuff_split(torch.tensor([10.0, 10, 10, 10]), torch.tensor([5.0, 0, 1, 4]), 0.08)
-    assert split.things == (0, 3, 2)
-    assert split.stuffs == (1,)
-    with pytest.raises(UserError, match="no pseudo-class is left as things"):
-        thing_stuff_split(torch.ones(3), torch.zeros(3), 0.08)
-    # Upstream returns zero things when every class passes the threshold.
-    with pytest.raises(UserError, match="no pseudo-class is left as stuff"):
-        thing_stuff_split(torch.ones(3), torch.ones(3), 0.08)
+def test_dataset__takes_the_split_beside_the_labels(tmp_path: Path) -> None:
+    """All statistics say that class 1 is the thing; the labels say class 0, and they decide."""
+    image = np.zeros((32, 64, 3), np.uint8)
+    semantic, instance = np.zeros((32, 64), np.uint8), np.zeros((32, 64), np.uint16)
+    semantic[:, 32:] = 1
+    instance[:8, 32:40] = 1
+    root, pseudo = _write_frame(tmp_path, image, semantic, instance)
+    _write_statistics(pseudo, [0.0, 64.0], [1024.0, 1024.0])
+    assert PseudoLabelDataset(root, pseudo, 1.0, (32, 64)).split == ThingStuffSplit((1,), (0,))
+    write_json(pseudo / SPLIT_FILE, {"things": [0], "stuffs": [1]})
+    assert PseudoLabelDataset(root, pseudo, 1.0, (32, 64)).split == ThingStuffSplit((0,), (1,))
+    overridden = PseudoLabelDataset(root, pseudo, 1.0, (32, 64), thing_stuff_threshold=0.08)
+    assert overridden.split == ThingStuffSplit((1,), (0,))
 
 
 def test_load_statistics__files_are_summed_and_junk_is_named(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cups.errors import UserError
+from cups.io.fingerprint import changed_weights
 from cups.io.provenance import (
-    changed_weights,
     code_version,
     known_weights,
     read_provenance,

@@ -11,7 +11,9 @@ from scipy import ndimage
 
 from cups.ops import components
 from cups.ops.components import (
+    cut_components,
     give_back,
+    keep_whole_regions,
     majority_classes,
     relabel_by_area,
     split_components,
@@ -182,3 +184,47 @@ def test_unify_semantics__equals_a_loop_over_instances(
     masks.sort(key=lambda mask: -np.count_nonzero(mask))
     assert (unified == expected).all() and unified.dtype == semantic.dtype
     assert (kept == sum(np.uint16(i) * mask for i, mask in enumerate(masks, start=1))).all()
+
+
+def test_keep_whole_regions__cut_pixels_and_dropped_pieces_go_to_the_nearest_piece() -> None:
+    # A wide cut leaves pieces of 3 pixels and of 1 of the upper region, and nothing of those below.
+    regions = draw("1111111111", "0000000000", "2222000333")
+    cut = draw("0001111101", "0000000000", "1111000111").astype(bool)
+    connected = cut_components(regions)
+    whole = keep_whole_regions(cut_components(regions, cut), connected, min_area=4)
+    assert (whole == draw("1111111111", "0000000000", "2222000000")).all(), "3 pixels are no instance"
+    whole = keep_whole_regions(cut_components(regions, cut), connected, min_area=3)
+    assert (whole == draw("1111111111", "0000000000", "2222000333")).all()
+    whole = keep_whole_regions(cut_components(regions, cut), connected, min_area=1)
+    assert (whole == draw("1111112222", "0000000000", "3333000444")).all()
+
+
+@settings(max_examples=100)
+@given(REGIONS, st.integers(0, 2**32 - 1), st.integers(1, 8), st.floats(0, 1))
+def test_keep_whole_regions__a_region_is_shared_out_whole_or_not_at_all(
+    regions: np.ndarray, seed: int, min_area: int, share: float
+) -> None:
+    cut = np.random.default_rng(seed).random(regions.shape) < share
+    connected, pieces = cut_components(regions), cut_components(regions, cut)
+    labels = keep_whole_regions(pieces, connected, min_area=min_area)
+    for region in range(1, int(connected.max()) + 1):
+        inside = connected == region
+        large = [
+            piece for piece in np.unique(pieces[inside]) if piece and (pieces == piece).sum() >= min_area
+        ]
+        expected = len(large) or int(inside.sum() >= min_area)
+        assert len(np.unique(labels[inside])) == max(1, expected)
+        assert bool(labels[inside].all()) == bool(labels[inside].any()) == bool(expected)
+        for piece in large:
+            assert len(np.unique(labels[pieces == piece])) == 1
+    assert not labels[regions == 0].any()
+    assert (np.diff(np.bincount(labels.ravel())[1:]) <= 0).all(), "ids fall in area"
+
+
+def test_keep_whole_regions__far_pixels_go_to_the_nearest_piece() -> None:
+    regions = np.ones((41, 80), np.uint8)
+    cut = np.ones(regions.shape, bool)
+    cut[:, :10], cut[:, 60:] = False, False
+    labels = keep_whole_regions(cut_components(regions, cut), cut_components(regions))
+    # Columns 0-9 and 60-79 are pieces: the middle between columns 9 and 60 is 34.5.
+    assert (labels[:, 35:] == 1).all() and (labels[:, :35] == 2).all()

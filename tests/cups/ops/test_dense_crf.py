@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from cups.errors import UserError
-from cups.ops.dense_crf import dense_crf, dense_crf_probabilities, require_dense_crf
+from cups.ops import dense_crf as dense_crf_module
+from cups.ops.dense_crf import dense_crf, dense_crf_probabilities, refined_labels, require_dense_crf
 
 
 def frame() -> tuple[np.ndarray, np.ndarray]:
@@ -37,3 +40,28 @@ def test_dense_crf__names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -
     for use in (require_dense_crf, lambda: dense_crf(*frame())):
         with pytest.raises(UserError, match=r"^[^\n]*C\+\+ compiler[^\n]*; pip install pydensecrf2"):
             use()
+
+
+@pytest.mark.parametrize("rows", [0, 240, 24])
+def test_refined_labels__follow_the_edge_at_any_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CRF sees images of `rows` rows at most; labels come back at full size, to a pixel of the edge."""
+    pytest.importorskip("pydensecrf")
+    image, log_probabilities = frame()
+    image = image.repeat(5, axis=0).repeat(5, axis=1)
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(dense_crf_module, "dense_crf_probabilities", spied(seen))
+    scores = torch.from_numpy(log_probabilities).permute(1, 2, 0)
+    labels = refined_labels(scores, image, 1.0, rows)
+    assert seen == [(24, 32) if rows == 24 else (120, 160)]
+    assert labels.shape == (120, 160) and np.abs((labels == 0).sum(axis=1) - 80).max() <= 1
+
+
+def spied(seen: list[tuple[int, ...]]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return the CRF, which notes the size of the images."""
+
+    def crf(image: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
+        assert log_probabilities.shape[1:] == image.shape[:2]
+        seen.append(image.shape[:2])
+        return dense_crf_probabilities(image, log_probabilities)
+
+    return crf

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from cups.errors import UserError
-from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE
+from cups.io.files import write_json
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
 from pseudo_labels.algorithms.cups_format import STATISTICS_FILE, statistics_on_disk, write_statistics
@@ -277,3 +278,20 @@ def test_main__folder_without_labels(labelled: Labelled) -> None:
         path.unlink()
     with pytest.raises(UserError, match="holds no"):
         diagnose(labelled)
+
+
+def test_main__splits_that_disagree(labelled: Labelled) -> None:
+    """Classes 4 and 5 have all instances. The labels' split holds; their semantics must have the same."""
+    semantics = labelled.folder.parent / "pseudo_semantic_raw_k6" / SPLIT_FILE
+    stuffs = [c for c in range(CLASSES) if c not in (4, 5)]
+    write_json(semantics, {"things": [4, 5], "stuffs": stuffs})
+    content = {"things": [5, 4], "stuffs": stuffs, "taken_from": str(semantics)}
+    write_json(labelled.folder / SPLIT_FILE, content)
+    assert diagnose(labelled)[2]["findings"] == []
+    write_json(semantics, {"things": [4], "stuffs": [*stuffs, 5]})
+    defect = the_defect(labelled)
+    assert defect["check"] == "split" and "5 stuff there; convert again" in defect["message"]
+    write_json(labelled.folder / SPLIT_FILE, {**content, "things": [4], "stuffs": [*stuffs, 5]})
+    code, _, found = diagnose(labelled)
+    (note,) = found["findings"]
+    assert code == 0 and "published rule (0.08) would decide otherwise: 5 things there" in note["message"]

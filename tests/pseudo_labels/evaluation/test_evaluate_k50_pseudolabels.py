@@ -9,18 +9,19 @@ import pytest
 
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
+from cups.io.file_names import SPLIT_FILE
 from pseudo_labels.evaluation.evaluate_k50_pseudolabels import main
 from pseudo_labels.inputs.labels import write_split
-from pseudo_labels.steps.folders import SPLIT_FILE
 
-NAME = "pseudo_semantic_raw_k6+pseudo_instance_depth_guided"
+NAME = "pseudo_semantic_raw_k6+pseudo_instance_depth_guided_mapped_k300"
 
 
 def scores(root: Any, *more: str) -> dict[str, Result]:
     """Results under the standard void rule by name."""
     stem = root.path / "out"
     arguments = ["--cityscapes_root", str(root.path), "--split", "train", "--results", str(stem)]
-    main([*arguments, "--k", "6", *more])
+    instances = ("--instance_subdir", "pseudo_instance_depth_guided_mapped_k300")
+    main([*arguments, "--k", "6", *instances, *more])
     return {r.name: r for r in read_results(Path(f"{stem}.json")) if r.void_rule == "standard"}
 
 

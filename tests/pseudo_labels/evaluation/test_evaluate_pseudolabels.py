@@ -27,31 +27,33 @@ def scored_root(tiny_root: Any) -> Any:
     root = ["--cityscapes_root", str(tiny_root.path)]
     make_depth([*root, "--source", "disparity", "--num_workers", "0"])
     for more in ([], ["--no_depth"]):
-        make_instances([*root, "--min_area", "20", *more])
+        make_instances([*root, "--semantic_subdir", "pseudo_semantic_mapped_k300", "--min_area", "20", *more])
     return tiny_root
 
 
 def scores(root: Any, *more: str) -> dict[str, Result]:
     results = root.path / "results"
-    main(["--cityscapes_root", str(root.path), "--split", "train", "--results", str(results), *more])
+    semantics = ("--semantic_subdir", "pseudo_semantic_mapped_k300")
+    arguments = ["--cityscapes_root", str(root.path), "--split", "train", "--results", str(results)]
+    main([*arguments, *semantics, *more])
     return {result.void_rule: result for result in read_results(Path(f"{results}.json"))}
 
 
 def test_main__depth_beats_components(scored_root: Any) -> None:
     split = scores(scored_root)["standard"].metrics
-    plain = scores(scored_root, "--instance_subdir", "pseudo_instance_cc")["standard"].metrics
+    plain = scores(scored_root, "--instance_subdir", "pseudo_instance_cc_mapped_k300")["standard"].metrics
     # Perfect semantics; the two cars that overlap are one component without depth.
     assert split["pq"] > 0.95 and split["miou"] == 1.0
     assert plain["pq_stuff"] == 1.0 and plain["pq_things"] < 0.5
 
 
 def test_main__all_formats_score_alike(scored_root: Any) -> None:
-    root = ["--cityscapes_root", str(scored_root.path)]
+    root = ["--cityscapes_root", str(scored_root.path), "--semantic_subdir", "pseudo_semantic_mapped_k300"]
     make_panoptic(root)
     convert([*root, "--trainid_input"])
     folders = scores(scored_root)
-    panoptic = scores(scored_root, "--panoptic_subdir", "pseudo_panoptic_depth_guided")
-    cups = scores(scored_root, "--cups_dir", str(scored_root.path / "cups_pseudo_labels"))
+    panoptic = scores(scored_root, "--panoptic_subdir", "pseudo_panoptic_depth_guided_mapped_k300")
+    cups = scores(scored_root, "--cups_dir", str(scored_root.path / "cups_pseudo_labels_mapped_k300"))
     for rule, result in folders.items():
         assert result.metrics == panoptic[rule].metrics == cups[rule].metrics
         assert result.protocol.endswith(f"{rule} void rule")
@@ -64,16 +66,16 @@ def test_main__raw_clusters_are_matched(scored_root: Any) -> None:
     for stem in scored_root.stems:
         semantic = read_ids(scored_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
         write_png(scored_root.file("pseudo_semantic_raw_k6", f"{stem}.png"), table[semantic])
+    instances = ("--instance_subdir", "pseudo_instance_depth_guided_mapped_k300", "--thing_classes", "1")
     raw = scores(
-        scored_root, "--semantic_subdir", "pseudo_semantic_raw_k6", "--num_semantic_classes", "6",
-        "--thing_classes", "1",
-    )  # fmt: skip
+        scored_root, "--semantic_subdir", "pseudo_semantic_raw_k6", "--num_semantic_classes", "6", *instances
+    )
     assert raw["standard"].metrics == scores(scored_root)["standard"].metrics
     assert raw["standard"].assignment[5] == 0 and raw["standard"].assignment[1] == 13
 
 
 def test_main__labels_of_half_size_are_brought_to_the_ground_truth(scored_root: Any) -> None:
-    for folder in ("pseudo_semantic_mapped_k300", "pseudo_instance_depth_guided"):
+    for folder in ("pseudo_semantic_mapped_k300", "pseudo_instance_depth_guided_mapped_k300"):
         for stem in scored_root.stems:
             path = scored_root.file(folder, f"{stem}.png")
             write_png(path, read_ids(path)[::2, ::2].copy())
@@ -103,13 +105,13 @@ def test_main__missing_labels(scored_root: Any, arguments: list[str], message: s
 
 
 def test_main__missing_frame_is_named(scored_root: Any) -> None:
-    scored_root.file("pseudo_instance_depth_guided", f"{scored_root.stems[1]}.png").unlink()
+    scored_root.file("pseudo_instance_depth_guided_mapped_k300", f"{scored_root.stems[1]}.png").unlink()
     with pytest.raises(UserError, match=scored_root.stems[1]):
         scores(scored_root)
 
 
 def test_main__labels_of_another_shape_are_refused(scored_root: Any) -> None:
-    for folder in ("pseudo_semantic_mapped_k300", "pseudo_instance_depth_guided"):
+    for folder in ("pseudo_semantic_mapped_k300", "pseudo_instance_depth_guided_mapped_k300"):
         path = scored_root.file(folder, f"{scored_root.stems[0]}.png")
         write_png(path, read_ids(path)[:, :100].copy())
     with pytest.raises(UserError, match=rf"{scored_root.stems[0]}.*64x100"):

@@ -12,12 +12,15 @@ from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.io.png import read_ids, write_png
 from pseudo_labels.evaluation.evaluate_semantic_pseudolabels import main
+from pseudo_labels.inputs.cluster_names import read_names
 
 
 def scores(root: Any, *more: str) -> dict[str, Result]:
     """Results under the standard void rule by matching."""
     stem = root.path / "out"
-    main(["--cityscapes_root", str(root.path), "--split", "train", "--results", str(stem), *more])
+    arguments = ["--cityscapes_root", str(root.path), "--split", "train", "--results", str(stem)]
+    named = () if "--cups_dir" in more else ("--semantic_subdir", "pseudo_semantic_mapped_k300")
+    main([*arguments, *named, *more])
     results = read_results(Path(f"{stem}.json"))
     return {result.name.split(", ")[1]: result for result in results if result.void_rule == "standard"}
 
@@ -44,7 +47,7 @@ def test_main__class27_and_the_published_protocol(perfect_root: Any) -> None:
     for stem in perfect_root.stems:
         ids = read_ids(perfect_root.file("gtFine", f"{stem}_gtFine_labelIds.png"))
         write_png(perfect_root.file("pseudo_semantic_cause27", f"{stem}.png"), ids - 7)
-    folder = ("--semantic_subdir", "pseudo_semantic_cause27")
+    folder = ("--semantic_subdir", "pseudo_semantic_cause27", "--labels", "class27")
     result = scores(perfect_root, *folder, "--protocol", "semantic-27-crop320")
     assert result["named"].metrics["miou"] == 1.0
     assert result["one-to-one"].protocol.startswith(
@@ -104,3 +107,14 @@ def test_main__bad_input(perfect_root: Any) -> None:
 def test_main__one_of_two(tmp_path: Path, flags: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(["--cityscapes_root", str(tmp_path), *flags])
+
+
+def test_main__a_matching_is_saved_as_names(perfect_root: Any) -> None:
+    """Six clusters of three classes: one-to-one leaves the smaller half of the road without a name."""
+    path = perfect_root.path / "names.json"
+    scores(perfect_root, "--semantic_subdir", "pseudo_semantic_raw_k6", "--save_names", str(path))
+    names = read_names(path)
+    assert names.uses_ground_truth is True and names.centroids is None
+    assert names.names[0] == 2 and names.names[1] == 13 and 0 in (names.names[3], names.names[5])
+    with pytest.raises(UserError, match="names are the 19 trainIds"):
+        scores(perfect_root, "--num_classes", "27", "--save_names", str(path))

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from cups.io.png import write_png
 from cups.io.weights import weight_files
-from pseudo_labels.generators.depth import DepthInference, network_weights
+from cups.ops.depth_edges import resize_depth
+from pseudo_labels.generators.depth import DepthInference, map_size, network_weights
+from pseudo_labels.inputs.labels import check_aspect
 from pseudo_labels.networks.depth_network import (
     build_depth_network,
     load_depth_network,
@@ -75,14 +77,66 @@ class _Rows(nn.Module):
 
 
 @pytest.mark.parametrize(("crop", "seen"), [(0.0, 64), (0.25, 48), (0.5, 32)])
-def test_crop__depth_stays_in_order_and_in_place(tmp_path: Path, crop: float, seen: int) -> None:
+def test_crop__depth_stays_in_order_and_covers_the_image(tmp_path: Path, crop: float, seen: int) -> None:
     settings = replace(SMALL, crop_bottom=crop)
     inference = DepthInference(_Rows(), settings, Folder(tmp_path, "d", ".npy"), torch.device("cpu"))
     (depth,) = inference.compute(torch.zeros(1, 3, 64, 96), [(64, 128)])
+    rows, columns = depth.shape
     column = depth[:, 5].astype(np.float32)
-    assert depth.shape == (64, 128) and (np.diff(column) <= 0).all()
-    assert column[0] == 20 and column[seen - 1] == 1 and (column[seen:] == 1).all()
-    assert column[seen // 2] == pytest.approx(10.5, abs=0.5)
+    # What the network computes, 32x48, is at least as fine in the map.
+    assert (rows, columns) == (round(32 * 64 / seen), round(32 * 128 / seen))
+    assert (np.diff(column) <= 0).all()
+    last = round(rows * seen / 64)
+    assert column[0] == pytest.approx(20, abs=0.05) and (column[last:] == 1).all()
+    assert column[last // 2] == pytest.approx(10.5, abs=0.8)
+
+
+class _Ramps(nn.Module):
+    """Depth whose value is the place in the image: the row (axis 0) or the column (axis 1).
+
+    Args:
+        seen: (H, W) of what the network sees, in pixels of the image.
+    """
+
+    def __init__(self, seen: tuple[int, int], axis: int) -> None:
+        super().__init__()
+        self.seen, self.axis = seen, axis
+
+    def forward(self, images: Tensor) -> Tensor:
+        size = (images.shape[-2] // 2, images.shape[-1] // 2)
+        length, count = self.seen[self.axis], size[self.axis]
+        ramp = (torch.arange(count) + 0.5) * length / count
+        return (ramp[:, None] if self.axis == 0 else ramp[None]).expand(len(images), 1, *size)
+
+
+@pytest.mark.parametrize("crop", [0.0, 0.2, 0.25])
+@pytest.mark.parametrize("image", [(64, 128), (60, 128), (200, 400), (1024, 2048), (375, 1242)])
+def test_map__every_pixel_shows_its_place_in_the_image(
+    tmp_path: Path, crop: float, image: tuple[int, int]
+) -> None:
+    """A ramp over the image comes back as a ramp over the image, whatever is cut off and stored."""
+    settings = replace(SMALL, crop_bottom=crop)
+    seen = (round(image[0] * (1 - crop)), image[1])
+    for axis in (0, 1):
+        network = _Ramps(seen, axis)
+        inference = DepthInference(network, settings, Folder(tmp_path, "d", ".npy"), torch.device("cpu"))
+        (depth,) = inference.compute(torch.zeros(1, 3, 64, 96), [image])
+        check_aspect(Path("x"), depth.shape, image)
+        whole = resize_depth(depth.astype(np.float32), image, sharp=False)
+        found = np.moveaxis(whole, axis, 0).mean(axis=1)
+        expected = np.arange(image[axis]) + 0.5
+        # At the borders half a pixel of the network has no neighbour to interpolate with.
+        margin = int(np.ceil(seen[axis] / (32, 48)[axis]))
+        inner = slice(margin, seen[axis] - margin)
+        np.testing.assert_allclose(found[inner], expected[inner], atol=max(0.02, image[axis] / 1500))
+        assert axis == 1 or (np.diff(found[seen[0] + margin :]) == 0).all()
+
+
+def test_map_size__cityscapes() -> None:
+    """Half a feed of 320x1024 for the upper 768 rows: 256x512 for the image, a sixteenth of its pixels."""
+    assert map_size((160, 512), (1024, 2048), seen=768) == (256, 512)
+    assert map_size((96, 192), (192, 384), seen=192) == (96, 192)
+    assert map_size((400, 900), (192, 384), seen=192) == (192, 384), "never more than the image"
 
 
 def test_load__crops_what_the_settings_say(tmp_path: Path) -> None:

@@ -11,14 +11,16 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import UserError
-from cups.io.files import write_npy
+from cups.io.files import file_sha256, read_json, write_json, write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
+from cups.taxonomy import class27_to_train_id
 from pseudo_labels import generate_overclustered_semantics as overcluster
-from pseudo_labels import train_cause
+from pseudo_labels import generate_semantic_pseudolabels_cause as cause
 from pseudo_labels.algorithms.overclustering import ClusterMap
 from pseudo_labels.generators.overclusters import LabelClusters
-from pseudo_labels.networks.vectors import StoredCodes
+from pseudo_labels.inputs.cluster_names import clusters_in, names_of
+from pseudo_labels.networks.vectors import StoredVectors
 from pseudo_labels.settings.overclusters import OverclusterSettings
 from pseudo_labels.steps import step as steps
 from pseudo_labels.steps.frames import Folder, FrameSource
@@ -63,17 +65,19 @@ def test_overcluster__oracle_is_recorded_and_right(textures: Path, tmp_path: Pat
     train_ids = np.array([0, 2, 8])[scene(0)[1]]
     assert (labels == train_ids).mean() > 0.85
     assert (read_provenance(folder) or {})["uses_ground_truth"] is True
+    # The names are kept: they name the same clusters again, and say where they are from.
+    names = folder / "names_oracle.json"
     with pytest.raises(UserError, match="`mapping` oracle"):
-        overcluster.main([*args, "--mapping", "cause"])
+        overcluster.main([*args, "--names", str(names)])
+    before = first(tmp_path, folder.name).read_bytes()
+    overcluster.main([*args, "--names", str(names), "--overwrite"])
+    assert first(tmp_path, folder.name).read_bytes() == before
+    assert (read_provenance(folder) or {})["uses_ground_truth"] is True
 
 
-def test_overcluster__cause_mapping_and_merging(textures: Path, tmp_path: Path) -> None:
-    for name in ("codes_cause_tr", "pseudo_semantic_cause27"):
-        shutil.copytree(textures / name, tmp_path / name)
-    args = flags(textures, "--k", 8, "--output_root", tmp_path)
-    overcluster.main(args)
-    assert set(np.unique(read_ids(first(tmp_path, "pseudo_semantic_mapped_k8")))) <= {*range(19), 255}
-    overcluster.main([*args, "--merge_to", "3"])
+def test_overcluster__merging(textures: Path, tmp_path: Path) -> None:
+    shutil.copytree(textures / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    overcluster.main(flags(textures, "--k", 8, "--output_root", tmp_path, "--merge_to", "3"))
     assert read_ids(first(tmp_path, "pseudo_semantic_raw_k8_merged3")).max() < 3
 
 
@@ -118,7 +122,7 @@ def test_label_clusters__threads_write_the_same_files(textures: Path, tmp_path: 
     frames = FrameSource(cityscapes_root=textures).frames()
     rng = np.random.default_rng(0)
     centroids = rng.normal(size=(5, 12)).astype(np.float32)
-    clusters = ClusterMap(StoredCodes(Folder(textures, "codes_cause_tr", ".npy")), centroids)
+    clusters = ClusterMap(StoredVectors(Folder(textures, "codes_cause_tr", ".npy")), centroids)
     table, labels = np.arange(5, dtype=np.uint8), LabelKind("clusters", 5)
     one, many = (
         LabelClusters(clusters, table, Folder(tmp_path, name, ".png"), labels) for name in ("one", "many")
@@ -134,8 +138,8 @@ def test_overcluster__provenance_says_what_the_labels_are(textures: Path, tmp_pa
         shutil.copytree(textures / name, tmp_path / name)
     args = flags(textures, "--k", 8, "--output_root", tmp_path, "--max_images", 2)
     expected = {
-        "pseudo_semantic_mapped_k8": ((), LabelKind("trainId", 19)),
-        "pseudo_semantic_raw_k8": (("--raw",), LabelKind("clusters", 8)),
+        "pseudo_semantic_mapped_k8": (("--mapping", "oracle"), LabelKind("trainId", 19)),
+        "pseudo_semantic_raw_k8": ((), LabelKind("clusters", 8)),
         "pseudo_semantic_raw_k8_merged3": (("--merge_to", "3"), LabelKind("clusters", 3)),
     }
     for folder, (way, kind) in expected.items():
@@ -150,8 +154,9 @@ def test_overcluster__provenance_says_what_the_labels_are(textures: Path, tmp_pa
         ({"k": 0}, "`k` 0: must be in 1"),
         ({"k": 65535}, "`k` 65535: must be in 1"),
         ({"raw": True, "merge_to": 3}, "`raw`: give either it or `merge_to`"),
+        ({"raw": True, "mapping": "oracle"}, "`raw`: give either it or `mapping`"),
+        ({"merge_to": 3, "names": Path("x")}, "`merge_to`: give either it or `names`"),
         ({"regions": True, "crf": True}, "`regions`: give either it or `crf`"),
-        ({"features": "pixels"}, "`features` pixels: unknown"),
         ({"mapping": "guess"}, "`mapping` guess: unknown"),
     ],
 )
@@ -160,14 +165,208 @@ def test_settings__impossible_values(wrong: dict[str, object], message: str) -> 
         OverclusterSettings(**wrong)  # type: ignore[arg-type]
 
 
-def test_overcluster__features_of_a_network_with_attention(textures: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def vits16(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """Flags of a network with attention and random weights, on small images."""
     torch.manual_seed(0)
-    torch.save(DinoV3("vits16", None).network.state_dict(), tmp_path / "vits16.pth")
-    model = ("--backbone", "dinov3_vits16", "--backbone_checkpoint", tmp_path / "vits16.pth")
-    heads = ("--checkpoint_dir", tmp_path / "heads", "--output_root", tmp_path)
-    steps = ("--codebook_steps", 1, "--head_steps", 1, "--probe_steps", 1, "--batch_size", 1)
-    sizes = ("--codebook_size", 4, "--reduced_dim", 4, "--projection_dim", 4, "--hidden_dim", 4)
-    tiles = ("--height", 48, "--window", 48, "--stride", 24)
-    train_cause.main(flags(textures, *model, *heads, *steps, *sizes, *tiles))
-    with pytest.raises(UserError, match="`features` backbone: only for the texton backbone"):
-        overcluster.main(flags(textures, *model, *heads, "--features", "backbone"))
+    path = tmp_path_factory.mktemp("weights") / "vits16.pth"
+    torch.save(DinoV3("vits16", None).network.state_dict(), path)
+    return ("--backbone", "dinov3_vits16", "--backbone_checkpoint", path, "--height", 48, "--window", 48)
+
+
+@pytest.mark.parametrize("features", ["backbone", "context"])
+def test_overcluster__features_of_a_network_with_attention(
+    textures: Path, tmp_path: Path, vits16: tuple[object, ...], features: str
+) -> None:
+    """They are those of the whole image, computed here, and need no heads."""
+    overcluster.main(
+        flags(textures, *vits16, "--output_root", tmp_path, "--k", 4, "--raw", "--features", features)
+    )
+    assert read_ids(first(tmp_path, "pseudo_semantic_raw_k4")).shape == (48, 96)
+    weights = (read_provenance(tmp_path / "pseudo_semantic_raw_k4") or {})["weights"]
+    assert [(entry["name"], [*entry["sha256"]]) for entry in weights] == [("dinov3_vits16", ["vits16.pth"])]
+    assert np.load(tmp_path / "pseudo_semantic_raw_k4" / "centroids.npz")["centroids"].shape == (
+        4,
+        {"backbone": 384, "context": 384 + 64}[features],
+    )
+
+
+def write_halves(root: Path, folder: str) -> None:
+    """Write features that tell the left half of each image from the right one."""
+    for index in range(4):
+        halves = np.where(np.arange(6)[None, :, None] < 3, (3.0, 0.0, 0.1), (0.0, 9.0, 0.1)).repeat(3, axis=0)
+        name = f"aaa_{index:06}_000000.npy"
+        write_npy(root / folder / "train" / "aaa" / name, halves.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("features", "folder"),
+    [("backbone", "features_dinov2_vitb14"), ("my_features", "my_features")],
+    ids=["of the backbone", "own"],
+)
+def test_overcluster__features_on_disk(textures: Path, tmp_path: Path, features: str, folder: str) -> None:
+    """A feature folder is read, no network is needed, and provenance says what was read."""
+    write_halves(tmp_path, folder)
+    overcluster.main(flags(textures, "--output_root", tmp_path, "--k", 2, "--raw", "--features", features))
+    labels = read_ids(first(tmp_path, "pseudo_semantic_raw_k2"))
+    assert len(np.unique(labels[:, :48])) == 1 and (labels[:, 48:] == 1 - labels[0, 0]).all()
+    content = read_provenance(tmp_path / "pseudo_semantic_raw_k2") or {}
+    assert str(tmp_path / folder) in [entry["path"] for entry in content["inputs"]]
+    assert content["weights"] == []
+
+
+def test_overcluster__features_that_are_not_there(textures: Path, tmp_path: Path) -> None:
+    command = flags(textures, "--output_root", tmp_path, "--raw", "--features", "pixels")
+    with pytest.raises(
+        UserError, match="pixels: no such folder; `features` is codes, backbone, context, or a"
+    ):
+        overcluster.main(command)
+
+
+@pytest.fixture
+def trial(textures: Path, tmp_path: Path) -> list[str]:
+    """Clusters of the first image alone, and the flags of the run on all four."""
+    shutil.copytree(textures / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    whole = flags(textures, "--k", 6, "--raw", "--output_root", tmp_path)
+    overcluster.main([*whole, "--max_images", "1"])
+    return whole
+
+
+def test_overcluster__clusters_of_a_trial_are_not_taken_for_all(trial: list[str], tmp_path: Path) -> None:
+    """K-means of one image labelled sixteen."""
+    with pytest.raises(UserError, match="fitted on 1 image, without 3 of the 4 of this run"):
+        overcluster.main(trial)
+    overcluster.main([*trial, "--overwrite"])
+    with np.load(tmp_path / "pseudo_semantic_raw_k6" / "centroids.npz", allow_pickle=False) as stored:
+        assert len(stored["frames"]) == 4
+    overcluster.main([*trial, "--max_images", "1"])  # those of all serve a part
+
+
+def test_overcluster__a_trial_does_not_take_the_clusters_of_all_away(
+    trial: list[str], tmp_path: Path
+) -> None:
+    overcluster.main([*trial, "--overwrite"])
+    path = tmp_path / "pseudo_semantic_raw_k6" / "centroids.npz"
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="3 files made with it are of images not in this run"):
+        overcluster.main([*trial, "--max_images", "1", "--overwrite"])
+    assert path.read_bytes() == before
+
+
+def test_overcluster__codes_made_anew_are_noticed(trial: list[str], tmp_path: Path) -> None:
+    """It said "0 done, 4 skipped"."""
+    overcluster.main([*trial, "--overwrite"])
+    codes = tmp_path / "codes_cause_tr"
+    content = read_provenance(codes) or {}
+    write_json(codes / "provenance.json", content | {"fingerprint": "of other codes"})
+    with pytest.raises(
+        UserError, match="fitted on other vectors, which were made anew since; add `overwrite`"
+    ):
+        overcluster.main(trial)
+    overcluster.main([*trial, "--overwrite"])
+
+
+def test_overcluster__loaded_centroids_give_their_clusters(textures: Path, tmp_path: Path) -> None:
+    """The clustering of another machine: same labels, nothing fitted, the file's digest in the provenance."""
+    for root in (tmp_path / "there", tmp_path / "here"):
+        shutil.copytree(textures / "codes_cause_tr", root / "codes_cause_tr")
+    name = "pseudo_semantic_raw_k8"
+    overcluster.main(flags(textures, "--k", 8, "--raw", "--output_root", tmp_path / "there", "--seed", 3))
+    with np.load(tmp_path / "there" / name / "centroids.npz") as stored:
+        centroids = stored["centroids"]
+    file = tmp_path / "kmeans_centroids.npz"
+    order = np.arange(8)[::-1]
+    np.savez(file, centroids=centroids[order].astype(np.float64), cluster_to_class=np.zeros(8, np.uint8))
+    args = flags(textures, "--k", 8, "--raw", "--output_root", tmp_path / "here", "--load_centroids", file)
+    overcluster.main(args)
+    there, here = (read_ids(first(tmp_path / root, name)) for root in ("there", "here"))
+    assert np.array_equal(here, 7 - there)
+    provenance = read_provenance(tmp_path / "here" / name) or {}
+    (entry,) = (entry for entry in provenance["inputs"] if entry["path"] == str(file))
+    assert entry["sha256"] == file_sha256(file)
+    assert provenance["uses_ground_truth"] is None  # nobody says what made the file
+    with pytest.raises(UserError, match="add `overwrite`"):  # fitted ones are others
+        overcluster.main(args[:-2])
+    np.savez(file, centroids=centroids)
+    with pytest.raises(UserError, match="add `overwrite`"):
+        overcluster.main(args)
+    overcluster.main([*args, "--overwrite"])
+    assert np.array_equal(read_ids(first(tmp_path / "here", name)), there)
+
+
+def test_overcluster__loaded_centroids_must_fit(textures: Path, tmp_path: Path) -> None:
+    shutil.copytree(textures / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    args = flags(textures, "--k", 8, "--raw", "--output_root", tmp_path, "--load_centroids")
+    np.savez(tmp_path / "wide.npz", centroids=np.ones((8, 5)))
+    with pytest.raises(UserError, match=r"wide\.npz: clusters of 5 channels, but the codes have"):
+        overcluster.main([*args, str(tmp_path / "wide.npz")])
+    with pytest.raises(UserError, match=r"none\.npz: no such file; check `load_centroids`"):
+        overcluster.main([*args, str(tmp_path / "none.npz")])
+    np.savez(tmp_path / "many.npz", centroids=np.ones((9, 5)))
+    with pytest.raises(UserError, match="give `k` 9"):
+        overcluster.main([*args, str(tmp_path / "many.npz")])
+    assert not (tmp_path / "pseudo_semantic_raw_k8" / "centroids.npz").exists()
+
+
+def test_overcluster__rows_of_a_probe_name_nothing(textures: Path, tmp_path: Path) -> None:
+    """Row i of a probe is not class i: with a perfect clustering, names by rows gave PQ 20 for 74."""
+    for name in ("codes_cause_tr", "pseudo_semantic_cause27"):
+        shutil.copytree(textures / name, tmp_path / name)
+    shutil.copytree(textures / "cause_texton", tmp_path / "heads")
+    heads = ("--backbone", "texton", "--checkpoint_dir", tmp_path / "heads", "--output_root", tmp_path)
+    args = flags(textures, "--k", 8, "--mapping", "cause", *heads)
+    with pytest.raises(UserError, match="do not say which row of their probe is which class"):
+        overcluster.main(args)
+    order = list(np.random.default_rng(0).permutation(27))
+    settings = read_json(tmp_path / "heads" / "settings.json", "")
+    write_json(tmp_path / "heads" / "settings.json", {**settings, "class_order": [int(c) for c in order]})
+    with pytest.raises(UserError, match="made before its heads had an order"):
+        overcluster.main(args)
+    rows = read_ids(first(tmp_path, "pseudo_semantic_cause27"))
+    cause.main(flags(textures, *heads, "--overwrite"))
+    classes = read_ids(first(tmp_path, "pseudo_semantic_cause27"))
+    assert (classes == np.array(order)[rows]).mean() > 0.99
+    assert label_kind(tmp_path / "pseudo_semantic_cause27") == LabelKind("cause27", 27)
+    overcluster.main(args)
+    written = read_ids(first(tmp_path, "pseudo_semantic_mapped_k8"))
+    assert set(np.unique(written)) <= {*range(19), 255}
+    assert (written == class27_to_train_id()[classes]).mean() > 0.5
+
+
+def test_overcluster__names_are_given_to_the_clusters_without_names(textures: Path, tmp_path: Path) -> None:
+    """The centroids of the named run are those of the raw run, which an evaluation has named."""
+    shutil.copytree(textures / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    args = flags(textures, "--k", 8, "--output_root", tmp_path)
+    overcluster.main(args)
+    raw = tmp_path / "pseudo_semantic_raw_k8"
+    table = np.array([0, 2, 8, 0, 2, 8, 255, 1], np.uint8)
+    names = tmp_path / "names.json"
+    names_of(table, clusters_in(raw, 8), "test").write(names)
+    overcluster.main([*args, "--names", str(names)])
+    mapped = tmp_path / "pseudo_semantic_mapped_k8"
+    assert (read_ids(first(tmp_path, mapped.name)) == table[read_ids(first(tmp_path, raw.name))]).all()
+    provenance = read_provenance(mapped) or {}
+    assert provenance["uses_ground_truth"] is True and provenance["labels"]["kind"] == "trainId"
+    names_of(table[::-1], clusters_in(raw, 8), "test").write(names)
+    with pytest.raises(UserError, match=r"names\.json has changed"):
+        overcluster.main([*args, "--names", str(names)])
+    names_of(table, "0" * 64, "test").write(names)
+    with pytest.raises(UserError, match="names of other clusters"):
+        overcluster.main([*args, "--names", str(names)])
+    names_of(table[:5], None, "test").write(names)
+    with pytest.raises(UserError, match="names of 5 clusters, but `k` is 8"):
+        overcluster.main([*args, "--names", str(names)])
+
+
+def test_overcluster__a_folder_of_an_older_version_resumes(textures: Path, tmp_path: Path) -> None:
+    """Its provenance holds `raw` and a `mapping` that said nothing."""
+    shutil.copytree(textures / "codes_cause_tr", tmp_path / "codes_cause_tr")
+    args = flags(textures, "--k", 8, "--output_root", tmp_path)
+    overcluster.main(args)
+    path = tmp_path / "pseudo_semantic_raw_k8" / "provenance.json"
+    content = read_json(path, "")
+    content["arguments"].update(raw=True, mapping="cause")
+    write_json(path, content)
+    before = first(tmp_path, "pseudo_semantic_raw_k8").stat().st_mtime_ns
+    overcluster.main(args)
+    assert first(tmp_path, "pseudo_semantic_raw_k8").stat().st_mtime_ns == before

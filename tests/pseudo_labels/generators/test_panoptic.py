@@ -16,14 +16,30 @@ from pseudo_labels.generate_panoptic_pseudolabels import main
 
 
 def run(root: Any, *more: str) -> int:
-    return main(["--cityscapes_root", str(root.path), "--instance_subdir", "pseudo_instance_cc", *more])
+    folders = [
+        "--semantic_subdir",
+        "pseudo_semantic_mapped_k300",
+        "--instance_subdir",
+        "pseudo_instance_cc_mapped_k300",
+    ]
+    return main(["--cityscapes_root", str(root.path), *folders, *more])
 
 
 def test_main__png_and_json_agree(tiny_root: Any) -> None:
-    make_instances(["--cityscapes_root", str(tiny_root.path), "--no_depth", "--min_area", "20"])
+    make_instances(
+        [
+            "--cityscapes_root",
+            str(tiny_root.path),
+            "--semantic_subdir",
+            "pseudo_semantic_mapped_k300",
+            "--no_depth",
+            "--min_area",
+            "20",
+        ]
+    )
     run(tiny_root, "--shard", "1", "--num_shards", "2")
     run(tiny_root, "--shard", "0", "--num_shards", "2")
-    folder = tiny_root.path / "pseudo_panoptic_depth_guided"
+    folder = tiny_root.path / "pseudo_panoptic_depth_guided_mapped_k300"
     content = json.loads((folder / "train.json").read_text())
     assert [image["id"] for image in content["images"]] == list(tiny_root.stems)
     assert [c["name"] for c in content["categories"] if c["isthing"]][:3] == ["person", "rider", "car"]
@@ -35,8 +51,28 @@ def test_main__png_and_json_agree(tiny_root: Any) -> None:
 
 
 def test_main__sizes_that_differ_name_the_file(tiny_root: Any) -> None:
-    make_instances(["--cityscapes_root", str(tiny_root.path), "--no_depth", "--min_area", "20"])
-    path = tiny_root.file("pseudo_instance_cc", f"{tiny_root.stems[1]}.png")
+    make_instances(
+        [
+            "--cityscapes_root",
+            str(tiny_root.path),
+            "--semantic_subdir",
+            "pseudo_semantic_mapped_k300",
+            "--no_depth",
+            "--min_area",
+            "20",
+        ]
+    )
+    path = tiny_root.file("pseudo_instance_cc_mapped_k300", f"{tiny_root.stems[1]}.png")
     write_png(path, read_ids(path)[::2])
     with pytest.raises(UserError, match=rf"{tiny_root.stems[1]}.png: size 32x128"):
         run(tiny_root)
+
+
+def test_main__a_trial_does_not_shorten_the_json_of_all(tiny_root: Any) -> None:
+    make_instances(["--cityscapes_root", str(tiny_root.path), "--no_depth", "--min_area", "20"])
+    run(tiny_root)
+    path = tiny_root.path / "pseudo_panoptic_depth_guided" / "train.json"
+    before = json.loads(path.read_text())
+    run(tiny_root, "--max_images", "1")
+    assert json.loads(path.read_text())["images"] == before["images"]
+    assert len(before["images"]) == len(tiny_root.stems)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cups.errors import UserError
-from pseudo_labels.inputs.labels import read_split
+from cups.io.files import write_json
+from pseudo_labels.inputs.labels import find_things, read_split, split_beside
+from pseudo_labels.steps.frames import Folder
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,28 @@ def test_read_split__class_in_both_lists(tmp_path: Any) -> None:
     path.write_text('{"things": [1, 2], "stuffs": [0, 2]}')
     with pytest.raises(UserError, match="class 2 is both"):
         read_split(path)
+
+
+EARLIER = {"stuff_ids": [0, 1, 3], "thing_ids": [2, 4], "classification": {}, "statistics": {}}
+"""`stuff_things.json` as earlier versions of the pipeline wrote it."""
+
+
+def test_read_split__file_of_earlier_versions(tmp_path: Path) -> None:
+    write_json(tmp_path / "stuff_things.json", EARLIER)
+    split = read_split(tmp_path / "stuff_things.json")
+    assert (split.things, split.stuffs) == ((2, 4), (0, 1, 3))
+    write_json(tmp_path / "half.json", {"thing_ids": [2]})
+    with pytest.raises(UserError, match=r"half\.json: is not a thing/stuff split"):
+        read_split(tmp_path / "half.json")
+
+
+def test_find_things__file_of_earlier_versions_beside_the_semantics(tmp_path: Path) -> None:
+    """It counts where ours is missing, or where it is named."""
+    semantics = Folder(tmp_path, "pseudo_semantic_raw_k5", ".png")
+    assert split_beside(semantics).name == "thing_stuff_split.json"
+    earlier = semantics.directory / "stuff_things.json"
+    write_json(earlier, EARLIER)
+    assert find_things(semantics) == (2, 4)
+    write_json(semantics.directory / "thing_stuff_split.json", {"things": [1], "stuffs": [0, 2, 3, 4]})
+    assert find_things(semantics) == (1,)
+    assert find_things(semantics, split_json=earlier) == (2, 4)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from pseudo_labels.networks.cause_codes import (
     PUBLISHED_TILING,
+    TEXTON_TILING,
+    CauseModel,
+    FeatureExtractor,
     Tiling,
-    _mirror_order,
     _sampling,
     _starts,
     default_tiling,
@@ -20,6 +27,7 @@ from pseudo_labels.settings.cause import HeadsChoice
 
 def test_default_tiling__whole_patches() -> None:
     assert default_tiling("dinov2_vitb14", 14) == PUBLISHED_TILING
+    assert default_tiling("texton", 4) == Tiling(height=192, window=96, stride=48)
     assert default_tiling("dinov3_vitb16", 16) == Tiling(height=640, window=320, stride=160)
 
 
@@ -46,5 +54,65 @@ def test_sampling__half_token_offset_takes_the_mean_of_two() -> None:
     assert _sampling(1.0, 2, 4).tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
 
 
-def test_mirror_order__pairs_windows_of_the_same_pixels() -> None:
-    assert _mirror_order([(0, 0), (0, 16), (0, 32)], width=64, window=32) == [2, 1, 0]
+class Columns(nn.Module):
+    """A backbone whose features are the values of its cells, and a head that gives its tokens back."""
+
+    patch_size, embed_dim = 4, 3
+
+    def __init__(self, local: bool) -> None:
+        super().__init__()
+        self.local = local
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(images, self.patch_size)
+
+    def head_ema(self, tokens: torch.Tensor, codebook: object, grid: tuple[int, int]) -> torch.Tensor:
+        return tokens
+
+
+def columns_model(local: bool, **more: bool) -> CauseModel:
+    backbone = Columns(local)
+    extractor = FeatureExtractor("columns", backbone, Tiling(0, 32, 16), torch.device("cpu"))
+    return CauseModel(extractor, backbone, SimpleNamespace(codebook=None), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("width", [64, 72, 100, 116], ids=["2:1", "9:4", "KITTI", "uneven"])
+def test_codes__a_window_and_its_mirror_image_show_the_same_pixels(local: bool, width: int) -> None:
+    """Each pixel holds its column. (The mirrored image's own windows lay 4 pixels off at 100.)"""
+    image = torch.arange(float(width)).expand(1, 3, 32, width)
+    model = columns_model(local)
+    places = model.extractor.places(image)
+    plain, mirrored = (model.extractor.windows(image, places, mirror) for mirror in (False, True))
+    assert torch.equal(mirrored.flip(3), plain)
+    columns = torch.arange(1.5, width, 4).expand(8, -1)
+    torch.testing.assert_close(model.codes(image)[..., 0], columns)
+    torch.testing.assert_close(model.codes(image.flip(3))[..., 0], columns.flip(1))
+
+
+def test_codes__without_flip_each_window_is_seen_once() -> None:
+    image = torch.arange(100.0).expand(1, 3, 32, 100)
+    asked = []
+    model = columns_model(False, flip=False)
+    model.extractor.backbone.register_forward_hook(lambda *_: asked.append(1))
+    model.codes(image)
+    assert len(asked) == 1 and model.codes(image).shape == (8, 25, 3)
+
+
+def test_spread_evenly__by_aspect() -> None:
+    """Windows of the published tiling: even on Cityscapes, not on KITTI or 4:3."""
+    extractor = FeatureExtractor("columns", Columns(False), PUBLISHED_TILING, torch.device("cpu"))
+    extractor.backbone.patch_size = 14
+    sizes = ((1024, 2048), (500, 750), (300, 300), (376, 1241), (480, 640))
+    assert [extractor.spread_evenly(*size) for size in sizes] == [True, True, True, False, False]
+
+
+def test_size__a_local_backbone_shrinks_large_images_only() -> None:
+    """At full size, 96-pixel windows were 882 passes; a window of half the height gives 21 at any size."""
+    extractor = FeatureExtractor("columns", Columns(True), TEXTON_TILING, torch.device("cpu"))
+    sizes = ((192, 384), (1024, 2048), (128, 256))
+    assert [extractor.size(*size) for size in sizes] == [(192, 384), (192, 384), (128, 256)]
+    assert len(extractor.places(torch.empty(1, 3, 192, 384))) == 21
+    # Heads of an earlier version have their own tiling: images as they are.
+    native = replace(extractor, tiling=Tiling(0, 96, 48))
+    assert native.size(1024, 2048) == (1024, 2048)

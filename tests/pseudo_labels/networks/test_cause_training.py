@@ -11,10 +11,13 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import UserError
+from cups.io.files import write_json
 from cups.io.png import read_ids
 from cups.io.provenance import read_provenance
 from pseudo_labels import generate_semantic_pseudolabels_cause as semantics
 from pseudo_labels import train_cause
+from pseudo_labels.networks.cause_training import PHASES, Trainer
+from pseudo_labels.settings.cause import CauseTraining
 from tests.pseudo_labels.textures import SMALL, first, flags
 
 
@@ -48,25 +51,21 @@ def test_cause__on_dinov3_with_its_own_token_count(textures: Path, tmp_path: Pat
     """Windows of 48 pixels are 3 x 3 tokens of 16; the heads take these, training and inference agree."""
     torch.manual_seed(0)
     torch.save(DinoV3("vits16", None).network.state_dict(), tmp_path / "vits16.pth")
-    common = [
-        "--cityscapes_root",
-        textures,
-        "--output_root",
-        tmp_path,
-        "--checkpoint_dir",
-        tmp_path / "heads",
-    ]
+    common = ["--cityscapes_root", textures, "--output_root", tmp_path]
     common += ["--backbone", "dinov3_vits16", "--backbone_checkpoint", tmp_path / "vits16.pth"]
     flags = [str(flag) for flag in common]
     steps = ["--codebook_steps", "2", "--head_steps", "2", "--probe_steps", "2", "--batch_size", "2"]
     sizes = ["--codebook_size", "8", "--reduced_dim", "6", "--projection_dim", "8", "--hidden_dim", "8"]
     train_cause.main([*flags, *steps, *sizes, "--height", "48", "--window", "48", "--stride", "24"])
-    heads = torch.load(tmp_path / "heads" / "segment_tr.pth", weights_only=True)
-    assert heads["head.query_pos"].shape == (9, 384)
+    heads = tmp_path / "cause_dinov3_vits16"
+    assert torch.load(heads / "segment_tr.pth", weights_only=True)["head.query_pos"].shape == (9, 384)
+    assert (read_provenance(heads) or {})["weights"][0]["sha256"].keys() == {"vits16.pth"}
     semantics.main([*flags, "--max_images", "2", "--batch_size", "2"])
     codes = np.load(first(tmp_path, "codes_cause_tr", ".npy"))
     assert codes.shape == (3, 6, 6) and np.isfinite(codes).all()
     assert read_ids(first(tmp_path, "pseudo_semantic_cause27")).shape == (48, 96)
+    inputs = (read_provenance(tmp_path / "codes_cause_tr") or {})["inputs"]
+    assert str(heads) in [entry["path"] for entry in inputs]
 
 
 @pytest.mark.parametrize("flag", [("--skip_bad",), ("--show", "3"), ("--num_shards", "2")])
@@ -86,3 +85,58 @@ def test_train_cause__published_heads_are_not_overwritten(textures: Path, tmp_pa
 def test_main__impossible_sizes(textures: Path, name: str, value: int) -> None:
     with pytest.raises(UserError, match=f"`{name}` {value}: must be at least 1"):
         train_cause.main(flags(textures, "--backbone", "texton", f"--{name}", value))
+
+
+def test_train_cause__heads_of_a_trial_are_not_taken_for_all(textures: Path, tmp_path: Path) -> None:
+    more = ("--backbone", "texton", *SMALL, "--checkpoint_dir", tmp_path / "heads")
+    train_cause.main(flags(textures, *more, "--max_images", 1))
+    with pytest.raises(UserError, match="was trained on 1 image, this run has 4; add `overwrite`"):
+        train_cause.main(flags(textures, *more))
+
+
+def test_train_cause__a_killed_overwrite_leaves_no_phase_of_the_old_run(
+    textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "heads"
+    shutil.copytree(textures / "cause_texton", folder)
+    more = flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder, "--overwrite")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", die)
+    with pytest.raises(KeyboardInterrupt):
+        train_cause.main(more)
+    assert not list(folder.glob("*.pth"))
+
+
+def test_steps__published_epochs_of_five_crops_and_a_floor() -> None:
+    """CAUSE cuts each of the 2975 images into five: 930 batches of 16 an epoch."""
+    settings = CauseTraining()
+    assert [settings.steps(phase, 2975) for phase in PHASES] == [930, 1860, 4650]
+    assert [settings.steps(phase, 4) for phase in PHASES] == [150, 200, 150]
+    assert CauseTraining(head_steps=7).steps("head", 2975) == 7
+    assert CauseTraining(crops=1).steps("codebook", 3200) == 200
+
+
+def earlier_run(textures: Path, folder: Path) -> list[str]:
+    """Copy heads as the version before left them, and return the command that made them."""
+    shutil.copytree(textures / "cause_texton", folder)
+    content = read_provenance(folder) or {}
+    del content["arguments"]["crops"]
+    write_json(folder / "provenance.json", content)
+    return flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder)
+
+
+def test_train_cause__heads_of_an_earlier_version_stay(textures: Path, tmp_path: Path) -> None:
+    command = earlier_run(textures, tmp_path / "heads")
+    # What names a path is compared too.
+    content = read_provenance(tmp_path / "heads") or {}
+    content["arguments"]["checkpoint_dir"] = str(tmp_path / "heads")
+    write_json(tmp_path / "heads" / "provenance.json", content)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "heads").iterdir()}
+    assert train_cause.main(command) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "heads").iterdir()} == before
+    (tmp_path / "heads" / "segment_tr.pth").unlink()
+    with pytest.raises(UserError, match="that an earlier version began, with another loss; add `overwrite`"):
+        train_cause.main(command)

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from cups.errors import UserError
 from cups.io.files import write_json
+from cups.io.png import write_png
 from cups.structures import Draw
 from cups.training.processes import PRECISIONS
 from pseudo_labels.networks.training import Fit, load_weights, save_weights, train
@@ -59,8 +60,11 @@ class Line(Fit):
         return 0.9**step
 
 
-def _run(fit: Line, folder: Path, overwrite: bool = False) -> Tensor:
-    source = FrameSource(image_dir=folder.parent)
+def _run(fit: Line, folder: Path, overwrite: bool = False, count: int = 7) -> Tensor:
+    images = folder.parent / "images"
+    for number in range(count):
+        write_png(images / f"{number}.png", np.zeros((2, 2), np.uint8))
+    source = FrameSource(image_dir=images)
     train(fit, Points(), source, RunOptions(overwrite=overwrite), folder, script="test")
     return torch.cat([parameter.detach().flatten() for parameter in fit.parameters()])
 
@@ -158,3 +162,21 @@ def test_weights__round_trip_and_foreign_files(tmp_path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match=r"net\.pth: not a checkpoint"):
         load_weights(path)
+
+
+def test_train__other_images_are_refused_and_keep_their_provenance(tmp_path: Path) -> None:
+    """A trial on one image was taken for the training on all, and its provenance rewritten."""
+    _run(Line(), tmp_path / "run", count=1)
+    before = (tmp_path / "run" / "provenance.json").read_text()
+    with pytest.raises(UserError, match="was trained on 1 image, this run has 7; add `overwrite`"):
+        _run(Line(), tmp_path / "run")
+    assert (tmp_path / "run" / "provenance.json").read_text() == before
+    _run(Line(), tmp_path / "run", overwrite=True)
+
+
+def test_train__overwrite_removes_the_weights_of_the_old_run(tmp_path: Path) -> None:
+    _run(Line(), tmp_path / "run")
+    save_weights(tmp_path / "run" / "net.pth", {}, {})
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _run(Line(die_at=2), tmp_path / "run", overwrite=True)
+    assert not (tmp_path / "run" / "net.pth").exists()

@@ -30,7 +30,7 @@ def test_kind_of__without_a_number() -> None:
 
 
 def test_kind_of__auto_asks_the_folder(tmp_path: Path) -> None:
-    assert kind_of(Path("pseudo_semantic_refined_cause27"), SemanticScores()) == LabelKind("cause27", 27)
+    assert kind_of(Path("pseudo_semantic_refined_cause27"), SemanticScores()) == LabelKind("clusters", 27)
     folder = tmp_path / "my_labels"
     write_provenance(folder, script="x", arguments={}, labels=LabelKind("trainId", 19).content())
     assert kind_of(folder, SemanticScores()) == LabelKind("trainId", 19)

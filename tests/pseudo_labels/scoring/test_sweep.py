@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from pseudo_labels.scoring.sweep import configurations_of
+from dataclasses import replace
+
+from pseudo_labels.scoring.instance_sweep import Configuration
+from pseudo_labels.scoring.sweep import configurations_of, default_of
+from pseudo_labels.settings.groups import Splitting
 from pseudo_labels.settings.scoring import SweepSettings
 
 
 def test_configurations_of__default_grid() -> None:
-    grid = configurations_of(SweepSettings())
-    split = [configuration for configuration in grid if configuration.grad_threshold is not None]
-    assert len(split) == len(set(split)) == 31 and len(grid) == 36
+    for source in ("stereo", "network"):
+        for named in (True, False):
+            settings = SweepSettings().for_depth(source, named)
+            grid = configurations_of(settings, source)
+            split = [configuration for configuration in grid if configuration.grad_threshold is not None]
+            assert len(split) == len(set(split)) == 31 and len(grid) == 36
+            assert default_of(settings, source) in split
+
+
+def test_default_of__is_what_the_generator_does() -> None:
+    for source in ("stereo", "network"):
+        for named in (True, False):
+            for edge in ("log", "linear"):
+                alone = Splitting(edge=edge).for_depth(source, named)
+                default = default_of(SweepSettings(edge=edge).for_depth(source, named), source)
+                assert default == Configuration(alone.grad_threshold, alone.min_area or 0)
+
+
+def test_configurations_of__linear_edges_have_the_published_grid() -> None:
+    settings = SweepSettings(edge="linear").for_depth("network", named=False)
+    grid = configurations_of(settings, "network")
+    assert len(set(grid)) == len(grid) == 32 and grid[-1] == Configuration(None, 10)
+    assert Configuration(0.2, 500) in grid and Configuration(0.05, 200) not in grid
+    own = configurations_of(replace(settings, min_areas=(7,)), "network")
+    assert len(own) == 12 and own[-1] == Configuration(None, 7)
 
 
 def test_configurations_of__own_values_are_sorted() -> None:
-    grid = configurations_of(SweepSettings(grad_thresholds=(0.3, 0.1), min_areas=(7,), no_cc_baseline=True))
+    settings = SweepSettings(grad_thresholds=(0.3, 0.1), min_areas=(7,), no_cc_baseline=True)
+    grid = configurations_of(settings.for_depth("stereo", named=True), "stereo")
     assert [configuration.grad_threshold for configuration in grid] == [0.1, 0.3]

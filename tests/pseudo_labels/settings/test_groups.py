@@ -28,5 +28,5 @@ def test_thing_choice__one_of_two() -> None:
 
 def test_with_things__the_things_found_decide_not_the_file_that_told() -> None:
     told = ThingChoice(split_json=Path("x")).with_things((1, 2))
-    assert settings_of(told) == {"semantic_subdir": "pseudo_semantic_mapped_k300", "thing_classes": [1, 2]}
+    assert settings_of(told) == {"semantic_subdir": "pseudo_semantic_raw_k300", "thing_classes": [1, 2]}
     assert settings_of(told) == settings_of(ThingChoice(thing_classes=(1, 2)))

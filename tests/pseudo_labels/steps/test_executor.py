@@ -19,6 +19,7 @@ from cups.io.provenance import write_provenance
 from pseudo_labels import generate_panoptic_pseudolabels, remap_cause27_to_trainid
 from pseudo_labels.steps import executor
 from pseudo_labels.steps.executor import _gpus, module_of, submit
+from pseudo_labels.steps.label_kind import LabelKind
 from pseudo_labels.steps.options import Submission
 from tests.pseudo_labels.conftest import Root
 
@@ -47,7 +48,8 @@ def make_labels(root: Root, target: Path) -> None:
         )
         codes = rng.standard_normal((8, 16, 6)).astype(np.float16)
         write_npy(target / "codes_cause_tr" / folder / f"{stem}.npy", codes)
-    write_provenance(target / "pseudo_semantic_cause27", script="test", arguments={})
+    labels = LabelKind("cause27", 27).content()
+    write_provenance(target / "pseudo_semantic_cause27", script="test", arguments={}, labels=labels)
     write_provenance(target / "codes_cause_tr", script="test", arguments={})
 
 
@@ -61,16 +63,17 @@ def test_local__fits_once_and_writes_what_one_process_writes(tiny_root: Root, tm
     overcluster = import_module(OVERCLUSTER)
     one, many = tmp_path / "one", tmp_path / "many"
     flags = ["--cityscapes_root", str(tiny_root.path), "--k", "5", "--epochs", "2"]
+    flags += ["--mapping", "oracle"]
     for target in (one, many):
         make_labels(tiny_root, target)
     overcluster.main([*flags, "--output_root", str(one)])
     argv = [*flags, "--output_root", str(many), "--executor", "local", "--num_shards", "9"]
     assert submit(OVERCLUSTER, argv, parsed(overcluster.main, argv)) == 0
     made, expected = (files(root / "pseudo_semantic_mapped_k5", root) for root in (many, one))
-    assert made == expected and len(made) == 5  # two label maps, centroids, table, provenance
+    assert made == expected and len(made) == 6  # two label maps, centroids, names, provenance, sizes
     logs = list((many / "submitit").rglob("*_log.err"))
     assert len(logs) == len(tiny_root.stems)  # no more shards than frames
-    assert sum("mapping by CAUSE: 100%" in log.read_text() for log in logs) == 1
+    assert sum("oracle mapping: 100%" in log.read_text() for log in logs) == 1
     assert sum("vectors: 100%" in log.read_text() for log in logs) == 1
 
 
@@ -85,7 +88,9 @@ def test_local__a_light_step_writes_what_one_process_writes(tiny_root: Root, tmp
     assert (submission.run.executor, submission.run.num_shards, submission.device) == ("local", 9, "cpu")
     assert submit(REMAP, argv, submission) == 0
     made, expected = (files(root / "pseudo_semantic_mapped_cause27", root) for root in (many, one))
-    assert made == expected and len(made) == 4  # two label maps, provenance, contact sheet
+    assert (
+        made == expected and len(made) == 5
+    )  # two label maps, provenance, sizes of the images, contact sheet
     assert len(list((many / "submitit").rglob("*_log.err"))) == len(tiny_root.stems)
 
 
@@ -243,10 +248,11 @@ def test_gpus__are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shards__last_one_writes_what_sums_up(tiny_root: Root) -> None:
     """The JSON of panoptic labels: nothing after the first of two shards, everything after the second."""
     for stem in tiny_root.stems:
-        path = tiny_root.file("pseudo_instance_depth_guided", f"{stem}.png")
+        path = tiny_root.file("pseudo_instance_depth_guided_mapped_k300", f"{stem}.png")
         write_png(path, np.zeros((64, 128), dtype=np.uint16))
     flags = ["--cityscapes_root", str(tiny_root.path), "--thing_classes", "13", "--num_shards", "2"]
-    result = tiny_root.path / "pseudo_panoptic_depth_guided" / "train.json"
+    flags += ["--semantic_subdir", "pseudo_semantic_mapped_k300"]
+    result = tiny_root.path / "pseudo_panoptic_depth_guided_mapped_k300" / "train.json"
     generate_panoptic_pseudolabels.main([*flags, "--shard", "1"])
     assert not result.exists()
     generate_panoptic_pseudolabels.main([*flags, "--shard", "0"])

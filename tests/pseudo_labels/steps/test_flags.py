@@ -10,6 +10,7 @@ import pytest
 
 from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag, other_default, parse, require_at_least, settings_of
+from pseudo_labels.steps.frames import FrameSource
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,60 @@ def test_require_at_least__names_the_first() -> None:
     require_at_least(1, Wall(height=1.0), "height", "tool")
     with pytest.raises(UserError, match=r"^`height` 0\.5: must be at least 1$"):
         require_at_least(1, Wall(height=0.5), "tool", "height")
+
+
+@dataclass(frozen=True)
+class House(Settings):
+    """House."""
+
+    street: Path = flag(meaning="where it stands", environment="HOUSE_STREET")
+    number: int | None = flag(None, "of the house", environment="HOUSE_NUMBER", unless=["name"])
+    name: str | None = flag(None, "instead of `number`")
+
+
+def test_parse__a_variable_stands_for_a_flag_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUSE_STREET", "elm")
+    monkeypatch.setenv("HOUSE_NUMBER", "7")
+    assert parse("", [], House) == (House(street=Path("elm"), number=7),)
+    assert parse("", ["--street", "oak", "--number", "3"], House) == (House(street=Path("oak"), number=3),)
+    assert parse("", ["--name", "Villa"], House) == (House(street=Path("elm"), name="Villa"),)
+    assert House(street=Path("ash")).number is None  # Python callers say what they mean
+
+
+def test_parse__a_required_flag_without_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOUSE_STREET", "")
+    with pytest.raises(SystemExit):
+        parse("", [], House)
+    assert "--street" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse("", ["--help"], House)
+    assert "where it stands (default: $HOUSE_STREET)" in capsys.readouterr().out
+
+
+def test_parse__the_root_of_cityscapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with the flag, so that provenance is the same; another source of images stands in its place."""
+    monkeypatch.setenv("CITYSCAPES_ROOT", "/data/cityscapes")
+    (bare,), (given,) = (
+        parse("", argv, FrameSource) for argv in ([], ["--cityscapes_root", "/data/cityscapes"])
+    )
+    assert bare == given and settings_of(bare, False) == settings_of(given, False)
+    (plain,) = parse("", ["--image_dir", "images"], FrameSource)
+    assert plain.cityscapes_root is None
+    monkeypatch.delenv("CITYSCAPES_ROOT")
+    with pytest.raises(UserError, match="set CITYSCAPES_ROOT"):
+        parse("", [], FrameSource)
+
+
+def test_parse__flags_for_all_scripts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each script takes those that it knows; the command line wins, and the log tells."""
+    monkeypatch.setenv("STAGE1_FLAGS", "--layers 3 4 --tool 'my brush' --device cuda")
+    with caplog.at_level("INFO"):
+        assert parse("", ["--layers", "1"], Paint) == (Paint("red", (1,), Path("my brush")),)
+    assert "STAGE1_FLAGS: --layers 3 4 --tool 'my brush'; not read here: --device" in caplog.text
+    monkeypatch.setenv("STAGE1_FLAGS", "loose")
+    with pytest.raises(UserError, match="loose: unknown; flags begin with --"):
+        parse("", [], Paint)

@@ -27,8 +27,8 @@ def test_label_kind__provenance_is_believed_before_the_name(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("pseudo_semantic_cause27", LabelKind("cause27", 27)),
-        ("pseudo_semantic_refined_cause27", LabelKind("cause27", 27)),
+        ("pseudo_semantic_cause27", LabelKind("clusters", 27)),
+        ("pseudo_semantic_refined_cause27", LabelKind("clusters", 27)),
         ("pseudo_semantic_mapped_k300", LabelKind("trainId", 19)),
         ("pseudo_semantic_raw_k50", LabelKind("clusters", 50)),
         ("pseudo_semantic_raw_k300_merged50", LabelKind("clusters", 50)),

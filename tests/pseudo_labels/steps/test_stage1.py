@@ -34,7 +34,7 @@ def test_command__places_first_further_flags_last() -> None:
 
 
 def test_command__only_what_works_image_by_image_is_split() -> None:
-    options = Stage1Options(CITY, executor="slurm", num_shards=4, raw=True, train_heads=True, refine=True)
+    options = Stage1Options(CITY, executor="slurm", num_shards=4, train_heads=True, refine=True)
     split = {command.script for command in options.commands() if "--num_shards" in command.arguments}
     assert {Path(script).stem for script in split} == {
         "extract_dinov2_features",
@@ -66,25 +66,27 @@ def test_options__trainings_come_before_what_reads_them() -> None:
         assert by_script[name].arguments[-2:] == ("--checkpoint_dir", "/net")
 
 
-@pytest.mark.parametrize(("raw", "refine"), [(False, False), (True, False), (True, True)])
-def test_options__all_read_the_semantics_that_were_written(raw: bool, refine: bool) -> None:
-    options = Stage1Options(CITY, k=7, raw=raw, refine=refine)
-    made = f"pseudo_semantic_{'raw' if raw else 'mapped'}_k7"
+@pytest.mark.parametrize(("named", "refine"), [(False, False), (True, False), (False, True)])
+def test_options__all_read_the_semantics_that_were_written(named: bool, refine: bool) -> None:
+    options = Stage1Options(CITY, k=7, names=Path("/names.json") if named else None, refine=refine)
+    made = f"pseudo_semantic_{'mapped' if named else 'raw'}_k7"
     assert options.semantics == (refined_folder(made) if refine else made)
     by_script = {Path(command.script).stem: command.arguments for command in options.commands()}
     for name in ("generate_depth_guided_instances", "convert_to_cups_format"):
         assert options.semantics in by_script[name]
-    if raw:
-        assert made in by_script["classify_stuff_things"]
-        assert "7" in by_script["convert_to_cups_format"]
+    labels = by_script["convert_to_cups_format"]
+    assert labels[-1] == f"/city/cups_pseudo_labels_{options.semantics.removeprefix('pseudo_semantic_')}"
+    if named:
+        assert "/names.json" in by_script["generate_overclustered_semantics"]
+        assert "--trainid_input" in labels and "classify_stuff_things" not in by_script
     else:
-        assert "--trainid_input" in by_script["convert_to_cups_format"]
+        assert made in by_script["classify_stuff_things"] and "7" in labels
 
 
 def test_options__labels_of_another_split_than_maps() -> None:
     options = Stage1Options(CITY, split="all", label_split="train", with_features=False)
     splits = [command.arguments[command.arguments.index("--split") + 1] for command in options.commands()]
-    assert splits == ["all", "all", "all", "all", "train"]
+    assert splits == ["all", "all", "all", "train", "all", "train"]
 
 
 def test_refined_folder__is_named_after_its_source() -> None:

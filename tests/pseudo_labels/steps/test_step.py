@@ -13,7 +13,7 @@ import pytest
 
 from cups.errors import UserError
 from cups.io.png import read_image, write_png
-from cups.io.provenance import read_provenance
+from cups.io.provenance import read_provenance, write_provenance
 from pseudo_labels import (
     convert_to_cups_format,
     generate_depth_guided_instances,
@@ -196,7 +196,7 @@ NEEDS_SEMANTICS = {
     generate_depth_guided_instances: ("--no_depth", "--min_area", "20"),
     generate_panoptic_pseudolabels: (),
     convert_to_cups_format: ("--trainid_input",),
-    remap_cause27_to_trainid: ("--semantic_subdir", "pseudo_semantic_mapped_k300"),
+    remap_cause27_to_trainid: (),
 }
 
 
@@ -205,7 +205,11 @@ def test_run_step__a_shard_needs_the_inputs_of_its_own_frames(perfect_root: Any,
     """Shards run the steps one after the other without waiting for each other."""
     missing = perfect_root.file("pseudo_semantic_mapped_k300", f"{perfect_root.stems[1]}.png")
     missing.unlink()
-    common = ["--cityscapes_root", str(perfect_root.path), *NEEDS_SEMANTICS[script], "--num_shards", "2"]
+    folder = [*NEEDS_SEMANTICS[script], "--semantic_subdir", "pseudo_semantic_mapped_k300"]
+    common = ["--cityscapes_root", str(perfect_root.path), *folder, "--num_shards", "2"]
+    if script is remap_cause27_to_trainid:
+        labels = LabelKind("cause27", 27).content()
+        write_provenance(perfect_root.path / folder[-1], script="test", arguments={}, labels=labels)
     if script is convert_to_cups_format:
         common += ["--output_dir", str(perfect_root.path / "new")]
     assert script.main([*common, "--shard", "0"]) == 0

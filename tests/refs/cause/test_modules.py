@@ -72,17 +72,44 @@ def test_sample_tokens__one_in_each_cell() -> None:
 
 
 def test_contrastive_loss__one_positive_one_negative() -> None:
-    """Anchor equals its positive (cosine 1) and is orthogonal to its negative: log(1 + e^(-1/0.07))."""
-    anchor = torch.tensor([[1.0, 0.0]])
-    others = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    relation = torch.tensor([[1.0, 0.0, torch.nan]])
+    """Anchor equals its positive (cosine 1) and is orthogonal to its negative: log(1 + e^(-1/0.07)).
+
+    A pair with a cosine of codebook rows between the thresholds counts as little as a token and itself.
+    """
+    anchor = torch.tensor([[[1.0, 0.0]]])
+    others = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    relation = torch.tensor([[[1.0, 0.0, torch.nan, 0.2]]])
     loss = contrastive_loss(anchor, others, relation)
-    assert loss.item() == pytest.approx(math.log1p(math.exp(-1 / 0.07)), rel=1e-3)
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-1 / 0.07)), abs=2e-6)
+
+
+def test_contrastive_loss__positives_share_the_probability() -> None:
+    """Published: the denominator holds all positives and negatives, so two equal positives give log 2 each.
+
+    Pairs are averaged over the image, images over the batch; an image without a positive does not count.
+    """
+    near, far = [1.0, 0.0], [0.0, 1.0]
+    others = torch.tensor([near, near, far])
+    two, one, none = [1.0, 1.0, 0.2], [1.0, 0.2, 0.2], [0.2, 0.2, 0.0]
+    images = torch.tensor([[near, near], [near, near], [near, near]])
+    relation = torch.tensor([[two, one], [one, none], [none, none]])
+    expected = ((math.log(2) + math.log(2) + 0) / 3 + 0) / 2
+    assert contrastive_loss(images, others, relation).item() == pytest.approx(expected, abs=1e-6)
+    # A negative at the place of the anchor costs as much as a positive there.
+    relation = torch.tensor([[[1.0, 0.0, 0.2]]])
+    assert contrastive_loss(images[:1, :1], others, relation).item() == pytest.approx(math.log(2))
+
+
+def test_contrastive_loss__has_a_gradient_where_an_anchor_has_no_pair_at_all() -> None:
+    anchors = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]], requires_grad=True)
+    loss = contrastive_loss(anchors, torch.eye(2), torch.tensor([[[1.0, 0.0], [0.2, 0.2]]]))
+    loss.backward()
+    assert anchors.grad is not None and torch.isfinite(anchors.grad).all()
 
 
 def test_contrastive_loss__without_positives_is_zero_with_a_gradient() -> None:
-    anchor = torch.ones(1, 2, requires_grad=True)
-    loss = contrastive_loss(anchor, torch.ones(1, 2), torch.zeros(1, 1))
+    anchor = torch.ones(1, 1, 2, requires_grad=True)
+    loss = contrastive_loss(anchor, torch.ones(1, 2), torch.zeros(1, 1, 1))
     loss.backward()
     assert loss.item() == 0.0 and anchor.grad is not None
 
@@ -96,3 +123,14 @@ def test_memory_bank__keeps_the_newest_of_each_code() -> None:
     assert sorted(features.flatten().tolist()) == [3.0, 4.0] and codes.tolist() == [1, 1]
     bank.add(torch.arange(6.0)[:, None], torch.tensor([0, 0, 0, 1, 1, 1]), generator, share=1.0)
     assert len(bank.sample(10, generator)[1]) == 4
+
+
+def test_memory_bank__takes_half_of_each_row() -> None:
+    """Of 4, 3 and 1 features of three rows: 2, 1 and none."""
+    generator = torch.Generator().manual_seed(0)
+    bank = MemoryBank(num_codes=4, per_code=5, dim=1)
+    rows = torch.tensor([0, 1, 0, 3, 0, 1, 0, 1])
+    bank.add(torch.arange(8.0)[:, None], rows, generator)
+    features, stored = bank.sample(10, generator)
+    assert torch.bincount(stored, minlength=4).tolist() == [2, 1, 0, 0]
+    assert torch.equal(rows[features.flatten().long()], stored) and len(set(features.flatten().tolist())) == 3

@@ -1,0 +1,49 @@
+"""Files that an earlier version of this code made: where a default has changed since, they do not go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cups.errors import UserError
+from cups.io.png import image_size
+from cups.io.provenance import read_provenance
+from pseudo_labels.steps.frames import Folder, FrameSource
+from pseudo_labels.steps.options import RunOptions
+
+
+def refuse_earlier_way(
+    folder: Folder, run: RunOptions, setting: str, way: str, differs: Callable[[], bool]
+) -> None:
+    """Refuse to add to files that were made before `setting` existed, in a way that it does not stand for.
+
+    Args:
+        setting: which `provenance.json` names since the change.
+        way: how files were made before.
+        differs: whether that gave other files than this run writes.
+
+    Raises:
+        UserError: the folder holds such files, and this run does not overwrite them.
+    """
+    earlier = read_provenance(folder.directory)
+    if run.overwrite or earlier is None or setting in earlier.get("arguments", {}):
+        return
+    files = (path for path in folder.directory.rglob(f"*{folder.suffix}") if path.name != "contact_sheet.png")
+    if next(files, None) is not None and differs():
+        raise UserError(
+            f"{folder.directory}: holds files of an earlier version, made with {way}; add `overwrite`, or "
+            "use another `output_root`"
+        )
+
+
+def refuse_earlier_crf(folder: Folder, run: RunOptions, source: FrameSource, rows: int | None) -> None:
+    """Refuse to add to labels that a CRF refined at the size of the images, if it would now be smaller.
+
+    rows: image height inside the CRF, 0: native; None: no CRF.
+
+    Raises:
+        UserError: as `refuse_earlier_way`.
+    """
+    if rows:
+        way = "a CRF at the size of the images"
+        image = source.frames()[0].image
+        refuse_earlier_way(folder, run, "crf_height", way, lambda: image_size(image)[0] > rows)
