@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,12 +12,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cups.backbones import autocast, untrained_backbone
 from cups.backbones.names import TEXTON
+from pseudo_labels.networks.cause_codes import FeatureExtractor, Tiling
 from pseudo_labels.networks.depth_network import build_depth_network
 from pseudo_labels.networks.devices import pick_device, pick_precision
 from pseudo_labels.settings.depth import DepthSettings
 
 HALF = 2
 """Bytes of a float16 number."""
+CODE_BYTES = 90 * HALF
+"""Of a token's code, with the published number of channels."""
 LABEL_BYTES_PER_ROW = 53
 """Of a PNG label map, by the rows of the image: outlines grow with its side. Measured: 120 clusters on toy
 streets, 10.1 KB at 192 rows."""
@@ -68,22 +70,45 @@ def network_seconds(flops: float, device: str, precision: str = "auto") -> float
 
 
 @dataclass(frozen=True)
-class BackboneShape:
-    """Pixels a token, and channels of the features."""
+class Backbone:
+    """What a backbone of `NAMES` costs; no weights are made."""
 
-    patch: int
-    channels: int
+    name: str
+
+    @property
+    def _network(self) -> nn.Module:
+        return _on_meta(self.name)
+
+    @property
+    def patch(self) -> int:
+        """Pixels a token."""
+        return int(self._network.patch_size)  # type: ignore[arg-type]
+
+    @property
+    def channels(self) -> int:
+        """Of the features."""
+        return int(self._network.embed_dim)  # type: ignore[arg-type]
+
+    def flops(self, height: int, width: int) -> int:
+        """Return the floating-point operations of one image (H, W); the texton's few are left out."""
+        return 0 if self.name == TEXTON else _backbone_flops(self.name, height, width)
+
+    def windows(self, tiling: Tiling, image: tuple[int, int]) -> tuple[tuple[int, int], int]:
+        """Return the size (H', W') to which an image (H, W) is brought, and its number of windows."""
+        extractor = FeatureExtractor(self.name, self._network, tiling, torch.device("meta"))
+        size = extractor.size(*image)
+        return size, len(extractor.starts(size[0])) * len(extractor.starts(size[1]))
 
 
-def backbone_shape(name: str) -> BackboneShape:
-    """Return the shape of a backbone's features."""
-    network = _on_meta(lambda: untrained_backbone(name))
-    return BackboneShape(int(network.patch_size), int(network.embed_dim))  # type: ignore[arg-type]
+@cache
+def _on_meta(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return untrained_backbone(name).eval()
 
 
-def backbone_flops(name: str, height: int, width: int) -> int:
-    """Return the floating-point operations of one image (H, W) through a backbone; the texton's are few."""
-    return 0 if name == TEXTON else _flops(lambda: untrained_backbone(name), height, width)
+@cache
+def _backbone_flops(name: str, height: int, width: int) -> int:
+    return _flops(_on_meta(name), height, width)
 
 
 def depth_flops(settings: DepthSettings) -> int:
@@ -99,16 +124,12 @@ def depth_flops(settings: DepthSettings) -> int:
         def forward(self, images: Tensor) -> Tensor:
             return self.network.depth_decoder(self.network.encoder(images))
 
-    return _flops(Parts, settings.height, settings.width)
-
-
-def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a network of shapes alone, without memory for its weights."""
     with torch.device("meta"):
-        return build().eval()
+        return _flops(Parts().eval(), settings.height, settings.width)
 
 
-def _flops(build: Callable[[], nn.Module], height: int, width: int) -> int:
+def _flops(network: nn.Module, height: int, width: int) -> int:
+    """Count a pass forward of a network on the meta device: shapes alone."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        _on_meta(build)(torch.empty(1, 3, height, width, device="meta"))
+        network(torch.empty(1, 3, height, width, device="meta"))
     return int(counter.get_total_flops())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,21 +19,28 @@ class Need:
     """What one step needs; amounts count only what is still to be done.
 
     Attributes:
-        name: of the step, for people.
         work: what there is to do ("2975 images", "60000 steps", "done").
-        bytes: that its files will take on disk.
+        device, precision: where its networks run, as in the settings.
+        size: bytes that its files will take on disk.
         flops: floating-point operations of its networks.
-        device, precision: where they run, as in the settings.
         problems: what is missing, one line each, with the fix.
+        name: of the step, for people.
     """
 
-    name: str = ""
-    work: str = ""
-    bytes: int = 0
-    flops: float = 0.0
+    work: str
     device: str = "auto"
     precision: str = "auto"
+    size: int = 0
+    flops: float = 0.0
     problems: list[str] = field(default_factory=list)
+    name: str = ""
+
+    def check(self, look: Callable[[], object]) -> None:
+        """Call a function that raises a `UserError` where something is missing, and keep its line."""
+        try:
+            look()
+        except UserError as error:
+            self.problems.append(str(error))
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,13 @@ class Job:
     """A step as it is going to run.
 
     Attributes:
-        made: files and folders that earlier steps of the run will have written.
+        planned: files and folders that earlier steps of the run will have written, with their settings.
     """
 
     source: FrameSource
     run: OutputRoot
     settings: Any
-    made: frozenset[Path]
+    planned: Mapping[Path, Any]
 
     @property
     def root(self) -> Path:
@@ -70,18 +77,6 @@ class Job:
             return len(self.frames)
         return sum(not all(folder.path(frame).is_file() for folder in outputs) for frame in self.frames)
 
-    def missing(self, *paths: Path) -> Path | None:
-        """Return the first of the paths that neither is there nor will be."""
-        for path in paths:
-            if not path.exists() and not self.made & {path, *path.parents}:
-                return path
-        return None
-
-
-def first_error(problems: list[str], calls: Iterable[Any]) -> None:
-    """Call functions until one raises a `UserError`; its line is kept."""
-    try:
-        for call in calls:
-            call()
-    except UserError as error:
-        problems.append(str(error))
+    def lacks(self, path: Path) -> bool:
+        """Return whether a path neither is there nor will be."""
+        return not path.exists() and not self.planned.keys() & {path, *path.parents}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cups.errors import UserError
+from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.preflight.checks import CHECKS
 from pseudo_labels.preflight.cost import GIB, network_seconds
 from pseudo_labels.preflight.needs import Job, Need
@@ -21,15 +23,16 @@ def examine(commands: Sequence[Command]) -> list[Need]:
     Raises:
         UserError: a command line that its step refuses, or no images.
     """
-    made: frozenset[Path] = frozenset()
-    needs = []
+    planned: dict[Path, Any] = {}
+    needs: list[Need] = []
     for command in commands:
         check = CHECKS[Path(command.script).stem]
+        settings: Any
         source, run, settings = parse(None, command.arguments, FrameSource, check.run, check.settings)
-        need, written = check.look(Job(source, run, settings, made))
+        need, written = check.look(Job(source, run, settings, planned))
         need.name = command.name
         needs.append(need)
-        made |= set(written)
+        planned.update(dict.fromkeys(written, settings))
     return needs
 
 
@@ -45,7 +48,7 @@ def preflight(commands: Sequence[Command], root: Path, timed: bool = True) -> st
     """
     needs = examine(commands)
     problems = list(dict.fromkeys(line for need in needs for line in need.problems))
-    needed, free = sum(need.bytes for need in needs), free_bytes(root)
+    needed, free = sum(need.size for need in needs), free_bytes(root)
     if needed > free:
         problems.append(f"{root}: {amount(free)} free, {amount(needed)} needed; give another `output_root`")
     if problems:
@@ -63,7 +66,9 @@ def free_bytes(folder: Path) -> int:
 
 def amount(count: float) -> str:
     """Return a number of bytes in GB of 2^30."""
-    return f"{count / GIB:.1f} GB" if count >= 0.05 * GIB else f"{count / 2**20:.0f} MB"
+    if not count:
+        return ""
+    return f"{count / GIB:.1f} GB" if count >= 0.05 * GIB else f"{max(1, round(count / 2**20))} MB"
 
 
 def duration(seconds: float) -> str:
@@ -76,9 +81,9 @@ def duration(seconds: float) -> str:
 
 def table(needs: Sequence[Need], seconds: Mapping[str, float], free: int) -> str:
     """Return the steps as lines: name, what there is to do, disk, and time of the networks."""
-    rows = [("step", "to do", "disk", "networks")]
-    rows += [(n.name, n.work, amount(n.bytes), duration(seconds.get(n.name, 0))) for n in needs]
-    total = amount(sum(need.bytes for need in needs))
+    rows = [("step", "to do", "disk", f"networks ({pick_device('auto')})" if seconds else "")]
+    rows += [(n.name, n.work, amount(n.size), duration(seconds.get(n.name, 0))) for n in needs]
+    total = amount(sum(need.size for need in needs)) or "nothing"
     rows.append(("all", "", f"{total} of {amount(free)} free", duration(sum(seconds.values()))))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(

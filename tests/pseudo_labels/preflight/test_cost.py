@@ -9,8 +9,7 @@ from cups.backbones import untrained_backbone
 from cups.errors import UserError
 from pseudo_labels.preflight import cost
 from pseudo_labels.preflight.cost import (
-    backbone_flops,
-    backbone_shape,
+    Backbone,
     depth_flops,
     measured_speed,
     network_seconds,
@@ -18,17 +17,17 @@ from pseudo_labels.preflight.cost import (
 from pseudo_labels.settings.depth import DepthSettings
 
 
-def test_backbone_shape__is_that_of_the_network() -> None:
+def test_backbone__has_the_shape_of_the_network() -> None:
     network = untrained_backbone("dinov2_vits14")
-    shape = backbone_shape("dinov2_vits14")
+    shape = Backbone("dinov2_vits14")
     assert (shape.patch, shape.channels) == (network.patch_size, network.embed_dim) == (14, 384)
 
 
 def test_backbone_flops__are_about_two_for_each_weight_and_token() -> None:
     """ViT-S/14 has 21.3 M weights in its blocks; attention adds what grows with the square of the tokens."""
     tokens = (112 // 14) ** 2 + 1
-    assert backbone_flops("dinov2_vits14", 112, 112) == pytest.approx(2 * 21.3e6 * tokens, rel=0.1)
-    assert backbone_flops("texton", 192, 384) == 0
+    assert Backbone("dinov2_vits14").flops(112, 112) == pytest.approx(2 * 21.3e6 * tokens, rel=0.1)
+    assert Backbone("texton").flops(192, 384) == 0
 
 
 def test_depth_flops__grow_with_the_fed_image() -> None:
