@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NoReturn
 
 from cups.errors import UserError, as_flags
@@ -68,8 +69,8 @@ def _joined(argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def commands_of(argv: Sequence[str]) -> tuple[list[Command], bool]:
-    """Return the commands that a command line asks for, and whether they are only to be printed.
+def commands_of(argv: Sequence[str]) -> tuple[list[Command], PipelineSettings]:
+    """Return the commands that a command line asks for, and its settings.
 
     Raises:
         UserError: an impossible value, or a flag that no step knows.
@@ -81,19 +82,28 @@ def commands_of(argv: Sequence[str]) -> tuple[list[Command], bool]:
         replace(command, arguments=command.arguments + taken.get(command.script, ()))
         for command in options.commands()
     ]
-    return commands, settings.dry_run
+    return commands, settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print and run the commands; returns the exit code of the first that fails."""
-    commands, dry_run = commands_of(sys.argv[1:] if argv is None else argv)
-    for command in commands:
+    """Look at all steps, then print and run them; returns the exit code of the first that fails."""
+    commands, settings = commands_of(sys.argv[1:] if argv is None else argv)
+    if not settings.dry_run:
+        print(_preflight(commands, settings), flush=True)
+    for command in () if settings.check else commands:
         line = command.line(sys.orig_argv[0])
         print(f"+ {shlex.join(line)}", flush=True)
-        code = 0 if dry_run else _run(line)
+        code = 0 if settings.dry_run else _run(line)
         if code:
             return code
     return 0
+
+
+def _preflight(commands: Sequence[Command], settings: PipelineSettings) -> str:
+    from pseudo_labels.preflight.report import preflight  # after parsing: --help is quick
+
+    root = Path(settings.output_root or settings.cityscapes_root)
+    return preflight(commands, root, timed=settings.executor != "slurm")
 
 
 def _run(line: Sequence[str]) -> int:
@@ -111,7 +121,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except UserError as error:
-        print(f"{PROGRAM}: {as_flags(str(error))}", file=sys.stderr)
+        for line in as_flags(str(error)).splitlines():
+            print(f"{PROGRAM}: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

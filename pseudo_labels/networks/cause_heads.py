@@ -79,11 +79,9 @@ def build_extractor(
     name = choice.backbone or trained_on or DEFAULT_DINOV2
     if trained_on is not None and name != trained_on:
         raise UserError(f"{folder}: heads of backbone {trained_on}, not {name}; change `checkpoint_dir`")
-    backbone = build_backbone(name, _checkpoint(choice, folder, name)).to(device)
+    backbone = build_backbone(name, backbone_file(choice, folder, name)).to(device)
     patch = int(backbone.patch_size)  # type: ignore[arg-type]
-    defaults = stored.get("tiling") or asdict(default_tiling(name, patch))
-    given = {"height": choice.height, "window": choice.window, "stride": choice.stride}
-    tiling = Tiling(**{key: defaults[key] if value is None else value for key, value in given.items()})
+    tiling = tiling_of(choice, stored, name, patch)
     if tiling.window < patch or tiling.window % patch or tiling.stride < 1 or tiling.height < 0:
         raise UserError(
             f"`window` {tiling.window}: must be a multiple of the patch size {patch} (`stride` >= 1)"
@@ -92,7 +90,14 @@ def build_extractor(
     return FeatureExtractor(name, backbone, tiling, device, precision=precision, batch=batch)
 
 
-def _checkpoint(choice: HeadsChoice, folder: Path, name: str) -> Path | None:
+def tiling_of(choice: HeadsChoice, stored: Mapping[str, Any], name: str, patch: int) -> Tiling:
+    """Return how images are cut: as the settings say, else as the heads do, else as is usual."""
+    defaults = stored.get("tiling") or asdict(default_tiling(name, patch))
+    given = {"height": choice.height, "window": choice.window, "stride": choice.stride}
+    return Tiling(**{key: defaults[key] if value is None else value for key, value in given.items()})
+
+
+def backbone_file(choice: HeadsChoice, folder: Path, name: str) -> Path | None:
     """Return the file of the backbone that is named, or lies beside the heads; None: the usual place."""
     if choice.backbone_checkpoint is not None or name == TEXTON:
         return choice.backbone_checkpoint
@@ -104,7 +109,7 @@ def backbone_weights(choice: HeadsChoice, folder: Path, name: str) -> list[dict[
     if name == TEXTON:
         return []
     file = weight_files(name)[0]
-    return [known_weights(name, _checkpoint(choice, folder, name) or file.find() or file.path)]
+    return [known_weights(name, backbone_file(choice, folder, name) or file.find() or file.path)]
 
 
 def load_extractor(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> FeatureExtractor:

@@ -102,9 +102,7 @@ def load_depth_network(folder: Path, **overrides: Any) -> tuple[SQLDepth, DepthS
     """
     encoder = load_tensors(folder / ENCODER, HOW_TO_GET, beside=NOT_TENSORS)
     depth = load_tensors(folder / DEPTH, HOW_TO_GET)
-    settings = (
-        _read_settings(folder / SETTINGS) if (folder / SETTINGS).is_file() else infer(encoder, depth, folder)
-    )
+    settings = stored_settings(folder) or infer(encoder, depth, folder)
     settings = replace(settings, **{key: value for key, value in overrides.items() if value is not None})
     # Without storage of its own: the huge model would spend a minute on random weights and twice the memory.
     with torch.device("meta"):
@@ -152,7 +150,15 @@ def published_name(folder: Path) -> str | None:
     return places.get(folder.resolve())
 
 
-def _read_settings(path: Path) -> DepthSettings:
+def stored_settings(folder: Path) -> DepthSettings | None:
+    """Return the settings of a network trained here; None for published weights, whose shapes tell them.
+
+    Raises:
+        UserError: a file that is not of a depth network.
+    """
+    path = folder / SETTINGS
+    if not path.is_file():
+        return None
     content = read_json(path, "train it again")
     try:
         return DepthSettings(**{**content, "dec_channels": tuple(content["dec_channels"])})

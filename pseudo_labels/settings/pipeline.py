@@ -52,6 +52,7 @@ class PipelineSettings(Settings):
         "checkpoints",
     )
     dry_run: bool = flag(False, "print the commands, run nothing")
+    check: bool = flag(False, "look whether all is there, and what it will take; run nothing")
 
     def __post_init__(self) -> None:
         super().__post_init__()
