@@ -1,4 +1,4 @@
-"""CSCMRefineNet: sharpens a semantic map by self-supervised features, depth and the image.
+"""CSCMRefineNet: learns a semantic map from self-supervised features, depth and the image.
 
 The name is read as "cross-scale cross-modal": its inputs live on three grids (feature tokens, half size,
 full size) and are weighed against each other at every pixel.
@@ -11,15 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCK_DILATIONS = (1, 2, 4, 8, 1)
-VOTE_DISTANCES = (1, 2, 4, 8, 16)
-"""Of the eight voters around a pixel at each distance; up to past a feature token (11 of 512 rows)."""
-VOTE_CHANNELS = 16
-SELF_BIAS = 4.0
-"""Start of a pixel's own vote: e^4 of e^4 + 40, so that an untrained network returns its input."""
-VOTE_LOGIT = 6.0
-"""Start of the logit of a unanimous vote."""
-SCALAR_RATE = 10.0
-"""Numbers of this size would hardly move at the learning rate of weights; theirs is this much higher."""
 
 
 class ChannelNorm(nn.Module):
@@ -93,11 +84,10 @@ class ConvexUpsampling(nn.Module):
 
 
 class RefineTrunk(nn.Module):
-    """Features, depth, image and labels -> maps at the size of the image.
+    """Features, depth and image -> maps at the size of the image.
 
     Args:
         feature_dim: channels D of the features.
-        num_classes: classes K of the labels.
         channels: width C.
 
     Features are standardised by `feature_mean` and `feature_std`, which `set_statistics` fills.
@@ -106,7 +96,7 @@ class RefineTrunk(nn.Module):
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, feature_dim: int, num_classes: int, channels: int) -> None:
+    def __init__(self, feature_dim: int, channels: int) -> None:
         super().__init__()
         self.register_buffer("feature_mean", torch.zeros(feature_dim))
         self.register_buffer("feature_std", torch.ones(feature_dim))
@@ -114,8 +104,7 @@ class RefineTrunk(nn.Module):
         self.coarse = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.depth = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.GELU())
         self.features = nn.Conv2d(feature_dim, channels, 1)
-        self.prior = nn.Embedding(num_classes + 1, channels)
-        self.fusion = CrossModalFusion(channels, modalities=4)
+        self.fusion = CrossModalFusion(channels, modalities=3)
         self.blocks = nn.Sequential(*(ResidualBlock(channels, dilation) for dilation in BLOCK_DILATIONS))
         self.upsampling = ConvexUpsampling(channels)
         self.output = nn.Sequential(
@@ -131,22 +120,16 @@ class RefineTrunk(nn.Module):
         """(B, D, h, w) -> (B, D, h, w), zero mean and unit variance over the frames trained on."""
         return (features - self.feature_mean.view(1, -1, 1, 1)) / self.feature_std.view(1, -1, 1, 1)
 
-    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor) -> Tensor:
         """Return (B, C, H, W); arguments as in `CSCMRefineNet.forward`."""
         height, width = image.shape[-2:]
         padding = (0, width % 2, 0, height % 2)
-        prior = self.prior(labels + 1).movedim(-1, 1)
-        image, log_depth, prior = (_pad(maps, padding) for maps in (image, log_depth, prior))
+        image, log_depth = (_pad(maps, padding) for maps in (image, log_depth))
         fine = self.fine(torch.cat((4 * image - 2, log_depth), dim=1))
         size = (fine.shape[-2] // 2, fine.shape[-1] // 2)
         tokens = self.features(self.standardize(features))
         tokens = F.interpolate(tokens, size=size, mode="bilinear", align_corners=False)
-        modalities = [
-            self.coarse(fine),
-            self.depth(F.avg_pool2d(log_depth, 2)),
-            tokens,
-            F.avg_pool2d(prior, 2),
-        ]
+        modalities = [self.coarse(fine), self.depth(F.avg_pool2d(log_depth, 2)), tokens]
         coarse = self.blocks(self.fusion(modalities))
         out = self.output(torch.cat((self.upsampling(coarse, fine), fine), dim=1))
         return out[..., :height, :width]
@@ -156,90 +139,29 @@ def _pad(maps: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
     return F.pad(maps, padding, mode="replicate") if any(padding) else maps
 
 
-class NeighbourVote(nn.Module):
-    """A bilateral filter of labels with a learned kernel: look-alike neighbours vote on a pixel's class.
-
-    Voters weigh by exp(bias - distance^2) in a learned embedding of the maps, the bias by their place. It
-    knows nothing of single classes, so it is learned quickly whatever their number.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.embedding = nn.Conv2d(channels, VOTE_CHANNELS, 1)
-        around = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
-        self.offsets = [(0, 0), *((a * d, b * d) for d in VOTE_DISTANCES for a, b in around)]
-        bias = torch.zeros(len(self.offsets))
-        bias[0] = SELF_BIAS
-        self.scaled_bias = nn.Parameter(bias / SCALAR_RATE)
-
-    @property
-    def bias(self) -> Tensor:
-        """The weight of each place, natural log: (1 + 8 * distances,)."""
-        return SCALAR_RATE * self.scaled_bias
-
-    def forward(self, maps: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        """(B, C, H, W), (B, H, W) labels, below 0 = void -> shares of votes (B, K, H, W), sum at most 1."""
-        height, width = labels.shape[1:]
-        reach = max(VOTE_DISTANCES)
-        embedded = self.embedding(maps).float()
-        padded = F.pad(embedded, (reach,) * 4)
-        lengths = padded.square().sum(dim=1)
-        voters = F.pad(labels, (reach,) * 4, value=-1)
-        scores, votes = [], []
-        for down, right in self.offsets:
-            rows = slice(reach + down, reach + down + height)
-            columns = slice(reach + right, reach + right + width)
-            # -|a - b|^2 without |a|^2, which all voters on a pixel share; so no difference is kept in memory.
-            product = (embedded * padded[..., rows, columns]).sum(dim=1)
-            scores.append(2 * product - lengths[:, rows, columns])
-            votes.append(voters[:, rows, columns])
-        vote = torch.stack(votes, dim=1)
-        weights = (torch.stack(scores, dim=1) + self.bias.view(1, -1, 1, 1)).softmax(dim=1) * (vote >= 0)
-        shares = weights.new_zeros((len(labels), num_classes, height, width))
-        return shares.scatter_add(1, vote.clamp_min(0), weights)
-
-
-class SemanticHead(nn.Module):
-    """Class logits: the vote of the input's labels, plus a correction that starts at zero."""
-
-    def __init__(self, channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.vote = NeighbourVote(channels)
-        self.scaled_logit = nn.Parameter(torch.tensor(VOTE_LOGIT / SCALAR_RATE))
-        self.correction = nn.Conv2d(channels, num_classes, 1)
-        nn.init.zeros_(self.correction.weight)
-        nn.init.zeros_(self.correction.bias)  # type: ignore[arg-type]
-
-    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
-        """(B, C, H, W), labels (B, H, W) -> logits (B, K, H, W)."""
-        shares = self.vote(maps, labels, self.num_classes)
-        return self.correction(maps) + SCALAR_RATE * self.scaled_logit * shares
-
-
 class CSCMRefineNet(nn.Module):
-    """Refines a semantic map: a vote of look-alike neighbours, and residual logits from all inputs.
+    """Semantics of an image from its features, depth and colours.
+
+    It learns them from pseudo-labels but never sees any, so it cannot copy: what features, depth and image do
+    not tell, it has to leave out, and with it the chance errors of the labels.
 
     Args:
         feature_dim: channels D of the features, any backbone's.
-        num_classes: classes K of the map: 27 of CAUSE, 19, or clusters.
+        num_classes: classes K of the labels: 27 of CAUSE, 19, or clusters.
         channels: width of the network.
     """
 
     def __init__(self, feature_dim: int, num_classes: int, channels: int = 64) -> None:
         super().__init__()
-        self.trunk = RefineTrunk(feature_dim, num_classes, channels)
-        self.semantic = SemanticHead(channels, num_classes)
+        self.trunk = RefineTrunk(feature_dim, channels)
+        self.semantic = nn.Conv2d(channels, num_classes, 1)
 
-    def forward(
-        self, features: Tensor, log_depth: Tensor, image: Tensor, labels: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Return {"semantic": (B, K, H, W) logits}.
 
         Args:
             features: (B, D, h, w), any grid over the same view.
             log_depth: (B, 1, H, W) natural log of depth, median of the frame removed.
             image: (B, 3, H, W) RGB in 0-1.
-            labels: (B, H, W) int64 classes to refine, -1 = void or hidden.
         """
-        return {"semantic": self.semantic(self.trunk(features, log_depth, image, labels), labels)}
+        return {"semantic": self.semantic(self.trunk(features, log_depth, image))}

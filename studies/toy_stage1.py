@@ -26,7 +26,6 @@ from studies.toy_settings import (
 DATA_SEED = 1
 CAUSE = CAUSE_SEMANTICS
 MERGED = f"{OVERCLUSTERS}_merged27"
-FEATURES = "features_texton"
 KS = (27, 50, 100, 200, 300)
 GRAD_THRESHOLD = 0.15
 """The default depth step."""
@@ -125,7 +124,7 @@ class ToyStage1(ToySeed):
         folder = self.root / f"refine_net_{semantics}"
         name = f"RefineNet on {semantics}"
         return [
-            self.steps.refine_net(semantics, FEATURES, *SMALL_REFINE_NET, folder=folder, name=name),
+            self.steps.refine_net(semantics, *SMALL_REFINE_NET, folder=folder, name=name),
             self.steps.refined("all", folder / "refine_net.pth", name=f"refined {semantics}"),
         ]
 

@@ -1,4 +1,7 @@
-"""Semantic pseudo-labels refined by a trained CSCMRefineNet or JointRefineNet."""
+"""Semantic pseudo-labels refined by a trained CSCMRefineNet or JointRefineNet.
+
+The labels that the network learned from are not read: it says what it learned.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,11 @@ from cups.io.provenance import trained_weights
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
 from pseudo_labels.inputs.labels import find_things, write_split
-from pseudo_labels.inputs.refine_inputs import INPUTS, RefineFolders, RefineInput
+from pseudo_labels.inputs.refine_inputs import RefineFolders
 from pseudo_labels.networks.devices import pick_device
-from pseudo_labels.networks.refine_training import RefineNetwork, load_network
+from pseudo_labels.networks.frozen_features import FeatureSource, feature_source
+from pseudo_labels.networks.refine_training import INPUTS, RefineNetwork, load_network
+from pseudo_labels.settings.feature_choice import Backbone
 from pseudo_labels.settings.refinement import RefinedSettings
 from pseudo_labels.steps.folders import REFINED_PREFIX, SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
@@ -32,65 +37,91 @@ SCRIPT = "generate_refined_semantics"
 PREFIX = "pseudo_semantic_"
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What belongs to the image of a frame: its log depth (1, h, w), a sample of its features, its size."""
+
+    log_depth: Tensor
+    sample: Tensor
+    image_size: tuple[int, int]
+
+
 @torch.no_grad()
-def refined_scores(network: RefineNetwork, inputs: Sequence[RefineInput], flip: bool) -> Tensor:
-    """Return class probabilities of frames of one size: (B, H, W, K) float32 on the network's device.
+def predict(network: RefineNetwork, views: Sequence[Tensor], flip: bool) -> dict[str, Tensor]:
+    """Return the outputs of a network for (features, log depth, image), semantics as probabilities.
 
     Args:
-        flip: average with the prediction for the mirrored frames.
+        flip: average semantics with those of the mirrored view.
     """
-    device = network.semantic.correction.weight.device
-    views = [
-        torch.stack([getattr(one, name) for one in inputs]).to(device)
-        for name in ("features", "log_depth", "image", "labels")
-    ]
-    scores = network(*views)["semantic"].softmax(dim=1)
+    outputs = network(*views)
+    scores = outputs["semantic"].softmax(dim=1)
     if flip:
         mirrored = network(*(view.flip(-1) for view in views))["semantic"].softmax(dim=1)
         scores = (scores + mirrored.flip(-1)) / 2
-    return scores.permute(0, 2, 3, 1)
+    return {**outputs, "semantic": scores}
 
 
 @dataclass(frozen=True, eq=False)
 class Refine:
-    """The parts of a `Batched` step: a frame's inputs -> labels of the input's size and ids."""
+    """The parts of a `Batched` step: what a network sees of a frame -> labels.
+
+    Attributes:
+        label_scale: rows of the labels written in those of the image.
+    """
 
     network: RefineNetwork
     num_classes: int
     folders: RefineFolders
+    features: FeatureSource
     output: Folder
+    device: torch.device
+    label_scale: float
     flip: bool
 
-    def load(self, frame: Frame) -> tuple[Tensor, RefineInput]:
-        """Return the image (frames of one size share a batch) and all inputs of a frame."""
-        inputs = self.folders.read(frame, self.num_classes)
-        expected = len(self.network.trunk.feature_mean)
-        if len(inputs.features) != expected:
-            raise UserError(
-                f"{self.folders.features.path(frame)}: {len(inputs.features)} channels, the network was "
-                f"trained with {expected}; give the features of that backbone"
-            )
-        return inputs.image, inputs
+    def load(self, frame: Frame) -> tuple[Tensor, Loaded]:
+        """Return the image at the working size (frames of one size share a batch) and all else of a frame."""
+        view, sample = self.folders.view(frame), self.features.sample(frame)
+        return view.image, Loaded(view.log_depth, sample, view.image_size)
 
-    def compute(self, images: Tensor, inputs: Sequence[RefineInput]) -> list[np.ndarray]:
-        """Return refined labels, one (H, W) uint8 or uint16 per frame."""
+    def compute(self, images: Tensor, loaded: Sequence[Loaded]) -> list[np.ndarray]:
+        """Return refined labels, one (H, W) uint8 or uint16 per frame.
+
+        Raises:
+            UserError: features of another number of channels than in training.
+        """
         dtype = id_dtype(self.num_classes)
-        scores = refined_scores(self.network, inputs, self.flip)
+        outputs = self.outputs(images, loaded)
+        scores = outputs["semantic"].permute(0, 2, 3, 1)
         return [
-            _labels(one, given.label_size).cpu().numpy().astype(dtype)
-            for one, given in zip(scores, inputs, strict=True)
+            _labels(one, self.label_size(given)).cpu().numpy().astype(dtype)
+            for one, given in zip(scores, loaded, strict=True)
         ]
+
+    def outputs(self, images: Tensor, loaded: Sequence[Loaded]) -> dict[str, Tensor]:
+        """Return what the network says of a batch, at the working size."""
+        features = self.features.maps(torch.stack([one.sample for one in loaded]).to(self.device))
+        expected = len(self.network.trunk.feature_mean)
+        if features.shape[-1] != expected:
+            raise UserError(
+                f"`backbone`: features of {features.shape[-1]} channels, the network was trained with "
+                f"{expected}; give the features of that backbone"
+            )
+        log_depth = torch.stack([one.log_depth for one in loaded]).to(self.device)
+        return predict(self.network, (features.movedim(-1, 1), log_depth, images.to(self.device)), self.flip)
+
+    def label_size(self, given: Loaded) -> tuple[int, int]:
+        """Return (H, W) of the labels of a frame."""
+        rows, columns = (max(1, round(side * self.label_scale)) for side in given.image_size)
+        return rows, columns
 
     def save(self, frame: Frame, labels: np.ndarray) -> None:
         """Write the labels of a frame."""
         write_png(self.output.path(frame), labels)
 
     def show(self, frame: Frame) -> list[np.ndarray]:
-        """Return the pictures (image, input, refined) of one frame for the contact sheet."""
-        image = read_image(frame.image)
-        before, after = (read_ids(folder.path(frame)) for folder in (self.folders.semantics, self.output))
-        pictures = label_pictures(image, before, None, self.num_classes)
-        return [*pictures, label_pictures(image, after, None, self.num_classes)[1]]
+        """Return the pictures (image, refined labels) of one frame for the contact sheet."""
+        image, labels = read_image(frame.image), read_ids(self.output.path(frame))
+        return label_pictures(image, labels, None, self.num_classes)
 
 
 def _labels(scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -124,21 +155,29 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     """
     frames, root = run.part(source.frames()), run.root(source)
     network, trained = load_network(settings.checkpoint)
-    names = {name: getattr(settings, name) or trained[name] for name in INPUTS}
-    settings = replace(settings, **names)
-    folders, num_classes = RefineFolders.of(root, trained["height"], **names), trained["shape"]["num_classes"]
-    folders.require(frames)
+    settings = replace(settings, **{key: getattr(settings, key) or trained[key] for key in INPUTS})
+    folders = RefineFolders.of(
+        root,
+        trained["height"],
+        depth_subdir=str(settings.depth_subdir),
+        semantic_subdir=str(settings.semantic_subdir),
+    )
+    folders.require_depth(frames)
+    backbone = Backbone(str(settings.backbone), settings.backbone_checkpoint)
+    features = feature_source(root, frames, backbone, settings.device, settings.features_subdir)
+    device, num_classes = pick_device(settings.device), trained["shape"]["num_classes"]
     semantics = folders.semantics
     output = Folder(root, REFINED_PREFIX + (settings.name or semantics.name.removeprefix(PREFIX)), ".png")
-    parts = Refine(network.to(pick_device(settings.device)), num_classes, folders, output, settings.flip)
+    scale = trained["label_scale"]
+    parts = Refine(network.to(device), num_classes, folders, features, output, device, scale, settings.flip)
     step = Step(
         SCRIPT,
         settings,
         Batched(parts.load, parts.compute, parts.save, settings.batch_size),
         [output],
         parts.show,
-        inputs=folders.directories,
-        weights=[trained_weights(settings.checkpoint)],
+        inputs=[*features.inputs, folders.depth.directory],
+        weights=[trained_weights(settings.checkpoint), *features.weights],
         newer_than=settings.checkpoint,
         labels=refined_kind(semantics.directory, num_classes),
     )
