@@ -1,13 +1,15 @@
-"""Semantic pseudo-labels refined by a trained CSCMRefineNet or JointRefineNet.
+"""Semantic pseudo-labels refined by a trained CSCMRefineNet or JointRefineNet; instances by the latter.
 
 The labels that the network learned from are not read: it says what it learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +18,21 @@ from torch import Tensor
 from cups.errors import UserError
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import trained_weights
+from cups.ops.components import keep_components
+from cups.ops.depth_edges import REFERENCE_HEIGHT
+from cups.ops.resize import resize_ids
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
-from pseudo_labels.inputs.labels import find_things, write_split
+from pseudo_labels.algorithms.embedding_instances import REACH, embedding_instances
+from pseudo_labels.inputs.labels import find_things, thing_regions, write_split
 from pseudo_labels.inputs.refine_inputs import RefineFolders
+from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.frozen_features import FeatureSource, feature_source
 from pseudo_labels.networks.refine_training import INPUTS, RefineNetwork, load_network
 from pseudo_labels.settings.feature_choice import Backbone
 from pseudo_labels.settings.refinement import RefinedSettings
-from pseudo_labels.steps.folders import REFINED_PREFIX, SPLIT_FILE
+from pseudo_labels.steps.folders import INSTANCE_PREFIX, REFINED_PREFIX, SPLIT_FILE
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind
 from pseudo_labels.steps.options import FrameRun
@@ -33,8 +40,10 @@ from pseudo_labels.steps.pictures import label_pictures
 from pseudo_labels.steps.step import Step, Summary, run_step
 from pseudo_labels.steps.workers import Batched
 
+log = logging.getLogger(__name__)
 SCRIPT = "generate_refined_semantics"
 PREFIX = "pseudo_semantic_"
+JOINT_PREFIX = INSTANCE_PREFIX + "joint_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +76,9 @@ class Refine:
 
     Attributes:
         label_scale: rows of the labels written in those of the image.
+        instances: where the instances of a `JointRefineNet` go.
+        things: classes that have instances.
+        min_area: of instances, pixels of an image of `REFERENCE_HEIGHT` rows.
     """
 
     network: RefineNetwork
@@ -77,27 +89,38 @@ class Refine:
     device: torch.device
     label_scale: float
     flip: bool
+    instances: Folder | None = None
+    things: tuple[int, ...] = ()
+    min_area: int = 1
+
+    @property
+    def outputs(self) -> list[Folder]:
+        """The folders written."""
+        return [self.output, *([] if self.instances is None else [self.instances])]
 
     def load(self, frame: Frame) -> tuple[Tensor, Loaded]:
         """Return the image at the working size (frames of one size share a batch) and all else of a frame."""
         view, sample = self.folders.view(frame), self.features.sample(frame)
         return view.image, Loaded(view.log_depth, sample, view.image_size)
 
-    def compute(self, images: Tensor, loaded: Sequence[Loaded]) -> list[np.ndarray]:
-        """Return refined labels, one (H, W) uint8 or uint16 per frame.
+    def compute(self, images: Tensor, loaded: Sequence[Loaded]) -> list[list[np.ndarray]]:
+        """Return the maps of each frame, (H, W) each: labels, and instances where they are written.
 
         Raises:
             UserError: features of another number of channels than in training.
         """
-        dtype = id_dtype(self.num_classes)
-        outputs = self.outputs(images, loaded)
-        scores = outputs["semantic"].permute(0, 2, 3, 1)
-        return [
-            _labels(one, self.label_size(given)).cpu().numpy().astype(dtype)
-            for one, given in zip(scores, loaded, strict=True)
-        ]
+        outputs = self.predict(images, loaded)
+        outputs["semantic"] = outputs["semantic"].movedim(1, -1)
+        dtype, results = id_dtype(self.num_classes), []
+        for number, given in enumerate(loaded):
+            one = {name: maps[number] for name, maps in outputs.items()}
+            size = self.label_size(given)
+            labels = _labels(one["semantic"], size).cpu().numpy().astype(dtype)
+            instances = [] if self.instances is None else [self.split(one, labels)]
+            results.append([labels, *instances])
+        return results
 
-    def outputs(self, images: Tensor, loaded: Sequence[Loaded]) -> dict[str, Tensor]:
+    def predict(self, images: Tensor, loaded: Sequence[Loaded]) -> dict[str, Tensor]:
         """Return what the network says of a batch, at the working size."""
         features = self.features.maps(torch.stack([one.sample for one in loaded]).to(self.device))
         expected = len(self.network.trunk.feature_mean)
@@ -109,19 +132,37 @@ class Refine:
         log_depth = torch.stack([one.log_depth for one in loaded]).to(self.device)
         return predict(self.network, (features.movedim(-1, 1), log_depth, images.to(self.device)), self.flip)
 
+    def split(self, outputs: Mapping[str, Tensor], labels: np.ndarray) -> np.ndarray:
+        """Return the instances of one frame at the size of its labels: (H, W) uint16.
+
+        outputs: of a `JointRefineNet`, (h, w, K) semantics, (1, h, w) boundary, (E, h, w) embedding.
+        """
+        small = outputs["semantic"].argmax(dim=2).cpu().numpy().astype(labels.dtype)
+        ids = embedding_instances(
+            outputs["embedding"].float().cpu().numpy(),
+            outputs["boundary"][0].cpu().numpy() > 0,
+            thing_regions(small, self.things, merged=True) > 0,
+            min_area=max(1, round(self.min_area * (small.shape[0] / REFERENCE_HEIGHT) ** 2)),
+        )
+        regions = thing_regions(labels, self.things, merged=True).astype(np.uint8)
+        whole = resize_ids(torch.from_numpy(ids.astype(np.int64)), (labels.shape[0], labels.shape[1]))
+        return keep_components(whole.numpy() * regions, regions, dilation=REACH)
+
     def label_size(self, given: Loaded) -> tuple[int, int]:
         """Return (H, W) of the labels of a frame."""
         rows, columns = (max(1, round(side * self.label_scale)) for side in given.image_size)
         return rows, columns
 
-    def save(self, frame: Frame, labels: np.ndarray) -> None:
-        """Write the labels of a frame."""
-        write_png(self.output.path(frame), labels)
+    def save(self, frame: Frame, maps: Sequence[np.ndarray]) -> None:
+        """Write the maps of a frame."""
+        for folder, ids in zip(self.outputs, maps, strict=True):
+            write_png(folder.path(frame), ids)
 
     def show(self, frame: Frame) -> list[np.ndarray]:
-        """Return the pictures (image, refined labels) of one frame for the contact sheet."""
-        image, labels = read_image(frame.image), read_ids(self.output.path(frame))
-        return label_pictures(image, labels, None, self.num_classes)
+        """Return the pictures (image, refined labels, instances) of one frame for the contact sheet."""
+        labels, *instances = (read_ids(folder.path(frame)) for folder in self.outputs)
+        instance = instances[0] if instances else None
+        return label_pictures(read_image(frame.image), labels, instance, self.num_classes)
 
 
 def _labels(scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -155,7 +196,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     """
     frames, root = run.part(source.frames()), run.root(source)
     network, trained = load_network(settings.checkpoint)
-    settings = replace(settings, **{key: getattr(settings, key) or trained[key] for key in INPUTS})
+    settings = as_trained(settings, trained)
     folders = RefineFolders.of(
         root,
         trained["height"],
@@ -168,13 +209,23 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     device, num_classes = pick_device(settings.device), trained["shape"]["num_classes"]
     semantics = folders.semantics
     output = Folder(root, REFINED_PREFIX + (settings.name or semantics.name.removeprefix(PREFIX)), ".png")
-    scale = trained["label_scale"]
-    parts = Refine(network.to(device), num_classes, folders, features, output, device, scale, settings.flip)
+    parts = Refine(
+        network.to(device),
+        num_classes,
+        folders,
+        features,
+        output,
+        device,
+        trained["label_scale"],
+        settings.flip,
+        *instance_choice(network, semantics, output),
+        settings.min_area,
+    )
     step = Step(
         SCRIPT,
         settings,
         Batched(parts.load, parts.compute, parts.save, settings.batch_size),
-        [output],
+        parts.outputs,
         parts.show,
         inputs=[*features.inputs, folders.depth.directory],
         weights=[trained_weights(settings.checkpoint), *features.weights],
@@ -184,3 +235,28 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     summary = run_step(source, step, run)
     carry_split(semantics, output, num_classes)
     return summary
+
+
+def as_trained(settings: RefinedSettings, trained: Mapping[str, Any]) -> RefinedSettings:
+    """Return the settings with the inputs that the network was trained on, where none are named."""
+    names = {key: getattr(settings, key) or trained[key] for key in INPUTS}
+    if settings.backbone or settings.backbone_checkpoint:
+        names["features_subdir"] = settings.features_subdir
+    weights = settings.backbone_checkpoint or (None if settings.backbone else trained["backbone_checkpoint"])
+    return replace(settings, **names, backbone_checkpoint=None if weights is None else Path(weights))
+
+
+def instance_choice(
+    network: RefineNetwork, semantics: Folder, output: Folder
+) -> tuple[Folder | None, tuple[int, ...]]:
+    """Return where a network's instances go, and the classes that have some; no folder where it makes none.
+
+    semantics: those learned from, whose split tells the things; output: the refined ones.
+    """
+    if not isinstance(network, JointRefineNet):
+        return None, ()
+    things = find_things(semantics)
+    if not things:
+        log.warning("%s tells no things, so no instances are written", semantics.directory)
+        return None, ()
+    return Folder(output.root, JOINT_PREFIX + output.name.removeprefix(PREFIX), ".png"), things

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -119,7 +120,10 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
     frames, root = run.part(source.frames()), run.root(source)
     checkpoint = settings.checkpoint or root / "dinosaur" / "dinosaur.pth"
     network, trained = load_dinosaur(checkpoint)
-    backbone = Backbone(settings.backbone or trained["backbone"], settings.backbone_checkpoint)
+    weights = settings.backbone_checkpoint
+    if weights is None and settings.backbone is None and trained.get("backbone_checkpoint"):
+        weights = Path(trained["backbone_checkpoint"])
+    backbone = Backbone(settings.backbone or trained["backbone"], weights)
     features = feature_source(root, frames, backbone, settings.device)
     semantics: Folder | None = None
     things: tuple[int, ...] = ()

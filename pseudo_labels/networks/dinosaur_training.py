@@ -196,5 +196,10 @@ def train_dinosaur(source: FrameSource, settings: TrainDinosaurSettings, run: Ru
         fit, fit.crops, source, run, folder, script=SCRIPT, inputs=features.inputs, weights=features.weights
     )
     if fit.trainer.is_global_zero:
-        save_dinosaur(folder / WEIGHTS, fit.network, shape, {"backbone": settings.backbone})
+        weights = settings.backbone_checkpoint
+        told = {
+            "backbone": settings.backbone,
+            "backbone_checkpoint": None if weights is None else str(weights),
+        }
+        save_dinosaur(folder / WEIGHTS, fit.network, shape, told)
         log.info("weights: %s", folder / WEIGHTS)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cups.errors import UserError
+from cups.io.files import as_stored
 from pseudo_labels.inputs.features import feature_statistics
 from pseudo_labels.inputs.labels import count_classes
 from pseudo_labels.inputs.refine_inputs import RefineFolders
@@ -167,7 +168,6 @@ def train_refinement(
     *,
     shape: Mapping[str, int] | None = None,
     inputs: Sequence[Path] = (),
-    kept: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a network and write `{script without "train_"}.pth`.
 
@@ -176,7 +176,6 @@ def train_refinement(
         data: data set class, or what makes one.
         shape: arguments of the network besides `feature_dim`, `num_classes` and `channels`.
         inputs: folders read besides those that all refinement networks learn from, for provenance.
-        kept: what the file of the network has to say besides.
 
     Raises:
         UserError: missing inputs, a folder with another run.
@@ -204,8 +203,8 @@ def train_refinement(
     train(fit, dataset, source, run, folder, script=script, inputs=read, weights=features.weights)
     if fit.trainer.is_global_zero:
         path = folder / f"{name}.pth"
-        told = {key: getattr(settings, key) for key in INPUTS}
+        told = as_stored({key: getattr(settings, key) for key in (*INPUTS, "backbone_checkpoint")})
         scale = dataset.label_scale(frames[0])
         content = {"shape": whole_shape, **told, "height": settings.height, "label_scale": scale}
-        save_network(path, network, {**content, **(kept or {})})
+        save_network(path, network, content)
         log.info("weights: %s", path)
