@@ -80,8 +80,11 @@ def losses(folder: Path) -> list[float]:
     return [float(row["loss"]) for row in rows if row["loss"]]
 
 
-def test_main__streamed_features_train_like_stored_ones(refinement: Any, tmp_path: Path) -> None:
+def test_main__streamed_features_train_like_stored_ones(
+    refinement: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the folder nothing is written but the network, and it computes its features again to refine."""
+    monkeypatch.setattr("pseudo_labels.settings.feature_choice.network_rows", lambda name: 56)
     path = tmp_path / "vits14.pth"
     torch.manual_seed(0)
     torch.save(dinov2_vit("vits14").state_dict(), path)
@@ -91,7 +94,7 @@ def test_main__streamed_features_train_like_stored_ones(refinement: Any, tmp_pat
     assert not (root / "features_dinov2_vits14").exists()
     provenance = read_provenance(root / "streamed")
     assert provenance is not None and provenance["weights"][0]["name"] == "dinov2_vits14"
-    extract(["--cityscapes_root", str(root), *backbone])
+    extract(["--cityscapes_root", str(root), *backbone, "--height", "56"])
     refinement.train(*backbone[:2], *logged, "--checkpoint_dir", str(root / "stored"))
     streamed, stored = losses(root / "streamed"), losses(root / "stored")
     assert len(stored) == 4
