@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pseudo_labels.refine_net import RefineTrunk
+from pseudo_labels.refine_net import RefineTrunk, SemanticHead
 
 
 class JointRefineNet(nn.Module):
@@ -22,18 +22,23 @@ class JointRefineNet(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk = RefineTrunk(feature_dim, channels)
-        self.semantic = nn.Conv2d(channels, num_classes, 1)
-        self.boundary = nn.Conv2d(channels, 1, 1)
-        self.embedding = nn.Conv2d(channels, embedding_dim, 1)
+        self.semantic = SemanticHead(self.trunk.context_channels, channels, num_classes)
+        self.boundary = nn.Linear(channels, 1)
+        self.embedding = nn.Linear(channels, embedding_dim)
 
-    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, features: Tensor, log_depth: Tensor, image: Tensor, pixels: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return {"semantic": (B, K, H, W), "boundary": (B, 1, H, W), "embedding": (B, E, H, W)}.
 
-        The first two are logits; arguments as in `CSCMRefineNet.forward`.
+        The first two are logits; arguments as in `CSCMRefineNet.forward`. `pixels` chooses those whose
+        semantics are wanted; the others are of the whole image.
         """
-        maps = self.trunk(features, log_depth, image)
+        context = self.trunk.context(features, log_depth, image)
+        maps = self.trunk(context, log_depth, image)
+        wanted = maps if pixels is None else maps.flatten(1, 2)[:, pixels]
         return {
-            "semantic": self.semantic(maps),
-            "boundary": self.boundary(maps),
-            "embedding": self.embedding(maps),
+            "semantic": self.semantic(context, wanted, (image.shape[-2], image.shape[-1]), pixels),
+            "boundary": self.boundary(maps).movedim(-1, 1),
+            "embedding": self.embedding(maps).movedim(-1, 1),
         }

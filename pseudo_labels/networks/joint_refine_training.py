@@ -65,11 +65,12 @@ class JointFit(RefineFit):
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the parts of the loss for a batch of `JointFrames`."""
         batch = self.with_features(batch)
-        outputs = self.forward(batch)
+        pixels = self.pixels(batch)
+        outputs = self.outputs(batch, pixels)
         boundary = balanced_cross_entropy(outputs["boundary"][:, 0].float(), batch["boundary"])
         embedding = instance_embedding_loss(outputs["embedding"], batch["instances"])
         return {
-            **self.semantic_losses(batch, outputs["semantic"]),
+            **self.semantic_losses(batch, pixels, outputs["semantic"]),
             "boundary": self.settings.boundary_weight * boundary,
             "embedding": self.settings.embedding_weight * embedding,
         }
