@@ -89,7 +89,7 @@ class RefineTrunk(nn.Module):
 
     def context(self, features: Tensor, log_depth: Tensor, image: Tensor) -> Tensor:
         """Return means over squares of all sides: (B, 4 (D + 4), h, w) on the grid of the features."""
-        grid = features.shape[-2:]
+        grid = (features.shape[-2], features.shape[-1])
         around = F.adaptive_avg_pool2d(torch.cat((log_depth, 4 * image - 2), dim=1), grid)
         tokens = torch.cat((self.standardize(features), around), dim=1)
         return torch.cat([box_mean(tokens, side) for side in SIDES], dim=1)
