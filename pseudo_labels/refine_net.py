@@ -1,7 +1,7 @@
-"""CSCMRefineNet: sharpens a semantic map by self-supervised features, depth and the image.
+"""CSCMRefineNet: learns a semantic map from self-supervised features, depth and the image.
 
-The name is read as "cross-scale cross-modal": its inputs live on three grids (feature tokens, half size,
-full size) and are weighed against each other at every pixel.
+The name is read as "cross-scale cross-modal": features, depth and colours are averaged over squares of
+several sizes around each feature token, and joined by what depth and image show at the very pixel.
 """
 
 from __future__ import annotations
@@ -10,94 +10,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BLOCK_DILATIONS = (1, 2, 4, 8, 1)
-VOTE_DISTANCES = (1, 2, 4, 8, 16)
-"""Of the eight voters around a pixel at each distance; up to past a feature token (11 of 512 rows)."""
-VOTE_CHANNELS = 16
-SELF_BIAS = 4.0
-"""Start of a pixel's own vote: e^4 of e^4 + 40, so that an untrained network returns its input."""
-VOTE_LOGIT = 6.0
-"""Start of the logit of a unanimous vote."""
-SCALAR_RATE = 10.0
-"""Numbers of this size would hardly move at the learning rate of weights; theirs is this much higher."""
+SIDES = (1, 3, 7, 13)
+"""Sides in tokens of the squares that are averaged over; the largest is about a quarter of the height."""
+FINE_CHANNELS = 16
 
 
-class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of each pixel, so that crops and whole images agree."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        return self.norm(maps.movedim(1, -1)).movedim(-1, 1)
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, the first dilated, around which the input is added."""
-
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            ChannelNorm(channels),
-            nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        return maps + self.layers(maps)
+def box_mean(maps: Tensor, side: int) -> Tensor:
+    """Average over the square of odd `side` around each place, as far as it lies inside: (B, C, h, w)."""
+    maps = maps.float()
+    if side == 1:
+        return maps
+    for dim in (2, 3):
+        length = maps.shape[dim]
+        places = torch.arange(length, device=maps.device)
+        first, last = (places - side // 2).clamp_min(0), (places + side // 2 + 1).clamp_max(length)
+        total = torch.cat((torch.zeros_like(maps.narrow(dim, 0, 1)), maps.cumsum(dim)), dim=dim)
+        shape = (-1, 1) if dim == 2 else (1, -1)
+        maps = (total.index_select(dim, last) - total.index_select(dim, first)) / (last - first).view(shape)
+    return maps
 
 
-class CrossModalFusion(nn.Module):
-    """Sum of modalities, each weighed per pixel and channel by a gate that sees all of them."""
+def at_pixels(maps: Tensor, size: tuple[int, int], pixels: Tensor | None) -> Tensor:
+    """Interpolate token maps (B, C, h, w) bilinearly to the image's `size`: (B, C, H, W).
 
-    def __init__(self, channels: int, modalities: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(modalities))
-        self.gates = nn.Conv2d(channels * modalities, channels * modalities, 1)
-
-    def forward(self, modalities: list[Tensor]) -> Tensor:
-        """M maps (B, C, H, W) -> (B, C, H, W)."""
-        normed = torch.cat([norm(maps) for norm, maps in zip(self.norms, modalities, strict=True)], dim=1)
-        gated = normed * torch.sigmoid(self.gates(normed))
-        return torch.stack(gated.chunk(len(modalities), dim=1)).sum(dim=0)
-
-
-class ConvexUpsampling(nn.Module):
-    """Doubles a map: each fine pixel is a mix of the 3x3 coarse ones around, chosen by a fine guide.
-
-    Teed & Deng, "RAFT" (ECCV 2020), section 3.3, with the weights read off the image and depth instead of the
-    coarse state, so that outlines follow theirs.
+    pixels: (N,) int64 row * W + column; then these pixels alone, (B, C, N).
     """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weights = nn.Conv2d(channels, 9, 3, padding=1)
-
-    def forward(self, coarse: Tensor, guide: Tensor) -> Tensor:
-        """(B, C, h, w), guide (B, C, 2h, 2w) -> (B, C, 2h, 2w)."""
-        weights = self.weights(guide).softmax(dim=1)
-        height, width = coarse.shape[-2:]
-        padded = F.pad(coarse, (1, 1, 1, 1), mode="replicate")
-        # One neighbour at a time: all nine at full size at once would not fit for large images.
-        fine = torch.zeros_like(guide)
-        for number in range(9):
-            row, column = divmod(number, 3)
-            neighbour = padded[..., row : row + height, column : column + width]
-            neighbour = neighbour.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
-            fine = fine + weights[:, number, None] * neighbour
-        return fine
+    if pixels is None:
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    height, width = size
+    rows = torch.div(pixels, width, rounding_mode="floor")
+    places = torch.stack(((2 * (pixels % width) + 1) / width - 1, (2 * rows + 1) / height - 1), dim=-1)
+    grid = places.to(maps.dtype).expand(len(maps), 1, -1, -1)
+    found = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return found[:, :, 0]
 
 
 class RefineTrunk(nn.Module):
-    """Features, depth, image and labels -> maps at the size of the image.
+    """Features, depth and image -> context of each token, and maps of pixels.
 
     Args:
         feature_dim: channels D of the features.
-        num_classes: classes K of the labels.
         channels: width C.
 
     Features are standardised by `feature_mean` and `feature_std`, which `set_statistics` fills.
@@ -106,21 +58,25 @@ class RefineTrunk(nn.Module):
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, feature_dim: int, num_classes: int, channels: int) -> None:
+    def __init__(self, feature_dim: int, channels: int) -> None:
         super().__init__()
         self.register_buffer("feature_mean", torch.zeros(feature_dim))
         self.register_buffer("feature_std", torch.ones(feature_dim))
-        self.fine = nn.Sequential(nn.Conv2d(4, channels, 3, padding=1), nn.GELU())
-        self.coarse = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.depth = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.GELU())
-        self.features = nn.Conv2d(feature_dim, channels, 1)
-        self.prior = nn.Embedding(num_classes + 1, channels)
-        self.fusion = CrossModalFusion(channels, modalities=4)
-        self.blocks = nn.Sequential(*(ResidualBlock(channels, dilation) for dilation in BLOCK_DILATIONS))
-        self.upsampling = ConvexUpsampling(channels)
-        self.output = nn.Sequential(
-            ChannelNorm(2 * channels), nn.Conv2d(2 * channels, channels, 1), nn.GELU()
+        self.context_channels = len(SIDES) * (feature_dim + 4)
+        self.from_context = nn.Conv2d(self.context_channels, channels, 1)
+        self.fine = nn.Sequential(
+            nn.Conv2d(4, FINE_CHANNELS, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(FINE_CHANNELS, FINE_CHANNELS, 3, padding=1),
         )
+        self.from_fine = nn.Linear(FINE_CHANNELS, channels)
+        self.block = nn.Sequential(
+            nn.LayerNorm(channels),
+            nn.Linear(channels, channels),
+            nn.GELU(),
+            nn.Linear(channels, channels),
+        )
+        self.output = nn.Sequential(nn.LayerNorm(channels), nn.GELU())
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set mean and deviation of the features, both (D,)."""
@@ -131,108 +87,71 @@ class RefineTrunk(nn.Module):
         """(B, D, h, w) -> (B, D, h, w), zero mean and unit variance over the frames trained on."""
         return (features - self.feature_mean.view(1, -1, 1, 1)) / self.feature_std.view(1, -1, 1, 1)
 
-    def forward(self, features: Tensor, log_depth: Tensor, image: Tensor, labels: Tensor) -> Tensor:
-        """Return (B, C, H, W); arguments as in `CSCMRefineNet.forward`."""
-        height, width = image.shape[-2:]
-        padding = (0, width % 2, 0, height % 2)
-        prior = self.prior(labels + 1).movedim(-1, 1)
-        image, log_depth, prior = (_pad(maps, padding) for maps in (image, log_depth, prior))
-        fine = self.fine(torch.cat((4 * image - 2, log_depth), dim=1))
-        size = (fine.shape[-2] // 2, fine.shape[-1] // 2)
-        tokens = self.features(self.standardize(features))
-        tokens = F.interpolate(tokens, size=size, mode="bilinear", align_corners=False)
-        modalities = [
-            self.coarse(fine),
-            self.depth(F.avg_pool2d(log_depth, 2)),
-            tokens,
-            F.avg_pool2d(prior, 2),
-        ]
-        coarse = self.blocks(self.fusion(modalities))
-        out = self.output(torch.cat((self.upsampling(coarse, fine), fine), dim=1))
-        return out[..., :height, :width]
+    def context(self, features: Tensor, log_depth: Tensor, image: Tensor) -> Tensor:
+        """Return means over squares of all sides: (B, 4 (D + 4), h, w) on the grid of the features."""
+        grid = (features.shape[-2], features.shape[-1])
+        around = F.adaptive_avg_pool2d(torch.cat((log_depth, 4 * image - 2), dim=1), grid)
+        tokens = torch.cat((self.standardize(features), around), dim=1)
+        return torch.cat([box_mean(tokens, side) for side in SIDES], dim=1)
 
-
-def _pad(maps: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
-    return F.pad(maps, padding, mode="replicate") if any(padding) else maps
-
-
-class NeighbourVote(nn.Module):
-    """A bilateral filter of labels with a learned kernel: look-alike neighbours vote on a pixel's class.
-
-    Voters weigh by exp(bias - distance^2) in a learned embedding of the maps, the bias by their place. It
-    knows nothing of single classes, so it is learned quickly whatever their number.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.embedding = nn.Conv2d(channels, VOTE_CHANNELS, 1)
-        around = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
-        self.offsets = [(0, 0), *((a * d, b * d) for d in VOTE_DISTANCES for a, b in around)]
-        bias = torch.zeros(len(self.offsets))
-        bias[0] = SELF_BIAS
-        self.scaled_bias = nn.Parameter(bias / SCALAR_RATE)
-
-    @property
-    def bias(self) -> Tensor:
-        """The weight of each place, natural log: (1 + 8 * distances,)."""
-        return SCALAR_RATE * self.scaled_bias
-
-    def forward(self, maps: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        """(B, C, H, W), (B, H, W) labels, below 0 = void -> shares of votes (B, K, H, W), sum at most 1."""
-        height, width = labels.shape[1:]
-        reach = max(VOTE_DISTANCES)
-        embedded = self.embedding(maps).float()
-        padded = F.pad(embedded, (reach,) * 4)
-        lengths = padded.square().sum(dim=1)
-        voters = F.pad(labels, (reach,) * 4, value=-1)
-        scores, votes = [], []
-        for down, right in self.offsets:
-            rows = slice(reach + down, reach + down + height)
-            columns = slice(reach + right, reach + right + width)
-            # -|a - b|^2 without |a|^2, which all voters on a pixel share; so no difference is kept in memory.
-            product = (embedded * padded[..., rows, columns]).sum(dim=1)
-            scores.append(2 * product - lengths[:, rows, columns])
-            votes.append(voters[:, rows, columns])
-        vote = torch.stack(votes, dim=1)
-        weights = (torch.stack(scores, dim=1) + self.bias.view(1, -1, 1, 1)).softmax(dim=1) * (vote >= 0)
-        shares = weights.new_zeros((len(labels), num_classes, height, width))
-        return shares.scatter_add(1, vote.clamp_min(0), weights)
+    def forward(
+        self, context: Tensor, log_depth: Tensor, image: Tensor, pixels: Tensor | None = None
+    ) -> Tensor:
+        """Return maps of all pixels, (B, H, W, C), or of `pixels` alone, (B, N, C)."""
+        fine = self.fine(torch.cat((log_depth, 4 * image - 2), dim=1))
+        if pixels is not None:
+            fine = fine.flatten(2)[..., pixels]
+        size = (image.shape[-2], image.shape[-1])
+        tokens = at_pixels(self.from_context(context), size, pixels)
+        hidden = tokens.movedim(1, -1) + self.from_fine(fine.movedim(1, -1))
+        return self.output(hidden + self.block(hidden))
 
 
 class SemanticHead(nn.Module):
-    """Class logits: the vote of the input's labels, plus a correction that starts at zero."""
+    """Class logits: linear discriminants of the context, which are given, and a correction that is learned.
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    The discriminants are the network before its first step. The correction starts at zero.
+    """
+
+    def __init__(self, context_channels: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.vote = NeighbourVote(channels)
-        self.scaled_logit = nn.Parameter(torch.tensor(VOTE_LOGIT / SCALAR_RATE))
-        self.correction = nn.Conv2d(channels, num_classes, 1)
-        nn.init.zeros_(self.correction.weight)
-        nn.init.zeros_(self.correction.bias)  # type: ignore[arg-type]
+        self.start = nn.Conv2d(context_channels, num_classes, 1).requires_grad_(False)
+        self.correction = nn.Linear(channels, num_classes)
+        for parameter in (*self.start.parameters(), *self.correction.parameters()):
+            nn.init.zeros_(parameter)
 
-    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
-        """(B, C, H, W), labels (B, H, W) -> logits (B, K, H, W)."""
-        shares = self.vote(maps, labels, self.num_classes)
-        return self.correction(maps) + SCALAR_RATE * self.scaled_logit * shares
+    def set_start(self, weights: Tensor, biases: Tensor) -> None:
+        """Set the discriminants: weights (K, context channels), biases (K,)."""
+        self.start.weight.copy_(weights[..., None, None])
+        assert self.start.bias is not None
+        self.start.bias.copy_(biases)
+
+    def forward(
+        self, context: Tensor, maps: Tensor, size: tuple[int, int], pixels: Tensor | None = None
+    ) -> Tensor:
+        """Return logits (B, K, H, W), or (B, K, N) where `maps` are those of `pixels`."""
+        return at_pixels(self.start(context), size, pixels) + self.correction(maps).movedim(-1, 1)
 
 
 class CSCMRefineNet(nn.Module):
-    """Refines a semantic map: a vote of look-alike neighbours, and residual logits from all inputs.
+    """Semantics of an image from its features, depth and colours.
+
+    It learns them from pseudo-labels but never sees any, so it cannot copy: what features, depth and image do
+    not tell, it has to leave out, and with it the chance errors of the labels.
 
     Args:
         feature_dim: channels D of the features, any backbone's.
-        num_classes: classes K of the map: 27 of CAUSE, 19, or clusters.
+        num_classes: classes K of the labels: 27 of CAUSE, 19, or clusters.
         channels: width of the network.
     """
 
     def __init__(self, feature_dim: int, num_classes: int, channels: int = 64) -> None:
         super().__init__()
-        self.trunk = RefineTrunk(feature_dim, num_classes, channels)
-        self.semantic = SemanticHead(channels, num_classes)
+        self.trunk = RefineTrunk(feature_dim, channels)
+        self.semantic = SemanticHead(self.trunk.context_channels, channels, num_classes)
 
     def forward(
-        self, features: Tensor, log_depth: Tensor, image: Tensor, labels: Tensor
+        self, features: Tensor, log_depth: Tensor, image: Tensor, pixels: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return {"semantic": (B, K, H, W) logits}.
 
@@ -240,6 +159,8 @@ class CSCMRefineNet(nn.Module):
             features: (B, D, h, w), any grid over the same view.
             log_depth: (B, 1, H, W) natural log of depth, median of the frame removed.
             image: (B, 3, H, W) RGB in 0-1.
-            labels: (B, H, W) int64 classes to refine, -1 = void or hidden.
+            pixels: (N,) int64, row * W + column; then the semantics of these alone, (B, K, N).
         """
-        return {"semantic": self.semantic(self.trunk(features, log_depth, image, labels), labels)}
+        context = self.trunk.context(features, log_depth, image)
+        maps = self.trunk(context, log_depth, image, pixels)
+        return {"semantic": self.semantic(context, maps, (image.shape[-2], image.shape[-1]), pixels)}

@@ -36,7 +36,6 @@ def toy_stage1(output: Path, workers: int, seed: int, depth: str) -> Stage1Optio
         split="all",
         label_split="train",
         k=CLUSTERS,
-        with_features=False,
         train_heads=True,
         source="disparity" if depth == "disparity" else "spidepth",
         network=networks[depth],

@@ -44,5 +44,5 @@ SMALL_DINOSAUR = (
     *("--steps", "300", "--batch_size", "8", "--lr", "1e-3"),
 )
 """Slots that train in minutes on two cores."""
-SMALL_REFINE_NET = ("--crop", "96", "--channels", "32", "--batch_size", "4", "--steps", "150")
+SMALL_REFINE_NET = ("--crop", "384", "--batch_size", "4", "--steps", "100")
 """A RefineNet that trains in minutes on two cores."""

@@ -23,7 +23,6 @@ from studies.toy_settings import (
 DATA_SEED = 1
 CAUSE = CAUSE_SEMANTICS
 MERGED = f"{OVERCLUSTERS}_merged27"
-FEATURES = "features_texton"
 KS = (27, 50, 100, 200, 300)
 GRAD_THRESHOLD = OUTLINES[STEREO].cut
 """The default step of stereo depth."""
@@ -124,7 +123,7 @@ class ToyStage1(ToySeed):
         folder = self.root / f"refine_net_{semantics}"
         name = f"RefineNet on {semantics}"
         return [
-            self.steps.refine_net(semantics, FEATURES, *SMALL_REFINE_NET, folder=folder, name=name),
+            self.steps.refine_net(semantics, *SMALL_REFINE_NET, folder=folder, name=name),
             self.steps.refined("all", folder / "refine_net.pth", name=f"refined {semantics}"),
         ]
 

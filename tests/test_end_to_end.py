@@ -67,7 +67,6 @@ def stage1(city: Path) -> Stage1Options:
         label_split="train",
         k=CLUSTERS,
         raw=True,
-        with_features=False,
         train_heads=True,
         source="disparity",
         labels=city / "cups_pseudo_labels",

@@ -22,7 +22,7 @@ Builder = Callable[[Path | None], nn.Module]
 
 def _dino(name: str, network: type[DinoV2] | type[DinoV3]) -> Builder:
     def build(checkpoint: Path | None) -> nn.Module:
-        return network(name.partition("_")[2], backbone_weights(name, checkpoint))
+        return network(name.partition("_")[2], find_weights(name, checkpoint))
 
     return build
 
@@ -43,7 +43,7 @@ REGISTRY: Mapping[str, Builder] = {
 }
 
 
-def backbone_weights(name: str, checkpoint: Path | None = None) -> Path:
+def find_weights(name: str, checkpoint: Path | None = None) -> Path:
     """Return the file of a backbone's weights: the one given, or where `refs/weights.yaml` has it found.
 
     Raises:

@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cups.backbones import autocast, backbone_weights, build_backbone, normalize
-from cups.backbones.names import TEXTON
-from cups.errors import UserError
+from cups.backbones import build_backbone
 from cups.io.files import write_npy
 from cups.io.png import read_image
-from cups.io.provenance import known_weights
-from cups.ops.resize import resize_image
 from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.networks.devices import pick_device, pick_precision
+from pseudo_labels.networks.frozen_features import FrozenBackbone, backbone_weights
 from pseudo_labels.settings.features import FeatureSettings
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import FrameRun
@@ -29,49 +26,19 @@ from pseudo_labels.steps.workers import Batched
 
 @dataclass(frozen=True, eq=False)
 class Extraction:
-    """A network and how images are brought to it; its methods are the parts of a `Batched` step.
+    """The parts of a `Batched` step: image -> features of a frozen backbone."""
 
-    Args:
-        height: image height for the network (0: as it is); both sides are rounded to whole patches.
-        precision: number format inside the network.
-        flip: average with the mirrored image's features.
-    """
-
-    backbone: nn.Module
+    backbone: FrozenBackbone
     output: Folder
     device: torch.device
-    height: int = 0
-    precision: torch.dtype = torch.float32
-    flip: bool = False
 
     def load(self, frame: Frame) -> tuple[Tensor, None]:
         """Return the image, (H, W, 3) uint8."""
         return torch.from_numpy(read_image(frame.image)), None
 
-    @torch.inference_mode()
     def compute(self, images: Tensor, _: Sequence[Any] = ()) -> list[np.ndarray]:
-        """(B, H, W, 3) uint8 -> B arrays (H'/p, W'/p, D) float16 of the image at the network's size.
-
-        Raises:
-            UserError: values beyond float16.
-        """
-        pixels = self.resize(normalize(images.to(self.device, non_blocking=True)))
-        with autocast(self.device, self.precision):
-            features = self.backbone(pixels).float()
-            if self.flip:
-                features = (features + self.backbone(pixels.flip(3)).float().flip(3)) / 2
-        features = features.permute(0, 2, 3, 1).half()
-        if not torch.isfinite(features).all():
-            raise UserError("`precision`: features beyond the range of numbers; use fp32 or bf16")
-        return list(features.cpu().numpy())
-
-    def resize(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 3, H', W') of `height` rows, both sides rounded to whole patches."""
-        height, width = images.shape[-2:]
-        patch = int(self.backbone.patch_size)  # type: ignore[arg-type]
-        scale = (self.height or height) / height
-        rows, columns = (max(1, round(side * scale / patch)) * patch for side in (height, width))
-        return resize_image(images, (rows, columns), antialias=scale < 1)
+        """(B, H, W, 3) uint8 -> B arrays (H'/p, W'/p, D) float16 of the image at the network's size."""
+        return list(self.backbone.maps(images.to(self.device, non_blocking=True)).cpu().numpy())
 
     def save(self, frame: Frame, features: np.ndarray) -> None:
         """Write the features of one frame."""
@@ -103,25 +70,19 @@ def make_features(source: FrameSource, settings: FeatureSettings, run: FrameRun,
         UserError: missing weights, or a folder with files of another run.
     """
     device = pick_device(settings.device)
-    backbone = build_backbone(settings.backbone, settings.backbone_checkpoint).to(device)
-    extraction = Extraction(
-        backbone,
-        feature_folder(run.root(source), settings.backbone),
-        device,
+    backbone = FrozenBackbone(
+        build_backbone(settings.backbone, settings.backbone_checkpoint),
         settings.rows,
         pick_precision(settings.precision, device),
         settings.flip,
     )
-    weights = []
-    if settings.backbone != TEXTON:
-        file = backbone_weights(settings.backbone, settings.backbone_checkpoint)
-        weights.append(known_weights(settings.backbone, file))
+    extraction = Extraction(backbone, feature_folder(run.root(source), settings.backbone), device)
     step = Step(
         script,
         replace(settings, height=settings.rows),
         Batched(extraction.load, extraction.compute, extraction.save, settings.batch_size),
         [extraction.output],
         extraction.show,
-        weights=weights,
+        weights=backbone_weights(settings.backbone, settings.backbone_checkpoint),
     )
     return run_step(source, step, run)

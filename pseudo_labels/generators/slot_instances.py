@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +22,12 @@ from cups.ops.smooth_labels import smooth_labels
 from cups.visualization import instances_to_color
 from pseudo_labels.algorithms.instance_splitting import slot_instances
 from pseudo_labels.generators.thing_stuff import required_things
-from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.inputs.labels import check_aspect, read_semantic
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
+from pseudo_labels.networks.frozen_features import FeatureSource, StoredFeatures, feature_source
 from pseudo_labels.settings.dinosaur import SlotInstanceSettings, SlotSettings
+from pseudo_labels.settings.feature_choice import Backbone
 from pseudo_labels.steps.ancestry import refuse_other_features
 from pseudo_labels.steps.folders import FEATURES_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
@@ -38,7 +40,7 @@ SCRIPT = "generate_dinosaur_instances"
 
 
 class Wanted(NamedTuple):
-    """What belongs to the features of a frame: its noise (S, D), the labels' size, its semantics."""
+    """What belongs to a sample of features: its noise (S, D), the labels' size, its semantics."""
 
     noise: Tensor
     size: tuple[int, int]
@@ -57,7 +59,7 @@ class SlotStep:
 
     network: Dinosaur
     device: torch.device
-    features: Folder
+    features: FeatureSource
     semantics: Folder | None
     output: Folder
     things: tuple[int, ...]
@@ -66,27 +68,31 @@ class SlotStep:
     seed: int
 
     def load(self, frame: Frame) -> tuple[Tensor, Wanted]:
-        """Return features (h, w, F) and what else is needed."""
-        features = torch.from_numpy(read_features(self.features, frame))
-        path, expected = self.features.path(frame), len(self.network.feature_mean)
-        if features.shape[2] != expected:
-            raise UserError(
-                f"{path}: {features.shape[2]} channels, the network was trained with {expected}; "
-                "give the features of that backbone"
-            )
+        """Return a sample of the features and what else is needed."""
+        sample = self.features.sample(frame)
         semantic = None if self.semantics is None else read_semantic(self.semantics.path(frame))
         labels = read_image(frame.image) if semantic is None else semantic
         size = (labels.shape[0], labels.shape[1])
-        check_aspect(path, (features.shape[0], features.shape[1]), size)
+        check_aspect(self.features.name(frame), self.features.grid(sample), size)
         noise = slot_noise(self.num_slots, self.network.slot_dim, self.seed, frame.stem)
-        return features, Wanted(noise, size, semantic)
+        return sample, Wanted(noise, size, semantic)
 
     def compute(
-        self, features: Tensor, wanted: Sequence[Wanted]
+        self, samples: Tensor, wanted: Sequence[Wanted]
     ) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Return the slot of each pixel (H, W) and the semantics of each frame."""
+        """Return the slot of each pixel (H, W) and the semantics of each frame.
+
+        Raises:
+            UserError: features of another number of channels than in training.
+        """
+        features, expected = self.features.maps(samples.to(self.device)), len(self.network.feature_mean)
+        if features.shape[-1] != expected:
+            raise UserError(
+                f"`backbone`: features of {features.shape[-1]} channels, the network was trained with "
+                f"{expected}; give the features of that backbone"
+            )
         noise = torch.stack([one.noise for one in wanted])
-        alphas = self.network.masks(features.to(self.device), noise.to(self.device))
+        alphas = self.network.masks(features, noise.to(self.device))
         return [
             (smooth_labels(one, given.size).cpu().numpy(), given.semantic)
             for one, given in zip(alphas, wanted, strict=True)
@@ -99,8 +105,8 @@ class SlotStep:
     def show(self, frame: Frame) -> list[np.ndarray]:
         """Return the pictures (image, slots, instances) of one frame for the contact sheet."""
         image = read_image(frame.image)
-        features, wanted = self.load(frame)
-        slots, _ = self.compute(features[None], [wanted])[0]
+        sample, wanted = self.load(frame)
+        slots, _ = self.compute(sample[None], [wanted])[0]
         pictures = [slot_picture(fit(image, slots), slots, self.num_slots)]
         pictures.append(instances_to_color(read_ids(self.output.path(frame))))
         return [image, *(fit(picture, image) for picture in pictures)]
@@ -116,9 +122,13 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
     frames, root = run.part(source.frames()), run.root(source)
     checkpoint = settings.checkpoint or root / "dinosaur" / "dinosaur.pth"
     network, trained = load_dinosaur(checkpoint)
-    features = feature_folder(root, settings.backbone or trained["backbone"])
-    features.require(frames, "extract the features first, or check `backbone`")
-    refuse_other_features(checkpoint, features.directory, FEATURES_PREFIX + trained["backbone"])
+    weights = settings.backbone_checkpoint
+    if weights is None and settings.backbone is None and trained.get("backbone_checkpoint"):
+        weights = Path(trained["backbone_checkpoint"])
+    backbone = Backbone(settings.backbone or trained["backbone"], weights)
+    features = feature_source(root, frames, backbone, settings.device)
+    if isinstance(features, StoredFeatures):
+        refuse_other_features(checkpoint, features.folder.directory, FEATURES_PREFIX + trained["backbone"])
     semantics: Folder | None = None
     things: tuple[int, ...] = ()
     if settings.needs_semantics:
@@ -145,10 +155,11 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
         [output],
         parts.show,
         inputs=[
-            *(folder for folder in (features, semantics) if folder is not None),
+            *features.inputs,
+            *([] if semantics is None else [semantics]),
             *([settings.split_json] if settings.split_json else []),
         ],
-        weights=[trained_weights(checkpoint)],
+        weights=[trained_weights(checkpoint), *features.weights],
         newer_than=checkpoint,
     )
     return run_step(source, step, run)

@@ -1,8 +1,6 @@
-"""Agreement of labels between pixels that look alike: how far to trust them, and a loss that asks for it."""
+"""Agreement of labels between pixels that look alike, as a loss that asks for it."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -44,65 +42,32 @@ def pairwise_guide(image: Tensor, log_depth: Tensor, features: Tensor) -> Tensor
     return torch.cat(parts, dim=1)
 
 
-def _pairs(
-    height: int, width: int, dilations: Sequence[int] = DILATIONS
-) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Yield (rows, columns) of the first and the second pixels of the neighbour pairs, per offset."""
-    for dilation in dilations:
-        for down, right in DIRECTIONS:
-            rows, columns = down * dilation, right * dilation
-            if rows >= height or abs(columns) >= width:
-                continue
-            first = (slice(0, height - rows), slice(max(0, -columns), width - max(0, columns)))
-            second = (slice(rows, height), slice(max(0, columns), width + min(0, columns)))
-            yield first, second
+def draw_pairs(height: int, width: int, count: int) -> tuple[Tensor, Tensor]:
+    """Draw pairs of pixels that all lie at one random offset: two (count,) int64, row * width + column.
 
-
-def _affinity(guide: Tensor, first: tuple[slice, slice], second: tuple[slice, slice]) -> Tensor:
-    difference = guide[(..., *first)] - guide[(..., *second)]
-    return torch.exp(-0.5 * difference.square().sum(dim=1))
-
-
-@torch.no_grad()
-def local_agreement(labels: Tensor, guide: Tensor) -> Tensor:
-    """Return how far neighbours that look alike carry a pixel's label: (B, H, W) float32 in 0-1.
-
-    The affinity-weighted share of equal labels, the pixel itself counted as one neighbour, so a pixel unlike
-    all around it keeps the benefit of the doubt. Void pixels are neither asked nor counted.
-
-    Args:
-        labels: (B, H, W) integer, below 0 = void.
-        guide: (B, G, H, W), see `pairwise_guide`.
+    The offset is one of the eight neighbours' at one of `DILATIONS` that the image holds, drawn by torch's
+    global generator. An image of one pixel is paired with itself.
     """
-    known = labels >= 0
-    total = torch.ones_like(guide[:, 0])
-    equal = torch.ones_like(total)
-    for first, second in _pairs(*labels.shape[1:]):
-        a, b = (..., *first), (..., *second)
-        weight = _affinity(guide, first, second) * (known[a] & known[b])
-        same = weight * (labels[a] == labels[b])
-        for side in (a, b):
-            total[side] += weight
-            equal[side] += same
-    return equal / total * known
+    offsets = [(down * d, right * d) for d in DILATIONS for down, right in DIRECTIONS]
+    inside = [(down, right) for down, right in offsets if down < height and abs(right) < width] or [(0, 0)]
+    down, right = inside[int(torch.randint(len(inside), ()))]
+    rows = torch.randint(height - down, (count,))
+    columns = torch.randint(width - abs(right), (count,)) + max(0, -right)
+    first = rows * width + columns
+    return first, first + down * width + right
 
 
-def pairwise_smoothness(probabilities: Tensor, guide: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
-    """Return twice the chance that the labels of look-alike neighbours differ, averaged by affinity: scalar.
+def pairwise_smoothness(probabilities: Tensor, guide: Tensor) -> Tensor:
+    """Return the chance that the labels of look-alike pairs differ, averaged by affinity: scalar.
 
     The Potts energy of a gated CRF (Obukhov et al., "Gated CRF Loss for Weakly Supervised Semantic Image
-    Segmentation", 2019), in which each pair counts for both its pixels; over the sum of affinities, so that
-    textured images, with few look-alike pairs, weigh no less.
+    Segmentation", 2019) over the sum of affinities, so that textured images, with few look-alike pairs, weigh
+    no less.
 
     Args:
-        probabilities: (B, K, H, W), sum 1 over classes.
-        guide: (B, G, H, W), see `pairwise_guide`.
-        dilations: distances in pixels, along rows and columns, at which neighbours are taken.
+        probabilities: (B, K, 2, N), sum 1 over classes; both pixels of N pairs.
+        guide: (B, G, 2, N), see `pairwise_guide`.
     """
-    total = weights = probabilities.new_zeros(())
-    height, width = probabilities.shape[2:]
-    for first, second in _pairs(height, width, dilations):
-        equal = (probabilities[(..., *first)] * probabilities[(..., *second)]).sum(dim=1)
-        weight = _affinity(guide, first, second)
-        total, weights = total + (weight * (1 - equal)).sum(), weights + weight.sum()
-    return 2 * total / weights.clamp_min(1e-6)
+    equal = (probabilities[:, :, 0] * probabilities[:, :, 1]).sum(dim=1)
+    weight = torch.exp(-0.5 * (guide[:, :, 0] - guide[:, :, 1]).square().sum(dim=1))
+    return (weight * (1 - equal)).sum() / weight.sum().clamp_min(1e-6)

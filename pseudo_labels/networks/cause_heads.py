@@ -29,6 +29,7 @@ from pseudo_labels.networks.cause_codes import (
     default_tiling,
 )
 from pseudo_labels.networks.devices import pick_device, pick_precision
+from pseudo_labels.networks.frozen_features import backbone_weights
 from pseudo_labels.settings.cause import WINDOW_BATCH, HeadsChoice
 from pseudo_labels.steps.folders import trained_heads
 from refs.cause import Cluster, SegmentTR
@@ -104,14 +105,6 @@ def backbone_file(choice: HeadsChoice, folder: Path, name: str) -> Path | None:
     return weight_files(name)[0].find(folder)
 
 
-def backbone_weights(choice: HeadsChoice, folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the provenance entry of the backbone's weights that `build_extractor` reads; texton has none."""
-    if name == TEXTON:
-        return []
-    file = weight_files(name)[0]
-    return [known_weights(name, backbone_file(choice, folder, name) or file.find() or file.path)]
-
-
 def load_extractor(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> FeatureExtractor:
     """Return the extractor of the heads in `folder`, standardised as theirs; there need not be any heads.
 
@@ -157,7 +150,10 @@ def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> 
     order = class_order(folder / SETTINGS)
     if order is not None:
         _put_in_order(cluster, order, folder / SETTINGS)
-    weights = [*head_weights(folder), *backbone_weights(choice, folder, extractor.name)]
+    weights = [
+        *head_weights(folder),
+        *backbone_weights(extractor.name, backbone_file(choice, folder, extractor.name)),
+    ]
     return CauseModel(extractor, segment.to(device).eval(), cluster.to(device).eval(), weights)
 
 

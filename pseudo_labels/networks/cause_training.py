@@ -26,11 +26,12 @@ from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
 from pseudo_labels.networks.cause_heads import (
     CLUSTER,
     SEGMENT,
-    backbone_weights,
+    backbone_file,
     build_extractor,
     own_heads,
     save_heads,
 )
+from pseudo_labels.networks.frozen_features import backbone_weights
 from pseudo_labels.settings.cause import CauseTraining
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Frame, FrameSource
@@ -263,7 +264,8 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
         log.warning("%s: kept as an earlier version trained them; `overwrite` trains them anew", folder)
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    weights = backbone_weights(settings, folder, settings.extractor)
+    name = settings.extractor
+    weights = backbone_weights(name, backbone_file(settings, folder, name))
     content = training_provenance(source, settings, run.root(source), script=SCRIPT, weights=weights)
     write_json(folder / PROVENANCE, check_folder(folder, settings, content, run.overwrite))
     _train(frames, settings, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from cups.io.png import read_image, write_png
 from cups.ops.smooth_labels import smooth_labels
 from cups.structures import Draw
 from cups.visualization import figure_sheet
-from pseudo_labels.inputs.features import feature_folder, read_features
-from pseudo_labels.inputs.refine_inputs import feature_statistics
+from pseudo_labels.inputs.features import feature_statistics
+from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.dinosaur import (
     Dinosaur,
     save_dinosaur,
@@ -27,9 +28,10 @@ from pseudo_labels.networks.dinosaur import (
     slot_picture,
     token_coordinates,
 )
+from pseudo_labels.networks.frozen_features import FeatureReader, FeatureSource, Window, feature_source
 from pseudo_labels.networks.training import Fit, train
 from pseudo_labels.settings.dinosaur import TrainDinosaurSettings
-from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.frames import Frame, FrameSource, input_paths
 from pseudo_labels.steps.options import RunOptions
 
 log = logging.getLogger(__name__)
@@ -41,15 +43,21 @@ SHOWN_FRAMES = 6
 class TokenCrops(Dataset[dict[str, Tensor]]):
     """Random crops of mirrored or unmirrored feature maps.
 
-    Items: `features` (h, w, F) float32 and `coordinates` (h, w, 2), the places in the whole (mirrored) image:
-    features of a whole image know where they are in it, so positions must not be those in the crop.
+    Items: `features` and `window` (what `FeatureSource.crops` makes the features (h, w, F) of), and
+    `coordinates` (h, w, 2), the places in the whole (mirrored) image: features of a whole image know where
+    they are in it, so positions must not be those in the crop.
 
     Args:
         grid: (rows, columns) of all feature maps; crop: those of the crops.
     """
 
     def __init__(
-        self, frames: Sequence[Frame], features: Folder, grid: Sequence[int], crop: Sequence[int], seed: int
+        self,
+        frames: Sequence[Frame],
+        features: FeatureSource,
+        grid: Sequence[int],
+        crop: Sequence[int],
+        seed: int,
     ) -> None:
         self.frames = list(frames)
         self.features = features
@@ -60,30 +68,38 @@ class TokenCrops(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def read(self, frame: Frame) -> Tensor:
-        """Return the features of a frame, (rows, columns, F).
+    def sample(self, frame: Frame) -> Tensor:
+        """Return a sample of the features of a frame.
 
         Raises:
             UserError: unreadable, or another grid.
         """
-        features = read_features(self.features, frame)
-        if features.shape[:2] != self.grid:
+        sample = self.features.sample(frame)
+        found = self.features.grid(sample)
+        if found != self.grid:
             rows, columns = self.grid
             raise UserError(
-                f"{self.features.path(frame)}: {features.shape[0]}x{features.shape[1]} tokens, the first "
-                f"frame has {rows}x{columns}; train on images of one size"
+                f"{self.features.name(frame)}: {found[0]}x{found[1]} tokens, the first frame has "
+                f"{rows}x{columns}; train on images of one size"
             )
-        return torch.from_numpy(features)
+        return sample
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, draw.number))
-        features = self.read(self.frames[draw.frame])
-        if rng.random() < 0.5:
-            features = features.flip(1)
+        sample = self.sample(self.frames[draw.frame])
+        mirrored = bool(rng.random() < 0.5)
         places = zip(self.grid, self.crop, strict=True)
-        starts = [int(rng.integers(whole - part + 1)) for whole, part in places]
-        window = tuple(slice(start, start + part) for start, part in zip(starts, self.crop, strict=True))
-        return {"features": features[window].contiguous(), "coordinates": self.coordinates[window]}
+        top, left = (int(rng.integers(whole - part + 1)) for whole, part in places)
+        rows, columns = self.crop
+        # The window lies in the grid as it is, the coordinates in the mirrored one.
+        start = self.grid[1] - left - columns if mirrored else left
+        window = Window(top, start, rows, columns, mirrored)
+        coordinates = self.coordinates[top : top + rows, left : left + columns].contiguous()
+        return {
+            "features": self.features.cut(sample, window),
+            "window": torch.tensor(window),
+            "coordinates": coordinates,
+        }
 
 
 class DinosaurFit(Fit):
@@ -107,7 +123,8 @@ class DinosaurFit(Fit):
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean squared error of the reconstruction of (a random part of) the tokens."""
-        features, coordinates = (batch[name].flatten(1, 2) for name in ("features", "coordinates"))
+        features = self.crops.features.crops(batch["features"], batch["window"]).flatten(1, 2)
+        coordinates = batch["coordinates"].flatten(1, 2)
         count, tokens = features.shape[:2]
         noise = torch.randn(count, self.network.num_slots, self.network.slot_dim, device=features.device)
         decoded = None
@@ -129,7 +146,7 @@ class DinosaurFit(Fit):
         frames = self.crops.frames[:: -(-len(self.crops.frames) // SHOWN_FRAMES)]
         rows = []
         for frame in frames:
-            features = self.crops.read(frame)[None].to(self.device)
+            features = self.crops.features.maps(self.crops.sample(frame)[None].to(self.device))
             noise = slot_noise(self.network.num_slots, self.network.slot_dim, self.settings.seed, frame.stem)
             alphas = self.network.masks(features, noise[None].to(self.device))[0]
             image = read_image(frame.image)
@@ -139,10 +156,11 @@ class DinosaurFit(Fit):
 
 
 def build_fit(
-    settings: TrainDinosaurSettings, frames: Sequence[Frame], features: Folder, media: Path
+    settings: TrainDinosaurSettings, frames: Sequence[Frame], features: FeatureSource, media: Path
 ) -> tuple[DinosaurFit, dict[str, Any]]:
     """Return the network with seeded weights, and the arguments of its constructor."""
-    *grid, channels = read_features(features, frames[0]).shape
+    read = FeatureReader(features, pick_device(settings.device))
+    *grid, channels = read(frames[0]).shape
     shape = {
         "feature_dim": channels,
         "grid": list(settings.position_grid or grid),
@@ -156,7 +174,7 @@ def build_fit(
     torch.manual_seed(settings.seed)
     network = Dinosaur(**shape)
     if settings.is_on("standardize"):
-        statistics = feature_statistics(frames, features)
+        statistics = feature_statistics(frames, read)
         network.set_statistics(statistics.mean, statistics.std)
     crop = [max(1, round(share * length)) for share, length in zip(settings.crop, grid, strict=True)]
     crops = TokenCrops(frames, features, grid, crop, settings.seed)
@@ -170,11 +188,25 @@ def train_dinosaur(source: FrameSource, settings: TrainDinosaurSettings, run: Ru
         UserError: missing features, grids that differ, a folder with another run.
     """
     frames, root = source.frames(), run.root(source)
-    features = feature_folder(root, settings.backbone)
-    features.require(frames, "extract the features first, or check `backbone`")
+    features = feature_source(root, frames, settings, settings.device)
+    settings = replace(settings, steps=settings.steps_over(len(frames)))
     folder = settings.checkpoint_dir or root / "dinosaur"
     fit, shape = build_fit(settings, frames, features, folder / "media")
-    train(fit, fit.crops, source, run, folder, script=SCRIPT, inputs=[features.directory])
+    train(
+        fit,
+        fit.crops,
+        source,
+        run,
+        folder,
+        script=SCRIPT,
+        inputs=input_paths(features.inputs),
+        weights=features.weights,
+    )
     if fit.trainer.is_global_zero:
-        save_dinosaur(folder / WEIGHTS, fit.network, shape, {"backbone": settings.backbone})
+        weights = settings.backbone_checkpoint
+        told = {
+            "backbone": settings.backbone,
+            "backbone_checkpoint": None if weights is None else str(weights),
+        }
+        save_dinosaur(folder / WEIGHTS, fit.network, shape, told)
         log.info("weights: %s", folder / WEIGHTS)

@@ -15,9 +15,11 @@ from cups.ops.depth_edges import depth_edges
 from cups.ops.resize import resize_ids
 from pseudo_labels.inputs.instances import instance_inputs, read_instances
 from pseudo_labels.inputs.labels import check_aspect
-from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineInput, RefinementFrames
+from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineView
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.losses.instance_embedding_loss import instance_embedding_loss
+from pseudo_labels.networks.frozen_features import FeatureSource
+from pseudo_labels.networks.refine_crops import RefinementFrames
 from pseudo_labels.networks.refine_training import RefineFit, train_refinement
 from pseudo_labels.settings.outlines import NETWORK, OUTLINES
 from pseudo_labels.settings.refinement import TrainJointRefineSettings
@@ -36,22 +38,22 @@ class JointFrames(RefinementFrames):
         self,
         frames: Sequence[Frame],
         folders: RefineFolders,
+        features: FeatureSource,
         num_classes: int,
         crop: int,
         seed: int,
         *,
         instances: Folder,
     ) -> None:
-        super().__init__(frames, folders, num_classes, crop, seed)
+        super().__init__(frames, folders, features, num_classes, crop, seed)
         self.instances = instances
 
-    def extras(self, frame: Frame, whole: RefineInput) -> dict[str, Tensor]:
+    def extras(self, frame: Frame, view: RefineView, label_size: tuple[int, int]) -> dict[str, Tensor]:
         """Return the instance and boundary maps of a frame."""
         ids = read_instances(self.instances.path(frame))
-        check_aspect(self.instances.path(frame), ids.shape, whole.label_size)
-        size = (whole.labels.shape[0], whole.labels.shape[1])
-        instances = resize_ids(torch.from_numpy(ids.astype(np.int64)), size)
-        steps = depth_edges(whole.log_depth[0].exp().numpy()) > DEPTH_STEP
+        check_aspect(self.instances.path(frame), ids.shape, label_size)
+        instances = resize_ids(torch.from_numpy(ids.astype(np.int64)), view.size)
+        steps = depth_edges(view.log_depth[0].exp().numpy()) > DEPTH_STEP
         boundary = label_borders(instances.numpy()) | steps
         return {"instances": instances, "boundary": torch.from_numpy(boundary).float()}
 
@@ -63,11 +65,13 @@ class JointFit(RefineFit):
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the parts of the loss for a batch of `JointFrames`."""
-        outputs = self.forward(batch)
+        batch = self.with_features(batch)
+        pixels = self.pixels(batch)
+        outputs = self.outputs(batch, pixels)
         boundary = balanced_cross_entropy(outputs["boundary"][:, 0].float(), batch["boundary"])
         embedding = instance_embedding_loss(outputs["embedding"], batch["instances"])
         return {
-            **self.semantic_losses(batch, outputs["semantic"]),
+            **self.semantic_losses(batch, pixels, outputs["semantic"]),
             "boundary": self.settings.boundary_weight * boundary,
             "embedding": self.settings.embedding_weight * embedding,
         }

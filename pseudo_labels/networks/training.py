@@ -110,7 +110,7 @@ def train(
     write_json(folder / PROVENANCE, _start(settings, folder, content, run.overwrite))
     checkpoint = last_checkpoint(folder) if last_checkpoint(folder).exists() else None
     trainer = _build_trainer(settings, folder)
-    step = 0 if checkpoint is None else _saved_step(checkpoint)
+    step = 0 if checkpoint is None else _saved_step(checkpoint, fit)
     if checkpoint is not None:
         log.info("resuming at step %d of %d (%s)", step, settings.steps, checkpoint)
     trainer.fit(fit, _loader(dataset, settings, trainer, step), ckpt_path=checkpoint, weights_only=True)
@@ -130,13 +130,26 @@ def _start(settings: Training, folder: Path, content: dict[str, Any], overwrite:
     return content
 
 
-def _saved_step(checkpoint: Path) -> int:
+def _saved_step(checkpoint: Path, fit: Fit) -> int:
+    """Return the step of a checkpoint.
+
+    Raises:
+        UserError: a damaged file, or another network's.
+    """
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        step, shapes = int(content["global_step"]), _shapes(content["state_dict"])
     except Exception as error:  # torch raises many kinds for a damaged file
         raise UserError(
             f"{checkpoint}: unreadable ({type(error).__name__}); remove it, or add `overwrite`"
         ) from None
+    if shapes != _shapes(fit.state_dict()):
+        raise UserError(f"{checkpoint}: of another network, perhaps an earlier version's; add `overwrite`")
+    return step
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:

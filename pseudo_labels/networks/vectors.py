@@ -29,12 +29,13 @@ from pseudo_labels.algorithms.overclustering import (
 from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.networks.cause_codes import FeatureExtractor
 from pseudo_labels.networks.cause_heads import (
-    backbone_weights,
+    backbone_file,
     heads_folder,
     load_cause,
     load_extractor,
     read_settings,
 )
+from pseudo_labels.networks.frozen_features import backbone_weights
 from pseudo_labels.settings.overclusters import CODES, COMPUTED, Clustering
 from pseudo_labels.steps.folders import CODES_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, input_paths
@@ -151,7 +152,7 @@ def _backbone_source(settings: Clustering, root: Path) -> VectorSource:
     else:
         extractor = load_extractor(settings, folder)
         inputs = (folder,) if extractor.standardizer is not None else ()
-        weights = tuple(backbone_weights(settings, folder, name))
+        weights = tuple(backbone_weights(name, backbone_file(settings, folder, name)))
     return VectorSource(WholeImage(extractor), inputs, weights, extractor.device.type != "cpu")
 
 

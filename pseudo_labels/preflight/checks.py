@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cups.backbones import find_weights
 from cups.backbones.names import DEFAULT_DINOV2, TEXTON
-from cups.backbones.registry import backbone_weights
 from cups.errors import UserError
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE
 from cups.io.weights import how_to_get, stored_at, weight_files
@@ -101,7 +101,7 @@ def _check_backbone(need: Need, name: str, checkpoint: Path | None) -> None:
         return
 
     def look() -> None:
-        path = backbone_weights(name, checkpoint)
+        path = find_weights(name, checkpoint)
         if not path.is_file():
             raise UserError(f"{path}: no such file; check `backbone_checkpoint`")
 

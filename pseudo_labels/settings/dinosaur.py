@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from cups.backbones.names import DEFAULT_DINOV3, NAMES
 from cups.errors import UserError
+from pseudo_labels.settings.feature_choice import Backbone
 from pseudo_labels.settings.groups import Batch, Seed, ThingChoice
 from pseudo_labels.settings.outlines import LEAST_AREA
 from pseudo_labels.settings.training import Training
@@ -14,6 +17,8 @@ from pseudo_labels.steps.folders import INSTANCE_PREFIX, SLOT_METHOD, instance_f
 
 SLOT_PROPOSALS = ("classes", "things", "slots")
 SWITCH = ("auto", "on", "off")
+LEAST_STEPS = 5000
+"""Of a default training: slots do not come apart in fewer, however few the images."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,14 @@ class SlotInstanceSettings(SlotSettings, ThingChoice, Seed, Batch):
 
     batch_size: int = flag(4, "frames of one token grid that the network takes at once", decides=False)
     checkpoint: Path | None = flag(None, "dinosaur.pth (default: where train_dinosaur.py writes it)")
-    backbone: str | None = flag(None, "whose features_{NAME}/ to read (default: as in training)")
+    backbone: str | None = flag(
+        None,
+        "whose features_{NAME}/ to read, or to compute where there are none (default: as in training)",
+        choices=NAMES,
+    )
+    backbone_checkpoint: Path | None = flag(
+        None, "its weights, to compute features though there is a folder (default: as downloaded)"
+    )
     num_slots: int | None = flag(None, "slots per frame (default: as in training)")
     method_name: str | None = flag(
         None, f"output pseudo_instance_{{NAME}} (default: {SLOT_METHOD}_... of the semantics)"
@@ -77,10 +89,12 @@ class SlotInstanceSettings(SlotSettings, ThingChoice, Seed, Batch):
 
 
 @dataclass(frozen=True)
-class TrainDinosaurSettings(Training):
+class TrainDinosaurSettings(Backbone, Training):
     """Slot attention."""
 
-    backbone: str = flag("dinov3_vitb16", "whose features_{NAME}/ to read")
+    LEAST_STEPS: ClassVar[int] = 0
+
+    backbone: str = other_default(Backbone, "backbone", DEFAULT_DINOV3)
     crop: tuple[float, float] = flag(
         (0.8, 0.8), "size of random crops, in shares of the token grid", metavar=("HEIGHT", "WIDTH")
     )
@@ -100,11 +114,13 @@ class TrainDinosaurSettings(Training):
     encode_position: str = flag(
         "auto", "tell the slots where a token is (auto: texton, whose features do not)", choices=SWITCH
     )
-    steps: int = other_default(Training, "steps", 500_000)
-    batch_size: int = other_default(Training, "batch_size", 64)
+    steps: int = flag(0, "optimisation steps (0: as many as `epochs` make)")
+    epochs: int = flag(
+        200, f"times that all images are seen where `steps` is 0; at least {LEAST_STEPS} steps are made"
+    )
+    batch_size: int = other_default(Training, "batch_size", 16)
     lr: float = other_default(Training, "lr", 4e-4)
     clip: float = other_default(Training, "clip", 1.0)
-    num_workers: int = other_default(Training, "num_workers", 4)
     warm_up: float = flag(0.02, "linear warm-up, share of the steps")
     half_life: float = flag(0.2, "of the rate after warm-up, share of the steps")
     decode_tokens: int = flag(256, "tokens reconstructed per image and step (0: all)")
@@ -112,6 +128,7 @@ class TrainDinosaurSettings(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, self, "num_slots", "slot_dim", "iterations", "decoder_dim", "decoder_layers")
+        require_at_least(1, self, "epochs")
         require_at_least(0, self, "warm_up", "decode_tokens")
         if min(self.position_grid or (1,)) < 1:
             raise UserError("`position_grid`: both sides must be at least 1")
@@ -119,6 +136,11 @@ class TrainDinosaurSettings(Training):
             raise UserError(f"`crop` {self.crop[0]} {self.crop[1]}: shares must be above 0 and at most 1")
         if self.half_life <= 0:
             raise UserError(f"`half_life` {self.half_life}: must be above 0")
+
+    def steps_over(self, images: int) -> int:
+        """Return the steps of a training on so many images."""
+        epochs = -(-self.epochs * images // (self.batch_size * self.num_gpus))
+        return self.steps or max(LEAST_STEPS, epochs)
 
     def is_on(self, switch: str) -> bool:
         """Return whether `standardize` or `encode_position` is on for the backbone."""

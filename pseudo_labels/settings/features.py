@@ -10,6 +10,11 @@ from pseudo_labels.settings.groups import Inference
 from pseudo_labels.steps.flags import flag, require_at_least
 
 
+def network_rows(backbone: str) -> int:
+    """Return the default image height for a backbone; 0 leaves images as they are."""
+    return 0 if backbone == TEXTON else 644
+
+
 @dataclass(frozen=True)
 class FeatureSettings(Inference):
     """Features."""
@@ -29,9 +34,7 @@ class FeatureSettings(Inference):
     @property
     def rows(self) -> int:
         """Image height for the network; 0 leaves images as they are."""
-        if self.height is None:
-            return 0 if self.backbone == TEXTON else 644
-        return self.height
+        return network_rows(self.backbone) if self.height is None else self.height
 
 
 @dataclass(frozen=True)

@@ -5,30 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.backbones.names import NAMES
 from cups.errors import UserError
+from pseudo_labels.settings.feature_choice import Backbone
 from pseudo_labels.settings.groups import Batch
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import flag, other_default, require_at_least
-from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEFAULT_METHOD, DEPTH_FOLDER, instance_folder
+from pseudo_labels.steps.folders import (
+    DEFAULT_METHOD,
+    DEPTH_FOLDER,
+    instance_folder,
+    raw_semantics,
+)
 
 
 @dataclass(frozen=True)
-class TrainRefineSettings(Training):
+class TrainRefineSettings(Backbone, Training):
     """Refinement."""
 
-    semantic_subdir: str = flag(CAUSE_SEMANTICS, "semantics to refine")
-    features_subdir: str = flag("features_dinov2_vitb14", "feature folder")
+    semantic_subdir: str = flag(raw_semantics(300), "semantics to learn from")
+    features_subdir: str | None = flag(None, "feature folder (default: features_{`backbone`})")
     depth_subdir: str = flag(DEPTH_FOLDER, "depth folder")
     num_semantic_classes: int | None = flag(
         None, "number of pseudo-classes (default: as the folder says, else the highest plus one)"
     )
     height: int = flag(512, "image rows at which the network works")
-    crop: int = flag(256, "side of training crops at that height, pixels")
+    crop: int = flag(1024, "side of training crops at that height, pixels; context ends at their border")
     channels: int = flag(64, "width")
-    smoothness_weight: float = flag(2.0, "of agreement between look-alike neighbours")
-    steps: int = other_default(Training, "steps", 4000)
+    smoothness_weight: float = flag(0.5, "of agreement between look-alike neighbours")
+    steps: int = other_default(Training, "steps", 1000)
     batch_size: int = other_default(Training, "batch_size", 8)
     lr: float = other_default(Training, "lr", 2e-3)
+    weight_decay: float = other_default(Training, "weight_decay", 0.05)
     clip: float = other_default(Training, "clip", 1.0)
 
     def __post_init__(self) -> None:
@@ -67,10 +75,27 @@ class RefinedSettings(Batch):
     """Semantics to refine."""
 
     checkpoint: Path = flag(meaning="refine_net.pth or joint_refine_net.pth")
-    semantic_subdir: str | None = flag(None, "semantics to refine (default: those trained on)")
+    semantic_subdir: str | None = flag(
+        None, "semantics whose name and thing/stuff split the output takes (default: those trained on)"
+    )
+    backbone: str | None = flag(
+        None,
+        "whose features_{NAME}/ to read, or to compute where there are none (default: as in training)",
+        choices=NAMES,
+    )
+    backbone_checkpoint: Path | None = flag(
+        None, "its weights, to compute features though there is a folder (default: as downloaded)"
+    )
     features_subdir: str | None = flag(None, "feature folder (default: as in training)")
     depth_subdir: str | None = flag(None, "depth folder (default: as in training)")
     name: str | None = flag(
-        None, "pseudo_semantic_refined_{NAME} (default: that of the input after pseudo_semantic_)"
+        None, "pseudo_semantic_refined_{NAME} (default: that of the semantics after pseudo_semantic_)"
     )
     flip: bool = flag(False, "average with the mirrored view")
+    min_area: int = flag(
+        400, "of instances (JointRefineNet), in pixels of a 512-row image; smaller pieces are given away"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "min_area")

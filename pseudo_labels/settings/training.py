@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from cups.errors import UserError
 from pseudo_labels.settings.groups import Device, Seed
 from pseudo_labels.steps.flags import flag, require_at_least
 
 TRAINING_PRECISIONS = ("auto", "bf16", "16", "fp16", "32", "fp32")
+CORES = len(os.sched_getaffinity(0))
+"""Of this process; a container may have fewer than the machine."""
+LOADERS = min(4, CORES)
+"""Default processes that read samples: without any, the network waits for each file."""
 
 
 @dataclass(frozen=True)
 class Training(Seed, Device):
     """Training."""
+
+    LEAST_STEPS: ClassVar[int] = 1
+    """Below it a number of steps is refused."""
 
     checkpoint_dir: Path | None = flag(None, "folder to write (default: in the output root)")
     steps: int = flag(meaning="optimisation steps")
@@ -28,13 +37,15 @@ class Training(Seed, Device):
         choices=TRAINING_PRECISIONS,
     )
     num_gpus: int = flag(1, "GPUs (processes, where `device` is cpu)")
-    num_workers: int = flag(0, "processes that read the samples (0: none)", decides=False)
+    num_workers: int = flag(LOADERS, "processes that read the samples (0: none)", decides=False)
     save_every: int = flag(1000, "steps between checkpoints")
     log_every: int = flag(50, "steps between logged values")
     wandb_project: str | None = flag(None, "log to this W&B project too (else only locally)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, self, "steps", "batch_size", "num_gpus", "save_every", "log_every")
+        require_at_least(self.LEAST_STEPS, self, "steps")
+        require_at_least(1, self, "batch_size", "num_gpus", "save_every", "log_every")
+        require_at_least(0, self, "num_workers")
         if not self.lr > 0:
             raise UserError(f"`lr` {self.lr}: must be above 0")

@@ -141,13 +141,12 @@ class Stage1Steps:
     def refine_net(
         self,
         semantics: str,
-        features: str,
         *flags: str,
         folder: Path | None = None,
         name: str = "RefineNet",
     ) -> Command:
         """Train RefineNet on semantics into a folder (None: that of the script)."""
-        inputs = ("--semantic_subdir", semantics, "--features_subdir", features, *self.seeded)
+        inputs = ("--semantic_subdir", semantics, *_given("backbone", self.backbone), *self.seeded)
         flags = (*_given("checkpoint_dir", folder), *inputs, *flags)
         return self.command(name, "train_refine_net", "train", *flags)
 
@@ -223,7 +222,8 @@ class Stage1Options(Stage1Steps):
         k: clusters.
         names: file that names the clusters by the 19 trainIds; None: they are the pseudo-classes, told into
             things and stuff without labels.
-        with_features: write the backbone's features first, for all that read them.
+        with_features: write the backbone's features first. Only RefineNet reads them, and it computes those
+            that are not there.
         train_heads: train the CAUSE heads first.
         source: of depth, "spidepth" or "disparity".
         network: folder of the depth network (None: the published one).
@@ -237,7 +237,7 @@ class Stage1Options(Stage1Steps):
     label_split: str | None = None
     k: int = DEFAULT_K
     names: Path | None = None
-    with_features: bool = True
+    with_features: bool = False
     train_heads: bool = False
     source: str = "spidepth"
     network: Path | None = None
@@ -295,7 +295,7 @@ class Stage1Options(Stage1Steps):
         if self.names is None:
             commands.append(self.thing_split(self.clusters))
         if self.refine:
-            commands.append(self.refine_net(self.clusters, f"features_{self.backbone}"))
+            commands.append(self.refine_net(self.clusters))
             commands.append(self.refined(self.split, self.root / "refine_net" / "refine_net.pth"))
         return commands
 
@@ -305,6 +305,7 @@ class Stage1Options(Stage1Steps):
             return [self.instances(self.split, self.semantics)]
         backbone = "texton" if self.backbone == "texton" else "dinov3_vitb16"
         return [
+            # Slots see each image 200 times: computed each time, its features would cost hours.
             *([] if backbone == "texton" else [self.slot_features(self.split, backbone)]),
             self.slots(backbone),
             self.slot_instances(self.split, self.semantics),

@@ -173,7 +173,7 @@ def refinement(texton_root: Any) -> Scripts:
         write_provenance(texton_root.path / name, script="test", arguments={})
     shutil.rmtree(texton_root.path / "gtFine")
     root = ["--cityscapes_root", str(texton_root.path), "--device", "cpu"]
-    fixed = "--features_subdir features_texton --crop 32 --channels 8 --batch_size 2 --precision 32 --steps 4"
+    fixed = "--backbone texton --crop 32 --channels 8 --batch_size 2 --precision 32 --steps 4 --num_workers 0"
     semantics = ["--semantic_subdir", "pseudo_semantic_mapped_k300"]
 
     def train(*more: str, joint: bool = False) -> int:

@@ -99,7 +99,6 @@ def test_generate__bad_input(slots: Any) -> None:
     slots.train("--steps", "1")
     for extra, message in (
         (("--semantic_subdir", "pseudo_semantic_none"), r"pseudo_semantic_none: no such folder"),
-        (("--backbone", "none"), r"features_none: no such folder"),
         (("--min_area", "0"), r"`min_area` 0"),
         (("--num_slots", "0"), r"`num_slots` 0"),
         (("--min_thing_share", "2"), r"`min_thing_share`"),

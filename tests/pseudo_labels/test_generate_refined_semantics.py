@@ -59,6 +59,33 @@ def test_main__end_to_end(refinement: Any, joint: bool) -> None:
     assert json.loads((output / "thing_stuff_split.json").read_text())["things"] == list(range(11, 19))
 
 
+def test_main__no_label_is_read(refinement: Any) -> None:
+    """Refined labels were a vote of the labels; now the images of another city need none."""
+    refinement.train()
+    refinement.generate("--name", "with")
+    shutil.rmtree(refinement.root.path / MAPPED)
+    refinement.generate("--name", "without")
+    first, second = (
+        read_ids(refinement.root.file(f"pseudo_semantic_refined_{name}", f"{refinement.root.stems[0]}.png"))
+        for name in ("with", "without")
+    )
+    assert np.array_equal(first, second)
+    provenance = read_provenance(refinement.root.path / "refine_net")
+    assert provenance is not None and MAPPED in [Path(one["path"]).name for one in provenance["inputs"]]
+
+
+def test_main__a_joint_network_writes_instances_inside_things(refinement: Any) -> None:
+    refinement.train("--steps", "150", "--lr", "0.005", joint=True)
+    refinement.generate("--min_area", "100", joint=True)
+    folder = refinement.root.path / "pseudo_instance_joint_refined_mapped_k300"
+    assert read_provenance(folder) is not None
+    for stem in refinement.root.stems:
+        refined = read_ids(refinement.root.file("pseudo_semantic_refined_mapped_k300", f"{stem}.png"))
+        ids = read_ids(refinement.root.file(folder.name, f"{stem}.png"))
+        assert ids.dtype == np.uint16 and ids.shape == refined.shape
+        assert ids.any() and not ids[refined != 13].any()
+
+
 def test_main__weights_of_unknown_origin_make_unknown_labels(refinement: Any, tmp_path: Path) -> None:
     """Of the weights' folder a plain one was made, which counts as raw data: the labels were "label-free"."""
     refinement.train()
@@ -101,6 +128,10 @@ def test_generate__bad_input(refinement: Any, tmp_path: Path) -> None:
     save_weights(tmp_path / "other.pth", {"a": torch.zeros(1)}, {"network": "CSCMRefineNet"})
     with pytest.raises(UserError, match=r"other.pth: not a refinement network"):
         refinement.generate("--checkpoint", str(tmp_path / "other.pth"))
+    old = {"network": "CSCMRefineNet", "shape": {"feature_dim": 39, "num_classes": 19, "channels": 8}}
+    save_weights(tmp_path / "old.pth", {"trunk.prior.weight": torch.zeros(20, 8)}, old)
+    with pytest.raises(UserError, match=r"old\.pth: of an earlier version.*train it again"):
+        refinement.generate("--checkpoint", str(tmp_path / "old.pth"))
     for stem in refinement.root.stems:
         write_npy(refinement.root.file("features_other", f"{stem}.npy"), np.zeros((16, 32, 7), np.float16))
     with pytest.raises(UserError, match=r"7 channels, the network was trained with 39"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from cups.errors import UserError
 from cups.io.files import write_npy
+from cups.io.png import read_ids
 from pseudo_labels.networks.dinosaur import load_dinosaur
 from pseudo_labels.networks.dinosaur_training import DinosaurFit
 
@@ -41,10 +44,29 @@ def test_train__a_killed_training_goes_on_where_it_was(slots: Any, monkeypatch: 
         slots.train(*killed, "--num_slots", "5")
 
 
+def losses(folder: Path) -> list[float]:
+    """Return the logged losses of a training."""
+    (log,) = folder.rglob("metrics.csv")
+    return [float(row["loss"]) for row in csv.DictReader(log.open()) if row["loss"]]
+
+
+def test_train__streamed_features_train_like_stored_ones(slots: Any) -> None:
+    root, logged = slots.root.path, ("--log_every", "1")
+    slots.train(*logged, "--checkpoint_dir", str(root / "stored"))
+    shutil.rmtree(root / "features_texton")
+    slots.train(*logged, "--checkpoint_dir", str(root / "streamed"))
+    stored, streamed = losses(root / "stored"), losses(root / "streamed")
+    assert len(stored) == 4
+    np.testing.assert_allclose(streamed, stored, rtol=1e-3)
+    np.testing.assert_allclose(weights(root / "streamed"), weights(root / "stored"), atol=2e-3)
+    slots.generate("--checkpoint", str(root / "streamed" / "dinosaur.pth"))
+    assert read_ids(slots.root.file("pseudo_instance_dinosaur", f"{slots.root.stems[0]}.png")).any()
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (("--backbone", "dinov3_vitb16"), r"features_dinov3_vitb16: no such folder; extract the features"),
+        (("--backbone", "dinov3_vitb16"), r"features_dinov3_vitb16: no such folder, and to compute"),
         (("--num_slots", "0"), r"`num_slots` 0"),
         (("--crop", "0.5", "1.5"), r"`crop` 0.5 1.5"),
         (("--position_grid", "0", "4"), r"`position_grid`"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 
 from cups.errors import UserError
 from cups.io.files import write_npy
-from cups.io.png import read_image, write_png
+from cups.io.png import read_ids, read_image, write_png
+from cups.io.provenance import read_provenance
 from pseudo_labels.extract_dinov2_features import main as extract
 from pseudo_labels.networks.refine_training import RefineFit, load_network
+from refs.cause.models import dinov2_vit
 
 MAPPED = "pseudo_semantic_mapped_k300"
 
@@ -70,10 +73,66 @@ def test_main__a_finished_training_run_again_writes_the_same_bytes(refinement: A
     assert path.read_bytes() == first
 
 
+def losses(folder: Path) -> list[float]:
+    """Return the logged losses of a training."""
+    (log,) = folder.rglob("metrics.csv")
+    rows = list(csv.DictReader(log.open()))
+    return [float(row["loss"]) for row in rows if row["loss"]]
+
+
+def test_main__streamed_features_train_like_stored_ones(
+    refinement: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the folder nothing is written but the network, and it computes its features again to refine."""
+    monkeypatch.setattr("pseudo_labels.settings.feature_choice.network_rows", lambda name: 56)
+    path = tmp_path / "vits14.pth"
+    torch.manual_seed(0)
+    torch.save(dinov2_vit("vits14").state_dict(), path)
+    root, logged = refinement.root.path, ("--log_every", "1")
+    backbone = ("--backbone", "dinov2_vits14", "--backbone_checkpoint", str(path))
+    refinement.train(*backbone, *logged, "--checkpoint_dir", str(root / "streamed"))
+    assert not (root / "features_dinov2_vits14").exists()
+    provenance = read_provenance(root / "streamed")
+    assert provenance is not None and provenance["weights"][0]["name"] == "dinov2_vits14"
+    extract(["--cityscapes_root", str(root), *backbone, "--height", "56"])
+    refinement.train(*backbone[:2], *logged, "--checkpoint_dir", str(root / "stored"))
+    streamed, stored = losses(root / "streamed"), losses(root / "stored")
+    assert len(stored) == 4
+    np.testing.assert_allclose(streamed, stored, rtol=1e-3)
+    whole, difference = weights(root / "stored"), weights(root / "streamed") - weights(root / "stored")
+    assert difference.norm() < 0.02 * whole.norm()
+    refined = []
+    for name in ("stored", "streamed"):
+        refinement.generate("--checkpoint", str(root / name / "refine_net.pth"), "--name", name)
+        file = refinement.root.file(f"pseudo_semantic_refined_{name}", f"{refinement.root.stems[0]}.png")
+        refined.append(read_ids(file))
+    assert (refined[0] == refined[1]).mean() > 0.95
+
+
+def test_main__any_number_of_workers_trains_the_same(refinement: Any) -> None:
+    for count in ("0", "2"):
+        folder = str(refinement.root.path / count)
+        refinement.train("--num_workers", count, "--checkpoint_dir", folder)
+    assert torch.equal(weights(refinement.root.path / "0"), weights(refinement.root.path / "2"))
+
+
+def test_main__a_checkpoint_of_version_0_2_is_told_from_a_damaged_one(refinement: Any) -> None:
+    """Its networks took labels: the state did not fit, deep in the trainer."""
+    refinement.train()
+    path = refinement.root.path / "refine_net" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["network.trunk.prior.weight"] = torch.zeros(20, 8)
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"last\.ckpt: of another network.*`overwrite`"):
+        refinement.train()
+    assert refinement.train("--overwrite") == 0
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         (("--features_subdir", "features_none"), r"features_none: no such folder; run extract_dinov2"),
+        (("--backbone_checkpoint", "none.pth"), r"none.pth: the texton backbone has no weights"),
         (("--depth_subdir", "depth_none"), r"depth_none: no such folder; run generate_depth"),
         (("--semantic_subdir", "pseudo_semantic_none"), r"pseudo_semantic_none: no such folder"),
         (("--crop", "0"), r"`crop` 0"),

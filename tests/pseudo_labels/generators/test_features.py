@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cups.backbones import build_backbone, normalize
 from cups.errors import UserError
@@ -16,7 +15,7 @@ from cups.io.png import read_image, write_png
 from cups.io.provenance import read_provenance
 from cups.io.weights import WeightFile
 from pseudo_labels import extract_dinov2_features, extract_dinov3_features
-from pseudo_labels.generators.features import Extraction, principal_picture
+from pseudo_labels.generators.features import principal_picture
 from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.steps.frames import FrameSource
 from refs.cause.models import dinov2_vit
@@ -95,32 +94,6 @@ def test_extract__dinov2_on_whole_patches(tiny_root: Root, tmp_path: Path) -> No
     assert features.shape == (4, 7, 384) and np.isfinite(features).all()
     provenance = read_provenance(tmp_path / "features_dinov2_vits14") or {}
     assert provenance["weights"][0]["name"] == "dinov2_vits14"
-
-
-class Columns(nn.Module):
-    """Features that say which column of the network's input a patch is."""
-
-    patch_size = 2
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        columns = torch.arange(images.shape[3] // 2, dtype=torch.float32)
-        return columns.expand(len(images), 1, images.shape[2] // 2, -1)
-
-
-def test_compute__flip_average_mirrors_back() -> None:
-    extraction = Extraction(Columns(), feature_folder(Path(), "x"), torch.device("cpu"), flip=True)
-    (features,) = extraction.compute(torch.zeros(1, 2, 8, 3, dtype=torch.uint8))
-    assert features[0, :, 0].tolist() == [1.5, 1.5, 1.5, 1.5]  # (0 1 2 3 + 3 2 1 0) / 2
-
-
-def test_compute__beyond_half_precision() -> None:
-    class Huge(Columns):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return 1e5 * super().forward(images)
-
-    extraction = Extraction(Huge(), feature_folder(Path(), "x"), torch.device("cpu"))
-    with pytest.raises(UserError, match="`precision`"):
-        extraction.compute(torch.zeros(1, 2, 8, 3, dtype=torch.uint8))
 
 
 def test_main__missing_weights(tiny_root: Root, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from cups.errors import UserError
 from cups.io.files import write_npy
-from pseudo_labels.inputs.features import feature_folder, read_features
-from pseudo_labels.steps.frames import Frame
+from pseudo_labels.inputs.features import feature_folder, feature_statistics, read_features
+from pseudo_labels.steps.frames import Folder, Frame
 
 
 def test_read_features__bad_files(tmp_path: Path) -> None:
@@ -25,3 +25,20 @@ def test_read_features__bad_files(tmp_path: Path) -> None:
         write_npy(folder.path(frame), odd)
         with pytest.raises(UserError, match="extract the features again"):
             read_features(folder, frame)
+
+
+def test_feature_statistics__random_tokens_lie_one_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder = Folder(tmp_path, "features", ".npy")
+    frames = [Frame(str(number), Path(), Path()) for number in range(3)]
+    mixing = rng.normal(size=(6, 6))
+    tokens = 5 + rng.normal(size=(3, 20, 30, 6)) @ mixing
+    for frame, values in zip(frames, tokens, strict=True):
+        write_npy(folder.path(frame), values.astype(np.float32))
+    statistics = feature_statistics(frames, lambda frame: read_features(folder, frame))
+    flat = tokens.reshape(-1, 6)
+    np.testing.assert_allclose(statistics.mean, flat.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(statistics.std, flat.std(0), rtol=1e-4)
+    coordinates = (flat - flat.mean(0)) / flat.std(0) @ statistics.basis.numpy().T
+    distance = np.square(coordinates[:900] - coordinates[900:]).sum(1).mean()
+    assert distance == pytest.approx(1.0, rel=0.1)

@@ -14,12 +14,14 @@ from pseudo_labels.settings.refinement import (
     TrainJointRefineSettings,
     TrainRefineSettings,
 )
+from pseudo_labels.settings.training import LOADERS
 from pseudo_labels.steps.flags import parse, settings_of
 
 TRAINING = (
     "seed checkpoint_dir steps batch_size lr weight_decay clip precision num_gpus save_every log_every "
     "wandb_project "
 )
+BACKBONE = "backbone backbone_checkpoint "
 NETWORK = "backbone model_dim patch_size query_nums dim_out dec_channels feedforward min_depth max_depth "
 FEED = "height width crop_bottom "
 REFINE = (
@@ -42,22 +44,26 @@ REFINE = (
         ),
         (
             TrainDinosaurSettings(),
-            TRAINING + "backbone crop standardize num_slots slot_dim iterations decoder_dim decoder_layers "
+            TRAINING
+            + BACKBONE
+            + " epochs crop standardize num_slots slot_dim iterations decoder_dim decoder_layers "
             "position_grid encode_position warm_up half_life decode_tokens",
         ),
         (
             SlotInstanceSettings(),
-            "seed checkpoint backbone semantic_subdir thing_classes method_name num_slots min_area dilation "
+            "seed checkpoint "
+            + BACKBONE
+            + "semantic_subdir thing_classes method_name num_slots min_area dilation "
             "proposals min_thing_share",
         ),
-        (TrainRefineSettings(), TRAINING + REFINE),
+        (TrainRefineSettings(), TRAINING + BACKBONE + REFINE),
         (
             TrainJointRefineSettings(),
-            TRAINING + REFINE + "instance_subdir embedding_dim boundary_weight embedding_weight",
+            TRAINING + BACKBONE + REFINE + "instance_subdir embedding_dim boundary_weight embedding_weight",
         ),
         (
             RefinedSettings(checkpoint=Path("refine_net.pth")),
-            "checkpoint semantic_subdir features_subdir depth_subdir name flip",
+            "checkpoint " + BACKBONE + "semantic_subdir features_subdir depth_subdir name flip",
         ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
@@ -71,10 +77,10 @@ def test_trainings__defaults_of_each() -> None:
     chosen = ("steps", "batch_size", "lr", "clip", "num_workers")
     kinds = (TrainDepthSettings(), TrainDinosaurSettings(), TrainRefineSettings(), TrainJointRefineSettings())
     assert [tuple(getattr(kind, name) for name in chosen) for kind in kinds] == [
-        (60000, 8, 1e-4, 0.0, 0),
-        (500_000, 64, 4e-4, 1.0, 4),
-        (4000, 8, 2e-3, 1.0, 0),
-        (4000, 8, 2e-3, 1.0, 0),
+        (60000, 8, 1e-4, 0.0, LOADERS),
+        (0, 16, 4e-4, 1.0, LOADERS),
+        (4000, 8, 2e-3, 1.0, LOADERS),
+        (4000, 8, 2e-3, 1.0, LOADERS),
     ]
 
 

@@ -84,7 +84,7 @@ def test_options__all_read_the_semantics_that_were_written(named: bool, refine: 
 
 
 def test_options__labels_of_another_split_than_maps() -> None:
-    options = Stage1Options(CITY, split="all", label_split="train", with_features=False)
+    options = Stage1Options(CITY, split="all", label_split="train")
     splits = [command.arguments[command.arguments.index("--split") + 1] for command in options.commands()]
     assert splits == ["all", "all", "all", "train", "all", "train"]
 

@@ -1,0 +1,32 @@
+"""Settings of the steps that read a backbone's features, or compute them while they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.backbones.names import DEFAULT_DINOV2, NAMES
+from pseudo_labels.settings.features import network_rows
+from pseudo_labels.steps.flags import Settings, flag
+
+
+@dataclass(frozen=True)
+class Backbone(Settings):
+    """Backbone of the features.
+
+    Its `features_{NAME}/` are read where that folder is there; else the backbone computes them on the fly.
+    """
+
+    backbone: str = flag(
+        DEFAULT_DINOV2,
+        "whose features_{NAME}/ to read; computed on the fly where there is no such folder",
+        choices=NAMES,
+    )
+    backbone_checkpoint: Path | None = flag(
+        None, "its weights, to compute features though there is a folder (default: as downloaded)"
+    )
+
+    @property
+    def rows(self) -> int:
+        """Image height for the backbone; 0 leaves images as they are."""
+        return network_rows(self.backbone)
