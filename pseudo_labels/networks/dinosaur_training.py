@@ -192,16 +192,8 @@ def train_dinosaur(source: FrameSource, settings: TrainDinosaurSettings, run: Ru
     settings = replace(settings, steps=settings.steps_over(len(frames)))
     folder = settings.checkpoint_dir or root / "dinosaur"
     fit, shape = build_fit(settings, frames, features, folder / "media")
-    train(
-        fit,
-        fit.crops,
-        source,
-        run,
-        folder,
-        script=SCRIPT,
-        inputs=input_paths(features.inputs),
-        weights=features.weights,
-    )
+    inputs = input_paths(features.inputs)
+    train(fit, fit.crops, source, run, folder, script=SCRIPT, inputs=inputs, weights=features.weights)
     if fit.trainer.is_global_zero:
         weights = settings.backbone_checkpoint
         told = {

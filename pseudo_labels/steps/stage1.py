@@ -295,8 +295,9 @@ class Stage1Options(Stage1Steps):
         if self.names is None:
             commands.append(self.thing_split(self.clusters))
         if self.refine:
-            commands.append(self.refine_net(self.clusters))
-            commands.append(self.refined(self.split, self.root / "refine_net" / "refine_net.pth"))
+            folder = self.root / f"refine_net_{tail(self.clusters)}"
+            commands.append(self.refine_net(self.clusters, folder=folder))
+            commands.append(self.refined(self.split, folder / "refine_net.pth"))
         return commands
 
     def instance_commands(self) -> list[Command]:

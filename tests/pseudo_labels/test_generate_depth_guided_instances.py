@@ -140,7 +140,7 @@ def test_main__files_of_0_2_are_resumed_where_areas_mean_the_same(tiny_root: Any
         write_png(path, np.kron(read_ids(path), np.ones((rows // 64, rows // 64), np.uint8)))
     flags = ("--no_depth", "--min_area", "1000", "--dilation", "3")
     run(tiny_root.path, *flags)
-    path = tiny_root.path / "pseudo_instance_cc" / "provenance.json"
+    path = tiny_root.path / "pseudo_instance_cc_mapped_k300" / "provenance.json"
     content = json.loads(path.read_text())
     del content["arguments"]["edge"]
     path.write_text(json.dumps(content))

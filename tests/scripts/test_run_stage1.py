@@ -55,7 +55,6 @@ def test_run_stage1__each_printed_command_parses(parses: Parses, flags: tuple[st
 def test_run_stage1__the_steps() -> None:
     commands = printed()
     assert list(commands) == [
-        "extract_dinov2_features",
         "generate_semantic_pseudolabels_cause",
         "generate_overclustered_semantics",
         "generate_depth_spidepth",
@@ -128,10 +127,24 @@ def test_run_stage1__a_single_flag_for_one_script() -> None:
 
 
 def test_run_stage1__a_failed_step_ends_the_run_with_its_exit_code(tmp_path: Path) -> None:
-    (tmp_path / "leftImg8bit").mkdir()
-    result = run("--cityscapes_root", tmp_path, "--backbone", "texton", "--num_workers", "0", expect=2)
-    assert len(result.stdout.splitlines()) == 1 and result.stdout.startswith("+ ")
-    assert "leftImg8bit" in result.stderr
+    """What a look beforehand cannot see: an image inside that does not open."""
+    write_dataset(tmp_path, train_frames=4, val_frames=2, height=64, width=128, workers=1, progress=False)
+    sorted((tmp_path / "leftImg8bit").rglob("*.png"))[1].write_bytes(b"no image")
+    flags = ("--backbone", "texton", "--train", "--depth", "disparity", "--num_workers", "0")
+    result = run("--cityscapes_root", tmp_path, *flags, expect=2)
+    started = [line for line in result.stdout.splitlines() if line.startswith("+ ")]
+    assert len(started) == 1 and "train_cause" in started[0]
+    assert "cannot be decoded" in result.stderr
+
+
+def test_run_stage1__all_that_is_missing_at_once_before_the_first_step(tmp_path: Path) -> None:
+    write_dataset(tmp_path, train_frames=4, val_frames=2, height=64, width=128, workers=1, progress=False)
+    result = run("--cityscapes_root", tmp_path, "--output_root", tmp_path / "out", expect=2)
+    assert "+ " not in result.stdout and not (tmp_path / "out").exists()
+    lines = result.stderr.splitlines()
+    assert all(line.startswith("run_stage1.sh: ") for line in lines)
+    for missing in ("--backbone dinov2_vitb14", "the CAUSE heads", "the depth network"):
+        assert sum(missing in line for line in lines) == 1
 
 
 def test_run_stage1__root_from_the_environment() -> None:

@@ -348,7 +348,7 @@ def test_overcluster__names_are_given_to_the_clusters_without_names(textures: Pa
     provenance = read_provenance(mapped) or {}
     assert provenance["uses_ground_truth"] is True and provenance["labels"]["kind"] == "trainId"
     names_of(table[::-1], clusters_in(raw, 8), "test").write(names)
-    with pytest.raises(UserError, match=r"names\.json has changed"):
+    with pytest.raises(UserError, match=r"names\.json changed since"):
         overcluster.main([*args, "--names", str(names)])
     names_of(table, "0" * 64, "test").write(names)
     with pytest.raises(UserError, match="names of other clusters"):

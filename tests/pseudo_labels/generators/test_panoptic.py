@@ -69,9 +69,10 @@ def test_main__sizes_that_differ_name_the_file(tiny_root: Any) -> None:
 
 
 def test_main__a_trial_does_not_shorten_the_json_of_all(tiny_root: Any) -> None:
-    make_instances(["--cityscapes_root", str(tiny_root.path), "--no_depth", "--min_area", "20"])
+    semantics = ("--semantic_subdir", "pseudo_semantic_mapped_k300")
+    make_instances(["--cityscapes_root", str(tiny_root.path), *semantics, "--no_depth", "--min_area", "20"])
     run(tiny_root)
-    path = tiny_root.path / "pseudo_panoptic_depth_guided" / "train.json"
+    path = tiny_root.path / "pseudo_panoptic_depth_guided_mapped_k300" / "train.json"
     before = json.loads(path.read_text())
     run(tiny_root, "--max_images", "1")
     assert json.loads(path.read_text())["images"] == before["images"]

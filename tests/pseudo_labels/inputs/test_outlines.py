@@ -94,9 +94,9 @@ def test_pixels_of__areas_are_pixels_of_a_512_row_image() -> None:
 
 def test_instances__named_values_resume_a_run_that_took_the_defaults(tiny_root: Any) -> None:
     make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
-    root = ["--cityscapes_root", str(tiny_root.path)]
+    root = ["--cityscapes_root", str(tiny_root.path), "--semantic_subdir", "pseudo_semantic_mapped_k300"]
     make_instances(root)
-    folder = tiny_root.path / "pseudo_instance_depth_guided"
+    folder = tiny_root.path / "pseudo_instance_depth_guided_mapped_k300"
     provenance = read_provenance(folder)
     assert provenance is not None
     recorded = provenance["arguments"]

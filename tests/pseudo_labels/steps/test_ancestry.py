@@ -100,9 +100,9 @@ def mixed(perfect_root: Any) -> list[str]:
             root / name, script="test", arguments={"of": name}, labels=LABELS | {"num_classes": 6}
         )
     step(root / "pseudo_instance_mine", inputs=[root / "pseudo_semantic_mapped_k300"])
-    for path in (root / "pseudo_instance_depth_guided").rglob("*.png"):
-        folder = "pseudo_instance_mine"
-        write_png(root / folder / path.relative_to(root / "pseudo_instance_depth_guided"), read_ids(path))
+    instances = root / "pseudo_instance_depth_guided_mapped_k300"
+    for path in instances.rglob("*.png"):
+        write_png(root / "pseudo_instance_mine" / path.relative_to(instances), read_ids(path))
     pair = ["--semantic_subdir", "pseudo_semantic_raw_k6", "--instance_subdir", "pseudo_instance_mine"]
     return ["--cityscapes_root", str(root), *pair]
 

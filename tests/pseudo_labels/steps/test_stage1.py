@@ -37,7 +37,6 @@ def test_command__only_what_works_image_by_image_is_split() -> None:
     options = Stage1Options(CITY, executor="slurm", num_shards=4, train_heads=True, refine=True)
     split = {command.script for command in options.commands() if "--num_shards" in command.arguments}
     assert {Path(script).stem for script in split} == {
-        "extract_dinov2_features",
         "generate_semantic_pseudolabels_cause",
         "generate_overclustered_semantics",
         "generate_depth_spidepth",
