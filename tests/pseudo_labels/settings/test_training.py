@@ -79,8 +79,8 @@ def test_trainings__defaults_of_each() -> None:
     assert [tuple(getattr(kind, name) for name in chosen) for kind in kinds] == [
         (60000, 8, 1e-4, 0.0, LOADERS),
         (0, 16, 4e-4, 1.0, LOADERS),
-        (4000, 8, 2e-3, 1.0, LOADERS),
-        (4000, 8, 2e-3, 1.0, LOADERS),
+        (1000, 8, 3e-4, 1.0, LOADERS),
+        (1000, 8, 3e-4, 1.0, LOADERS),
     ]
 
 
