@@ -32,10 +32,10 @@ class TrainRefineSettings(Backbone, Training):
     height: int = flag(512, "image rows at which the network works")
     crop: int = flag(1024, "side of training crops at that height, pixels; context ends at their border")
     channels: int = flag(64, "width")
-    smoothness_weight: float = flag(0.5, "of agreement between look-alike neighbours")
+    smoothness_weight: float = flag(0.0, "of agreement between look-alike neighbours")
     steps: int = other_default(Training, "steps", 1000)
     batch_size: int = other_default(Training, "batch_size", 8)
-    lr: float = other_default(Training, "lr", 2e-3)
+    lr: float = other_default(Training, "lr", 3e-4)
     weight_decay: float = other_default(Training, "weight_decay", 0.05)
     clip: float = other_default(Training, "clip", 1.0)
 

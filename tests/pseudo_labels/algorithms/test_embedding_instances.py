@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from pseudo_labels.algorithms.embedding_instances import embedding_clusters, embedding_instances
+from pseudo_labels.algorithms.embedding_instances import embedding_instances, embedding_steps
 
 
-def test_embedding_clusters__one_for_each_mode() -> None:
-    rng = np.random.default_rng(0)
-    centers = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
-    owner = rng.integers(3, size=300)
-    points = centers[owner] + rng.normal(scale=0.2, size=(300, 2))
-    points[0] = (50, 50)
-    clusters = embedding_clusters(points, 1.5)
-    assert clusters[0] == 0, "a lonely point is no cluster"
-    assert clusters.max() == 3
-    for number in range(3):
-        assert len(set(clusters[1:][owner[1:] == number])) == 1
+def test_embedding_steps__larger_of_right_and_below() -> None:
+    embedding = np.zeros((2, 2, 3))
+    embedding[:, 1, 2] = (3.0, 4.0)
+    assert embedding_steps(embedding).tolist() == [[0, 0, 5], [0, 5, 0]]
 
 
 def street() -> tuple[np.ndarray, np.ndarray]:

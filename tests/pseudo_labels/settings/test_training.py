@@ -63,7 +63,7 @@ REFINE = (
         ),
         (
             RefinedSettings(checkpoint=Path("refine_net.pth")),
-            "checkpoint " + BACKBONE + "semantic_subdir features_subdir depth_subdir name flip",
+            "checkpoint " + BACKBONE + "semantic_subdir features_subdir depth_subdir name flip min_area",
         ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
@@ -79,8 +79,8 @@ def test_trainings__defaults_of_each() -> None:
     assert [tuple(getattr(kind, name) for name in chosen) for kind in kinds] == [
         (60000, 8, 1e-4, 0.0, LOADERS),
         (0, 16, 4e-4, 1.0, LOADERS),
-        (4000, 8, 2e-3, 1.0, LOADERS),
-        (4000, 8, 2e-3, 1.0, LOADERS),
+        (1000, 8, 3e-4, 1.0, LOADERS),
+        (1000, 8, 3e-4, 1.0, LOADERS),
     ]
 
 
