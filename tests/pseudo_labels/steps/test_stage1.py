@@ -37,7 +37,6 @@ def test_command__only_what_works_image_by_image_is_split() -> None:
     options = Stage1Options(CITY, executor="slurm", num_shards=4, raw=True, train_heads=True, refine=True)
     split = {command.script for command in options.commands() if "--num_shards" in command.arguments}
     assert {Path(script).stem for script in split} == {
-        "extract_dinov2_features",
         "generate_semantic_pseudolabels_cause",
         "generate_overclustered_semantics",
         "generate_depth_spidepth",
@@ -45,6 +44,13 @@ def test_command__only_what_works_image_by_image_is_split() -> None:
         "generate_depth_guided_instances",
     }
     assert all(("--executor" in c.arguments) == (c.script in split) for c in options.commands())
+
+
+def test_options__features_that_only_refine_net_reads_are_not_written() -> None:
+    """22.6 GB for Cityscapes. DINOSAUR sees each image 200 times: its features stay."""
+    plain, told = Stage1Options(CITY, refine=True, dinosaur=True), Stage1Options(CITY, with_features=True)
+    assert "extract_dinov2_features" not in scripts(plain) and "extract_dinov3_features" in scripts(plain)
+    assert "extract_dinov2_features" in scripts(told)
 
 
 def test_options__trainings_come_before_what_reads_them() -> None:
