@@ -224,7 +224,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
         trained["label_scale"],
         settings.flip,
         *instance_choice(network, semantics, output),
-        settings.min_area,
+        settings.min_instance_area,
     )
     step = Step(
         SCRIPT,

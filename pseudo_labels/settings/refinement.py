@@ -92,10 +92,10 @@ class RefinedSettings(Batch):
         None, "pseudo_semantic_refined_{NAME} (default: that of the semantics after pseudo_semantic_)"
     )
     flip: bool = flag(False, "average with the mirrored view")
-    min_area: int = flag(
+    min_instance_area: int = flag(
         400, "of instances (JointRefineNet), in pixels of a 512-row image; smaller pieces are given away"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, self, "min_area")
+        require_at_least(1, self, "min_instance_area")

@@ -76,7 +76,7 @@ def test_main__no_label_is_read(refinement: Any) -> None:
 
 def test_main__a_joint_network_writes_instances_inside_things(refinement: Any) -> None:
     refinement.train("--steps", "150", "--lr", "0.005", joint=True)
-    refinement.generate("--min_area", "100", joint=True)
+    refinement.generate("--min_instance_area", "100", joint=True)
     folder = refinement.root.path / "pseudo_instance_joint_refined_mapped_k300"
     assert read_provenance(folder) is not None
     for stem in refinement.root.stems:

@@ -63,7 +63,9 @@ REFINE = (
         ),
         (
             RefinedSettings(checkpoint=Path("refine_net.pth")),
-            "checkpoint " + BACKBONE + "semantic_subdir features_subdir depth_subdir name flip min_area",
+            "checkpoint "
+            + BACKBONE
+            + "semantic_subdir features_subdir depth_subdir name flip min_instance_area",
         ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",

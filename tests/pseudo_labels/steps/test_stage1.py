@@ -46,6 +46,13 @@ def test_command__only_what_works_image_by_image_is_split() -> None:
     assert all(("--executor" in c.arguments) == (c.script in split) for c in options.commands())
 
 
+def test_options__features_that_only_refine_net_reads_are_not_written() -> None:
+    """22.6 GB for Cityscapes. DINOSAUR sees each image 200 times: its features stay."""
+    plain, told = Stage1Options(CITY, refine=True, dinosaur=True), Stage1Options(CITY, with_features=True)
+    assert "extract_dinov2_features" not in scripts(plain) and "extract_dinov3_features" in scripts(plain)
+    assert "extract_dinov2_features" in scripts(told)
+
+
 def test_options__trainings_come_before_what_reads_them() -> None:
     network = Path("/net")
     trained = Stage1Options(
