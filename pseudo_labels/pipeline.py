@@ -13,13 +13,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
 from cups.errors import UserError, as_flags
 from pseudo_labels.settings.pipeline import PipelineSettings
 from pseudo_labels.steps.flags import HelpFormatter, add_flags, take
-from pseudo_labels.steps.further_flags import takers
+from pseudo_labels.steps.further_flags import joined, takers
 from pseudo_labels.steps.stage1 import Command, is_step
 
 PROGRAM = "run_stage1.sh"
@@ -46,7 +45,7 @@ def parse(argv: Sequence[str]) -> tuple[PipelineSettings, dict[str, tuple[str, .
     )
     add_flags(parser, PipelineSettings)
     parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=FLAGS)
-    values, left = parser.parse_known_args(_joined(argv))
+    values, left = parser.parse_known_args(joined(argv))
     settings, only = take(PipelineSettings, values), {}
     for script, _, words in (text.partition(" ") for text in values.flags or ()):
         script = script.removesuffix(".py")
@@ -54,19 +53,6 @@ def parse(argv: Sequence[str]) -> tuple[PipelineSettings, dict[str, tuple[str, .
             raise UserError(f"`flags` {script}: pseudo_labels/ holds no such script")
         only[script] = tuple(words.split())
     return settings, only, left
-
-
-def _joined(argv: Sequence[str]) -> list[str]:
-    """Return the words with `--flags SCRIPT "..."` as one of them: argparse takes no value that is a flag."""
-    words, joined = list(argv), []
-    while words:
-        word = words.pop(0)
-        if word == "--flags":
-            if len(words) < 2:
-                raise UserError("`flags`: needs a script's name and its flags")
-            word = f"--flags={words.pop(0)} {words.pop(0)}"
-        joined.append(word)
-    return joined
 
 
 def commands_of(argv: Sequence[str]) -> tuple[list[Command], PipelineSettings]:
@@ -89,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Look at all steps, then print and run them; returns the exit code of the first that fails."""
     commands, settings = commands_of(sys.argv[1:] if argv is None else argv)
     if not settings.dry_run:
-        print(_preflight(commands, settings), flush=True)
+        from pseudo_labels.preflight.report import preflight  # after parsing: --help is quick
+
+        print(preflight(commands, settings.root, timed=settings.executor != "slurm"), flush=True)
     for command in () if settings.check else commands:
         line = command.line(sys.orig_argv[0])
         print(f"+ {shlex.join(line)}", flush=True)
@@ -97,13 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code:
             return code
     return 0
-
-
-def _preflight(commands: Sequence[Command], settings: PipelineSettings) -> str:
-    from pseudo_labels.preflight.report import preflight  # after parsing: --help is quick
-
-    root = Path(settings.output_root or settings.cityscapes_root)
-    return preflight(commands, root, timed=settings.executor != "slurm")
 
 
 def _run(line: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from cups.backbones import find_weights
 from cups.backbones.names import DEFAULT_DINOV2, TEXTON
@@ -30,6 +31,7 @@ from pseudo_labels.networks.cause_heads import (
     tiling_of,
 )
 from pseudo_labels.networks.depth_network import DEPTH, ENCODER, HOW_TO_GET, stored_settings
+from pseudo_labels.networks.refine_training import START_FRAMES
 from pseudo_labels.preflight.cost import (
     CODE_BYTES,
     HALF,
@@ -41,11 +43,20 @@ from pseudo_labels.preflight.cost import (
 from pseudo_labels.preflight.needs import Job, Need
 from pseudo_labels.settings.cause import EPOCHS, CauseSettings, CauseTraining
 from pseudo_labels.settings.depth import DepthMapSettings, DepthSettings, TrainDepthSettings
-from pseudo_labels.settings.features import DinoV3Settings, FeatureSettings
+from pseudo_labels.settings.dinosaur import SlotInstanceSettings, TrainDinosaurSettings
+from pseudo_labels.settings.features import DinoV3Settings, FeatureSettings, network_rows
 from pseudo_labels.settings.labels import CupsSettings, InstanceSettings
 from pseudo_labels.settings.overclusters import OverclusterSettings
+from pseudo_labels.settings.refinement import RefinedSettings, TrainRefineSettings
 from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
-from pseudo_labels.steps.folders import CAUSE_SEMANTICS, CODES_FOLDER, DEPTH_FOLDER
+from pseudo_labels.steps.folders import (
+    CAUSE_SEMANTICS,
+    CODES_FOLDER,
+    DEFAULT_SEMANTICS,
+    DEPTH_FOLDER,
+    REFINED_PREFIX,
+    tail,
+)
 from pseudo_labels.steps.frames import Folder
 from pseudo_labels.steps.options import FrameRun, NetworkRun, OutputRoot, RunOptions
 
@@ -84,16 +95,29 @@ def _labels(job: Job, *outputs: Folder) -> tuple[Need, Written]:
 def features(job: Job) -> tuple[Need, Written]:
     """Features of a backbone: its weights, and the largest files of Stage 1."""
     chosen: FeatureSettings = job.settings
-    output, backbone = feature_folder(job.root, chosen.backbone), Backbone(chosen.backbone)
-    todo = job.todo(output)
+    output = feature_folder(job.root, chosen.backbone)
+    todo, whole = job.todo(output), _whole_image(job, chosen.backbone, chosen.rows)
     need = _need(job, todo)
     _check_backbone(need, chosen.backbone, chosen.backbone_checkpoint)
-    scale = (chosen.rows or job.size[0]) / job.size[0]
-    rows, columns = (max(1, round(side * scale / backbone.patch)) for side in job.size)
-    need.size = todo * rows * columns * backbone.channels * HALF
-    passes = todo * (2 if chosen.flip else 1)
-    need.flops = passes * backbone.flops(rows * backbone.patch, columns * backbone.patch)
+    need.size = todo * whole.size
+    need.flops = todo * whole.flops * (2 if chosen.flip else 1)
     return need, (output.directory,)
+
+
+class WholeImage(NamedTuple):
+    """Bytes of the features of an image, and floating-point operations to compute them."""
+
+    size: int
+    flops: int
+
+
+def _whole_image(job: Job, name: str, rows: int) -> WholeImage:
+    """Return the cost of the features of an image that is brought to so many rows (0: its own)."""
+    backbone = Backbone(name)
+    scale = (rows or job.size[0]) / job.size[0]
+    height, width = (max(1, round(side * scale / backbone.patch)) for side in job.size)
+    size = height * width * backbone.channels * HALF
+    return WholeImage(size, backbone.flops(height * backbone.patch, width * backbone.patch))
 
 
 def _check_backbone(need: Need, name: str, checkpoint: Path | None) -> None:
@@ -222,6 +246,67 @@ def _check_stereo(job: Job) -> None:
         read_camera(root / "camera" / frame.relative / f"{frame.stem}_camera.json")
 
 
+def _compute_features(job: Job, need: Need, name: str, checkpoint: Path | None, images: int) -> None:
+    """Add the passes through a backbone whose features are not on disk and will not be."""
+    if checkpoint is None and not job.lacks(feature_folder(job.root, name).directory):
+        return
+    _check_backbone(need, name, checkpoint)
+    need.flops += images * _whole_image(job, name, network_rows(name)).flops
+
+
+def refine_training(job: Job) -> tuple[Need, Written]:
+    """Training of a refinement network: features, read or computed; the network itself is small."""
+    chosen: TrainRefineSettings = job.settings
+    folder = chosen.checkpoint_dir or job.root / "refine_net"
+    left = 0 if (folder / "refine_net.pth").is_file() else chosen.steps
+    need = _need(job, left, f"{left} steps")
+    if chosen.features_subdir is None:
+        images = left * chosen.batch_size + (min(START_FRAMES, len(job.frames)) if left else 0)
+        _compute_features(job, need, chosen.backbone, chosen.backbone_checkpoint, images)
+    return need, (folder,)
+
+
+def refined_labels(job: Job) -> tuple[Need, Written]:
+    """Refined semantics: the network, and features, read or computed."""
+    chosen: RefinedSettings = job.settings
+    trained = job.planned.get(chosen.checkpoint.parent)
+    semantics = chosen.semantic_subdir or (trained.semantic_subdir if trained else DEFAULT_SEMANTICS)
+    output = Folder(job.root, REFINED_PREFIX + (chosen.name or tail(semantics)), ".png")
+    need, written = _labels(job, output)
+    if job.lacks(chosen.checkpoint):
+        need.problems.append(f"{chosen.checkpoint}: no such file; train it with train_refine_net.py")
+    name = chosen.backbone or (trained.backbone if trained else None)
+    if name is not None and chosen.features_subdir is None:
+        _compute_features(job, need, name, chosen.backbone_checkpoint, job.todo(output))
+    return need, written
+
+
+def slot_training(job: Job) -> tuple[Need, Written]:
+    """Training of DINOSAUR: features, read or computed at each step; the slots themselves are small."""
+    chosen: TrainDinosaurSettings = job.settings
+    folder = chosen.checkpoint_dir or job.root / "dinosaur"
+    done = (folder / "dinosaur.pth").is_file()
+    left = 0 if done else chosen.steps_over(len(job.frames))
+    need = _need(job, left, f"{left} steps")
+    _compute_features(job, need, chosen.backbone, chosen.backbone_checkpoint, left * chosen.batch_size)
+    return need, (folder,)
+
+
+def slot_labels(job: Job) -> tuple[Need, Written]:
+    """Instances by slots: the network, and features, read or computed."""
+    chosen: SlotInstanceSettings = job.settings
+    output = Folder(job.root, chosen.folder, ".png")
+    need, written = _labels(job, output)
+    checkpoint = chosen.checkpoint or job.root / "dinosaur" / "dinosaur.pth"
+    trained = job.planned.get(checkpoint.parent)
+    if job.lacks(checkpoint):
+        need.problems.append(f"{checkpoint}: no such file; train it with train_dinosaur.py")
+    name = chosen.backbone or (trained.backbone if trained else None)
+    if name is not None:
+        _compute_features(job, need, name, chosen.backbone_checkpoint, job.todo(output))
+    return need, written
+
+
 def classification(job: Job) -> tuple[Need, Written]:
     """Things and stuff: one small file."""
     folder = Folder(job.root, job.settings.semantic_subdir, ".png")
@@ -248,6 +333,10 @@ CHECKS: Mapping[str, Check] = {
     "generate_overclustered_semantics": Check(FrameRun, OverclusterSettings, overclusters),
     "train_spidepth": Check(RunOptions, TrainDepthSettings, depth_training),
     "generate_depth_spidepth": Check(NetworkRun, DepthMapSettings, depth_maps),
+    "train_refine_net": Check(RunOptions, TrainRefineSettings, refine_training),
+    "generate_refined_semantics": Check(NetworkRun, RefinedSettings, refined_labels),
+    "train_dinosaur": Check(RunOptions, TrainDinosaurSettings, slot_training),
+    "generate_dinosaur_instances": Check(NetworkRun, SlotInstanceSettings, slot_labels),
     "classify_stuff_things": Check(StatisticRun, ThingStuffSettings, classification),
     "generate_depth_guided_instances": Check(FrameRun, InstanceSettings, depth_instances),
     "convert_to_cups_format": Check(FrameRun, CupsSettings, cups_format),

@@ -65,9 +65,14 @@ class PipelineSettings(Settings):
         if self.names is not None and not self.dry_run and not self.names.is_file():
             raise UserError(f"{self.names}: no such file; save names by `save_names` of an evaluation")
 
+    @property
+    def root(self) -> Path:
+        """The folder that is written into."""
+        return Path(self.output_root or self.cityscapes_root)
+
     def options(self) -> Stage1Options:
         """Return the run that is asked for."""
-        output = Path(self.output_root or self.cityscapes_root)
+        output = self.root
         train_depth = self.train and self.depth == "spidepth"
         return Stage1Options(
             Path(self.cityscapes_root),

@@ -58,3 +58,16 @@ def grouped(words: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
         raise UserError(f"{words[0]}: unknown; flags begin with --")
     for start, end in itertools.pairwise([*starts, len(words)]):
         yield words[start].partition("=")[0], tuple(words[start:end])
+
+
+def joined(argv: Sequence[str]) -> list[str]:
+    """Return the words with `--flags SCRIPT "..."` as one of them: argparse takes no value that is a flag."""
+    words, joined = list(argv), []
+    while words:
+        word = words.pop(0)
+        if word == "--flags":
+            if len(words) < 2:
+                raise UserError("`flags`: needs a script's name and its flags")
+            word = f"--flags={words.pop(0)} {words.pop(0)}"
+        joined.append(word)
+    return joined
