@@ -125,7 +125,6 @@ def test_need__is_what_the_steps_write(streets: Path, tmp_path: Path) -> None:
         step = command(script.__name__.rpartition(".")[2], *common, *flags)
         (before,) = examine([step])
         script.main([*common, *flags])
-        header = 128 * FRAMES
         labels = LABEL_BYTES_PER_ROW * 64 * FRAMES if folder == CODES_FOLDER else 0
         headers = 128 * FRAMES
         assert before.size == written(tmp_path / folder, ".npy") - headers + labels
