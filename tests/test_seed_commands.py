@@ -31,7 +31,7 @@ CHECKPOINTS = {
 }
 STAGE1_FLAGS = (
     "--device cpu --precision fp32 --num_workers 0 --height 64 --width 128 --window 56 --stride 56 "
-    "--batch_size 2 --steps 2 --save_every 2 --log_every 1 --slot_dim 16 --decoder_dim 16 --decode_tokens 16"
+    "--source disparity --batch_size 2 --steps 2 --save_every 2 --log_every 1 --slot_dim 16 --decoder_dim 16 --decode_tokens 16"
 )
 CUPS_OPTS = (
     "SYSTEM.ACCELERATOR cpu SYSTEM.NUM_GPUS 1 SYSTEM.NUM_WORKERS 0 TRAINING.STEPS 1 TRAINING.BATCH_SIZE 1 "
