@@ -161,7 +161,7 @@ def test_load_statistics__files_are_summed_and_junk_is_named(tmp_path: Path) -> 
 def test_dataset__bad_folders(tmp_path: Path) -> None:
     missing = tmp_path / "cups_pseudo_labels"
     with pytest.raises(
-        UserError, match="cups_pseudo_labels: no such folder; give the .* with `pseudo_root`$"
+        UserError, match=r"cups_pseudo_labels: no such folder; give the .* with `pseudo_root`$"
     ):
         PseudoLabelDataset(tmp_path, missing)
     for name in ("cups_pseudo_labels_raw_k50", "cups_pseudo_labels_raw_k300", "pseudo_semantic_raw_k300"):

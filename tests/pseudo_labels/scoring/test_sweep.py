@@ -54,8 +54,9 @@ def test_name_of__every_grid_has_a_folder() -> None:
     plain = "pseudo_semantic_raw_k50+depth_spidepth"
     assert named() == named(proposals="objects", num_semantic_classes=50) == named(depth_blur=0.0) == plain
     others: list[dict[str, Any]] = [
-        {"grad_thresholds": (0.1, 0.3)}, {"grad_thresholds": (0.1,)}, {"min_areas": (200,)}, {"edge": "linear"},
-        {"no_cc_baseline": True}, {"thing_classes": (3,)}, {"proposals": "things"}, {"num_classes": 27},
+        {"grad_thresholds": (0.1, 0.3)}, {"grad_thresholds": (0.1,)}, {"min_areas": (200,)},
+        {"edge": "linear"}, {"no_cc_baseline": True}, {"thing_classes": (3,)}, {"proposals": "things"},
+        {"num_classes": 27},
     ]  # fmt: skip
     names = [named(**other) for other in others]
     assert len({plain, *names}) == 9
