@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cups.io.file_names import CUPS_FOLDER
 from pseudo_labels.settings.outlines import LEAST_AREA
-from pseudo_labels.steps.folders import CUPS_FOLDER, raw_semantics
+from pseudo_labels.steps.folders import raw_semantics
 from pseudo_labels.steps.stage1 import ROOT
 
 CONFIG = ROOT / "configs" / "demo_toy.yaml"

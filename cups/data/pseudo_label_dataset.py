@@ -22,6 +22,7 @@ from cups.data.utils import image_tensor
 from cups.errors import UserError
 from cups.io.file_names import (
     ALL_PIXELS,
+    CUPS_FOLDER,
     IMAGE_FOLDERS,
     IMAGE_SUFFIX,
     INSIDE_INSTANCES,
@@ -237,7 +238,7 @@ class PseudoLabelDataset(Dataset[Sample]):
 
     def _list_stems(self, only_non_empty: bool) -> list[str]:
         if not self.pseudo_root.is_dir():
-            raise UserError(f"{self.pseudo_root}: no such folder; give the pseudo-labels with `pseudo_root`")
+            raise UserError(f"{self.pseudo_root}: no such folder; {_where_labels_lie(self.pseudo_root)}")
         stems = sorted(p.name[: -len(SEMANTIC_SUFFIX)] for p in self.pseudo_root.glob(f"*{SEMANTIC_SUFFIX}"))
         if not stems:
             raise UserError(f"{self.pseudo_root}: holds no *{SEMANTIC_SUFFIX}; run convert_to_cups_format.py")
@@ -259,6 +260,13 @@ class PseudoLabelDataset(Dataset[Sample]):
 
     def _has_instance(self, stem: str) -> bool:
         return bool(read_ids(self.pseudo_root / f"{stem}{INSTANCE_SUFFIX}").any())
+
+
+def _where_labels_lie(missing: Path) -> str:
+    """Return what to do about a missing folder: choose one of those beside it, if there are any."""
+    beside = sorted(path.name for path in missing.parent.glob(f"{CUPS_FOLDER}*") if path.is_dir())
+    found = f"beside it lie {', '.join(beside)}: give one" if beside else "give the pseudo-labels"
+    return f"{found} with `pseudo_root`"
 
 
 def _read_labels(path: Path) -> Tensor:

@@ -9,6 +9,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
 """Folders of the Cityscapes layout that hold images: the frames with labels, and whole clips."""
 
+CUPS_FOLDER = "cups_pseudo_labels"
+"""How names of folders with training labels begin."""
 SEMANTIC_SUFFIX = "_leftImg8bit_semantic.png"
 INSTANCE_SUFFIX = "_leftImg8bit_instance.png"
 

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cups.io.file_names import CUPS_FOLDER
 from cups.io.files import as_stored, file_sha256, read_json, write_json
 from cups.io.fingerprint import DIGITS, IDENTITY, fingerprint_of, frames_identity, recipe_fingerprint
 from cups.io.weights import weight_table
@@ -21,7 +22,7 @@ FILE_NAME = "provenance.json"
 SCHEMA = 1
 _PACKAGE = "unsupervised-panoptic-segmentation"
 _GROUND_TRUTH_FOLDERS = frozenset({"gtFine", "gtCoarse", "gtBbox3d"})
-_WRITTEN_BY_US = ("features_", "pseudo_", "codes_", "depth_", "cause_", "cups_pseudo_labels")
+_WRITTEN_BY_US = ("features_", "pseudo_", "codes_", "depth_", "cause_", CUPS_FOLDER)
 
 
 @cache

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from cups.errors import UserError
 from cups.io.files import write_text
+from cups.io.fingerprint import digest_of
 from cups.io.provenance import code_version, describe_input
 from cups.metrics.protocol import Protocol
 from cups.taxonomy import class_set
-from pseudo_labels.inputs.outlines import decide, depth_source
+from pseudo_labels.inputs.outlines import classes_have_names, decide, depth_source
 from pseudo_labels.scoring.instance_sweep import Configuration, FrameTables, SweepFrame, score_tables
 from pseudo_labels.scoring.sweep_report import (
     MATCHING,
@@ -23,6 +24,7 @@ from pseudo_labels.scoring.sweep_report import (
 from pseudo_labels.settings.groups import ThingChoice
 from pseudo_labels.settings.outlines import AREA_GRID, LEAST_AREA, LINEAR_BASELINE, LINEAR_GRID, OUTLINES
 from pseudo_labels.settings.scoring import SweepRun, SweepSettings, SweptImages
+from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import number_of_classes
 from pseudo_labels.steps.options import ShardRun
@@ -64,6 +66,28 @@ def configurations_of(settings: SweepSettings, source: str) -> tuple[Configurati
     return tuple(grid)
 
 
+def name_of(settings: SweepSettings, source: str, named: bool) -> str:
+    """Return the name of the default folder, so that every grid has one of its own.
+
+    It tells semantics and depth, and of a sweep that is not the default one the settings that differ, with a
+    digest of their values.
+
+    Args:
+        settings: decided, see `Cutting.for_depth`.
+        source: kind of depth (of `OUTLINES`).
+        named: whether the semantic classes have names.
+    """
+    subdirs = {"semantic_subdir": settings.semantic_subdir, "depth_subdir": settings.depth_subdir}
+    # The semantics say how many classes they have: to repeat it makes no other sweep.
+    plain = SweepSettings(**subdirs, num_semantic_classes=settings.num_semantic_classes)
+    defaults = settings_of(plain.for_depth(source, named))
+    own = {name: value for name, value in settings_of(settings).items() if value != defaults[name]}
+    for grid in {"grad_thresholds", "min_areas"} & own.keys():
+        own[grid] = sorted(own[grid])
+    parts = [*subdirs.values(), *own, *([digest_of(own)[:8]] if own else [])]
+    return "+".join(parts)
+
+
 def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun, things_of: ThingFinder) -> str | None:
     """Count all configurations in all frames and, once all shards are through, score them and write files.
 
@@ -92,7 +116,7 @@ def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun, things_of
         raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {count}")
     settings = decide(settings, semantics.directory, depths.directory)
     source_of_depth = depth_source(depths.directory)
-    name = f"{settings.semantic_subdir}+{settings.depth_subdir}"
+    name = name_of(settings, source_of_depth, classes_have_names(semantics.directory))
     folder = Folder(settings.output_dir or root / "sweeps" / name, TABLES, ".npz")
     cityscapes = source.image_folder.parent
     process = SweepFrame(

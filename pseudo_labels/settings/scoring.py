@@ -228,7 +228,9 @@ class SweepSettings(ScoredClasses, Cutting, ThingChoice):
     no_cc_baseline: bool = flag(False, "leave out connected components")
     num_semantic_classes: int | None = flag(None, "pseudo-classes (default: what the semantic folder says)")
     output_dir: Path | None = flag(
-        None, "(default: sweeps/{semantics}+{depth} under the output root)", decides=False
+        None,
+        "(default: sweeps/{semantics}+{depth} under the output root; of another grid with what differs)",
+        decides=False,
     )
 
     def __post_init__(self) -> None:

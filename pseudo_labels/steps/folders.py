@@ -6,6 +6,8 @@ maps and training labels of other semantics never lie in one folder.
 
 from __future__ import annotations
 
+from cups.io.file_names import CUPS_FOLDER
+
 FEATURES_PREFIX = "features_"
 CODES_FOLDER = "codes_cause_tr"
 SEMANTIC_PREFIX = "pseudo_semantic_"
@@ -20,7 +22,6 @@ PANOPTIC_PREFIX = "pseudo_panoptic_"
 REFINED_PREFIX = "pseudo_semantic_refined_"
 DEFAULT_METHOD = "depth_guided"
 SLOT_METHOD = "dinosaur"
-CUPS_FOLDER = "cups_pseudo_labels"
 
 
 def trained_heads(backbone: str) -> str:

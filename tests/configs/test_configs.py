@@ -125,10 +125,11 @@ def test_configs__transformers_are_frozen(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "labels"),
-    [("resnet50_k50", "cups_pseudo_labels_raw_k50"), ("vitb", "cups_pseudo_labels_cause27")]
-    + [(name, "cups_pseudo_labels_raw_k300") for name in ("resnet50_v4", "vitb_v3", "vitb_v4", "vitb_v5")],
+    [("resnet50_k50", "cups_pseudo_labels_k50"), ("vitb", "cups_pseudo_labels_cause27")]
+    + [(name, "cups_pseudo_labels") for name in ("resnet50_v4", "vitb_v3", "vitb_v4", "vitb_v5")],
 )
 def test_configs__labels(name: str, labels: str) -> None:
+    """Where the first description's conversions write; all others are told by `pseudo_root`."""
     assert Path(config(f"train_cityscapes_{name}").DATA.ROOT_PSEUDO).name == labels
 
 

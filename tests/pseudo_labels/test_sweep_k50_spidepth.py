@@ -151,7 +151,7 @@ def test_main__the_last_shard_sums_up(swept_root: Any) -> None:
     assert sweep(swept_root, "--num_shards", "2", "--shard", "0", output="shards")["rows"] == whole
 
 
-def test_main__another_grid_needs_overwrite(swept_root: Any) -> None:
+def test_main__another_grid_in_one_folder_needs_overwrite(swept_root: Any) -> None:
     sweep(swept_root)
     with pytest.raises(UserError, match="`min_areas`"):
         sweep(swept_root, "--min_areas", "8")
@@ -197,3 +197,13 @@ def test_main__bare_it_takes_the_images_that_have_semantics_and_makes_the_split(
     content = json.loads((swept_root.path / "bare" / "sweep.json").read_text())
     assert content["split"] == "train" and content["frames"] == len(swept_root.stems)
     assert (folder / "thing_stuff_split.json").is_file()
+
+
+def test_main__grids_of_ones_own_come_after_each_other(swept_root: Any) -> None:
+    """Each leaves the results of the others, and `overwrite` is not needed."""
+    root = ["--cityscapes_root", str(swept_root.path), "--split", "train", "--semantic_subdir", SEMANTICS]
+    arguments = [*root, "--thing_classes", *map(str, THINGS), "--num_workers", "0"]
+    for more in ([], ["--no_cc_baseline"], ["--min_areas", "8", "9"], ["--max_images", "1"]):
+        main([*arguments, *more])
+    results = sorted((swept_root.path / "sweeps").glob("*/sweep.json"))
+    assert sorted(len(json.loads(path.read_text())["rows"]) for path in results) == [28, 62, 72]

@@ -36,7 +36,7 @@ def main() -> None:
     checkout, data = map(Path, sys.argv[1:])
     torch.manual_seed(0)
     height, width = SIZE
-    write_dataset(data, train_frames=12, val_frames=4, height=height, width=width, workers=1, progress=False)
+    write_dataset(data, train_frames=6, val_frames=2, height=height, width=width, workers=1, progress=False)
     (checkout / "datasets").mkdir()
     (checkout / "datasets" / "Cityscapes").symlink_to(data)  # where the configs look
 

@@ -1,16 +1,19 @@
 """Runs command lines of Python scripts one after the other in this process, as `python SCRIPT ...` would.
 
-Called as `run.py COMMANDS RESULTS`: a JSON list of lists of words, and where to write the list of exit codes.
-One process for a block of commands: importing torch takes longer than most of them.
+Called as `run.py COMMANDS`, a JSON list of lists of words. It stops at the first command that fails, with
+its exit code. One process for a block of commands: importing torch takes longer than most of them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import sys
 import traceback
 from pathlib import Path
+
+ALL_DONE = "all commands ran"
 
 
 def run(words: list[str]) -> int:
@@ -28,15 +31,22 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def main() -> None:
-    commands, results = map(Path, sys.argv[1:])
-    codes = []
-    for words in json.loads(commands.read_text()):
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of the workers that it has ended."""
+    return sum(os.times()[:4])
+
+
+def main() -> int:
+    for words in json.loads(Path(sys.argv[1]).read_text()):
         print("$", *words, file=sys.stderr, flush=True)
-        codes.append(run(words))
-        print(f"exit code {codes[-1]}", file=sys.stderr, flush=True)
-        results.write_text(json.dumps(codes))
+        before = cpu_seconds()
+        code = run(words)
+        print(f"exit code {code} after {cpu_seconds() - before:.1f} s of CPU", file=sys.stderr, flush=True)
+        if code:
+            return code
+    print(ALL_DONE, file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -159,8 +159,18 @@ def test_load_statistics__files_are_summed_and_junk_is_named(tmp_path: Path) -> 
 
 
 def test_dataset__bad_folders(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="`pseudo_root`"):
-        PseudoLabelDataset(tmp_path, tmp_path / "missing")
+    missing = tmp_path / "cups_pseudo_labels"
+    with pytest.raises(
+        UserError, match=r"cups_pseudo_labels: no such folder; give the .* with `pseudo_root`$"
+    ):
+        PseudoLabelDataset(tmp_path, missing)
+    for name in ("cups_pseudo_labels_raw_k50", "cups_pseudo_labels_raw_k300", "pseudo_semantic_raw_k300"):
+        (tmp_path / name).mkdir()
+    beside = (
+        r"beside it lie cups_pseudo_labels_raw_k300, cups_pseudo_labels_raw_k50: give one with `pseudo_root`$"
+    )
+    with pytest.raises(UserError, match=f"cups_pseudo_labels: no such folder; {beside}"):
+        PseudoLabelDataset(tmp_path, missing)
     with pytest.raises(UserError, match=r"holds no \*_leftImg8bit_semantic\.png"):
         PseudoLabelDataset(tmp_path, tmp_path)
     image, semantic, instance = _scene(32, 64)
