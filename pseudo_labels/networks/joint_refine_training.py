@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from cups.ops.depth_edges import depth_edges
 from cups.ops.resize import resize_ids
 from pseudo_labels.inputs.instances import instance_inputs, read_instances
 from pseudo_labels.inputs.labels import check_aspect
-from pseudo_labels.inputs.refine_inputs import RefineFolders, RefineView
+from pseudo_labels.inputs.refine_inputs import RefineView
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.losses.instance_embedding_loss import instance_embedding_loss
-from pseudo_labels.networks.frozen_features import FeatureSource
 from pseudo_labels.networks.refine_crops import RefinementFrames
 from pseudo_labels.networks.refine_training import RefineFit, train_refinement
 from pseudo_labels.settings.outlines import NETWORK, OUTLINES
@@ -34,18 +33,8 @@ DEPTH_STEP = OUTLINES[NETWORK].cut
 class JointFrames(RefinementFrames):
     """Crops with pseudo-instances (`instances`, int64, 0 none) and boundaries (`boundary`, float, 0 or 1)."""
 
-    def __init__(
-        self,
-        frames: Sequence[Frame],
-        folders: RefineFolders,
-        features: FeatureSource,
-        num_classes: int,
-        crop: int,
-        seed: int,
-        *,
-        instances: Folder,
-    ) -> None:
-        super().__init__(frames, folders, features, num_classes, crop, seed)
+    def __init__(self, *crops: Any, instances: Folder) -> None:
+        super().__init__(*crops)
         self.instances = instances
 
     def extras(self, frame: Frame, view: RefineView, label_size: tuple[int, int]) -> dict[str, Tensor]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from cups.backbones.names import DEFAULT_DINOV3, NAMES
+from cups.backbones.names import DEFAULT_DINOV3
 from cups.errors import UserError
-from pseudo_labels.settings.feature_choice import Backbone
+from pseudo_labels.settings.feature_choice import Backbone, TrainedBackbone
 from pseudo_labels.settings.groups import Batch, Seed, ThingChoice
 from pseudo_labels.settings.outlines import LEAST_AREA
 from pseudo_labels.settings.training import Training
@@ -58,19 +58,11 @@ class SlotSettings(Settings):
 
 
 @dataclass(frozen=True)
-class SlotInstanceSettings(SlotSettings, ThingChoice, Seed, Batch):
+class SlotInstanceSettings(SlotSettings, ThingChoice, Seed, TrainedBackbone, Batch):
     """Instances by slots."""
 
     batch_size: int = flag(4, "frames of one token grid that the network takes at once", decides=False)
     checkpoint: Path | None = flag(None, "dinosaur.pth (default: where train_dinosaur.py writes it)")
-    backbone: str | None = flag(
-        None,
-        "whose features_{NAME}/ to read, or to compute where there are none (default: as in training)",
-        choices=NAMES,
-    )
-    backbone_checkpoint: Path | None = flag(
-        None, "its weights, to compute features though there is a folder (default: as downloaded)"
-    )
     num_slots: int | None = flag(None, "slots per frame (default: as in training)")
     method_name: str | None = flag(
         None, f"output pseudo_instance_{{NAME}} (default: {SLOT_METHOD}_... of the semantics)"

@@ -30,3 +30,17 @@ class Backbone(Settings):
     def rows(self) -> int:
         """Image height for the backbone; 0 leaves images as they are."""
         return network_rows(self.backbone)
+
+
+@dataclass(frozen=True)
+class TrainedBackbone(Settings):
+    """Backbone of the features that a trained network reads."""
+
+    backbone: str | None = flag(
+        None,
+        "whose features_{NAME}/ to read, or to compute where there are none (default: as in training)",
+        choices=NAMES,
+    )
+    backbone_checkpoint: Path | None = flag(
+        None, "its weights, to compute features though there is a folder (default: as downloaded)"
+    )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.backbones.names import NAMES
 from cups.errors import UserError
-from pseudo_labels.settings.feature_choice import Backbone
+from pseudo_labels.settings.feature_choice import Backbone, TrainedBackbone
 from pseudo_labels.settings.groups import Batch
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import flag, other_default, require_at_least
@@ -71,20 +70,12 @@ class TrainJointRefineSettings(TrainRefineSettings):
 
 
 @dataclass(frozen=True)
-class RefinedSettings(Batch):
+class RefinedSettings(TrainedBackbone, Batch):
     """Semantics to refine."""
 
     checkpoint: Path = flag(meaning="refine_net.pth or joint_refine_net.pth")
     semantic_subdir: str | None = flag(
         None, "semantics whose name and thing/stuff split the output takes (default: those trained on)"
-    )
-    backbone: str | None = flag(
-        None,
-        "whose features_{NAME}/ to read, or to compute where there are none (default: as in training)",
-        choices=NAMES,
-    )
-    backbone_checkpoint: Path | None = flag(
-        None, "its weights, to compute features though there is a folder (default: as downloaded)"
     )
     features_subdir: str | None = flag(None, "feature folder (default: as in training)")
     depth_subdir: str | None = flag(None, "depth folder (default: as in training)")

@@ -25,18 +25,13 @@ def run(root: Any, *more: str) -> int:
     return main(["--cityscapes_root", str(root.path), *folders, *more])
 
 
+def components(root: Any) -> None:
+    semantics = ("--semantic_subdir", "pseudo_semantic_mapped_k300")
+    make_instances(["--cityscapes_root", str(root.path), *semantics, "--no_depth", "--min_area", "20"])
+
+
 def test_main__png_and_json_agree(tiny_root: Any) -> None:
-    make_instances(
-        [
-            "--cityscapes_root",
-            str(tiny_root.path),
-            "--semantic_subdir",
-            "pseudo_semantic_mapped_k300",
-            "--no_depth",
-            "--min_area",
-            "20",
-        ]
-    )
+    components(tiny_root)
     run(tiny_root, "--shard", "1", "--num_shards", "2")
     run(tiny_root, "--shard", "0", "--num_shards", "2")
     folder = tiny_root.path / "pseudo_panoptic_depth_guided_mapped_k300"
@@ -51,17 +46,7 @@ def test_main__png_and_json_agree(tiny_root: Any) -> None:
 
 
 def test_main__sizes_that_differ_name_the_file(tiny_root: Any) -> None:
-    make_instances(
-        [
-            "--cityscapes_root",
-            str(tiny_root.path),
-            "--semantic_subdir",
-            "pseudo_semantic_mapped_k300",
-            "--no_depth",
-            "--min_area",
-            "20",
-        ]
-    )
+    components(tiny_root)
     path = tiny_root.file("pseudo_instance_cc_mapped_k300", f"{tiny_root.stems[1]}.png")
     write_png(path, read_ids(path)[::2])
     with pytest.raises(UserError, match=rf"{tiny_root.stems[1]}.png: size 32x128"):
@@ -69,8 +54,7 @@ def test_main__sizes_that_differ_name_the_file(tiny_root: Any) -> None:
 
 
 def test_main__a_trial_does_not_shorten_the_json_of_all(tiny_root: Any) -> None:
-    semantics = ("--semantic_subdir", "pseudo_semantic_mapped_k300")
-    make_instances(["--cityscapes_root", str(tiny_root.path), *semantics, "--no_depth", "--min_area", "20"])
+    components(tiny_root)
     run(tiny_root)
     path = tiny_root.path / "pseudo_panoptic_depth_guided_mapped_k300" / "train.json"
     before = json.loads(path.read_text())
