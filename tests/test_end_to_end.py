@@ -66,7 +66,6 @@ def stage1(city: Path) -> Stage1Options:
         split="all",
         label_split="train",
         k=CLUSTERS,
-        raw=True,
         train_heads=True,
         source="disparity",
         labels=city / "cups_pseudo_labels",

@@ -243,7 +243,8 @@ def _make_split(source: FrameSource, semantics: Folder, run: ShardRun, depth_sub
     with made_once(path, run.run_id, keep=True) as needed:
         if needed:
             log.info("%s: missing; made of %s with the defaults of %s.py", path, depths.name, SCRIPT)
-            log.info("%s", _split(frames, semantics.root, settings, run.num_workers))
+            # The choice alone: the table has a row for each of 300 clusters, and the file holds it.
+            log.info("%s", _split(frames, semantics.root, settings, run.num_workers).splitlines()[-1])
 
 
 def _split_frames(source: FrameSource, semantics: Folder, depths: Folder) -> list[Frame]:

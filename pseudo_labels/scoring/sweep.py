@@ -77,14 +77,15 @@ def name_of(settings: SweepSettings, source: str, named: bool) -> str:
         source: kind of depth (of `OUTLINES`).
         named: whether the semantic classes have names.
     """
-    subdirs = {"semantic_subdir": settings.semantic_subdir, "depth_subdir": settings.depth_subdir}
+    semantics, depth = settings.semantic_subdir, settings.depth_subdir
     # The semantics say how many classes they have: to repeat it makes no other sweep.
-    plain = SweepSettings(**subdirs, num_semantic_classes=settings.num_semantic_classes)
+    count = settings.num_semantic_classes
+    plain = SweepSettings(semantic_subdir=semantics, depth_subdir=depth, num_semantic_classes=count)
     defaults = settings_of(plain.for_depth(source, named))
     own = {name: value for name, value in settings_of(settings).items() if value != defaults[name]}
     for grid in {"grad_thresholds", "min_areas"} & own.keys():
         own[grid] = sorted(own[grid])
-    parts = [*subdirs.values(), *own, *([digest_of(own)[:8]] if own else [])]
+    parts = [semantics, depth, *own, *([digest_of(own)[:8]] if own else [])]
     return "+".join(parts)
 
 

@@ -60,7 +60,9 @@ def test_train__streamed_features_train_like_stored_ones(slots: Any) -> None:
     np.testing.assert_allclose(streamed, stored, rtol=1e-3)
     np.testing.assert_allclose(weights(root / "streamed"), weights(root / "stored"), atol=2e-3)
     slots.generate("--checkpoint", str(root / "streamed" / "dinosaur.pth"))
-    assert read_ids(slots.root.file("pseudo_instance_dinosaur", f"{slots.root.stems[0]}.png")).any()
+    assert read_ids(
+        slots.root.file("pseudo_instance_dinosaur_mapped_k300", f"{slots.root.stems[0]}.png")
+    ).any()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Runs command lines of Python scripts one after the other in this process, as `python SCRIPT ...` would.
 
 Called as `run.py COMMANDS`, a JSON list of lists of words. It stops at the first command that fails, with
-its exit code. One process for a block of commands: importing torch takes longer than most of them.
+its exit code. One process for many: importing torch takes longer than most of them.
 """
 
 from __future__ import annotations
