@@ -333,6 +333,9 @@ def test_train__checkpoint_of_another_class_count(
     statistics = next(other.glob("*.pt"))
     counts = torch.load(statistics, weights_only=True)
     torch.save({key: torch.cat((value, torch.ones(3))) for key, value in counts.items()}, statistics)
+    split = json.loads((other / "thing_stuff_split.json").read_text())
+    more = [CLUSTERS + number for number in range(3)]
+    (other / "thing_stuff_split.json").write_text(json.dumps({**split, "stuffs": [*split["stuffs"], *more]}))
     start = ("--checkpoint", str(trained / "checkpoints" / "last.ckpt"))
     run = _run("train.py", *_training(city, other, tmp_path, "other", 2, *start), expect=2)
     assert "last.ckpt" in run.stderr and "pseudo-classes" in run.stderr
