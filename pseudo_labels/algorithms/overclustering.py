@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.io.files import atomic_write, read_npy, write_npy
+from cups.io.files import atomic_write
 from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
 from cups.ops.dense_crf import refined_labels
@@ -23,6 +23,7 @@ from cups.ops.regions import Regions, mean_shift_regions
 from cups.ops.resize import nearest_indices
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import VOID, class27_to_train_id
+from pseudo_labels.inputs.cluster_names import ClusterNames, read_names
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.resume import MIXED, count_images
 
@@ -175,23 +176,23 @@ class Fits:
                 f"{len(self.frames)} of this run ({missing[0]} ...); add `overwrite`"
             )
 
-    def save_table(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Make what is written for each cluster, (K,), and save it; of several shards one does.
+    def keep_names(self, name: str, find: Callable[[], ClusterNames]) -> np.ndarray:
+        """Find the names of the clusters and save them; of several shards one does. Returns them, (K,) uint8.
 
         Raises:
-            UserError: an earlier run, whose files may stay, gave the clusters other values.
+            UserError: an earlier run, whose files may stay, gave the clusters other names.
         """
         path = self.folder / name
         with made_once(path, self.run_id, keep=False) as needed:
             if not needed:
-                return read_npy(path, ndim=1)
-            table = make()
-            if path.is_file() and not np.array_equal(read_npy(path, ndim=1), table):
+                return read_names(path).table
+            names = find()
+            if path.is_file() and not np.array_equal(read_names(path).table, names.table):
                 if not self.overwrite:
                     raise UserError(f"{path}: the clusters had other names when it was made; add `overwrite`")
                 self._refuse_mixture(path)
-            write_npy(path, table)
-            return table
+            names.write(path)
+            return names.table
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ from torch import Tensor
 from cups.errors import UserError, as_flags
 from cups.io.files import file_sha256
 from cups.io.fingerprint import array_digest
-from cups.io.locking import made_once
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import IDENTITY
 from cups.ops.dense_crf import require_dense_crf
@@ -161,7 +160,7 @@ class Naming:
     semantics: Folder
     cityscapes_root: Path | None
 
-    def table(self, output: Folder, run_id: str | None) -> np.ndarray:
+    def table(self, output: Fits) -> np.ndarray:
         """Return the value of each cluster: (K,) uint8, or uint16 above 254 classes.
 
         Names that are found here are kept in the output folder.
@@ -174,13 +173,7 @@ class Naming:
             return groups.astype(id_dtype(int(groups.max()) + 1))
         if settings.names is not None:
             return self.names().table
-        path = output.directory / names_file(str(settings.mapping))
-        with made_once(path, run_id, keep=False) as needed:
-            if needed:
-                names = self.names()
-                names.write(path)
-                return names.table
-        return read_names(path).table
+        return output.keep_names(names_file(str(settings.mapping)), self.names)
 
     def names(self) -> ClusterNames:
         """Return the names: of the file, or as `mapping` finds them."""
@@ -228,24 +221,17 @@ def names_entry(path: Path) -> dict[str, Any]:
     return {"name": str(path), "uses_ground_truth": read_names(path).uses_ground_truth, IDENTITY: digest}
 
 
-def fits_of(
-    output: Folder,
-    source: FrameSource,
-    settings: OverclusterSettings,
-    run: FrameRun,
-    fitting: Sequence[Frame],
-) -> Fits:
-    """Return the folder of the clustering: the output, or that of the same clusters without names.
+def fits_of(own: Fits, output: Folder, settings: OverclusterSettings) -> Fits:
+    """Return the folder of the clustering: the output's own, or that of the same clusters without names.
 
     So names are given to the very clusters that were scored.
     """
-    raw, names = output.root / raw_semantics(settings.k), [frame.name for frame in fitting]
-    own = (output.directory / CENTROIDS).is_file()
-    if settings.named and not own and not run.overwrite and (raw / CENTROIDS).is_file():
+    raw = output.root / raw_semantics(settings.k)
+    there = (own.folder / CENTROIDS).is_file()
+    if settings.named and not there and not own.overwrite and (raw / CENTROIDS).is_file():
         log.info("%s: its clusters are named", raw)
-        return Fits(raw, False, run.run_id, names)
-    stays = len(files_besides(output, reach(source.frames(), run)))
-    return Fits(output.directory, run.overwrite, run.run_id, names, stays=stays)
+        return replace(own, folder=raw, stays=0)
+    return own
 
 
 def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: FrameRun) -> Summary:
@@ -266,10 +252,13 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     log.info("%s", as_flags(settings.summary()))
     nothing_to_fit = settings.load_centroids and settings.features == "codes" and not settings.named
     fitting = (source if nothing_to_fit else source.of_split(settings.fit_split)).frames()
-    fits = fits_of(output, source, settings, run, fitting)
+    stays = len(files_besides(output, reach(source.frames(), run)))
+    names = [frame.name for frame in fitting]
+    own = Fits(output.directory, run.overwrite, run.run_id, names, stays=stays)
+    fits = fits_of(own, output, settings)
     vectors = vector_source(settings, output.root, fitting, fits)
     fits = replace(fits, source=vectors.fingerprint)
-    process = _process(source, settings, vectors.read, fitting, fits, output)
+    process = _process(source, settings, vectors.read, fitting, (own, fits), output)
     inputs: list[Path | Folder] = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
@@ -304,15 +293,19 @@ def _process(
     settings: OverclusterSettings,
     read: Reader,
     fitting: Sequence[Frame],
-    fits: Fits,
+    folders: tuple[Fits, Fits],
     output: Folder,
 ) -> LabelClusters:
-    """Fit the clusters and find what is written for each."""
+    """Fit the clusters and find what is written for each.
+
+    folders: where names are kept, and where the clustering is.
+    """
+    own, fits = folders
     pooled = Pooled(read) if settings.regions else read
     centroids = centroids_for(settings, pooled, fitting, fits)
     clusters = ClusterMap(read, centroids, settings.regions, settings.crf_rows)
     semantics = Folder(output.root, CAUSE_SEMANTICS, ".png")
     naming = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root)
-    table = naming.table(output, fits.run_id)
+    table = naming.table(own)
     labels = LabelKind("trainId", 19) if settings.named else LabelKind("clusters", int(table.max()) + 1)
     return LabelClusters(clusters, table, output, labels)

@@ -15,12 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cups.errors import UserError
 from cups.io.file_names import SPLIT_FILE
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import trained_weights
 from cups.ops.components import keep_components
-from cups.ops.depth_edges import REFERENCE_HEIGHT
 from cups.ops.resize import resize_ids
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
@@ -29,11 +27,12 @@ from pseudo_labels.inputs.labels import find_things, thing_regions, write_split
 from pseudo_labels.inputs.refine_inputs import RefineFolders
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.networks.devices import pick_device
-from pseudo_labels.networks.frozen_features import FeatureSource, StoredFeatures, feature_source
+from pseudo_labels.networks.frozen_features import FeatureSource, feature_source, require_channels
 from pseudo_labels.networks.refine_training import INPUTS, RefineNetwork, load_network
 from pseudo_labels.settings.feature_choice import Backbone
+from pseudo_labels.settings.outlines import pixels_of
 from pseudo_labels.settings.refinement import RefinedSettings
-from pseudo_labels.steps.ancestry import MADE_OF, made_of, refuse_other_features
+from pseudo_labels.steps.ancestry import MADE_OF, made_of
 from pseudo_labels.steps.folders import FEATURES_PREFIX, INSTANCE_PREFIX, REFINED_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind
@@ -80,7 +79,7 @@ class Refine:
         label_scale: rows of the labels written in those of the image.
         instances: where the instances of a `JointRefineNet` go.
         things: classes that have instances.
-        min_area: of instances, pixels of an image of `REFERENCE_HEIGHT` rows.
+        min_area: of instances, pixels of an image of `REFERENCE_ROWS` rows.
     """
 
     network: RefineNetwork
@@ -125,12 +124,7 @@ class Refine:
     def predict(self, images: Tensor, loaded: Sequence[Loaded]) -> dict[str, Tensor]:
         """Return what the network says of a batch, at the working size."""
         features = self.features.maps(torch.stack([one.sample for one in loaded]).to(self.device))
-        expected = len(self.network.trunk.feature_mean)
-        if features.shape[-1] != expected:
-            raise UserError(
-                f"`backbone`: features of {features.shape[-1]} channels, the network was trained with "
-                f"{expected}; give the features of that backbone"
-            )
+        require_channels(features, len(self.network.trunk.feature_mean))
         log_depth = torch.stack([one.log_depth for one in loaded]).to(self.device)
         return predict(self.network, (features.movedim(-1, 1), log_depth, images.to(self.device)), self.flip)
 
@@ -144,7 +138,7 @@ class Refine:
             outputs["embedding"].float().cpu().numpy(),
             outputs["boundary"][0].cpu().numpy() > 0,
             thing_regions(small, self.things, merged=True) > 0,
-            min_area=max(1, round(self.min_area * (small.shape[0] / REFERENCE_HEIGHT) ** 2)),
+            min_area=pixels_of(self.min_area, small.shape[0]),
         )
         regions = thing_regions(labels, self.things, merged=True).astype(np.uint8)
         whole = resize_ids(torch.from_numpy(ids.astype(np.int64)), (labels.shape[0], labels.shape[1]))
@@ -209,9 +203,8 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     backbone = Backbone(str(settings.backbone), settings.backbone_checkpoint)
     features = feature_source(root, frames, backbone, settings.device, settings.features_subdir)
     device, num_classes = pick_device(settings.device), trained["shape"]["num_classes"]
-    if isinstance(features, StoredFeatures):
-        told = trained["features_subdir"] or FEATURES_PREFIX + trained["backbone"]
-        refuse_other_features(settings.checkpoint, features.folder.directory, told)
+    told = trained["features_subdir"] or FEATURES_PREFIX + trained["backbone"]
+    features.refuse_others_than(settings.checkpoint, told)
     semantics = folders.semantics
     output = Folder(root, REFINED_PREFIX + (settings.name or semantics.name.removeprefix(PREFIX)), ".png")
     parts = Refine(
@@ -247,8 +240,7 @@ def as_trained(settings: RefinedSettings, trained: Mapping[str, Any]) -> Refined
     names = {key: getattr(settings, key) or trained[key] for key in INPUTS}
     if settings.backbone or settings.backbone_checkpoint:
         names["features_subdir"] = settings.features_subdir
-    weights = settings.backbone_checkpoint or (None if settings.backbone else trained["backbone_checkpoint"])
-    return replace(settings, **names, backbone_checkpoint=None if weights is None else Path(weights))
+    return replace(settings, **names, backbone_checkpoint=settings.chosen(trained).backbone_checkpoint)
 
 
 def instance_choice(

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cups.errors import UserError
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import trained_weights
 from cups.ops.smooth_labels import smooth_labels
@@ -25,10 +23,8 @@ from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.inputs.labels import check_aspect, read_semantic
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
-from pseudo_labels.networks.frozen_features import FeatureSource, StoredFeatures, feature_source
+from pseudo_labels.networks.frozen_features import FeatureSource, feature_source, require_channels
 from pseudo_labels.settings.dinosaur import SlotInstanceSettings, SlotSettings
-from pseudo_labels.settings.feature_choice import Backbone
-from pseudo_labels.steps.ancestry import refuse_other_features
 from pseudo_labels.steps.folders import FEATURES_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import FrameRun
@@ -85,12 +81,8 @@ class SlotStep:
         Raises:
             UserError: features of another number of channels than in training.
         """
-        features, expected = self.features.maps(samples.to(self.device)), len(self.network.feature_mean)
-        if features.shape[-1] != expected:
-            raise UserError(
-                f"`backbone`: features of {features.shape[-1]} channels, the network was trained with "
-                f"{expected}; give the features of that backbone"
-            )
+        features = self.features.maps(samples.to(self.device))
+        require_channels(features, len(self.network.feature_mean))
         noise = torch.stack([one.noise for one in wanted])
         alphas = self.network.masks(features, noise.to(self.device))
         return [
@@ -122,13 +114,8 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
     frames, root = run.part(source.frames()), run.root(source)
     checkpoint = settings.checkpoint or root / "dinosaur" / "dinosaur.pth"
     network, trained = load_dinosaur(checkpoint)
-    weights = settings.backbone_checkpoint
-    if weights is None and settings.backbone is None and trained.get("backbone_checkpoint"):
-        weights = Path(trained["backbone_checkpoint"])
-    backbone = Backbone(settings.backbone or trained["backbone"], weights)
-    features = feature_source(root, frames, backbone, settings.device)
-    if isinstance(features, StoredFeatures):
-        refuse_other_features(checkpoint, features.folder.directory, FEATURES_PREFIX + trained["backbone"])
+    features = feature_source(root, frames, settings.chosen(trained), settings.device)
+    features.refuse_others_than(checkpoint, FEATURES_PREFIX + trained["backbone"])
     semantics: Folder | None = None
     things: tuple[int, ...] = ()
     if settings.needs_semantics:

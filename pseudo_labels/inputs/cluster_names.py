@@ -6,7 +6,6 @@ an evaluation. The file says so, and everything that is made with it does.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from cups.errors import UserError
 from cups.io.files import read_json, write_json
+from cups.io.fingerprint import array_digest
 from cups.io.provenance import code_version
 from cups.taxonomy import VOID
 
@@ -34,9 +34,8 @@ def names_file(mapping: str) -> str:
 
 
 def digest_of(centroids: np.ndarray) -> str:
-    """Return the SHA-256 of centroids (k, D): what tells one clustering from another."""
-    values = np.ascontiguousarray(centroids, dtype=np.float32)
-    return hashlib.sha256(str(values.shape).encode() + values.tobytes()).hexdigest()
+    """Return a digest of centroids (k, D): what tells one clustering from another."""
+    return array_digest(np.asarray(centroids, dtype=np.float32))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from cups.ops.resize import resize_image
 from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.networks.devices import pick_device, pick_precision
 from pseudo_labels.settings.feature_choice import Backbone
+from pseudo_labels.steps.ancestry import refuse_other_features
 from pseudo_labels.steps.frames import Folder, Frame
 
 
@@ -109,6 +110,10 @@ class StoredFeatures:
         """No weights: the folder's provenance names them."""
         return []
 
+    def refuse_others_than(self, checkpoint: Path, name: str) -> None:
+        """Refuse features that a network was not trained on, see `refuse_other_features`."""
+        refuse_other_features(checkpoint, self.folder.directory, name)
+
     def name(self, frame: Frame) -> Path:
         """Return the file to name in errors about the features of a frame."""
         return self.folder.path(frame)
@@ -145,6 +150,9 @@ class StreamedFeatures:
     def inputs(self) -> list[Folder]:
         """No folder is read besides the images'."""
         return []
+
+    def refuse_others_than(self, checkpoint: Path, name: str) -> None:
+        """Take them: they are computed as the backbone gives them, and no folder can be another."""
 
     def name(self, frame: Frame) -> Path:
         """Return the file to name in errors about the features of a frame."""
@@ -186,6 +194,15 @@ class FeatureReader:
         """Return the features of one frame."""
         sample = self.source.sample(frame)[None].to(self.device)
         return self.source.maps(sample)[0].cpu().numpy()
+
+
+def require_channels(features: Tensor, expected: int) -> None:
+    """Raise a `UserError` if features (..., D) have not the channels that a network was trained with."""
+    if features.shape[-1] != expected:
+        raise UserError(
+            f"`backbone`: features of {features.shape[-1]} channels, the network was trained with "
+            f"{expected}; give the features of that backbone"
+        )
 
 
 def backbone_weights(name: str, checkpoint: Path | None) -> list[dict[str, Any]]:

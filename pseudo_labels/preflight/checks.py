@@ -114,8 +114,7 @@ class WholeImage(NamedTuple):
 def _whole_image(job: Job, name: str, rows: int) -> WholeImage:
     """Return the cost of the features of an image that is brought to so many rows (0: its own)."""
     backbone = Backbone(name)
-    scale = (rows or job.size[0]) / job.size[0]
-    height, width = (max(1, round(side * scale / backbone.patch)) for side in job.size)
+    height, width = backbone.grid(rows, job.size)
     size = height * width * backbone.channels * HALF
     return WholeImage(size, backbone.flops(height * backbone.patch, width * backbone.patch))
 

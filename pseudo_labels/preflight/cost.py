@@ -15,6 +15,7 @@ from cups.backbones.names import TEXTON
 from pseudo_labels.networks.cause_codes import FeatureExtractor, Tiling
 from pseudo_labels.networks.depth_network import build_depth_network
 from pseudo_labels.networks.devices import pick_device, pick_precision
+from pseudo_labels.networks.frozen_features import FrozenBackbone
 from pseudo_labels.settings.depth import DepthSettings
 
 HALF = 2
@@ -92,6 +93,10 @@ class Backbone:
     def flops(self, height: int, width: int) -> int:
         """Return the floating-point operations of one image (H, W); the texton's few are left out."""
         return 0 if self.name == TEXTON else _backbone_flops(self.name, height, width)
+
+    def grid(self, rows: int, image: tuple[int, int]) -> tuple[int, int]:
+        """Return (rows, columns) of the tokens of an image (H, W) that is brought to so many rows."""
+        return FrozenBackbone(self._network, rows).grid(image)
 
     def windows(self, tiling: Tiling, image: tuple[int, int]) -> tuple[tuple[int, int], int]:
         """Return the size (H', W') to which an image (H, W) is brought, and its number of windows."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cups.backbones.names import DEFAULT_DINOV2, NAMES
 from pseudo_labels.settings.features import network_rows
@@ -44,3 +46,13 @@ class TrainedBackbone(Settings):
     backbone_checkpoint: Path | None = flag(
         None, "its weights, to compute features though there is a folder (default: as downloaded)"
     )
+
+    def chosen(self, trained: Mapping[str, Any]) -> Backbone:
+        """Return the backbone that is named, else that of the training with the weights of then.
+
+        trained: settings of the network, `backbone` and `backbone_checkpoint` among them.
+        """
+        weights = self.backbone_checkpoint
+        if weights is None and self.backbone is None and trained.get("backbone_checkpoint"):
+            weights = Path(trained["backbone_checkpoint"])
+        return Backbone(self.backbone or trained["backbone"], weights)

@@ -9,6 +9,7 @@ from cups.io.png import image_size
 from cups.io.provenance import read_provenance
 from pseudo_labels.steps.frames import Folder, FrameSource
 from pseudo_labels.steps.options import RunOptions
+from pseudo_labels.steps.resume import files_besides
 
 
 def refuse_earlier_way(
@@ -27,8 +28,7 @@ def refuse_earlier_way(
     earlier = read_provenance(folder.directory)
     if run.overwrite or earlier is None or setting in earlier.get("arguments", {}):
         return
-    files = (path for path in folder.directory.rglob(f"*{folder.suffix}") if path.name != "contact_sheet.png")
-    if next(files, None) is not None and differs():
+    if files_besides(folder, ()) and differs():
         raise UserError(
             f"{folder.directory}: holds files of an earlier version, made with {way}; add `overwrite`, or "
             "use another `output_root`"

@@ -10,6 +10,7 @@ import pytest
 
 from cups.errors import UserError
 from pseudo_labels.algorithms.overclustering import Fits
+from pseudo_labels.inputs.cluster_names import names_of
 
 SETTINGS = {"k": 2, "seed": 0}
 
@@ -68,9 +69,10 @@ def test_fits__files_of_other_images_are_not_left_behind(whole: Fits, tmp_path: 
     assert (tmp_path / "centroids.npz").stat().st_mtime_ns == date  # so the other split is not redone either
 
 
-def test_save_table__other_names_are_refused(whole: Fits) -> None:
+def test_keep_names__other_names_are_refused(whole: Fits) -> None:
     def table(fits: Fits, *values: int) -> list[int]:
-        return fits.save_table("table.npy", lambda: np.array(values, np.uint8)).tolist()  # type: ignore[no-any-return]
+        names = names_of(np.array(values), None, "a test")
+        return fits.keep_names("names.json", lambda: names).tolist()  # type: ignore[no-any-return]
 
     assert table(whole, 0, 1) == table(whole, 0, 1) == [0, 1]
     with pytest.raises(UserError, match="other names when it was made; add `overwrite`"):
