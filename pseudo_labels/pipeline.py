@@ -46,13 +46,22 @@ def parse(argv: Sequence[str]) -> tuple[PipelineSettings, dict[str, tuple[str, .
     add_flags(parser, PipelineSettings)
     parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=FLAGS)
     values, left = parser.parse_known_args(joined(argv))
-    settings, only = take(PipelineSettings, values), {}
-    for script, _, words in (text.partition(" ") for text in values.flags or ()):
+    return take(PipelineSettings, values), by_script(values.flags or ()), left
+
+
+def by_script(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return {script: its flags} of texts like "train_cause --batch_size 32".
+
+    Raises:
+        UserError: no such script.
+    """
+    only = {}
+    for script, _, words in (text.partition(" ") for text in texts):
         script = script.removesuffix(".py")
         if not is_step(script):
             raise UserError(f"`flags` {script}: pseudo_labels/ holds no such script")
         only[script] = tuple(words.split())
-    return settings, only, left
+    return only
 
 
 def commands_of(argv: Sequence[str]) -> tuple[list[Command], PipelineSettings]:

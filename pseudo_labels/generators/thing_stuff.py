@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import reduce
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from cups.io.locking import made_once
 from cups.io.provenance import any_ground_truth, code_version, describe_input
 from cups.ops.depth_edges import REFERENCE_HEIGHT, resize_depth
 from cups.ops.ground import ObjectModel
+from pseudo_labels.algorithms.thing_shapes import shape_scores, shape_sums
 from pseudo_labels.algorithms.thing_stuff import (
     ClassSums,
     Statistics,
@@ -187,6 +190,8 @@ def _split(everything: Sequence[Frame], root: Path, settings: ThingStuffSettings
     frames = evenly_spread(everything, settings.sample)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
+    if settings.no_depth:
+        return _split_by_shape(everything, frames, semantics, settings)
     depths = Folder(root, settings.depth_subdir, ".npy")
     depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first")
     told = stated_classes(semantics.directory, settings.num_semantic_classes)
@@ -203,6 +208,37 @@ def _split(everything: Sequence[Frame], root: Path, settings: ThingStuffSettings
     write_split(target, {**content, MADE_OF: made_of(semantics, everything)})
     choice = f"things: {' '.join(map(str, things)) or 'none'} -> {target}"
     return f"{table(statistics, things, occurs)}\n{choice}"
+
+
+def _split_by_shape(
+    everything: Sequence[Frame], frames: Sequence[Frame], semantics: Folder, settings: ThingStuffSettings
+) -> str:
+    """Write the choice that needs no depth; return it as text."""
+    count = stated_classes(semantics.directory, settings.num_semantic_classes) or count_classes(
+        semantics, frames
+    )
+    read = (shape_sums(read_semantic(semantics.path(frame), count), count) for frame in frames)
+    sums = reduce(operator.add, tqdm(read, total=len(frames), desc=SCRIPT, unit="img"))
+    score = shape_scores(sums)
+    things = choose_things(score, sums.pixels > 0, settings.threshold, settings.num_things)
+    target = settings.output_json or semantics.directory / SPLIT_FILE
+    content = {
+        "things": things,
+        "stuffs": [index for index in range(count) if index not in things],
+        "num_pseudo_classes": count,
+        "threshold": settings.threshold if settings.num_things is None else None,
+        "num_things": settings.num_things,
+        "no_depth": True,
+        "semantic_subdir": settings.semantic_subdir,
+        "frames": len(frames),
+        "descriptions": {"score": "share of the class in closed regions, times nearness to the middle row"},
+        "classes": {str(index): {"score": round(float(value), 5)} for index, value in enumerate(score)},
+        "script": SCRIPT,
+        "code_version": code_version(),
+        "uses_ground_truth": describe_input(semantics.directory)["uses_ground_truth"],
+    }
+    write_split(target, {**content, MADE_OF: made_of(semantics, everything)})
+    return f"things, told without depth: {' '.join(map(str, things)) or 'none'} -> {target}"
 
 
 def required_things(

@@ -10,6 +10,7 @@ from pseudo_labels.settings.groups import Splitting, ThingChoice
 from pseudo_labels.steps.flags import Settings, flag
 from pseudo_labels.steps.folders import (
     CAUSE_SEMANTICS,
+    COMPONENTS_METHOD,
     DEFAULT_K,
     DEFAULT_METHOD,
     DEFAULT_SEMANTICS,
@@ -89,7 +90,7 @@ class InstanceSettings(Splitting, ThingChoice):
         """Name of the output folder."""
         if self.method_name is not None:
             return INSTANCE_PREFIX + self.method_name
-        return instance_folder("cc" if self.no_depth else DEFAULT_METHOD, self.semantic_subdir)
+        return instance_folder(COMPONENTS_METHOD if self.no_depth else DEFAULT_METHOD, self.semantic_subdir)
 
 
 @dataclass(frozen=True)

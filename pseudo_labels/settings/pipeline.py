@@ -12,7 +12,7 @@ from pseudo_labels.steps.frames import ROOT_VARIABLE, SPLITS
 from pseudo_labels.steps.options import EXECUTORS
 from pseudo_labels.steps.stage1 import Stage1Options
 
-SOURCES = ("spidepth", "disparity")
+SOURCES = ("spidepth", "disparity", "none")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,14 @@ class PipelineSettings(Settings):
     """Run."""
 
     cityscapes_root: str = flag(
-        "", "folder that holds leftImg8bit/", metavar="DIR", environment=ROOT_VARIABLE
+        "",
+        "folder that holds leftImg8bit/",
+        metavar="DIR",
+        environment=ROOT_VARIABLE,
+        unless=["image_dir"],
+    )
+    image_dir: Path | None = flag(
+        None, "folder of images or video instead (needs `output_root`)", metavar="PATH"
     )
     output_root: str = flag(
         "", "where features, labels and networks go (default: `cityscapes_root`)", metavar="DIR"
@@ -45,7 +52,7 @@ class PipelineSettings(Settings):
         "instances by DINOSAUR slot attention on DINOv3 features instead of by depth (on textons with "
         "`backbone` texton)",
     )
-    depth: str = flag("spidepth", "disparity: from the stereo disparity/ of Cityscapes", choices=SOURCES)
+    depth: str = flag("spidepth", "disparity: from the stereo disparity/ of Cityscapes; none: do without", choices=SOURCES)
     train: bool = flag(
         False,
         "train the CAUSE heads and the depth network first, without labels, instead of loading published "
@@ -56,14 +63,25 @@ class PipelineSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.cityscapes_root:
-            raise UserError(
-                f"`cityscapes_root`: missing; give the folder that holds leftImg8bit/, or set {ROOT_VARIABLE}"
-            )
-        if not self.dry_run and not (Path(self.cityscapes_root) / "leftImg8bit").is_dir():
-            raise UserError(f"{self.cityscapes_root}: holds no leftImg8bit/; give the root of Cityscapes")
+        self._check_images()
+        if self.refine and self.depth == "none":
+            raise UserError("`refine`: RefineNet reads depth; leave out `depth` none")
         if self.names is not None and not self.dry_run and not self.names.is_file():
             raise UserError(f"{self.names}: no such file; save names by `save_names` of an evaluation")
+
+    def _check_images(self) -> None:
+        if bool(self.cityscapes_root) == (self.image_dir is not None):
+            raise UserError(
+                "`cityscapes_root`: missing; give the folder that holds leftImg8bit/, or set "
+                f"{ROOT_VARIABLE}; or else give `image_dir`"
+            )
+        if self.image_dir is not None:
+            if not self.output_root:
+                raise UserError("`output_root`: missing; it is needed with `image_dir`")
+            if self.depth == "disparity":
+                raise UserError("`depth` disparity: only Cityscapes has stereo; leave it out")
+        elif not self.dry_run and not (Path(self.cityscapes_root) / "leftImg8bit").is_dir():
+            raise UserError(f"{self.cityscapes_root}: holds no leftImg8bit/; give the root of Cityscapes")
 
     @property
     def root(self) -> Path:
@@ -75,8 +93,9 @@ class PipelineSettings(Settings):
         output = self.root
         train_depth = self.train and self.depth == "spidepth"
         return Stage1Options(
-            Path(self.cityscapes_root),
+            None if self.image_dir else Path(self.cityscapes_root),
             output,
+            self.image_dir,
             backbone=self.backbone,
             num_workers=self.num_workers,
             executor=self.executor,

@@ -36,6 +36,9 @@ class ThingStuffSettings(Outlines, Semantics):
     sample: int = flag(500, "look at N evenly spread frames at most", metavar="N")
     threshold: float = flag(0.4, "score from which a class is a thing")
     num_things: int | None = flag(None, "take this many of the best instead")
+    no_depth: bool = flag(
+        False, "tell by where regions lie in the image: for cameras that look ahead, where there is no depth"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,6 +22,7 @@ PANOPTIC_PREFIX = "pseudo_panoptic_"
 REFINED_PREFIX = "pseudo_semantic_refined_"
 DEFAULT_METHOD = "depth_guided"
 SLOT_METHOD = "dinosaur"
+COMPONENTS_METHOD = "cc"
 
 
 def trained_heads(backbone: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pseudo_labels.steps.folders import (
+    COMPONENTS_METHOD,
     DEFAULT_K,
     REFINED_PREFIX,
     SLOT_METHOD,
@@ -51,8 +52,9 @@ class Stage1Steps:
     Methods take the flags that only some runs need behind the rest.
 
     Attributes:
-        cityscapes_root: folder that holds leftImg8bit/.
+        cityscapes_root: folder that holds leftImg8bit/ (None: `image_dir` and `output_root` are given).
         output_root: where folders are written (None: `cityscapes_root`).
+        image_dir: a plain folder of images or a video, which has no splits.
         backbone: features of the semantics.
         heads: folder of the CAUSE heads (None: that of the scripts).
         seed: of everything random (None: that of the scripts).
@@ -63,8 +65,9 @@ class Stage1Steps:
         title: stands before the name of each command.
     """
 
-    cityscapes_root: Path
+    cityscapes_root: Path | None
     output_root: Path | None = None
+    image_dir: Path | None = None
     backbone: str = "dinov2_vitb14"
     heads: Path | None = None
     seed: int | None = None
@@ -77,15 +80,18 @@ class Stage1Steps:
     @property
     def root(self) -> Path:
         """The folder that is written into."""
-        return self.output_root or self.cityscapes_root
+        root = self.output_root or self.cityscapes_root
+        assert root is not None, "a plain folder has no place for outputs"
+        return root
 
     def command(self, name: str, script: str, split: str, *arguments: str) -> Command:
         """Return the command of any script of `pseudo_labels/` on a split."""
         words = (
             *_given("cityscapes_root", self.cityscapes_root),
+            *_given("image_dir", self.image_dir),
             *_given("output_root", self.output_root),
             *_given("num_workers", self.num_workers),
-            *_given("split", split),
+            *(_given("split", split) if self.image_dir is None else ()),
             *arguments,
         )
         if script.startswith(SPLITTABLE):
@@ -225,7 +231,8 @@ class Stage1Options(Stage1Steps):
         with_features: write the backbone's features first. Only RefineNet reads them, and it computes those
             that are not there.
         train_heads: train the CAUSE heads first.
-        source: of depth, "spidepth" or "disparity".
+        source: of depth, "spidepth", "disparity", or "none": things are told by shape, instances are
+            components.
         network: folder of the depth network (None: the published one).
         train_depth: train this network first.
         refine: train RefineNet on the semantics and go on with the refined ones.
@@ -247,6 +254,11 @@ class Stage1Options(Stage1Steps):
     labels: Path | None = None
 
     @property
+    def with_depth(self) -> bool:
+        """Whether depth tells things from stuff and splits them."""
+        return self.source != "none"
+
+    @property
     def clusters(self) -> str:
         """The folder of the clusters, or of their names."""
         return raw_semantics(self.k) if self.names is None else mapped_semantics(self.k)
@@ -258,12 +270,13 @@ class Stage1Options(Stage1Steps):
 
     def commands(self) -> list[Command]:
         """Return the commands of the run, in order."""
+        method = SLOT_METHOD if self.dinosaur else None if self.with_depth else COMPONENTS_METHOD
         labels = self.cups_format(
             self.label_split or self.split,
             self.semantics,
             self.labels or self.root / cups_folder(self.semantics),
             self.k if self.names is None else None,
-            instance_folder(SLOT_METHOD, self.semantics) if self.dinosaur else None,
+            method and instance_folder(method, self.semantics),
         )
         return [
             *self.semantic_commands(),
@@ -272,6 +285,11 @@ class Stage1Options(Stage1Steps):
             *self.instance_commands(),
             labels,
         ]
+
+    @property
+    def depth_flag(self) -> tuple[str, ...]:
+        """The flag of steps that do without depth."""
+        return () if self.with_depth else ("--no_depth",)
 
     def semantic_commands(self) -> list[Command]:
         """Return the commands from images to overclusters."""
@@ -284,6 +302,8 @@ class Stage1Options(Stage1Steps):
 
     def depth_commands(self) -> list[Command]:
         """Return the commands from images to depth."""
+        if not self.with_depth:
+            return []
         if self.source != "spidepth":
             return [self.depth(self.split, "--source", self.source)]
         training = [self.depth_network(self.network)] if self.train_depth and self.network else []
@@ -293,7 +313,7 @@ class Stage1Options(Stage1Steps):
         """Return the commands that decide on things, and that refine the semantics."""
         commands = []
         if self.names is None:
-            commands.append(self.thing_split(self.clusters))
+            commands.append(self.thing_split(self.clusters, *self.depth_flag))
         if self.refine:
             folder = self.root / f"refine_net_{tail(self.clusters)}"
             commands.append(self.refine_net(self.clusters, folder=folder))
@@ -303,7 +323,7 @@ class Stage1Options(Stage1Steps):
     def instance_commands(self) -> list[Command]:
         """Return the commands that split things into instances."""
         if not self.dinosaur:
-            return [self.instances(self.split, self.semantics)]
+            return [self.instances(self.split, self.semantics, *self.depth_flag)]
         backbone = "texton" if self.backbone == "texton" else "dinov3_vitb16"
         return [
             # Slots see each image 200 times: computed each time, its features would cost hours.

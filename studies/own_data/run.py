@@ -1,0 +1,78 @@
+"""From a folder of images or a video to panoptic predictions, without any label, in one command.
+
+Frames, Stage 1 (labels), Stage 2 and Stage 3 (training), predictions, report.md with pictures. Every step is
+remembered and goes on after a kill: give the command again. With --checkpoint nothing is trained.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from cups.errors import UserError, run_main
+from cups.io.fingerprint import digest
+from cups.io.files import read_json, write_json
+from pseudo_labels.pipeline import FLAGS, by_script
+from pseudo_labels.steps.flags import add_flags, make_parser, take
+from pseudo_labels.steps.further_flags import joined
+from studies.own_data.settings import OwnDataSettings
+
+RUN_FILE = "run.json"
+"""Says of which images the steps of a run are."""
+
+
+def claim(output: Path, settings: OwnDataSettings, images: Sequence[Path]) -> None:
+    """Make the folder of the run, and refuse one of other images, or that holds something else.
+
+    Raises:
+        UserError: the folder is not this run's.
+    """
+    path = output / RUN_FILE
+    if settings.fresh and path.is_file():
+        shutil.rmtree(output)
+    content = {"input": str(settings.input.resolve()), "images": len(images), "digest": names_digest(images)}
+    if path.is_file():
+        before = read_json(path, "choose another `output`")
+        trains = settings.checkpoint is None or settings.adapt
+        if trains and before.get("digest") != content["digest"]:
+            raise UserError(
+                f"{output}: its run is of {before.get('images')} images, {settings.input} has {len(images)} or "
+                "others now; choose another `output`, or begin anew with `fresh`"
+            )
+    elif output.is_dir() and any(output.iterdir()):
+        raise UserError(f"{output}: holds something else; choose another `output`")
+    write_json(path, content)
+
+
+def names_digest(images: Sequence[Path]) -> str:
+    """Return a digest of files' names and sizes."""
+    return digest([[str(path), path.stat().st_size if path.is_file() else 0] for path in images])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plan, look, run, report."""
+    parser = make_parser(__doc__)
+    add_flags(parser, OwnDataSettings)
+    parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=FLAGS)
+    parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides of the training config")
+    values = parser.parse_intermixed_args(None if argv is None else joined(argv))
+    settings, further = take(OwnDataSettings, values), by_script(values.flags or ())
+    from studies.commands import run_steps  # after parsing: --help is quick
+    from studies.own_data.look import look
+    from studies.own_data.plan import plan_of
+    from studies.own_data.report import write_report
+    from studies.own_data.steps import OwnDataRun
+
+    run = OwnDataRun(settings, plan_of(settings), tuple(values.pairs), further)
+    print(look(run), flush=True)
+    if settings.check:
+        return 0
+    claim(settings.output, settings, run.plan.images)
+    records = run_steps(run.commands(), settings.output / "steps", "own data")
+    print(f"report: {write_report(run, records)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
