@@ -18,13 +18,12 @@ from typing import NoReturn
 from cups.errors import UserError, as_flags
 from pseudo_labels.settings.pipeline import PipelineSettings
 from pseudo_labels.steps.flags import HelpFormatter, add_flags, take
-from pseudo_labels.steps.further_flags import joined, takers
-from pseudo_labels.steps.stage1 import Command, is_step
+from pseudo_labels.steps.further_flags import ONE_SCRIPT, by_script, joined, takers
+from pseudo_labels.steps.stage1 import Command
 
 PROGRAM = "run_stage1.sh"
 USAGE = f"bash scripts/{PROGRAM} --cityscapes_root DIR [options] [further flags]"
 FURTHER = "Further flags go to the steps that know them, e.g. --device cuda, --max_images 8."
-FLAGS = 'flags for one script only, e.g. --flags train_cause "--batch_size 32"'
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,24 +43,9 @@ def parse(argv: Sequence[str]) -> tuple[PipelineSettings, dict[str, tuple[str, .
         usage=USAGE, description=__doc__, epilog=FURTHER, formatter_class=HelpFormatter, allow_abbrev=False
     )
     add_flags(parser, PipelineSettings)
-    parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=FLAGS)
+    parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=ONE_SCRIPT)
     values, left = parser.parse_known_args(joined(argv))
     return take(PipelineSettings, values), by_script(values.flags or ()), left
-
-
-def by_script(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return {script: its flags} of texts like "train_cause --batch_size 32".
-
-    Raises:
-        UserError: no such script.
-    """
-    only = {}
-    for script, _, words in (text.partition(" ") for text in texts):
-        script = script.removesuffix(".py")
-        if not is_step(script):
-            raise UserError(f"`flags` {script}: pseudo_labels/ holds no such script")
-        only[script] = tuple(words.split())
-    return only
 
 
 def commands_of(argv: Sequence[str]) -> tuple[list[Command], PipelineSettings]:

@@ -57,10 +57,10 @@ def demo_steps(
 ) -> list[Command]:
     """Return the commands of the demo, in order. `extra`: `KEY VALUE` pairs for training."""
     stage1 = toy_stage1(output, workers, seed, depth)
-    training = TrainingCommands(stage1.cityscapes_root, output, ("SYSTEM.SEED", str(seed), *extra))
+    training = TrainingCommands(stage1.root, output, ("SYSTEM.SEED", str(seed), *extra))
     scores = output / "pseudo_labels_val"
     return [
-        toy_streets(stage1.cityscapes_root, "--show", "6"),
+        toy_streets(stage1.root, "--show", "6"),
         *stage1.commands(),
         stage1.panoptic_scores("pseudo-labels evaluated", stage1.semantics, CLUSTERS, scores),
         training.stage2("Stage 2", output / LABELS, "stage2"),

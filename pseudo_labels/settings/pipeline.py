@@ -52,7 +52,9 @@ class PipelineSettings(Settings):
         "instances by DINOSAUR slot attention on DINOv3 features instead of by depth (on textons with "
         "`backbone` texton)",
     )
-    depth: str = flag("spidepth", "disparity: from the stereo disparity/ of Cityscapes; none: do without", choices=SOURCES)
+    depth: str = flag(
+        "spidepth", "disparity: from the stereo disparity/ of Cityscapes; none: do without", choices=SOURCES
+    )
     train: bool = flag(
         False,
         "train the CAUSE heads and the depth network first, without labels, instead of loading published "
@@ -95,7 +97,7 @@ class PipelineSettings(Settings):
         return Stage1Options(
             None if self.image_dir else Path(self.cityscapes_root),
             output,
-            self.image_dir,
+            image_dir=self.image_dir,
             backbone=self.backbone,
             num_workers=self.num_workers,
             executor=self.executor,

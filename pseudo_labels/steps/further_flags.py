@@ -10,6 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from cups.errors import UserError
+from pseudo_labels.steps.stage1 import is_step
+
+ONE_SCRIPT = 'flags for one script only, e.g. --flags train_cause "--batch_size 32"'
+"""Help of the flag that `by_script` reads."""
 
 
 def flags_of(script: str) -> frozenset[str]:
@@ -71,3 +75,18 @@ def joined(argv: Sequence[str]) -> list[str]:
             word = f"--flags={words.pop(0)} {words.pop(0)}"
         joined.append(word)
     return joined
+
+
+def by_script(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return {script: its flags} of texts like "train_cause --batch_size 32".
+
+    Raises:
+        UserError: no such script.
+    """
+    only = {}
+    for script, _, words in (text.partition(" ") for text in texts):
+        script = script.removesuffix(".py")
+        if not is_step(script):
+            raise UserError(f"`flags` {script}: pseudo_labels/ holds no such script")
+        only[script] = tuple(words.split())
+    return only

@@ -54,7 +54,6 @@ class Stage1Steps:
     Attributes:
         cityscapes_root: folder that holds leftImg8bit/ (None: `image_dir` and `output_root` are given).
         output_root: where folders are written (None: `cityscapes_root`).
-        image_dir: a plain folder of images or a video, which has no splits.
         backbone: features of the semantics.
         heads: folder of the CAUSE heads (None: that of the scripts).
         seed: of everything random (None: that of the scripts).
@@ -63,11 +62,11 @@ class Stage1Steps:
         num_shards: parts into which these commands split the images.
         further: script without its suffix -> flags at the end of its command. Later flags win.
         title: stands before the name of each command.
+        image_dir: a plain folder of images or a video, which has no splits.
     """
 
     cityscapes_root: Path | None
     output_root: Path | None = None
-    image_dir: Path | None = None
     backbone: str = "dinov2_vitb14"
     heads: Path | None = None
     seed: int | None = None
@@ -76,6 +75,7 @@ class Stage1Steps:
     num_shards: int | None = None
     further: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     title: str = ""
+    image_dir: Path | None = None
 
     @property
     def root(self) -> Path:

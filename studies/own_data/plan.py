@@ -84,9 +84,7 @@ def plan_of(settings: OwnDataSettings) -> Plan:
     focal = _focal(settings, images[0], notes) if depth == "video" else None
     k = settings.k or (CLUSTERS if backbone == TEXTON else DEFAULT_K)
     size = image_size(images[len(images) // 2])
-    return Plan(
-        tuple(images), size, bool(videos), every, backbone, k, depth, focal, size_name, tuple(notes)
-    )
+    return Plan(tuple(images), size, bool(videos), every, backbone, k, depth, focal, size_name, tuple(notes))
 
 
 def _every(settings: OwnDataSettings, videos: Sequence[Path], notes: list[str]) -> int:
@@ -140,7 +138,8 @@ def _depth(settings: OwnDataSettings, video: bool, notes: list[str]) -> str:
             raise UserError(f"`depth` {settings.depth}: no such folder; give published, video or none")
         if settings.depth == "published" and published_depth() is None:
             raise UserError(
-                "`depth` published: its weights are not here; bash scripts/download_checkpoints.sh --list"
+                "`depth` published: its weights are not here; `bash scripts/download_checkpoints.sh --list` "
+                "says where they come from"
             )
         return settings.depth
     if published_depth() is not None:

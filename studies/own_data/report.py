@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 import cups
@@ -18,7 +19,6 @@ from cups.io.markdown import markdown_table, percent
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import code_version, read_provenance
 from cups.io.thing_stuff import read_split
-from cups.ops.resize import shrink_to
 from cups.structures import ThingStuffSplit
 from cups.visualization import depth_to_color, figure_sheet, overlay, pseudo_palette
 from pseudo_labels.algorithms.panoptic import to_panoptic
@@ -82,7 +82,7 @@ def sheet(run: OwnDataRun) -> np.ndarray:
     rows = []
     for shown in shown_images(run):
         image = read_image(shown.path)
-        small = shrink_to(image, SIDE)
+        small = _small(image)
         tiles: list[np.ndarray | None] = [small]
         if with_depth:
             depth = run.output / "stage1" / DEPTH_FOLDER / f"{shown.name}.npy"
@@ -90,10 +90,19 @@ def sheet(run: OwnDataRun) -> np.ndarray:
         if split is not None:
             panoptic = label_map(run, shown.name, split)
             palette = pseudo_palette(split.pseudo_classes.total)
-            tiles.append(None if panoptic is None else shrink_to(overlay(image, panoptic, palette), SIDE))
-        tiles += [shrink_to(network.predict(image).overlay(legend=False), SIDE) for network in opened.values()]
+            tiles.append(None if panoptic is None else _small(overlay(image, panoptic, palette)))
+        tiles += [_small(network.predict(image).overlay(legend=False)) for network in opened.values()]
         rows.append(tiles)
     return figure_sheet(columns, rows, [shown.name for shown in shown_images(run)])
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    """Return a picture whose longest side is at most `SIDE`: a sheet of photos would take gigabytes."""
+    scale = SIDE / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def last_measures(folder: Path) -> dict[str, float]:

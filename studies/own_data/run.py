@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cups.errors import UserError, run_main
-from cups.io.fingerprint import digest
 from cups.io.files import read_json, write_json
-from pseudo_labels.pipeline import FLAGS, by_script
+from cups.io.fingerprint import digest_of
 from pseudo_labels.steps.flags import add_flags, make_parser, take
-from pseudo_labels.steps.further_flags import joined
+from pseudo_labels.steps.further_flags import ONE_SCRIPT, by_script, joined
 from studies.own_data.settings import OwnDataSettings
 
 RUN_FILE = "run.json"
@@ -47,14 +46,14 @@ def claim(output: Path, settings: OwnDataSettings, images: Sequence[Path]) -> No
 
 def names_digest(images: Sequence[Path]) -> str:
     """Return a digest of files' names and sizes."""
-    return digest([[str(path), path.stat().st_size if path.is_file() else 0] for path in images])
+    return digest_of([[str(path), path.stat().st_size if path.is_file() else 0] for path in images])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Plan, look, run, report."""
     parser = make_parser(__doc__)
     add_flags(parser, OwnDataSettings)
-    parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=FLAGS)
+    parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=ONE_SCRIPT)
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides of the training config")
     values = parser.parse_intermixed_args(None if argv is None else joined(argv))
     settings, further = take(OwnDataSettings, values), by_script(values.flags or ())

@@ -22,13 +22,16 @@ class OwnDataSettings(Settings):
     checkpoint: Path | None = flag(None, "a trained network: predict with it and train nothing")
     adapt: bool = flag(False, "with `checkpoint`: train it on by self-training on these images first")
     backbone: str = flag(
-        AUTO, "features of Stage 1 (auto: dinov2_vitb14 if its weights are there, else texton, which needs none)"
+        AUTO,
+        "features of Stage 1 (auto: dinov2_vitb14 if its weights are there, else texton, which needs none)",
     )
     depth: str = flag(AUTO, f"{DEPTHS} (auto: the first of published, video, none that can be had)")
     focal: float | None = flag(
         None, "focal length in image widths, for depth from video (default: from the photo's EXIF, else 0.8)"
     )
-    every: int | None = flag(None, "of a video take each Nth frame (default: about ten a second)", metavar="N")
+    every: int | None = flag(
+        None, "of a video take each Nth frame (default: about ten a second)", metavar="N"
+    )
     max_images: int | None = flag(None, "use only the first N images", metavar="N")
     k: int | None = flag(None, "clusters (default: 300; with texton 120)")
     size: str = flag(

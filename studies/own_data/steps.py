@@ -66,7 +66,7 @@ class OwnDataRun:
         return Stage1Options(
             None,
             root,
-            self.images,
+            image_dir=self.images,
             backbone=plan.backbone,
             seed=self.settings.seed,
             num_workers=self.settings.num_workers,
@@ -85,7 +85,11 @@ class OwnDataRun:
         flags: dict[str, tuple[str, ...]] = {
             "train_spidepth": self._depth_training(),
             "generate_depth_spidepth": ("--show", "6"),
-            "generate_overclustered_semantics": (*(REGIONS if self.plan.backbone == TEXTON else ()), "--show", "6"),
+            "generate_overclustered_semantics": (
+                *(REGIONS if self.plan.backbone == TEXTON else ()),
+                "--show",
+                "6",
+            ),
             "generate_depth_guided_instances": ("--show", "6"),
             "convert_to_cups_format": ("--show", "6"),
         }
@@ -110,7 +114,10 @@ class OwnDataRun:
     @property
     def training(self) -> TrainingCommands:
         """Stage 2 and Stage 3."""
-        given = (("TRAINING.STEPS", self.settings.steps), ("SELF_TRAINING.ROUND_STEPS", self.settings.round_steps))
+        given = (
+            ("TRAINING.STEPS", self.settings.steps),
+            ("SELF_TRAINING.ROUND_STEPS", self.settings.round_steps),
+        )
         pairs = [word for key, value in given if value is not None for word in (key, str(value))]
         pairs += ["SYSTEM.SEED", str(self.settings.seed)]
         if self.settings.max_images:
@@ -130,7 +137,14 @@ class OwnDataRun:
         """Bring a video into a folder of images, where something is trained on them."""
         if not self.plan.video or not (self.trains or self.settings.adapt):
             return []
-        words = ["--input", str(self.settings.input), "--output", str(self.images), "--every", str(self.plan.every)]
+        words = [
+            "--input",
+            str(self.settings.input),
+            "--output",
+            str(self.images),
+            "--every",
+            str(self.plan.every),
+        ]
         return [Command("frames", "studies.own_data.frames", tuple(words))]
 
     def training_commands(self) -> list[Command]:

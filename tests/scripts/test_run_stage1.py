@@ -72,6 +72,32 @@ def test_run_stage1__names_no_classes(flags: tuple[str, ...], k: int) -> None:
     assert labels[-1].endswith(f"cups_pseudo_labels_raw_k{k}") and str(k) in labels
 
 
+def test_run_stage1__a_plain_folder_takes_the_place_of_cityscapes(parses: Parses) -> None:
+    output = run("--image_dir", "/photos", "--output_root", "/out", "--depth", "none", "--dry_run").stdout
+    lines = [shlex.split(line[2:]) for line in output.splitlines() if line.startswith("+ ")]
+    for _, script, *arguments in lines:
+        assert arguments[:4] == ["--image_dir", "/photos", "--output_root", "/out"]
+        parses(f"pseudo_labels.{Path(script).stem}", arguments)
+    commands = {Path(script).stem: arguments for _, script, *arguments in lines}
+    assert "generate_depth_spidepth" not in commands
+    assert commands["classify_stuff_things"][-1] == "--no_depth"
+    assert "pseudo_instance_cc_raw_k300" in commands["convert_to_cups_format"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--image_dir", "/photos"), "--output_root: missing"),
+        (("--image_dir", "/photos", "--output_root", "/out", "--depth", "disparity"), "only Cityscapes"),
+        (("--image_dir", "/photos", "--cityscapes_root", "/city"), "--cityscapes_root"),
+        (("--cityscapes_root", "/city", "--depth", "none", "--refine"), "--refine"),
+    ],
+)
+def test_run_stage1__refuses_what_cannot_be(flags: tuple[str, ...], told: str) -> None:
+    error = run(*flags, "--dry_run", expect=2).stderr
+    assert told in error and len(error.splitlines()) == 1
+
+
 def test_run_stage1__names_come_from_a_file() -> None:
     commands = printed("--names", "/names.json")
     assert "/names.json" in commands["generate_overclustered_semantics"]
