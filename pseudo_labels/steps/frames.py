@@ -7,8 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cups.errors import UserError
+from cups.io.file_names import IMAGE_MARK, flat_name
 from cups.io.files import is_readable
-from cups.io.images import frame_stem, list_city_images, list_images
+from cups.io.images import (
+    Listing,
+    but_ignored,
+    frame_names,
+    frame_stem,
+    is_image_source,
+    list_city_images,
+    report_images,
+    scan_images,
+)
 from pseudo_labels.steps.flags import Settings, flag
 
 ROOT_VARIABLE = "CITYSCAPES_ROOT"
@@ -18,7 +28,10 @@ SPLITS = ("train", "val", "test", "train_extra")
 
 @dataclass(frozen=True)
 class Frame:
-    """One image: its stem (without `_leftImg8bit`), its sub-folder (`train/<city>`), its file."""
+    """One image: its stem (without `_leftImg8bit`), its sub-folder (`train/<city>`), its file.
+
+    In a plain folder both are parts of the path below it (`cups.io.images.frame_names`).
+    """
 
     stem: str
     relative: Path
@@ -27,7 +40,12 @@ class Frame:
     @property
     def name(self) -> str:
         """Sub-folder and stem: what tells frames apart."""
-        return str(self.relative / self.stem)
+        return (self.relative / self.stem).as_posix()
+
+    @property
+    def flat(self) -> str:
+        """Its name in the flat training format: the stem in the Cityscapes layout, as CUPS has it."""
+        return self.stem if self.image.stem == f"{self.stem}{IMAGE_MARK}" else flat_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -60,14 +78,20 @@ class FrameSource(Settings):
         Raises:
             UserError: a missing folder, an empty split, two frames of one name.
         """
-        frames = list(self._plain() if self.image_dir else self._cityscapes())
+        frames = list(self._plain(self._scan()) if self.image_dir else self._cityscapes())
         if not frames:
             if self.image_dir:
-                raise UserError(f"{self.image_dir}: no images inside; check `image_dir`")
+                ignored = but_ignored(self._scan().ignored)
+                raise UserError(f"{self.image_dir}: no images inside{ignored}; check `image_dir`")
             folder = self.image_folder / self.split
             raise UserError(f"{folder}: no images inside; check the folder and `split`")
         _refuse_duplicates(frames)
         return frames[: self.max_images]
+
+    def report(self, frames: Sequence[Frame]) -> str:
+        """Return in one line how many images there are, of which sizes, and what was left out."""
+        ignored = self._scan().ignored if self.image_dir else None
+        return report_images([frame.image for frame in frames], ignored)
 
     def of_split(self, split: str) -> FrameSource:
         """Return the source of another split; a plain folder has no splits."""
@@ -84,12 +108,18 @@ class FrameSource(Settings):
             for image in list_city_images(base / split):
                 yield Frame(frame_stem(image), Path(split) / image.parent.name, image)
 
-    def _plain(self) -> Iterator[Frame]:
+    def _scan(self) -> Listing:
         folder = self.image_folder
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; give a folder of images with `image_dir`")
-        for image in list_images(folder):
-            yield Frame(image.stem, image.parent.relative_to(folder), image)
+        if not is_image_source(folder):
+            raise UserError(
+                f"{folder}: no such folder; give a folder of images, or a video, with `image_dir`"
+            )
+        return scan_images(folder)
+
+    def _plain(self, listing: Listing) -> Iterator[Frame]:
+        for name, image in zip(frame_names(self.image_folder, listing.images), listing.images, strict=True):
+            path = Path(name)
+            yield Frame(path.name, path.parent, image)
 
 
 def _refuse_duplicates(frames: Sequence[Frame]) -> None:

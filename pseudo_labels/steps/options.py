@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cups.errors import UserError
+from cups.io.images import refuse_output_inside
 from pseudo_labels.steps.flags import Settings, flag, parse, require_at_least
 from pseudo_labels.steps.frames import Frame, FrameSource
 
@@ -36,6 +37,8 @@ class OutputRoot(Settings):
         root = self.output_root or frames.cityscapes_root
         if root is None:
             raise UserError("`output_root`: missing; it is needed with `image_dir`")
+        if frames.image_dir is not None:
+            refuse_output_inside(root, frames.image_dir)
         return root
 
 

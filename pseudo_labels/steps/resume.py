@@ -11,6 +11,7 @@ from typing import Any
 from cups.errors import UserError
 from cups.io.files import read_json, write_json
 from cups.io.fingerprint import changed_fits, changed_inputs, changed_weights, fingerprint_of
+from cups.io.images import image_bytes
 from cups.io.locking import exclusive
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import any_ground_truth, make_provenance, read_provenance
@@ -84,7 +85,7 @@ def training_provenance(
         inputs=[source.image_folder, *inputs],
         weights=weights,
         settings=recipe_of(settings),
-        frames={frame.name: frame.image.stat().st_size for frame in source.frames()},
+        frames={frame.name: image_bytes(frame.image) for frame in source.frames()},
         whole=True,
     )
 

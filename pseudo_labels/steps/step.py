@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.io.files import read_json, write_json
+from cups.io.images import image_bytes
 from cups.io.locking import exclusive
 from cups.io.png import write_png
 from cups.io.provenance import make_provenance
@@ -95,7 +96,7 @@ def run_step(source: FrameSource, step: Step, run: ShardRun) -> Summary:
         log.info("%d files are older than those of %s: made again", count, newer)
     chosen = {frame.name for frame in todo}
     kept = [frame for frame in frames if frame.name not in chosen]
-    sizes = {frame.name: frame.image.stat().st_size for frame in frames}
+    sizes = {frame.name: image_bytes(frame.image) for frame in frames}
     resume = Resume(everything, todo, kept, run, lambda frame: _is_done(step, frame), sizes)
     for folder in step.outputs:
         content = _provenance(folder, source, everything, step)
