@@ -118,8 +118,8 @@ def read_header(path: Path) -> ImageHeader:
     pixels = header.size[0] * header.size[1] / 1e6
     if pixels > (limit := pixel_limit()):
         raise UserError(
-            f"{path}: {header.size[0]}x{header.size[1]} is {pixels:.0f} megapixels, more than {limit:g}; make "
-            f"it smaller, or set {LIMIT_VARIABLE} to more"
+            f"{path}: {header.size[0]}x{header.size[1]} is {pixels:.0f} megapixels, more than {limit:g}; "
+            f"make it smaller, or set {LIMIT_VARIABLE} to more"
         )
     return header
 

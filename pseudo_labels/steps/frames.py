@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_MARK, flat_name
-from cups.io.files import is_readable
+from cups.io.files import is_readable, read_json
 from cups.io.images import (
     Listing,
     but_ignored,
     frame_names,
     frame_stem,
+    image_bytes,
     is_image_source,
     list_city_images,
     report_images,
@@ -24,6 +26,10 @@ from pseudo_labels.steps.flags import Settings, flag
 ROOT_VARIABLE = "CITYSCAPES_ROOT"
 """Environment variable that gives `cityscapes_root` where no flag does."""
 SPLITS = ("train", "val", "test", "train_extra")
+FAILURES = "failures.json"
+"""Frames that a step left out, with the reason, in each folder that it writes."""
+IMAGES = "source_images.json"
+"""Size in bytes of the image that each file was made of, by the frame's name."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class FrameSource(Settings):
     image_dir: Path | None = flag(None, "plain folder of images instead (needs `output_root`)", decides=False)
     split: str = flag("train", "split of leftImg8bit/", choices=(*SPLITS, "all"), decides=False)
     max_images: int | None = flag(None, "use only the first N images", metavar="N", decides=False)
+    left_out_by: Path | None = flag(None, decides=False, hidden=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +80,7 @@ class FrameSource(Settings):
         return self.cityscapes_root / "leftImg8bit"
 
     def frames(self) -> list[Frame]:
-        """Return the frames, sorted.
+        """Return the frames, sorted; without those that steps below the root `left_out_by` left out.
 
         Raises:
             UserError: a missing folder, an empty split, two frames of one name.
@@ -86,7 +93,9 @@ class FrameSource(Settings):
             folder = self.image_folder / self.split
             raise UserError(f"{folder}: no images inside; check the folder and `split`")
         _refuse_duplicates(frames)
-        return frames[: self.max_images]
+        frames = frames[: self.max_images]
+        bad = left_out_below(self.left_out_by, frames) if self.left_out_by else {}
+        return [frame for frame in frames if frame.name not in bad]
 
     def report(self, frames: Sequence[Frame]) -> str:
         """Return in one line how many images there are, of which sizes, and what was left out."""
@@ -120,6 +129,29 @@ class FrameSource(Settings):
         for name, image in zip(frame_names(self.image_folder, listing.images), listing.images, strict=True):
             path = Path(name)
             yield Frame(path.name, path.parent, image)
+
+
+def left_out_below(root: Path, frames: Sequence[Frame], besides: Collection[Path] = ()) -> dict[str, str]:
+    """Return which frames a step under an output root left out, and has not read since: {name: its folder}.
+
+    An image that has another size now counts as mended.
+
+    Args:
+        besides: folders whose notes do not count.
+    """
+    known, found = {frame.name: frame for frame in frames}, {}
+    for path in sorted(root.glob(f"*/{FAILURES}")):
+        if path.parent in besides:
+            continue
+        sizes = _read_notes(path.parent / IMAGES)
+        for name in _read_notes(path):
+            if name in known and sizes.get(name) in (None, image_bytes(known[name].image)):
+                found.setdefault(name, path.parent.name)
+    return found
+
+
+def _read_notes(path: Path) -> dict[str, Any]:
+    return read_json(path, "remove it and run the step again") if path.is_file() else {}
 
 
 def _refuse_duplicates(frames: Sequence[Frame]) -> None:
@@ -169,6 +201,12 @@ class Folder:
             raise UserError(f"{self.directory}: no such folder; {fix}")
         for frame in frames:
             if not self.path(frame).is_file():
+                reason = _read_notes(self.directory / FAILURES).get(frame.name)
+                if reason is not None:
+                    raise UserError(
+                        f"{frame.image}: left out of {self.directory} ({reason}); mend the image and run that "
+                        "step again, or add `skip_bad`"
+                    )
                 raise UserError(f"{self.path(frame)}: no such file; {fix}")
 
 

@@ -6,7 +6,7 @@ Nothing here decides what is written into a file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,9 @@ class OutputRoot(Settings):
     output_root: Path | None = flag(
         None, "where folders are written (default: `cityscapes_root`)", decides=False
     )
+    skip_bad: bool = flag(
+        False, "leave out images that cannot be read here or could not in an earlier step", decides=False
+    )
 
     def root(self, frames: FrameSource) -> Path:
         """Return the folder under which the step writes.
@@ -41,6 +44,10 @@ class OutputRoot(Settings):
             refuse_output_inside(root, frames.image_dir)
         return root
 
+    def source(self, frames: FrameSource) -> FrameSource:
+        """Return the frames of a step: with `skip_bad` without those that earlier steps left out."""
+        return replace(frames, left_out_by=self.root(frames)) if self.skip_bad else frames
+
 
 @dataclass(frozen=True)
 class RunOptions(OutputRoot):
@@ -53,7 +60,6 @@ class RunOptions(OutputRoot):
 class ShardRun(RunOptions):
     """Run, over the images one by one."""
 
-    skip_bad: bool = flag(False, "log unreadable images and go on", decides=False)
     num_workers: int = flag(
         0, "worker processes, or threads that read and write around a network (0: none)", decides=False
     )
@@ -138,4 +144,4 @@ def parse_step(
     frames, how, what = parse(description, argv, source, run, settings)
     if how.executor != "none":
         raise Submission(frames, how, getattr(what, "device", "cpu"))
-    return frames, how, what
+    return how.source(frames), how, what

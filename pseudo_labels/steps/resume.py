@@ -16,13 +16,11 @@ from cups.io.locking import exclusive
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import any_ground_truth, make_provenance, read_provenance
 from pseudo_labels.steps.flags import recipe_of, settings_of
-from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.frames import IMAGES, Folder, Frame, FrameSource
 from pseudo_labels.steps.options import ShardRun
 
 log = logging.getLogger(__name__)
 CONTACT_SHEET = "contact_sheet.png"
-IMAGES = "source_images.json"
-"""Size in bytes of the image that each file was made of, by the frame's name."""
 MIXED = "repeat it for all images (`split` all, no `shard`), use another `output_root`, or remove the folder"
 
 
