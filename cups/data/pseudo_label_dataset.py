@@ -18,18 +18,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups import defaults
+from cups.data.image_finder import ImageFinder
 from cups.data.utils import image_tensor
 from cups.errors import UserError
 from cups.io.file_names import (
     ALL_PIXELS,
     CUPS_FOLDER,
-    IMAGE_FOLDERS,
-    IMAGE_SUFFIX,
     INSIDE_INSTANCES,
     INSTANCE_SUFFIX,
     SEMANTIC_SUFFIX,
 )
-from cups.io.images import list_images
 from cups.io.png import read_ids, read_image
 from cups.label_split import label_split
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
@@ -37,7 +35,6 @@ from cups.structures import Draw, Sample
 from cups.taxonomy import WIDE_VOID
 
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
-SPLITS = ("train", "train_extra", "val", "test")
 
 
 def align_labels(
@@ -97,45 +94,12 @@ def load_statistics(folder: Path) -> tuple[Tensor, Tensor]:
     return totals[ALL_PIXELS], totals[INSIDE_INSTANCES]
 
 
-class ImageFinder:
-    """Finds the image of a frame in the Cityscapes layout or a plain folder.
-
-    Raises:
-        UserError: missing folder.
-    """
-
-    def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise UserError(f"{root}: no such folder; give the data root with `data_root`")
-        self.root = root
-        self._plain: dict[str, Path] = {}
-        if not any((root / folder).is_dir() for folder in IMAGE_FOLDERS):
-            self._plain = {path.stem: path for path in list_images(root)}
-
-    def __call__(self, stem: str) -> Path:
-        """Return the image of a frame.
-
-        Raises:
-            UserError: when it is nowhere.
-        """
-        if stem in self._plain:
-            return self._plain[stem]
-        city = stem.split("_")[0]
-        for folder in IMAGE_FOLDERS:
-            for split in SPLITS:
-                path = self.root / folder / split / city / f"{stem}{IMAGE_SUFFIX}"
-                if path.is_file():
-                    return path
-        raise UserError(
-            f"{self.root}: no image for {stem}{SEMANTIC_SUFFIX}; check `data_root` and `pseudo_root`"
-        )
-
-
 class PseudoLabelDataset(Dataset[Sample]):
     """Frames with pseudo-labels in the CUPS format.
 
     Args:
-        root: data root with `leftImg8bit/` or `leftImg8bit_sequence/`, or a plain folder of images.
+        root: data root with `leftImg8bit/` or `leftImg8bit_sequence/`, or a plain folder of images,
+            or a video.
         pseudo_root: flat folder of `*_semantic.png`, `*_instance.png` and `*.pt`.
         scale: resize factor that brings the image to training size.
         crop: centre crop (H, W) after scaling; smaller frames are padded (image 0, semantic void).
@@ -169,7 +133,7 @@ class PseudoLabelDataset(Dataset[Sample]):
         self.stems = self._list_stems(only_non_empty)[:max_images]
         self.all_pixels, self.inside = load_statistics(self.pseudo_root)
         self.split = label_split(self.pseudo_root, self.all_pixels, self.inside, thing_stuff_threshold)
-        self._images = ImageFinder(self.root)
+        self._images = ImageFinder(self.root, self.pseudo_root)
         # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
         # The last place is everything that is no pseudo-class: void, 255 or 65535 by the width of the files.
         count = self.split.pseudo_classes.total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterable
 from copy import copy
 from pathlib import Path
@@ -12,31 +14,48 @@ from torch.utils.data import Dataset
 
 from cups.data.utils import image_tensor
 from cups.errors import UserError
-from cups.io.images import frame_stem, list_city_images, list_images
+from cups.io.images import (
+    but_ignored,
+    frame_names,
+    frame_stem,
+    is_image_source,
+    list_city_images,
+    report_images,
+    scan_images,
+)
 from cups.io.png import read_image
 from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
 from cups.structures import Draw, LoadedImage
 
+log = logging.getLogger(__name__)
 
-def training_images(root: Path, folder: str) -> list[Path]:
-    """Return the training images below a root, sorted: `{folder}/train/*/*`, or all of a plain folder.
+
+def training_images(root: Path, folder: str) -> list[tuple[str, Path]]:
+    """Return name and file of the training images: `{folder}/train/*/*`, or all of a plain folder or video.
+
+    Names are stems in the Cityscapes layout, else those of `cups.io.images.frame_names`.
 
     Raises:
         UserError: missing folder, or one without images.
     """
-    if not root.is_dir():
+    if not is_image_source(root):
         raise UserError(f"{root}: no such folder; give the data root with `data_root`")
-    train = root / folder / "train"
+    train, ignored = root / folder / "train", Counter[str]()
     if train.is_dir():
         files = list_city_images(train)
+        names = [frame_stem(path) for path in files]
     else:
         others = sorted(path.name for path in root.glob("leftImg8bit*") if (path / "train").is_dir())
         if others:
             raise UserError(f"{train}: no such folder; set SELF_TRAINING.IMAGES to {' or '.join(others)}")
-        files = list_images(root)
+        listing = scan_images(root)
+        files, ignored = listing.images, listing.ignored
+        names = frame_names(root, files)
+    place = train if train.is_dir() else root
     if not files:
-        raise UserError(f"{train if train.is_dir() else root}: holds no image; check `data_root`")
-    return files
+        raise UserError(f"{place}: holds no image{but_ignored(ignored)}; check `data_root`")
+    log.info("%s: %s", place, report_images(files, ignored))
+    return list(zip(names, files, strict=True))
 
 
 class UnlabelledImages(Dataset[LoadedImage]):
@@ -57,19 +76,19 @@ class UnlabelledImages(Dataset[LoadedImage]):
         crop: tuple[int, int],
         max_images: int | None = None,
     ) -> None:
-        self.files = training_images(Path(root), folder)[:max_images]
+        self.images = training_images(Path(root), folder)[:max_images]
         self.scale, self.crop = scale, crop
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.images)
 
     def __getitem__(self, draw: int | Draw) -> LoadedImage:
         index = draw.frame if isinstance(draw, Draw) else draw
-        path = self.files[index]
+        name, path = self.images[index]
         image: Tensor = image_tensor(read_image(path))
         size = scaled_size((image.shape[-2], image.shape[-1]), self.scale)
         image = center_crop_or_pad(resize_image(image, size), self.crop, 0.0)
-        return LoadedImage(image, frame_stem(path), index=index)
+        return LoadedImage(image, name, index=index)
 
     def hold_out(self, count: int) -> tuple[UnlabelledImages, UnlabelledImages]:
         """Split off about `count` images, evenly spread over the sorted list and at most a quarter of it.
@@ -85,5 +104,5 @@ class UnlabelledImages(Dataset[LoadedImage]):
 
     def _part(self, indices: Iterable[int]) -> UnlabelledImages:
         part = copy(self)
-        part.files = [self.files[index] for index in sorted(indices)]
+        part.images = [self.images[index] for index in sorted(indices)]
         return part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.errors import UserError
-from cups.io.file_names import IMAGE_SUFFIXES
-from cups.io.images import list_images
+from cups.io.images import but_ignored, frame_names, is_image_source, report_images, scan_images
 from cups.io.png import read_image
 from cups.structures import LoadedImage
+
+log = logging.getLogger(__name__)
 
 
 def image_tensor(image: np.ndarray) -> Tensor:
@@ -30,19 +32,25 @@ def image_array(image: Tensor) -> np.ndarray:
 
 
 class ImageFolder(Dataset[LoadedImage]):
-    """Every image below a folder, sub-folders included, for prediction on one's own data; no ground truth.
+    """Every image below a folder, or frame of a video, for prediction on one's own data; no ground truth.
 
-    `images` lists name and file of each: the name is the path relative to the folder, without suffix.
+    `images` lists name and file of each: the name is the path relative to the folder, without suffix
+    (`cups.io.images.frame_names`).
+
+    Args:
+        folder: a folder, sub-folders included; a video; or one image.
     """
 
     def __init__(self, folder: Path | str, max_images: int | None = None) -> None:
         self.folder = Path(folder)
-        if not self.folder.is_dir():
+        if not self.folder.is_file() and not is_image_source(self.folder):
             raise UserError(f"{self.folder}: no such folder; give a folder of images with `image_dir`")
-        files = list_images(self.folder)[:max_images]
-        self.images = [(str(path.relative_to(self.folder).with_suffix("")), path) for path in files]
+        listing = scan_images(self.folder)
+        names = frame_names(self.folder, listing.images)
+        self.images = list(zip(names, listing.images, strict=True))[:max_images]
         if not self.images:
-            raise UserError(f"{self.folder}: holds no {', '.join(IMAGE_SUFFIXES)} file; check `image_dir`")
+            raise UserError(f"{self.folder}: holds no image{but_ignored(listing.ignored)}; check `image_dir`")
+        log.info("%s: %s", self.folder, report_images([path for _, path in self.images], listing.ignored))
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,4 +1,4 @@
-"""Lossless reading and atomic writing of images and id maps."""
+"""Id maps and PNG files: lossless reading, atomic writing. Images are read by `cups.io.pixels`."""
 
 from __future__ import annotations
 
@@ -11,57 +11,32 @@ import numpy as np
 from PIL import Image
 
 from cups.errors import UserError
-from cups.io.files import atomic_write, is_complete_png
+from cups.io.files import atomic_write
+from cups.io.pixels import ImageHeader, decode, image_size, read_header, read_image
 
+__all__ = ["encode_ids", "image_size", "read_ids", "read_image", "write_png"]
 _FILTER_UP = 2
 
 
-def _decode(path: Path, flags: int) -> np.ndarray:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the folder and the split")
-    # OpenCV fills the missing rows of a truncated PNG silently: check its end first.
-    if path.suffix.lower() == ".png" and not is_complete_png(path):
-        raise UserError(f"{path}: truncated PNG; copy or generate the file again")
-    array = cv2.imdecode(np.fromfile(path, dtype=np.uint8), flags)
-    if array is None:
-        raise UserError(f"{path}: cannot be decoded as an image; copy or generate the file again")
-    return array
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read an image: (H, W, 3) uint8 RGB.
-
-    Raises:
-        UserError: missing, truncated or undecodable file.
-    """
-    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Read the (H, W) of an image from its header.
-
-    Raises:
-        UserError: missing file, or no image.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the folder and the split")
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError:
-        raise UserError(f"{path}: cannot be decoded as an image; copy or generate the file again") from None
-
-
 def read_ids(path: Path) -> np.ndarray:
-    """Read an id map: (H, W) uint8 or uint16, bit for bit as stored.
+    """Read an id map: (H, W) uint8 or uint16, bit for bit as stored; of a palette PNG its indices.
 
     Raises:
         UserError: missing, truncated, undecodable or multi-channel file.
     """
-    ids = _decode(path, cv2.IMREAD_UNCHANGED)
+    header = read_header(path)
+    if header.mode == "P":
+        with Image.open(path) as image:
+            return np.array(image)
+    ids = decode(path, header, cv2.IMREAD_UNCHANGED)
     if ids.ndim != 2:
         raise UserError(f"{path}: has {ids.shape[2]} channels, an id map has one; generate the file again")
-    return ids
+    return _as_stored(ids, header)
+
+
+def _as_stored(ids: np.ndarray, header: ImageHeader) -> np.ndarray:
+    """Undo what decoders do to grey PNG files of 1, 2 or 4 bits: they stretch them to 0-255."""
+    return ids // (255 // (2**header.bits - 1)) if header.bits < 8 else ids
 
 
 def write_png(path: Path, array: np.ndarray) -> None:

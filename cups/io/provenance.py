@@ -15,7 +15,8 @@ from typing import Any
 
 from cups.io.file_names import CUPS_FOLDER
 from cups.io.files import as_stored, file_sha256, read_json, write_json
-from cups.io.fingerprint import DIGITS, IDENTITY, fingerprint_of, frames_identity, recipe_fingerprint
+from cups.io.fingerprint import DIGITS, IDENTITY, RAW, fingerprint_of, frames_identity, recipe_fingerprint
+from cups.io.video import is_video
 from cups.io.weights import weight_table
 
 FILE_NAME = "provenance.json"
@@ -82,6 +83,8 @@ def describe_input(path: Path) -> dict[str, Any]:
     step of ours writes but that has lost its provenance is unknown (None); gtFine is a label.
     """
     path = Path(path)
+    if is_video(path):  # raw data, as a folder of images is
+        return {"path": str(path), "uses_ground_truth": False, "fingerprint": RAW, "provenance": None}
     folder = path if path.is_dir() or not path.suffix else path.parent
     provenance = read_provenance(folder)
     fact: bool | None

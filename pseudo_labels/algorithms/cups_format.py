@@ -26,7 +26,7 @@ class FlatFolder(Folder):
 
     def path(self, frame: Frame) -> Path:
         """File of a frame."""
-        return self.directory / f"{frame.stem}{self.suffix}"
+        return self.directory / f"{frame.flat}{self.suffix}"
 
 
 @dataclass(frozen=True)

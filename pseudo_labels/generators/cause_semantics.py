@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cups.io.files import write_npy
-from cups.io.png import image_size, read_ids, read_image, write_png
+from cups.io.png import read_ids, read_image, write_png
 from cups.ops.dense_crf import refined_labels, require_dense_crf
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
@@ -18,7 +18,7 @@ from pseudo_labels.inputs.class_order import class_order
 from pseudo_labels.networks.cause_codes import CauseModel
 from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder, load_cause
 from pseudo_labels.settings.cause import CauseSettings
-from pseudo_labels.steps.earlier import refuse_earlier_crf, refuse_earlier_way
+from pseudo_labels.steps.earlier import first_size, refuse_earlier_crf, refuse_earlier_way
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS, CODES_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind
@@ -88,14 +88,14 @@ def _refuse_earlier_flip(inference: CauseInference, source: FrameSource, run: Fr
 
     It cut the mirrored image anew. Where windows are spread evenly (2:1, 3:2, 1:1), that was the same.
     """
-    model, image = inference.model, source.frames()[0].image
+    model = inference.model
     way = "windows of the mirrored image"
     refuse_earlier_way(
         inference.codes,
         run,
         "flip",
         way,
-        lambda: not (model.flip and model.extractor.spread_evenly(*image_size(image))),
+        lambda: not (model.flip and model.extractor.spread_evenly(*first_size(source.frames()))),
     )
 
 

@@ -182,8 +182,7 @@ def split_things(source: FrameSource, settings: ThingStuffSettings, run: Statist
     Raises:
         UserError: missing semantics or depth, or no street in any frame.
     """
-    root = run.root(source)
-    return _split(source.frames(), root, settings, run.num_workers)
+    return _split(run.source(source).frames(), run.root(source), settings, run.num_workers)
 
 
 def _split(everything: Sequence[Frame], root: Path, settings: ThingStuffSettings, workers: int) -> str:

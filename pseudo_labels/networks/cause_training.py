@@ -35,6 +35,7 @@ from pseudo_labels.networks.frozen_features import backbone_weights
 from pseudo_labels.settings.cause import CauseTraining
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Frame, FrameSource
+from pseudo_labels.steps.left_out import readable
 from pseudo_labels.steps.options import RunOptions
 from pseudo_labels.steps.resume import continued_training, training_provenance
 from refs.cause import (
@@ -257,18 +258,18 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
     Raises:
         UserError: missing weights of the backbone, or a folder with published heads or another run's.
     """
-    frames = source.frames()
     folder = own_heads(settings, run.root(source))
     settings = replace(settings, backbone=settings.extractor)
     if not run.overwrite and holds_earlier_heads(folder, source, settings):
         log.warning("%s: kept as an earlier version trained them; `overwrite` trains them anew", folder)
         return folder
     folder.mkdir(parents=True, exist_ok=True)
+    source = readable(source, run)
     name = settings.extractor
     weights = backbone_weights(name, backbone_file(settings, folder, name))
     content = training_provenance(source, settings, run.root(source), script=SCRIPT, weights=weights)
     write_json(folder / PROVENANCE, check_folder(folder, settings, content, run.overwrite))
-    _train(frames, settings, folder)
+    _train(source.frames(), settings, folder)
     log.info("heads: %s", folder)
     return folder
 

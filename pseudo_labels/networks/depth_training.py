@@ -19,6 +19,7 @@ from pseudo_labels.networks.depth_network import build_depth_network, save_depth
 from pseudo_labels.networks.training import Fit, train
 from pseudo_labels.settings.depth import TrainDepthSettings
 from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.left_out import readable
 from pseudo_labels.steps.options import RunOptions
 from refs.spidepth import SQLDepth
 from refs.spidepth.layers import transformation
@@ -174,6 +175,7 @@ def train_depth(source: FrameSource, settings: TrainDepthSettings, run: RunOptio
         UserError: no video, networks that cannot be built, a folder with another run.
     """
     folder = settings.checkpoint_dir or run.root(source) / "spidepth"
+    source = readable(source, run)
     clips = find_clips(source, settings.offsets, settings.focal)
     log.info("%d frames with neighbours", len(clips))
     size, cache = (settings.height, settings.width), int(settings.cache_gb * 2**30)

@@ -32,6 +32,7 @@ from pseudo_labels.networks.frozen_features import FeatureReader, FeatureSource,
 from pseudo_labels.networks.training import Fit, train
 from pseudo_labels.settings.dinosaur import TrainDinosaurSettings
 from pseudo_labels.steps.frames import Frame, FrameSource, input_paths
+from pseudo_labels.steps.left_out import readable
 from pseudo_labels.steps.options import RunOptions
 
 log = logging.getLogger(__name__)
@@ -187,6 +188,7 @@ def train_dinosaur(source: FrameSource, settings: TrainDinosaurSettings, run: Ru
     Raises:
         UserError: missing features, grids that differ, a folder with another run.
     """
+    source = readable(source, run)
     frames, root = source.frames(), run.root(source)
     features = feature_source(root, frames, settings, settings.device)
     settings = replace(settings, steps=settings.steps_over(len(frames)))

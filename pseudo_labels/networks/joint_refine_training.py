@@ -24,6 +24,7 @@ from pseudo_labels.settings.outlines import NETWORK, OUTLINES
 from pseudo_labels.settings.refinement import TrainJointRefineSettings
 from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.left_out import readable
 from pseudo_labels.steps.options import RunOptions
 
 DEPTH_STEP = OUTLINES[NETWORK].cut
@@ -82,7 +83,7 @@ def train_joint_refine_net(source: FrameSource, settings: TrainJointRefineSettin
     Raises:
         UserError: missing inputs, a folder with another run.
     """
-    root = run.root(source)
+    root, source = run.root(source), readable(source, run)
     instances = instance_inputs(root, settings.instances)
     instances.require(source.frames(), "run generate_depth_guided_instances.py, or give `instance_subdir`")
     refuse_other_semantics(root / settings.semantic_subdir, instances.directory)

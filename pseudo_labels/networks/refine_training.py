@@ -35,6 +35,7 @@ from pseudo_labels.refine_net import CSCMRefineNet, at_pixels
 from pseudo_labels.settings.refinement import TrainRefineSettings
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource, input_paths
 from pseudo_labels.steps.label_kind import number_of_classes
+from pseudo_labels.steps.left_out import readable
 from pseudo_labels.steps.options import RunOptions
 
 log = logging.getLogger(__name__)
@@ -213,6 +214,7 @@ def train_refinement(
         UserError: missing inputs, a folder with another run.
     """
     name = script.removeprefix("train_")
+    source = readable(source, run)
     frames, root = source.frames(), run.root(source)
     folders = RefineFolders.of(
         root, settings.height, depth_subdir=settings.depth_subdir, semantic_subdir=settings.semantic_subdir

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cups.errors import UserError
-from cups.io.png import image_size
+from pseudo_labels.steps.earlier import first_size
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import OutputRoot
 
@@ -68,8 +68,8 @@ class Job:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the first image; the others are taken to be as large."""
-        return image_size(self.frames[0].image)
+        """(H, W) of the first image that can be read; the others are taken to be as large."""
+        return first_size(self.frames)
 
     def todo(self, *outputs: Folder) -> int:
         """Return the number of frames that lack a file in one of the folders."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from cups.data.pseudo_label_dataset import ImageFinder
+from cups.data.image_finder import ImageFinder
 from cups.errors import UserError
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.files import write_json, write_text
@@ -51,7 +51,7 @@ def diagnose(settings: DiagnosisSettings) -> tuple[list[Finding], FolderSums]:
     folder = settings.cups_dir
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; run pseudo_labels/convert_to_cups_format.py")
-    stems, find_image = labelled_stems(folder), ImageFinder(settings.data_root)
+    stems, find_image = labelled_stems(folder), ImageFinder(settings.data_root, folder)
     findings = coverage_findings(settings.data_root, settings.split, stems) if settings.split else []
     statistics, problems = read_statistics(folder)
     num_classes = None if statistics is None else len(statistics[0])

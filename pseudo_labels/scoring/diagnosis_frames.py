@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from cups.data.pseudo_label_dataset import ImageFinder, align_labels
+from cups.data.image_finder import ImageFinder
+from cups.data.pseudo_label_dataset import align_labels
 from cups.errors import UserError
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import read_ids, read_image

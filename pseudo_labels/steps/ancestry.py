@@ -13,8 +13,8 @@ from cups.errors import UserError
 from cups.io.files import read_json
 from cups.io.fingerprint import fingerprint_of, same_input
 from cups.io.provenance import describe_input, read_provenance
-from pseudo_labels.steps.frames import Folder, Frame
-from pseudo_labels.steps.resume import IMAGES, count_images
+from pseudo_labels.steps.frames import IMAGES, Folder, Frame
+from pseudo_labels.steps.resume import count_images
 
 MADE_OF = "made_of"
 """Key, in a thing/stuff split, of the semantics that it was made of."""

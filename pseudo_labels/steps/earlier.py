@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cups.errors import UserError
 from cups.io.png import image_size
 from cups.io.provenance import read_provenance
-from pseudo_labels.steps.frames import Folder, FrameSource
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.options import RunOptions
 from pseudo_labels.steps.resume import files_besides
 
@@ -45,5 +45,18 @@ def refuse_earlier_crf(folder: Folder, run: RunOptions, source: FrameSource, row
     """
     if rows:
         way = "a CRF at the size of the images"
-        image = source.frames()[0].image
-        refuse_earlier_way(folder, run, "crf_height", way, lambda: image_size(image)[0] > rows)
+        refuse_earlier_way(folder, run, "crf_height", way, lambda: first_size(source.frames())[0] > rows)
+
+
+def first_size(frames: Sequence[Frame]) -> tuple[int, int]:
+    """Return the (H, W) of the first image whose header can be read.
+
+    Raises:
+        UserError: there is none; it is that of the first.
+    """
+    for frame in frames:
+        try:
+            return image_size(frame.image)
+        except UserError:
+            continue
+    return image_size(frames[0].image)

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cups.errors import UserError
-from cups.io.files import is_readable
-from cups.io.images import frame_stem, list_city_images, list_images
+from cups.io.file_names import IMAGE_MARK, flat_name
+from cups.io.files import is_readable, read_json
+from cups.io.images import (
+    Listing,
+    but_ignored,
+    frame_names,
+    frame_stem,
+    image_bytes,
+    is_image_source,
+    list_city_images,
+    report_images,
+    scan_images,
+)
 from pseudo_labels.steps.flags import Settings, flag
 
 ROOT_VARIABLE = "CITYSCAPES_ROOT"
 """Environment variable that gives `cityscapes_root` where no flag does."""
 SPLITS = ("train", "val", "test", "train_extra")
+FAILURES = "failures.json"
+"""Frames that a step left out, with the reason, in each folder that it writes."""
+IMAGES = "source_images.json"
+"""Size in bytes of the image that each file was made of, by the frame's name."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image: its stem (without `_leftImg8bit`), its sub-folder (`train/<city>`), its file."""
+    """One image: its stem (without `_leftImg8bit`), its sub-folder (`train/<city>`), its file.
+
+    In a plain folder both are parts of the path below it (`cups.io.images.frame_names`).
+    """
 
     stem: str
     relative: Path
@@ -27,7 +46,12 @@ class Frame:
     @property
     def name(self) -> str:
         """Sub-folder and stem: what tells frames apart."""
-        return str(self.relative / self.stem)
+        return (self.relative / self.stem).as_posix()
+
+    @property
+    def flat(self) -> str:
+        """Its name in the flat training format: the stem in the Cityscapes layout, as CUPS has it."""
+        return self.stem if self.image.stem == f"{self.stem}{IMAGE_MARK}" else flat_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -40,6 +64,7 @@ class FrameSource(Settings):
     image_dir: Path | None = flag(None, "plain folder of images instead (needs `output_root`)", decides=False)
     split: str = flag("train", "split of leftImg8bit/", choices=(*SPLITS, "all"), decides=False)
     max_images: int | None = flag(None, "use only the first N images", metavar="N", decides=False)
+    left_out_by: Path | None = flag(None, decides=False, hidden=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,19 +80,27 @@ class FrameSource(Settings):
         return self.cityscapes_root / "leftImg8bit"
 
     def frames(self) -> list[Frame]:
-        """Return the frames, sorted.
+        """Return the frames, sorted; without those that steps below the root `left_out_by` left out.
 
         Raises:
             UserError: a missing folder, an empty split, two frames of one name.
         """
-        frames = list(self._plain() if self.image_dir else self._cityscapes())
+        frames = list(self._plain(self._scan()) if self.image_dir else self._cityscapes())
         if not frames:
             if self.image_dir:
-                raise UserError(f"{self.image_dir}: no images inside; check `image_dir`")
+                ignored = but_ignored(self._scan().ignored)
+                raise UserError(f"{self.image_dir}: no images inside{ignored}; check `image_dir`")
             folder = self.image_folder / self.split
             raise UserError(f"{folder}: no images inside; check the folder and `split`")
         _refuse_duplicates(frames)
-        return frames[: self.max_images]
+        frames = frames[: self.max_images]
+        bad = left_out_below(self.left_out_by, frames) if self.left_out_by else {}
+        return [frame for frame in frames if frame.name not in bad]
+
+    def report(self, frames: Sequence[Frame]) -> str:
+        """Return in one line how many images there are, of which sizes, and what was left out."""
+        ignored = self._scan().ignored if self.image_dir else None
+        return report_images([frame.image for frame in frames], ignored)
 
     def of_split(self, split: str) -> FrameSource:
         """Return the source of another split; a plain folder has no splits."""
@@ -84,12 +117,41 @@ class FrameSource(Settings):
             for image in list_city_images(base / split):
                 yield Frame(frame_stem(image), Path(split) / image.parent.name, image)
 
-    def _plain(self) -> Iterator[Frame]:
+    def _scan(self) -> Listing:
         folder = self.image_folder
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; give a folder of images with `image_dir`")
-        for image in list_images(folder):
-            yield Frame(image.stem, image.parent.relative_to(folder), image)
+        if not is_image_source(folder):
+            raise UserError(
+                f"{folder}: no such folder; give a folder of images, or a video, with `image_dir`"
+            )
+        return scan_images(folder)
+
+    def _plain(self, listing: Listing) -> Iterator[Frame]:
+        for name, image in zip(frame_names(self.image_folder, listing.images), listing.images, strict=True):
+            path = Path(name)
+            yield Frame(path.name, path.parent, image)
+
+
+def left_out_below(root: Path, frames: Sequence[Frame], besides: Collection[Path] = ()) -> dict[str, str]:
+    """Return which frames a step under an output root left out, and has not read since: {name: its folder}.
+
+    An image that has another size now counts as mended.
+
+    Args:
+        besides: folders whose notes do not count.
+    """
+    known, found = {frame.name: frame for frame in frames}, {}
+    for path in sorted(root.glob(f"*/{FAILURES}")):
+        if path.parent in besides:
+            continue
+        sizes = _read_notes(path.parent / IMAGES)
+        for name in _read_notes(path):
+            if name in known and sizes.get(name) in (None, image_bytes(known[name].image)):
+                found.setdefault(name, path.parent.name)
+    return found
+
+
+def _read_notes(path: Path) -> dict[str, Any]:
+    return read_json(path, "remove it and run the step again") if path.is_file() else {}
 
 
 def _refuse_duplicates(frames: Sequence[Frame]) -> None:
@@ -139,6 +201,12 @@ class Folder:
             raise UserError(f"{self.directory}: no such folder; {fix}")
         for frame in frames:
             if not self.path(frame).is_file():
+                reason = _read_notes(self.directory / FAILURES).get(frame.name)
+                if reason is not None:
+                    raise UserError(
+                        f"{frame.image}: left out of {self.directory} ({reason}); mend the image and run that "
+                        "step again, or add `skip_bad`"
+                    )
                 raise UserError(f"{self.path(frame)}: no such file; {fix}")
 
 

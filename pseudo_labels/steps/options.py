@@ -6,11 +6,12 @@ Nothing here decides what is written into a file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from cups.errors import UserError
+from cups.io.images import refuse_output_inside
 from pseudo_labels.steps.flags import Settings, flag, parse, require_at_least
 from pseudo_labels.steps.frames import Frame, FrameSource
 
@@ -26,6 +27,9 @@ class OutputRoot(Settings):
     output_root: Path | None = flag(
         None, "where folders are written (default: `cityscapes_root`)", decides=False
     )
+    skip_bad: bool = flag(
+        False, "leave out images that cannot be read here or could not in an earlier step", decides=False
+    )
 
     def root(self, frames: FrameSource) -> Path:
         """Return the folder under which the step writes.
@@ -36,7 +40,13 @@ class OutputRoot(Settings):
         root = self.output_root or frames.cityscapes_root
         if root is None:
             raise UserError("`output_root`: missing; it is needed with `image_dir`")
+        if frames.image_dir is not None:
+            refuse_output_inside(root, frames.image_dir)
         return root
+
+    def source(self, frames: FrameSource) -> FrameSource:
+        """Return the frames of a step: with `skip_bad` without those that earlier steps left out."""
+        return replace(frames, left_out_by=self.root(frames)) if self.skip_bad else frames
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,6 @@ class RunOptions(OutputRoot):
 class ShardRun(RunOptions):
     """Run, over the images one by one."""
 
-    skip_bad: bool = flag(False, "log unreadable images and go on", decides=False)
     num_workers: int = flag(
         0, "worker processes, or threads that read and write around a network (0: none)", decides=False
     )
@@ -135,4 +144,4 @@ def parse_step(
     frames, how, what = parse(description, argv, source, run, settings)
     if how.executor != "none":
         raise Submission(frames, how, getattr(what, "device", "cpu"))
-    return frames, how, what
+    return how.source(frames), how, what

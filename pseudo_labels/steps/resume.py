@@ -11,17 +11,16 @@ from typing import Any
 from cups.errors import UserError
 from cups.io.files import read_json, write_json
 from cups.io.fingerprint import changed_fits, changed_inputs, changed_weights, fingerprint_of
+from cups.io.images import image_bytes
 from cups.io.locking import exclusive
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import any_ground_truth, make_provenance, read_provenance
 from pseudo_labels.steps.flags import recipe_of, settings_of
-from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.frames import IMAGES, Folder, Frame, FrameSource
 from pseudo_labels.steps.options import ShardRun
 
 log = logging.getLogger(__name__)
 CONTACT_SHEET = "contact_sheet.png"
-IMAGES = "source_images.json"
-"""Size in bytes of the image that each file was made of, by the frame's name."""
 MIXED = "repeat it for all images (`split` all, no `shard`), use another `output_root`, or remove the folder"
 
 
@@ -84,7 +83,7 @@ def training_provenance(
         inputs=[source.image_folder, *inputs],
         weights=weights,
         settings=recipe_of(settings),
-        frames={frame.name: frame.image.stat().st_size for frame in source.frames()},
+        frames={frame.name: image_bytes(frame.image) for frame in source.frames()},
         whole=True,
     )
 

@@ -15,18 +15,19 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.io.files import read_json, write_json
+from cups.io.images import image_bytes
 from cups.io.locking import exclusive
 from cups.io.png import write_png
 from cups.io.provenance import make_provenance
 from pseudo_labels.steps.flags import recipe_of, settings_of
-from pseudo_labels.steps.frames import Folder, Frame, FrameSource, input_paths
+from pseudo_labels.steps.frames import FAILURES, Folder, Frame, FrameSource, input_paths
 from pseudo_labels.steps.label_kind import LabelKind
+from pseudo_labels.steps.left_out import frames_of
 from pseudo_labels.steps.options import FrameRun, ShardRun
 from pseudo_labels.steps.resume import CONTACT_SHEET, Resume, recorded
 from pseudo_labels.steps.workers import Batched, Outcomes, run_batched, run_pool, run_serial
 
 log = logging.getLogger(__name__)
-FAILURES = "failures.json"
 Show = Callable[[Frame], list[np.ndarray]]
 """Frame -> [(H, W, 3) uint8, ...] for the contact sheet."""
 
@@ -87,7 +88,8 @@ def run_step(source: FrameSource, step: Step, run: ShardRun) -> Summary:
         UserError: an unreadable frame (without `skip_bad`), files of a run with other settings or weights.
     """
     started = time.monotonic()
-    everything = source.frames()
+    everything = frames_of(run.source(source), [folder.directory for folder in step.outputs])
+    log.info("%s: %s", source.image_folder, source.report(everything))
     frames = run.part(everything)
     older: Counter[str] = Counter()
     todo = [frame for frame in frames if run.overwrite or not _is_done(step, frame, older)]
@@ -95,7 +97,7 @@ def run_step(source: FrameSource, step: Step, run: ShardRun) -> Summary:
         log.info("%d files are older than those of %s: made again", count, newer)
     chosen = {frame.name for frame in todo}
     kept = [frame for frame in frames if frame.name not in chosen]
-    sizes = {frame.name: frame.image.stat().st_size for frame in frames}
+    sizes = {frame.name: image_bytes(frame.image) for frame in frames}
     resume = Resume(everything, todo, kept, run, lambda frame: _is_done(step, frame), sizes)
     for folder in step.outputs:
         content = _provenance(folder, source, everything, step)

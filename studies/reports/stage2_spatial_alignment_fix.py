@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cups.data.image_finder import ImageFinder
 from cups.data.pseudo_label_dataset import align_labels
 from cups.data.utils import image_array, image_tensor
 from cups.evaluation.predict import to_classes
 from cups.evaluation.results import Result
-from cups.io.file_names import IMAGE_SUFFIX, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import read_ids, read_image
 from cups.ops.resize import resize_image, scaled_size
 from cups.taxonomy import class_set
@@ -118,11 +119,10 @@ def pictures(runs: ToyRuns) -> Mapping[str, np.ndarray]:
     if found is None:
         return {}
     stems, result = found
-    run = ToyTraining(runs, seed)
+    run, find_image = ToyTraining(runs, seed), ImageFinder(runs.data)
     rows = []
     for stem in stems[:: max(1, len(stems) // 3)][:3]:
-        path = runs.data / "leftImg8bit" / "train" / stem.split("_")[0] / f"{stem}{IMAGE_SUFFIX}"
-        image = image_array(resize_image(image_tensor(read_image(path)), SIZE))
+        image = image_array(resize_image(image_tensor(read_image(find_image(stem))), SIZE))
         maps = [shown_labels(folder, stem, result) for folder in (run.labels, run.root / DISPLACED)]
         rows.append([image, *(overlay(image, labels, class_set(19).colors) for labels in maps)])
     columns = ("image", "labels aligned", "labels displaced")

@@ -50,14 +50,16 @@ def test_images__training_split_alone_scaled_and_cropped(root: Path) -> None:
 
 
 def test_images__plain_folder(tmp_path: Path) -> None:
-    _write(tmp_path / "some" / "where", ["a.png", "b.png"])
-    assert [images_of(tmp_path, crop=(32, 64))[i].name for i in range(2)] == ["a.png", "b.png"]
+    for folder in ("here", "some/where"):
+        _write(tmp_path / folder, ["a.png", "b.png"])
+    images = images_of(tmp_path, crop=(32, 64))
+    assert [images[i].name for i in range(4)] == ["here/a", "here/b", "some/where/a", "some/where/b"]
 
 
 def test_hold_out__evenly_spread_and_never_trained_on(root: Path) -> None:
     train, held = images_of(root).hold_out(2)
-    assert [path.name[4:10] for path in held.files] == ["000000", "000008"]
-    assert not set(train.files) & set(held.files) and len(train) + len(held) == 9
+    assert [name[4:10] for name, _ in held.images] == ["000000", "000008"]
+    assert not set(train.images) & set(held.images) and len(train) + len(held) == 9
     assert len(images_of(root).hold_out(100)[1]) == 2, "at most a quarter"
     few = images_of(root, max_images=3)
     assert all(len(part) == 3 for part in few.hold_out(2)), "too few to do without one"

@@ -68,7 +68,7 @@ def test_cause__on_dinov3_with_its_own_token_count(textures: Path, tmp_path: Pat
     assert str(heads) in [entry["path"] for entry in inputs]
 
 
-@pytest.mark.parametrize("flag", [("--skip_bad",), ("--show", "3"), ("--num_shards", "2")])
+@pytest.mark.parametrize("flag", [("--show", "3"), ("--num_shards", "2")])
 def test_main__flags_that_it_would_not_read(textures: Path, flag: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit):
         train_cause.main(flags(textures, "--backbone", "texton", *SMALL, *flag))

@@ -101,7 +101,7 @@ def test_choices__hold_for_each_of_several_values() -> None:
         TrainDepthSettings(loss_strides=(4, 3))
 
 
-@pytest.mark.parametrize("flag", ["--skip_bad", "--show", "--num_shards", "--shard", "--executor"])
+@pytest.mark.parametrize("flag", ["--show", "--num_shards", "--shard", "--executor"])
 def test_parse__trainings_have_no_flags_that_they_do_not_read(flag: str) -> None:
     with pytest.raises(SystemExit):
         parse(None, [flag, "1"], TrainRefineSettings)

@@ -27,11 +27,13 @@ def test_frames__plain_folder_keeps_sub_folders(tmp_path: Path) -> None:
     assert source.image_folder == tmp_path / "in" and source.of_split("val") is source
 
 
-def test_frames__same_name_twice(tmp_path: Path) -> None:
-    for suffix in ("png", "jpg"):
-        (tmp_path / f"one.{suffix}").touch()
-    with pytest.raises(UserError, match=r"one\.png: same name as .*one\.jpg"):
-        FrameSource(image_dir=tmp_path).frames()
+def test_frames__same_name_twice_keeps_the_suffix(tmp_path: Path) -> None:
+    for name in ("one.png", "one.jpg", "one.png.jpg", "two.jpg"):
+        (tmp_path / name).touch()
+    frames = FrameSource(image_dir=tmp_path).frames()
+    assert [(frame.name, frame.flat) for frame in frames] == [
+        (name, name) for name in ("one.jpg", "one.png", "one.png.jpg", "two")
+    ]
 
 
 def test_part__shards_are_disjoint_and_complete(cityscapes: Path) -> None:

@@ -69,8 +69,13 @@ def test_redoes_all__not_one_shard_of_several() -> None:
 
 
 def test_root__plain_folders_need_one(tmp_path: Path) -> None:
-    source, plain = FrameSource(cityscapes_root=tmp_path), FrameSource(image_dir=tmp_path)
+    images = tmp_path / "images"
+    images.mkdir()
+    source, plain = FrameSource(cityscapes_root=tmp_path), FrameSource(image_dir=images)
     assert FrameRun().root(source) == tmp_path
     assert FrameRun(output_root=tmp_path / "out").root(plain) == tmp_path / "out"
     with pytest.raises(UserError, match="`output_root`: missing; it is needed with `image_dir`"):
         FrameRun().root(plain)
+    for inside in (images, images / "out", tmp_path / "out" / ".." / "images" / "out"):
+        with pytest.raises(UserError, match="lies inside the images .*; give `output_root` a folder outside"):
+            FrameRun(output_root=inside).root(plain)

@@ -1,0 +1,352 @@
+"""The one reader of images: any file of `cups.io.images`, or frame of a video, as (H, W, 3) uint8 RGB.
+
+Images come upright (EXIF), with grey as three equal channels, without transparency (the colours below it
+count, as stored), and with 10, 12 or 16 bits brought to 8 by their true range.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from cups.errors import UserError
+from cups.io.file_names import HEIC_SUFFIXES
+from cups.io.video import is_frame, read_frame, video_size
+
+LIMIT_VARIABLE = "CUPS_MAX_MEGAPIXELS"
+"""Environment variable: the largest image that is read, in millions of pixels."""
+LIMIT = 200.0
+AGAIN = "copy or generate the file again"
+RANGES = (8, 10, 12, 16)
+"""Bits that cameras deliver inside files of 16."""
+NEIGHBOURS = 5
+"""Files of a folder that tell, together, how many bits its 16-bit files use."""
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for files that are damaged."""
+ORIENTATION, MAX_SAMPLE = 0x0112, 281
+EMPTY = bytes(64)
+"""How files end whose copying stopped after their length was set."""
+_UPRIGHT = 1
+
+# The limit here is ours, and settable; that of Pillow would come before it.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the head of an image file tells.
+
+    Attributes:
+        size: (H, W) upright.
+        orientation: 1 to 8, as EXIF defines it: how stored pixels have to be turned.
+        mode: of Pillow ("RGB", "P", "CMYK", ...).
+        bits: of a channel, as stored.
+        used: of these, how many the camera had, where the file tells; 0: it does not.
+        kind: format ("PNG", "JPEG", ...).
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    mode: str
+    bits: int
+    used: int
+    kind: str
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image, or a frame of a video, upright: (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: missing, truncated or undecodable file, or more pixels than `CUPS_MAX_MEGAPIXELS`.
+    """
+    if is_frame(path):
+        return read_frame(path)
+    header = read_header(path)
+    if header.bits > 8:
+        pixels = decode(path, header, cv2.IMREAD_UNCHANGED)
+        return _turned(_three_channels(_eight_bits(pixels, path, header)), header)
+    if header.kind in ("JPEG", "PNG") and header.mode != "CMYK":
+        pixels = decode(path, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        return _turned(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), header)
+    return _turned(_by_pillow(path), header)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return the (H, W) of an image or frame of a video, upright, from its header.
+
+    Raises:
+        UserError: missing file, no image, or more pixels than `CUPS_MAX_MEGAPIXELS`.
+    """
+    return video_size(path) if is_frame(path) else read_header(path).size
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read the head of an image file.
+
+    Raises:
+        UserError: missing file, no image, or more pixels than `CUPS_MAX_MEGAPIXELS`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the folder and the split")
+    if path.suffix.lower() in HEIC_SUFFIXES:
+        _register_heic(path)
+    try:
+        with Image.open(path) as image:
+            header = _header(path, image)
+    except UNREADABLE:
+        raise UserError(f"{path}: cannot be decoded as an image; {AGAIN}") from None
+    pixels = header.size[0] * header.size[1] / 1e6
+    if pixels > (limit := pixel_limit()):
+        raise UserError(
+            f"{path}: {header.size[0]}x{header.size[1]} is {pixels:.0f} megapixels, more than {limit:g}; "
+            f"make it smaller, or set {LIMIT_VARIABLE} to more"
+        )
+    return header
+
+
+def pixel_limit() -> float:
+    """Return the largest image that is read, in millions of pixels.
+
+    Raises:
+        UserError: the environment variable holds no positive number.
+    """
+    text = os.environ.get(LIMIT_VARIABLE) or str(LIMIT)
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = 0.0
+    if not limit > 0:
+        raise UserError(f"{LIMIT_VARIABLE} {text}: must be a positive number of megapixels; set it anew")
+    return limit
+
+
+def decode(path: Path, header: ImageHeader, flags: int) -> np.ndarray:
+    """Decode a whole file by OpenCV: (H, W) or (H, W, C), as stored, channels in its order (BGR).
+
+    Raises:
+        UserError: truncated, damaged or undecodable file.
+    """
+    data = np.fromfile(path, dtype=np.uint8)
+    # OpenCV fills the missing rows of a truncated file silently: check its end first.
+    if header.kind == "PNG":
+        _check_png(path, data.tobytes())
+    elif header.kind == "JPEG" and not _is_whole_jpeg(path):
+        raise UserError(f"{path}: truncated JPEG; {AGAIN}")
+    elif header.kind == "TIFF" and not _is_whole_tiff(path, len(data)):
+        raise UserError(f"{path}: truncated TIFF; {AGAIN}")
+    array = cv2.imdecode(data, flags)
+    if array is None:
+        raise UserError(f"{path}: cannot be decoded as an image; {AGAIN}")
+    return np.asarray(array)
+
+
+def _header(path: Path, image: Any) -> ImageHeader:
+    kind = "JPEG" if image.format == "MPO" else str(image.format)
+    orientation, bits, used = _UPRIGHT, 8, 0
+    size = (image.height, image.width)
+    if kind == "PNG":
+        bits, used = _png_bits(path)
+        # Pillow would decode the whole file to look for EXIF data behind the pixels.
+        if any(key in image.info for key in ("exif", "Raw profile type exif")):
+            orientation = image.getexif().get(ORIENTATION, _UPRIGHT)
+    elif kind == "TIFF":
+        # Pillow and OpenCV turn these by themselves, and Pillow tells the size as turned.
+        stored = image.tag_v2.get(258, (8,))
+        bits = max(stored) if isinstance(stored, tuple) else int(stored)
+        highest = image.tag_v2.get(MAX_SAMPLE)
+        highest = max(highest) if isinstance(highest, tuple) else highest
+        used = int(highest).bit_length() if highest and bits > 8 else 0
+    else:
+        orientation = image.getexif().get(ORIENTATION, _UPRIGHT)
+    if orientation not in range(1, 9):
+        orientation = _UPRIGHT
+    return ImageHeader(size[::-1] if orientation >= 5 else size, orientation, image.mode, bits, used, kind)
+
+
+def _png_bits(path: Path) -> tuple[int, int]:
+    """Return the bits of a channel, and how many the chunk sBIT calls significant (0: no such chunk)."""
+    with path.open("rb") as file:
+        head = file.read(2**16)
+    bits, place = head[24], 33
+    while place + 8 <= len(head):
+        length, name = struct.unpack(">I4s", head[place : place + 8])
+        if name == b"sBIT":
+            return bits, max(head[place + 8 : place + 8 + min(length, 3)], default=0)
+        if name == b"IDAT":
+            break
+        place += 12 + length
+    return bits, 0
+
+
+def _check_png(path: Path, data: bytes) -> None:
+    """Raise a `UserError` for a PNG file that does not reach its last chunk, or whose pixels are damaged."""
+    place = 8
+    while place + 12 <= len(data):
+        length, name = struct.unpack(">I4s", data[place : place + 8])
+        if name == b"IEND":
+            return
+        end = place + 8 + length
+        unchecked = name != b"IDAT" or end + 4 > len(data)
+        if not unchecked and zlib.crc32(data[place + 4 : end]) != struct.unpack(">I", data[end : end + 4])[0]:
+            raise UserError(f"{path}: damaged PNG; {AGAIN}")
+        place = end + 4
+    raise UserError(f"{path}: truncated PNG; {AGAIN}")
+
+
+def _is_whole_jpeg(path: Path) -> bool:
+    data = path.read_bytes()
+    if data.rfind(b"\xff\xd9", _scan_start(data)) >= 0:
+        return True
+    if data.endswith(EMPTY):
+        return False
+    try:  # some cameras leave the end mark out: then all pixels must be there
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _scan_start(data: bytes) -> int:
+    """Return where the pixels of a JPEG file begin: segments before (EXIF) may hold another, small one."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], struct.unpack(">H", data[place + 2 : place + 4])[0]
+        if marker == 0xDA:
+            break
+        place += 2 + length if marker != 0xFF else 1
+    return min(place, len(data))
+
+
+def _is_whole_tiff(path: Path, length: int) -> bool:
+    with Image.open(path) as image:
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        for starts, counts in ((273, 279), (324, 325)):
+            ends = [a + b for a, b in zip(tags.get(starts, ()), tags.get(counts, ()), strict=False)]
+            if max(ends, default=0) > length:
+                return False
+    return True
+
+
+def _by_pillow(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            if image.format == "WEBP" and path.read_bytes().endswith(EMPTY):
+                raise OSError("no pixels at the end")
+            if image.mode == "PA" or (image.mode == "P" and "transparency" in image.info):
+                image = image.convert("RGBA")
+            if image.mode == "LA":
+                image = image.getchannel(0)
+            # Dropping the channel keeps the colours below transparency, as OpenCV does.
+            pixels = np.asarray(image)[..., :3] if image.mode in ("RGBA", "RGBX") else image.convert("RGB")
+            return np.ascontiguousarray(pixels)
+    except UNREADABLE:
+        raise UserError(f"{path}: truncated or damaged {path.suffix.lstrip('.')}; {AGAIN}") from None
+
+
+def _three_channels(pixels: np.ndarray) -> np.ndarray:
+    """Return RGB of what OpenCV decodes unchanged: (H, W), or (H, W, C) with 2 to 4 channels."""
+    if pixels.ndim == 2 or pixels.shape[2] < 3:
+        grey = pixels if pixels.ndim == 2 else pixels[..., 0]
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.ascontiguousarray(pixels[..., 2::-1])
+
+
+def _eight_bits(pixels: np.ndarray, path: Path, header: ImageHeader) -> np.ndarray:
+    """Scale by the true range: what the file tells, else what its folder uses.
+
+    Floats count as 0-1.
+
+    Raises:
+        UserError: floats beyond that, or integers of another kind.
+    """
+    colours = pixels[..., :3] if pixels.ndim == 3 else pixels
+    if np.issubdtype(pixels.dtype, np.floating) and colours.min() >= 0 and colours.max() <= 1:
+        return (pixels * 255 + 0.5).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype != np.uint16:
+        raise UserError(
+            f"{path}: {pixels.dtype} pixels beyond 0-1 are no photograph; convert it to 8 or 16 bits"
+        )
+    highest = int(colours.max())
+    bits = _bits_used(highest, header.used)
+    if not header.used:
+        bits = max(bits, folder_bits(path.parent, path.suffix))
+    top = 2**bits - 1
+    return ((pixels.astype(np.uint32) * 255 + top // 2) // top).clip(0, 255).astype(np.uint8)
+
+
+def _bits_used(highest: int, told: int) -> int:
+    """Return the bits that values up to `highest` use: as told, if they fit; else the fewest of `RANGES`.
+
+    PNG files should fill 16 bits whatever the camera had, and many writers do not.
+    """
+    if told:
+        return told if highest < 2**told else 16
+    return next(bits for bits in RANGES if highest < 2**bits)
+
+
+@lru_cache(maxsize=1024)
+def folder_bits(folder: Path, suffix: str) -> int:
+    """Return how many bits the 16-bit files of a folder use, by the brightest of a few of them.
+
+    So a dark frame of a sequence is scaled as its neighbours are.
+    """
+    files = sorted(file for file in folder.glob(f"*{suffix}") if file.is_file() and file.name[0] != ".")
+    bits = RANGES[0]
+    for file in files[:: -(-len(files) // NEIGHBOURS) or 1]:
+        pixels = (
+            cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+            if file.stat().st_size
+            else None
+        )
+        if pixels is not None and pixels.dtype == np.uint16:
+            bits = max(bits, _bits_used(int(pixels[..., :3].max() if pixels.ndim == 3 else pixels.max()), 0))
+    return bits
+
+
+def _turned(pixels: np.ndarray, header: ImageHeader) -> np.ndarray:
+    """Turn pixels upright, by the orientation (1 to 8) of the EXIF standard (CIPA DC-008, 4.6.4)."""
+    if header.orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if header.orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if header.orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+@cache
+def _heic_opener() -> bool:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _register_heic(path: Path) -> None:
+    if not _heic_opener():
+        raise UserError(f"{path}: a photo in HEIC; run pip install '.[heic]', or save it as JPEG")
