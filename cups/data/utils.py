@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIXES
-from cups.io.images import list_images
+from cups.io.images import frame_names, list_images
 from cups.io.png import read_image
 from cups.structures import LoadedImage
 
@@ -37,10 +37,10 @@ class ImageFolder(Dataset[LoadedImage]):
 
     def __init__(self, folder: Path | str, max_images: int | None = None) -> None:
         self.folder = Path(folder)
-        if not self.folder.is_dir():
+        if not self.folder.exists():
             raise UserError(f"{self.folder}: no such folder; give a folder of images with `image_dir`")
-        files = list_images(self.folder)[:max_images]
-        self.images = [(str(path.relative_to(self.folder).with_suffix("")), path) for path in files]
+        files = list_images(self.folder)
+        self.images = list(zip(frame_names(self.folder, files), files, strict=True))[:max_images]
         if not self.images:
             raise UserError(f"{self.folder}: holds no {', '.join(IMAGE_SUFFIXES)} file; check `image_dir`")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 IMAGE_SUFFIX = "_leftImg8bit.png"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings of images in plain folders."""
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".wmv", ".3gp")
+"""Endings of videos, in small letters."""
 
 IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_sequence")
 """Folders of the Cityscapes layout that hold images: the frames with labels, and whole clips."""

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cups.errors import UserError
 from cups.io.files import atomic_write, is_complete_png
+from cups.io.video import is_frame, read_frame
 
 _FILTER_UP = 2
 
@@ -34,6 +35,8 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UserError: missing, truncated or undecodable file.
     """
+    if is_frame(path):
+        return read_frame(path)
     return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
