@@ -64,7 +64,7 @@ def named_categories(
     assignment: Sequence[int],
     provenance: Mapping[str, Any],
 ) -> Categories:
-    """Return classes in place of pseudo-classes; those without a class keep their own name, behind the classes.
+    """Return classes in place of pseudo-classes; those without a class follow under their own name.
 
     Args:
         classes: name, whether it is a thing, and colour of each.
@@ -77,7 +77,9 @@ def named_categories(
         table[index] = len(rows)
         rows.append((own.names[index], own.is_thing[index], own.colors[index].tolist()))
     names, things, colors = zip(*rows, strict=True)
-    return Categories(tuple(names), tuple(map(bool, things)), np.array(colors, dtype=np.uint8), table, provenance)
+    return Categories(
+        tuple(names), tuple(map(bool, things)), np.array(colors, dtype=np.uint8), table, provenance
+    )
 
 
 def names_file(checkpoint: Path) -> Path:

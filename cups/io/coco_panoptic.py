@@ -97,12 +97,16 @@ def describe_segments(segments: np.ndarray) -> list[dict[str, Any]]:
 
 
 def segment_boxes(segments: np.ndarray) -> list[tuple[int, int, tuple[int, int, int, int]]]:
-    """Return id, area and box (left, top, right, bottom; far sides exclusive) of each segment, void left out."""
+    """Return id, area and box (left, top, right, bottom; far sides exclusive) of each segment but void."""
     ids, inverse = np.unique(segments, return_inverse=True)
     areas = np.bincount(inverse.ravel())
     low, high = _extents(inverse.reshape(segments.shape), len(ids))
     return [
-        (int(ids[i]), int(areas[i]), (int(low[i, 1]), int(low[i, 0]), int(high[i, 1]) + 1, int(high[i, 0]) + 1))
+        (
+            int(ids[i]),
+            int(areas[i]),
+            (int(low[i, 1]), int(low[i, 0]), int(high[i, 1]) + 1, int(high[i, 0]) + 1),
+        )
         for i in np.flatnonzero(ids)
     ]
 

@@ -26,7 +26,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def frame_names(root: Path, images: Sequence[Path]) -> list[str]:
-    """Return the name of each frame: its path relative to `root`, without suffix unless two would be equal."""
+    """Return each frame's path relative to `root`, without suffix unless two would be equal."""
     if root in images:
         return [image.stem for image in images]
     whole = [image.relative_to(root).as_posix() for image in images]
@@ -48,8 +48,8 @@ def refuse_output_inside(output: Path, images: Path, setting: str = "output_root
     inner, outer = output.resolve(), images.resolve()
     if outer.is_dir() and (inner == outer or outer in inner.parents):
         raise UserError(
-            f"{output}: lies inside the images {images}, results would be taken for images; give `{setting}` a "
-            "folder outside"
+            f"{output}: lies inside the images {images}, results would be taken for images; give "
+            f"`{setting}` a folder outside"
         )
 
 

@@ -36,7 +36,7 @@ SAME_OBJECT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """One detection: `mask` (h, w) in 0-1 spans `box` (left, top, right, bottom), pixels as network sees them."""
+    """One detection: `mask` (h, w) in 0-1 spans `box` (left, top, right, bottom) in the image as seen."""
 
     box: tuple[float, float, float, float]
     mask: Tensor
@@ -60,9 +60,7 @@ class SizedInference:
         tile_pixels: larger images are cut into tiles; never below the working size.
     """
 
-    def __init__(
-        self, model: nn.Module, working_size: Size | None, tile_pixels: int = TILE_PIXELS
-    ) -> None:
+    def __init__(self, model: nn.Module, working_size: Size | None, tile_pixels: int = TILE_PIXELS) -> None:
         self.model: Any = model
         self.network: CustomPanopticFPN = _innermost(model)
         self.working_size = working_size
@@ -244,7 +242,9 @@ def _hard_finds(instances: Any) -> list[Found]:
     for index, mask in enumerate(instances.pred_masks):
         rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
         if len(rows):
-            crop = Crop(int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+            crop = Crop(
+                int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            )
             finds.append(_find_of(crop, float(instances.scores[index]), int(instances.pred_classes[index])))
     return finds
 

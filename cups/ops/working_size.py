@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import ceil, isqrt, sqrt
 from typing import NamedTuple
 
@@ -80,5 +81,5 @@ def _starts(length: int, side: int) -> Iterator[tuple[int, int, int]]:
     step = max(1, side - round(OVERLAP * side))
     count = 1 + ceil((length - side) / step)
     starts = np.linspace(0, length - side, count).round().astype(int).tolist()
-    borders = [(right + left + side) // 2 for left, right in zip(starts[:-1], starts[1:], strict=True)]
+    borders = [(right + left + side) // 2 for left, right in pairwise(starts)]
     yield from zip(starts, [0, *borders], [*borders, length], strict=True)
