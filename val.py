@@ -16,14 +16,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output_dir", type=Path, help="results (default: LOG_PATH/RUN_NAME)")
     parser.add_argument("--image_dir", type=Path, help="predict on this folder of images; needs no labels")
     parser.add_argument("--visualize_results", action="store_true", help="write an overlay of every frame")
+    parser.add_argument(
+        "--save_names", action="store_true", help="write the matched names beside the checkpoint"
+    )
     args, config = parse_args(parser, argv)
-    from cups.builders.scoring import evaluate, predict_images
+    if args.image_dir:
+        if args.save_names:
+            parser.error("argument --save_names: names come from ground truth; leave --image_dir out")
+        from cups.builders.prediction import predict_folder
+
+        predict_folder(config, args.image_dir, args.output_dir)
+        return 0
+    from cups.builders.scoring import evaluate, save_matched_names
     from cups.evaluation.results import results_report
 
-    if args.image_dir:
-        predict_images(config, args.image_dir, args.output_dir)
-    else:
-        print(results_report(evaluate(config, args.output_dir, args.visualize_results)))
+    results = evaluate(config, args.output_dir, args.visualize_results)
+    if args.save_names:
+        save_matched_names(config, results[0])
+    print(results_report(results))
     return 0
 
 

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from cups.categories import Categories, load_categories
 from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
+from cups.io.png import read_image
 from cups.model.model import network_of
+from cups.model.sized import SizedInference
+from cups.prediction import PanopticPrediction, prediction_of
 from cups.structures import PseudoClasses, ThingStuffSplit
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+
+PUBLISHED_SIZE = (640, 1280)
+"""(H, W) of the training images of the published checkpoints (CUPS, Hahn et al., CVPR 2025)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +39,68 @@ class PanopticNetwork:
     Attributes:
         model: `[{"image": (3, H, W) float RGB 0-1}]` -> `[{"sem_seg", "instances", "panoptic_seg"}]`.
         split: which pseudo-classes are things and which stuff, in the order of the network's outputs.
+        categories: what the pseudo-classes are called.
+        working_size: (H, W) of the training images, to which `predict` brings every image; None leaves them.
     """
 
     model: nn.Module
     split: ThingStuffSplit
+    categories: Categories
+    working_size: tuple[int, int] | None = None
 
     def __call__(self, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the model's output of each image, without gradients."""
+        """Return the model's output of each image, without gradients, at the size of the image."""
         with torch.no_grad():
             outputs: list[dict[str, Any]] = self.model(images)
         return outputs
+
+    @cached_property
+    def inference(self) -> SizedInference:
+        """The model for images of any size."""
+        return SizedInference(self.model, self.working_size)
+
+    def predict(self, image: str | Path | np.ndarray | Image) -> PanopticPrediction:
+        """Predict one image of any size; the maps have its size.
+
+        Args:
+            image: file, PIL image, or (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: a file that cannot be read.
+            TypeError, ValueError: an array of another kind.
+        """
+        return self.predict_batch([as_pixels(image)])[0]
+
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[PanopticPrediction]:
+        """Predict (H, W, 3) uint8 RGB images of one size in one forward pass."""
+        pseudo = self.split.pseudo_classes
+        outputs = self.inference(images)
+        return [
+            prediction_of(image, numbers.cpu().numpy(), segments, self.categories, pseudo)
+            for image, (numbers, segments) in zip(images, outputs, strict=True)
+        ]
+
+
+def as_pixels(image: Any) -> np.ndarray:
+    """Return (H, W, 3) uint8 RGB of a file, a PIL image (turned as its camera says) or such an array.
+
+    Raises:
+        UserError: a file that cannot be read.
+        TypeError, ValueError: an array of another dtype or shape.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image))
+    if hasattr(image, "getexif"):
+        from PIL import ImageOps
+
+        image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"an image is a path, a PIL image or a NumPy array, not {type(image).__name__}")
+    if image.dtype != np.uint8:
+        raise TypeError(f"an image array holds uint8 values, not {image.dtype}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"an image array has the shape (H, W, 3), not {image.shape}")
+    return image
 
 
 def load(
@@ -41,6 +109,8 @@ def load(
     confidence_threshold: float = CONFIDENCE_THRESHOLD,
     *,
     prefer_teacher: bool = False,
+    names: str | Path | None = None,
+    working_size: tuple[int, int] | None = None,
 ) -> PanopticNetwork:
     """Open a checkpoint of this project, or a published one of CUPS.
 
@@ -49,21 +119,53 @@ def load(
         device: where the network runs.
         confidence_threshold: lowest score of an instance, 0-1.
         prefer_teacher: of a self-training checkpoint, take the averaged teacher, not the student.
+        names: file of class names; by default the one beside the checkpoint, see `cups.categories`.
+        working_size: (H, W) of the training images; by default as the checkpoint says.
 
     Raises:
         UserError: if the file is no such checkpoint.
 
     Example:
-        >>> import cups, torch
+        >>> import cups
         >>> network = cups.load("run/checkpoints/last.ckpt")
-        >>> image = torch.rand(3, 512, 1024)  # RGB in 0-1
-        >>> segment_ids, segments = network([{"image": image}])[0]["panoptic_seg"]
-        >>> segment_ids.shape  # of the image; `segments` tells category and kind of each id
-        torch.Size([512, 1024])
+        >>> prediction = network.predict("photo.jpg")
+        >>> prediction.semantic.shape  # that of the photograph
+        (3024, 4032)
+        >>> prediction.segments[0].name
+        'stuff 3'
     """
     checkpoint = load_checkpoint(path, prefer_teacher)
     model, pseudo = network_of(checkpoint, device, confidence_threshold)
-    return PanopticNetwork(model, split_of(checkpoint, pseudo))
+    categories = load_categories(checkpoint.path, pseudo, Path(names) if names else None)
+    size = working_size or working_size_of(checkpoint)
+    return PanopticNetwork(model, split_of(checkpoint, pseudo), categories, size)
+
+
+def working_size_of(checkpoint: Checkpoint) -> tuple[int, int] | None:
+    """Return the (H, W) that a typical training image had.
+
+    Checkpoints of before 0.5 do not tell it: there the crop of their configuration stands for it. Published
+    ones have no configuration of ours. None, with a warning, where nothing is known.
+    """
+    stored = checkpoint.hyper_parameters
+    config = stored.get("config")
+    if "working_size" in stored:
+        size = stored["working_size"]
+    elif isinstance(config, dict):
+        size = config.get("DATA", {}).get("CROP_RESOLUTION")
+    else:
+        size = None if "model" in stored else PUBLISHED_SIZE
+    try:
+        height, width = (int(value) for value in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        log.warning(
+            "%s: does not say at what size it was trained; images are predicted at their own size",
+            checkpoint.path,
+        )
+        return None
+    return height, width
 
 
 def split_of(checkpoint: Checkpoint, pseudo: PseudoClasses) -> ThingStuffSplit:

@@ -187,21 +187,23 @@ def overlay(image: np.ndarray, panoptic: np.ndarray, colors: np.ndarray, alpha: 
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of all pictures at a size in pixels."""
     return ImageFont.load_default(size)
 
 
-def _text_width(text: str, size: int) -> int:
-    return round(_font(size).getlength(text))
+def text_width(text: str, size: int) -> int:
+    """Return how many pixels a text takes."""
+    return round(font(size).getlength(text))
 
 
 def _fitted(text: str, size: int, width: int) -> str:
     """Shorten `text` in its middle until it is at most `width` pixels wide."""
-    if _text_width(text, size) <= width:
+    if text_width(text, size) <= width:
         return text
     for keep in range(len(text) - 1, 1, -1):
         short = f"{text[: (keep + 1) // 2]}...{text[len(text) - keep // 2 :]}"
-        if _text_width(short, size) <= width:
+        if text_width(short, size) <= width:
             return short
     return text[:1]
 
@@ -212,10 +214,10 @@ def caption(image: np.ndarray, text: str, size: int = 14) -> np.ndarray:
     layer = Image.new("RGBA", picture.size)
     draw = ImageDraw.Draw(layer)
     text = _fitted(text, size, image.shape[1] - 2 * size)
-    box = (size // 2, size // 2, size // 2 + _text_width(text, size) + size, size // 2 + round(1.7 * size))
+    box = (size // 2, size // 2, size // 2 + text_width(text, size) + size, size // 2 + round(1.7 * size))
     draw.rounded_rectangle(box, radius=size // 3, fill=(0, 0, 0, 165))
     middle = (size, (box[1] + box[3]) / 2)
-    draw.text(middle, text, font=_font(size), fill=(255, 255, 255, 255), anchor="lm")
+    draw.text(middle, text, font=font(size), fill=(255, 255, 255, 255), anchor="lm")
     return np.asarray(Image.alpha_composite(picture, layer).convert("RGB"))
 
 
@@ -250,7 +252,7 @@ def _header_band(columns: Sequence[str], tile: int, width: int) -> Image.Image:
     draw = ImageDraw.Draw(band)
     for index, name in enumerate(columns):
         middle = (MARGIN + index * (tile + GUTTER) + tile / 2, band.height * 0.4)
-        draw.text(middle, _fitted(name, size, tile), font=_font(size), fill=INK, anchor="mm")
+        draw.text(middle, _fitted(name, size, tile), font=font(size), fill=INK, anchor="mm")
     return band
 
 
@@ -259,7 +261,7 @@ def _name_band(name: str, tile: int, width: int) -> Image.Image:
     band = _blank(width, round(1.8 * size))
     name = _fitted(name, size, width - 2 * MARGIN)
     place = (MARGIN, band.height * 0.45)
-    ImageDraw.Draw(band).text(place, name, font=_font(size), fill=MUTED_INK, anchor="lm")
+    ImageDraw.Draw(band).text(place, name, font=font(size), fill=MUTED_INK, anchor="lm")
     return band
 
 
@@ -273,12 +275,13 @@ def _tile_band(row: Sequence[np.ndarray | None], tile: int, width: int) -> Image
     return band
 
 
-def _legend_band(legend: Legend, tile: int, width: int) -> Image.Image:
+def legend_band(legend: Legend, tile: int, width: int) -> Image.Image:
+    """Return a white band of a width in pixels with coloured chips and names; letters fit tiles of `tile`."""
     size = _small(tile)
     line, chip = round(1.8 * size), round(1.2 * size)
     places, x, y = [], MARGIN, line
     for name, _ in legend:
-        entry = round(1.7 * size) + _text_width(name, size)
+        entry = round(1.7 * size) + text_width(name, size)
         if x > MARGIN and x + entry > width - MARGIN:
             x, y = MARGIN, y + line
         places.append((x, y))
@@ -288,7 +291,7 @@ def _legend_band(legend: Legend, tile: int, width: int) -> Image.Image:
     for (name, color), (x, y) in zip(legend, places, strict=True):
         box = (x, y - size // 2, x + chip, y - size // 2 + size)
         draw.rounded_rectangle(box, radius=3, fill=tuple(int(value) for value in color))
-        draw.text((x + round(1.7 * size), y), name, font=_font(size), fill=INK, anchor="lm")
+        draw.text((x + round(1.7 * size), y), name, font=font(size), fill=INK, anchor="lm")
     return band
 
 
@@ -327,6 +330,6 @@ def figure_sheet(
     for number, row in enumerate(rows):
         bands += [_name_band(row_names[number], tile, width)] if row_names is not None else []
         bands += [_tile_band(row, tile, width), _blank(width, GUTTER)]
-    bands = bands[:-1] + ([_legend_band(legend, tile, width)] if legend else [])
+    bands = bands[:-1] + ([legend_band(legend, tile, width)] if legend else [])
     margin = _blank(width, MARGIN)
     return np.concatenate([np.asarray(band) for band in (margin, *bands, margin)])

@@ -23,12 +23,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, config = parse_args(parser, argv)
     if args.output_dir is None:  # not argparse's `required`: --print_config needs no folder
         parser.error("the following arguments are required: --output_dir")
+    if args.image_dir:
+        from cups.builders.prediction import predict_folder
+
+        predict_folder(config, args.image_dir, args.output_dir, kind="raw", overlays=False)
+        return 0
     from cups.builders.scoring import export_panoptic
     from cups.evaluation.results import results_report
 
-    results = export_panoptic(config, args.output_dir, args.image_dir, args.raw)
-    if results:
-        print(results_report(results))
+    print(results_report(export_panoptic(config, args.output_dir, args.raw)))
     return 0
 
 

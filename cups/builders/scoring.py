@@ -18,10 +18,11 @@ from cups.builders.evaluation import (
     results_of,
 )
 from cups.builders.trainer import run_directory, validation_loader
-from cups.data import ImageFolder
+from cups.categories import save_names
 from cups.evaluation.panoptic_export import PanopticExport
 from cups.evaluation.predict import Visitor, predict, save_to, score_with, write_overlays
 from cups.evaluation.results import Result, write_results
+from cups.taxonomy import class_set
 
 log = logging.getLogger(__name__)
 
@@ -54,48 +55,45 @@ def evaluate(config: CfgNode, output: Path | None = None, visualize: bool = Fals
     return results
 
 
-def predict_images(config: CfgNode, image_dir: Path, output: Path | None = None) -> None:
-    """Predict on a plain folder of images, and write maps and overlays.
+def save_matched_names(config: CfgNode, result: Result) -> Path:
+    """Write the classes that a result matched to the pseudo-classes beside the checkpoint; return the file.
 
-    Args:
-        config: the whole configuration.
-        image_dir: images without labels.
-        output: folder of the predictions; None is the folder that the configuration names.
+    Ground truth named them: the file says so.
     """
-    model, pseudo = load_for_evaluation(config)
-    output = output or run_directory(config, "val")
-    dataset = ImageFolder(image_dir)
-    loader = validation_loader(dataset, config)
-    save = save_to(output / "predictions", pseudo)
-    predict(model, loader, pseudo, [save], len(loader))
-    write_overlays(dataset, output / "predictions", output / "overlays", pseudo)
-    log.info("results: %s", output)
+    about = {
+        "uses_ground_truth": True,
+        "source": "matched to ground truth by val.py",
+        "protocol": result.protocol,
+        "void_rule": result.void_rule,
+        "data": str(Path(config.DATA.ROOT_VAL).resolve().name),
+        "code_version": result.code_version,
+    }
+    path = save_names(
+        Path(config.MODEL.CHECKPOINT), class_set(config.DATA.NUM_CLASSES), result.assignment, about
+    )
+    log.info("names: %s", path)
+    return path
 
 
-def export_panoptic(
-    config: CfgNode, output: Path, image_dir: Path | None = None, raw: bool = False
-) -> list[Result]:
-    """Write panoptic maps in the COCO panoptic format; return the results of images with ground truth.
+def export_panoptic(config: CfgNode, output: Path, raw: bool = False) -> list[Result]:
+    """Write panoptic maps of the validation data in the COCO panoptic format; return the results.
 
     Args:
         config: the whole configuration.
         output: folder of predictions and results; frames that it holds already are not predicted again.
-        image_dir: images without labels, in place of the validation data.
-        raw: describe the pseudo-classes themselves too; without labels they always are.
+        raw: describe the pseudo-classes themselves too.
     """
     model, pseudo = load_for_evaluation(config)
-    dataset = ImageFolder(image_dir) if image_dir else build_validation_data(config)
+    dataset = build_validation_data(config)
     export = PanopticExport(output, dataset.images, pseudo)
-    export.claim(prediction_settings(config, image_dir))
+    export.claim(prediction_settings(config))
     missing = export.missing()
     log.info("%d of %d frames to predict", len(missing), len(dataset))
     if missing:
         loader = validation_loader(Subset(dataset, missing), config)
-        predict(model, loader, pseudo, [save_to(export.raw, pseudo)], len(loader))
-    if raw or image_dir:
+        predict(model, loader, pseudo, [save_to(export.maps, pseudo)], len(loader))
+    if raw:
         log.info("pseudo-classes: %s", export.write_raw_json())
-    if isinstance(dataset, ImageFolder):
-        return []
     metric = build_metric(config, pseudo)
     loader = validation_loader(dataset, config)
     export.replay(loader, score_with(metric), len(loader))

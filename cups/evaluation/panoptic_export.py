@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from cups.evaluation.predict import Visitor, to_classes
 from cups.io.coco_panoptic import (
     PanopticFile,
     categories_of,
+    from_rgb,
     read_panoptic,
     write_panoptic,
     write_panoptic_json,
 )
 from cups.io.files import as_stored, is_complete_png, read_json, write_json
+from cups.io.png import read_image
+from cups.io.video import is_frame
 from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import ClassSet
 
@@ -35,16 +39,30 @@ class PanopticExport:
         folder: where everything goes; `raw.json` and `panoptic.json` lie beside their folders of PNG files.
         images: name and image file of each frame.
         pseudo: the network's pseudo-classes, the categories of `raw/`.
+        kind: where the network's predictions go: "raw", or "panoptic" without a matching.
     """
 
     folder: Path
     images: Sequence[tuple[str, Path]]
     pseudo: PseudoClasses
+    kind: str = "raw"
 
     @property
-    def raw(self) -> Path:
-        """The folder of raw predictions."""
-        return self.folder / "raw"
+    def maps(self) -> Path:
+        """The folder of the network's predictions."""
+        return self.folder / self.kind
+
+    def png(self, name: str) -> Path:
+        """Return the file of a frame's prediction."""
+        return self.maps / f"{name}.png"
+
+    def clear(self) -> None:
+        """Remove what an earlier run predicted and drew; a folder without its settings is left alone."""
+        settings = self.folder / SETTINGS_FILE
+        if settings.is_file():
+            for folder in (self.maps, self.folder / "overlays"):
+                shutil.rmtree(folder, ignore_errors=True)
+            settings.unlink()
 
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Note what the predictions are made with.
@@ -65,16 +83,28 @@ class PanopticExport:
         write_json(path, settings)
 
     def missing(self) -> list[int]:
-        """Return the positions of the frames that have no complete raw prediction."""
+        """Return the positions of the frames that have no complete prediction."""
         return [i for i, (name, _) in enumerate(self.images) if not self._is_written(name)]
 
+    def outdated(self) -> list[int]:
+        """Return the positions of the frames whose image is newer than their prediction."""
+        return [
+            i
+            for i, (name, path) in enumerate(self.images)
+            if self._is_written(name) and _changed(path) > _changed(self.png(name))
+        ]
+
     def _is_written(self, name: str) -> bool:
-        path = self.raw / f"{name}.png"
+        path = self.png(name)
         return path.is_file() and is_complete_png(path)
 
     def read(self, name: str) -> np.ndarray:
-        """Return the raw prediction of a frame: (H, W, 2) int64 (category, instance)."""
-        return read_panoptic(self.raw / f"{name}.png", self.pseudo.void)
+        """Return the prediction of a frame: (H, W, 2) int64 (category, instance)."""
+        return read_panoptic(self.png(name), self.pseudo.void)
+
+    def segments(self, name: str) -> np.ndarray:
+        """Return the prediction of a frame: (H, W) int64 segment ids."""
+        return from_rgb(read_image(self.png(name)))
 
     def replay(self, batches: Iterable[list[LoadedImage]], visitor: Visitor, total: int) -> None:
         """Show a visitor the written predictions; `semantic` is their category."""
@@ -85,7 +115,11 @@ class PanopticExport:
 
     def write_raw_json(self) -> Path:
         """Describe the raw predictions in `raw.json`; return its path."""
-        return self._write_json("raw", categories_of(self.pseudo.names, self.pseudo.thing_ids))
+        return self.describe(categories_of(self.pseudo.names, self.pseudo.thing_ids))
+
+    def describe(self, categories: Sequence[dict[str, Any]]) -> Path:
+        """Write the JSON of the network's predictions in terms of COCO `categories`; return its path."""
+        return self._write_json(self.kind, categories)
 
     def write_mapped(self, assignment: np.ndarray, classes: ClassSet) -> Path:
         """Write `panoptic/` and `panoptic.json` in terms of classes; return the path of the JSON.
@@ -100,6 +134,14 @@ class PanopticExport:
 
     def _write_json(self, kind: str, categories: Sequence[dict[str, Any]]) -> Path:
         path = self.folder / f"{kind}.json"
-        files = [PanopticFile(name, file.name, f"{name}.png") for name, file in self.images]
+        files = [
+            PanopticFile((Path(name).parent / file.name).as_posix(), f"{name}.png")
+            for name, file in self.images
+        ]
         write_panoptic_json(path, self.folder / kind, files, categories)
         return path
+
+
+def _changed(path: Path) -> int:
+    """Return when a file, or the video of a frame, was last written."""
+    return (path.parent if is_frame(path) else path).stat().st_mtime_ns

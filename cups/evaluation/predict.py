@@ -18,7 +18,7 @@ from cups.metrics import PanopticQualitySemanticMatching
 from cups.model.inputs import inference_inputs, panoptic_from_output
 from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import VOID, ClassSet, void_value
-from cups.visualization import figure_sheet, overlay, pseudo_palette
+from cups.visualization import figure_sheet, overlay
 
 Visitor = Callable[[LoadedImage, Prediction], None]
 """Called with each image and its prediction."""
@@ -79,24 +79,18 @@ def write_overlays(
     predictions: Path,
     folder: Path,
     pseudo: PseudoClasses,
-    classes: ClassSet | None = None,
-    assignment: np.ndarray | None = None,
+    classes: ClassSet,
+    assignment: np.ndarray,
 ) -> None:
-    """Write one picture an image: the image, its prediction and, where known, ground truth.
-
-    With an assignment the prediction wears the colours of the matched classes, else those of its
-    pseudo-classes.
-    """
-    palette = pseudo_palette(pseudo.total)
+    """Write one picture an image: itself, prediction and ground truth in the colours of the classes."""
     for index in tqdm(range(len(dataset)), desc="pictures", unit="img"):  # type: ignore[arg-type]
         loaded = dataset[index]
         image = image_array(loaded.image)
         prediction = read_panoptic(predictions / f"{loaded.name}.png", pseudo.void)
-        columns, panels = ["image", "prediction"], [image]
-        if classes is not None and assignment is not None:
-            panels.append(overlay(image, to_classes(prediction, assignment), classes.colors))
-            panels.append(overlay(image, loaded.ground_truth().numpy(), classes.colors))
-            columns.append("ground truth")
-        else:
-            panels.append(overlay(image, prediction, palette))
-        write_png(folder / f"{loaded.name}.png", figure_sheet(columns, [panels]))
+        panels = [
+            image,
+            overlay(image, to_classes(prediction, assignment), classes.colors),
+            overlay(image, loaded.ground_truth().numpy(), classes.colors),
+        ]
+        sheet = figure_sheet(["image", "prediction", "ground truth"], [panels])
+        write_png(folder / f"{loaded.name}.png", sheet)

@@ -84,19 +84,30 @@ def read_panoptic(path: Path, void: int = VOID) -> np.ndarray:
 
 def describe_segments(segments: np.ndarray) -> list[dict[str, Any]]:
     """Return COCO `segments_info` of a segment map; `bbox` is (x, y, width, height)."""
+    return [
+        {
+            "id": segment,
+            "category_id": segment // SEGMENT_FACTOR - 1,
+            "area": area,
+            "bbox": [left, top, right - left, bottom - top],
+            "iscrowd": 0,
+        }
+        for segment, area, (left, top, right, bottom) in segment_boxes(segments)
+    ]
+
+
+def segment_boxes(segments: np.ndarray) -> list[tuple[int, int, tuple[int, int, int, int]]]:
+    """Return id, area and box (left, top, right, bottom; far sides exclusive) of each segment but void."""
     ids, inverse = np.unique(segments, return_inverse=True)
     areas = np.bincount(inverse.ravel())
     low, high = _extents(inverse.reshape(segments.shape), len(ids))
     return [
-        {
-            "id": int(segment),
-            "category_id": int(segment) // SEGMENT_FACTOR - 1,
-            "area": int(areas[i]),
-            "bbox": [int(v) for v in (low[i, 1], low[i, 0], *(high[i] - low[i] + 1)[::-1])],
-            "iscrowd": 0,
-        }
-        for i, segment in enumerate(ids)
-        if segment != 0
+        (
+            int(ids[i]),
+            int(areas[i]),
+            (int(low[i, 1]), int(low[i, 0]), int(high[i, 1]) + 1, int(high[i, 0]) + 1),
+        )
+        for i in np.flatnonzero(ids)
     ]
 
 
@@ -115,9 +126,8 @@ def _extents(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class PanopticFile:
-    """One image of a set: its id, its file name, and its panoptic PNG relative to the set's folder."""
+    """One image of a set: its file name, and its panoptic PNG relative to the set's folder."""
 
-    image_id: str
     image: str
     png: str
 
@@ -134,13 +144,16 @@ def categories_of(names: Sequence[str], things: Iterable[int]) -> list[dict[str,
 def write_panoptic_json(
     path: Path, folder: Path, files: Iterable[PanopticFile], categories: Sequence[dict[str, Any]]
 ) -> None:
-    """Write the JSON of a set of panoptic PNG files in `folder`, atomically."""
+    """Write the JSON of a set of panoptic PNG files in `folder`, atomically.
+
+    Images are numbered 1, 2, ... in their order: readers of others (detectron2's) want a number.
+    """
     images, annotations = [], []
-    for file in files:
+    for number, file in enumerate(files, start=1):
         segments = from_rgb(read_image(folder / file.png))
         height, width = segments.shape
-        images.append({"id": file.image_id, "file_name": file.image, "height": height, "width": width})
+        images.append({"id": number, "file_name": file.image, "height": height, "width": width})
         info = describe_segments(segments)
-        annotations.append({"image_id": file.image_id, "file_name": file.png, "segments_info": info})
+        annotations.append({"image_id": number, "file_name": file.png, "segments_info": info})
     content = {"images": images, "annotations": annotations, "categories": list(categories)}
     write_json(path, content, indent=None)

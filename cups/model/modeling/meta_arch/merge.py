@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.structures import Instances
@@ -11,6 +12,14 @@ from torch import Tensor
 from cups.structures import boxes_from_masks
 
 Segments = list[dict[str, Any]]
+
+
+class Crop(NamedTuple):
+    """A mask (h, w) bool whose first pixel stands at row `top` and column `left` of its image."""
+
+    top: int
+    left: int
+    mask: Tensor
 
 
 def decide_semantic(probabilities: Tensor, things_first: bool = False) -> Tensor:
@@ -47,47 +56,73 @@ def merge_panoptic(
         (H, W) int32 segment ids, 0 void, and one dict per segment: `id`, `isthing`, `category_id` (thing
         index, or 1..S), and `score`, `instance_id` of things or `area` (pixels) of stuff.
     """
-    panoptic, segments = _paint_instances(instances, semantic, overlap_threshold, score_threshold)
+    masks = instances.pred_masks.to(device=semantic.device, dtype=torch.bool)
+    # Only the pixels of a mask's own box are touched: 100 masks of a large image cost one pass, not 100.
+    boxes = boxes_from_masks(masks).int().tolist()
+
+    def crop_of(index: int) -> Crop:
+        left, top, right, bottom = boxes[index]
+        return Crop(top, left, masks[index, top:bottom, left:right])
+
+    return merge_crops(
+        instances.scores.tolist(),
+        instances.pred_classes.tolist(),
+        crop_of,
+        semantic,
+        overlap_threshold=overlap_threshold,
+        stuff_area_limit=stuff_area_limit,
+        score_threshold=score_threshold,
+    )
+
+
+def merge_crops(
+    scores: Sequence[float],
+    classes: Sequence[int],
+    crop_of: Callable[[int], Crop],
+    semantic: Tensor,
+    *,
+    overlap_threshold: float,
+    stuff_area_limit: float,
+    score_threshold: float,
+) -> tuple[Tensor, Segments]:
+    """Merge as `merge_panoptic` does, from masks that are made one at a time, each in its own box.
+
+    Args:
+        scores, classes: of each instance.
+        crop_of: returns the mask of an instance; it lies inside the image.
+        semantic: (H, W) integers.
+    """
+    panoptic = torch.zeros(semantic.shape, dtype=torch.int32, device=semantic.device)
+    segments: Segments = []
+    for index in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        if scores[index] < score_threshold:
+            break
+        if _paint(panoptic, crop_of(index), len(segments) + 1, overlap_threshold):
+            about = {"score": scores[index], "category_id": classes[index], "instance_id": index}
+            segments.append({"id": len(segments) + 1, "isthing": True, **about})
+    _fill_stuff(panoptic, semantic, segments, stuff_area_limit)
+    return panoptic, segments
+
+
+def _paint(panoptic: Tensor, crop: Crop, number: int, overlap_threshold: float) -> bool:
+    """Paint a mask where nothing is painted; return whether enough of it was free."""
+    area = int(crop.mask.sum())
+    window = panoptic[crop.top : crop.top + crop.mask.shape[0], crop.left : crop.left + crop.mask.shape[1]]
+    free = crop.mask & (window == 0)
+    if area == 0 or area - int(free.sum()) > overlap_threshold * area:
+        return False
+    window[free] = number
+    return True
+
+
+def _fill_stuff(panoptic: Tensor, semantic: Tensor, segments: Segments, area_limit: float) -> None:
+    """Give what is free to the stuff classes that have enough of it, in place."""
     free = torch.where(panoptic == 0, semantic, 0)
     areas = torch.bincount(free.flatten())
     new_ids = torch.zeros_like(areas, dtype=torch.int32)
     for category, area in enumerate(areas.tolist()):
-        if category == 0 or area == 0 or area < stuff_area_limit:
+        if category == 0 or area == 0 or area < area_limit:
             continue
         new_ids[category] = len(segments) + 1
         segments.append({"id": len(segments) + 1, "isthing": False, "category_id": category, "area": area})
-    return panoptic + new_ids[free], segments
-
-
-def _paint_instances(
-    instances: Instances, semantic: Tensor, overlap_threshold: float, score_threshold: float
-) -> tuple[Tensor, Segments]:
-    panoptic = torch.zeros_like(semantic, dtype=torch.int32)
-    segments: Segments = []
-    masks = instances.pred_masks.to(device=semantic.device, dtype=torch.bool)
-    areas = masks.flatten(1).sum(1).tolist()
-    # Only the pixels of a mask's own box are touched: 100 masks of a large image cost one pass, not 100.
-    boxes = boxes_from_masks(masks).int().tolist()
-    scores, classes = instances.scores.tolist(), instances.pred_classes.tolist()
-    for index in instances.scores.argsort(descending=True, stable=True).tolist():
-        if scores[index] < score_threshold:
-            break
-        if areas[index] == 0:
-            continue
-        left, top, right, bottom = boxes[index]
-        window = panoptic[top:bottom, left:right]
-        mask = masks[index, top:bottom, left:right]
-        free = mask & (window == 0)
-        if areas[index] - int(free.sum()) > overlap_threshold * areas[index]:
-            continue
-        window[free] = len(segments) + 1
-        segments.append(
-            {
-                "id": len(segments) + 1,
-                "isthing": True,
-                "score": scores[index],
-                "category_id": classes[index],
-                "instance_id": index,
-            }
-        )
-    return panoptic, segments
+    panoptic += new_ids[free.long()]

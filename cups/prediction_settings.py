@@ -1,0 +1,65 @@
+"""What predicting on one's own images can be told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cups.defaults import CONFIDENCE_THRESHOLD
+from cups.errors import UserError
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """Settings of `predict.py`.
+
+    Attributes:
+        checkpoint: the network.
+        input: folders of images, images and videos.
+        output: folder of everything that is written.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        confidence: lowest score of an object, 0-1.
+        names: file of class names; None takes those beside the checkpoint, if any.
+        working_size: (H, W) of the training images; None as the checkpoint says.
+        use_teacher: of a self-training checkpoint, take the averaged teacher.
+        overlays: write pictures, and videos of videos.
+        max_images: predict on the first images only.
+        skip_bad: leave out images that cannot be read.
+        overwrite: predict everything again, with these settings.
+
+    Raises:
+        UserError: a value that is not possible.
+    """
+
+    checkpoint: Path
+    input: Sequence[Path]
+    output: Path
+    device: str = "auto"
+    confidence: float = CONFIDENCE_THRESHOLD
+    names: Path | None = None
+    working_size: tuple[int, int] | None = None
+    use_teacher: bool = False
+    overlays: bool = True
+    max_images: int | None = None
+    skip_bad: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.confidence <= 1:
+            raise UserError(f"`confidence` {self.confidence}: must lie in 0-1")
+        if self.max_images is not None and self.max_images < 1:
+            raise UserError(f"`max_images` {self.max_images}: must be at least 1")
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Read (H, W) from text like "640x1280".
+
+    Raises:
+        ValueError: another text.
+    """
+    match = re.fullmatch(r"([1-9]\d*)[x,]([1-9]\d*)", text.strip())
+    if match is None:
+        raise ValueError(f"{text}: a size looks like 640x1280, height first")
+    return int(match[1]), int(match[2])
