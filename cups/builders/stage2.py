@@ -122,8 +122,8 @@ def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSpli
     now = fits_within(read_provenance(folder) or {})
     if anew := sorted(name for name in before.keys() & now.keys() if before[name] != now[name]):
         raise UserError(
-            f"{folder}: was made with other {', '.join(anew)} than the labels of {path}, so that equal numbers "
-            "mean other pseudo-classes; use the labels it was trained on, or start another `run_name`"
+            f"{folder}: was made with other {', '.join(anew)} than the labels of {path}, so that equal "
+            "numbers mean other pseudo-classes; use the labels it was trained on, or start another `run_name`"
         )
     own = label_split(folder, *load_statistics(folder), config.DATA.THING_STUFF_THRESHOLD)
     held = ThingStuffSplit(*(tuple(side) for side in sides))

@@ -38,8 +38,8 @@ def training_validation(config: CfgNode) -> CityscapesPanopticValidation | None:
         return build_validation_data(config)
     except UserError as error:
         raise UserError(
-            f"{error}; or leave DATA.ROOT_VAL None: training validates on DATA.ROOT where it has ground truth, "
-            "and does without where it has not"
+            f"{error}; or leave DATA.ROOT_VAL None: training validates on DATA.ROOT where it has ground "
+            "truth, and does without where it has not"
         ) from None
 
 
