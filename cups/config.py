@@ -55,9 +55,14 @@ class Flag:
 
 
 # Groups of flags: a script takes those that it reads (`tests/test_entry_scripts.py` watches).
-LOADING = (
-    Flag("data_root", ("DATA.ROOT", "DATA.ROOT_VAL"), str, "Cityscapes root"),
-    Flag("num_workers", ("SYSTEM.NUM_WORKERS",), int, "loader processes per GPU"),
+WORKERS = Flag("num_workers", ("SYSTEM.NUM_WORKERS",), int, "loader processes per GPU")
+TRAINING_DATA = (
+    Flag("data_root", ("DATA.ROOT",), str, "training images: Cityscapes root, or a folder of images"),
+    WORKERS,
+)
+EVALUATION_DATA = (
+    Flag("data_root", ("DATA.ROOT_VAL",), str, "images and ground truth: Cityscapes root"),
+    WORKERS,
 )
 LABELS = (Flag("pseudo_root", ("DATA.ROOT_PSEUDO",), str, "pseudo-labels in the CUPS format"),)
 OPTIMISATION = (
@@ -84,10 +89,10 @@ RUN_NAME = (Flag("run_name", ("SYSTEM.RUN_NAME",), str, "name of this run, its f
 NETWORK = (Flag("checkpoint", ("MODEL.CHECKPOINT",), str, "checkpoint to start from or to evaluate"),)
 EVALUATION = (Flag("batch_size", ("VALIDATION.BATCH_SIZE",), int, "frames of a forward pass"),)
 
-STAGE2_FLAGS = (LOADING, LABELS, OPTIMISATION, STEPS, LOG_FOLDER, RUN_NAME, NETWORK)
-STAGE3_FLAGS = (LOADING, OPTIMISATION, LOG_FOLDER, RUN_NAME, NETWORK)
-VAL_FLAGS = (LOADING, EVALUATION, LOG_FOLDER, RUN_NAME, NETWORK)
-EXPORT_FLAGS = (LOADING, EVALUATION, RUN_NAME, NETWORK)
+STAGE2_FLAGS = (TRAINING_DATA, LABELS, OPTIMISATION, STEPS, LOG_FOLDER, RUN_NAME, NETWORK)
+STAGE3_FLAGS = (TRAINING_DATA, OPTIMISATION, LOG_FOLDER, RUN_NAME, NETWORK)
+VAL_FLAGS = (EVALUATION_DATA, EVALUATION, LOG_FOLDER, RUN_NAME, NETWORK)
+EXPORT_FLAGS = (EVALUATION_DATA, EVALUATION, RUN_NAME, NETWORK)
 FLAGS = tuple(flag for group in STAGE2_FLAGS for flag in group)
 """The flags of training."""
 

@@ -20,6 +20,9 @@ SCALE = 0.625
 CROP = (640, 1280)
 """(H, W) of the centre crop after scaling."""
 
+FIT: Final = "auto"
+"""Frames of other sizes than Cityscapes' are fitted to the crop, see `cups.data.fit`."""
+
 THING_STUFF_THRESHOLD = 0.08
 """Pseudo-classes with a larger normalised share of pixels inside proposals are things (CUPS)."""
 

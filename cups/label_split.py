@@ -109,3 +109,39 @@ def label_split(
             f" ({' '.join(map(str, changed))})" if changed else "",
         )
     return split
+
+
+def held_split(held: ThingStuffSplit, now: ThingStuffSplit, folder: Path, resumed: bool) -> ThingStuffSplit:
+    """Return the split of a trained network, for labels whose own is `now`.
+
+    The outputs of a network keep their meaning as long as it is trained. Labels that were generated anew move
+    the statistics a little, and with them the order of the classes.
+
+    Args:
+        held: of the network.
+        folder: of the labels, for messages.
+        resumed: the same run goes on, so that its split holds even where classes have changed sides.
+
+    Raises:
+        UserError: labels of other pseudo-classes.
+    """
+    if sorted((*held.things, *held.stuffs)) != sorted((*now.things, *now.stuffs)):
+        total, own = held.pseudo_classes.total, now.pseudo_classes.total
+        raise UserError(
+            f"{folder}: has {own} pseudo-classes, the network to go on with {total}; use the labels it was "
+            "trained on"
+        )
+    changed = sorted(set(now.things) ^ set(held.things))
+    moved = f"pseudo-classes {' '.join(map(str, changed))} on other sides"
+    if changed and not resumed:
+        raise UserError(
+            f"{folder}: has {moved} of things and stuff than the network to go on with, so that equal "
+            "numbers mean other classes; use the labels it was trained on"
+        )
+    if now != held:
+        log.warning(
+            "%s: has %s than when the network was trained; the network's own split of things and stuff holds",
+            folder,
+            moved if changed else "another order of pseudo-classes",
+        )
+    return held

@@ -79,7 +79,7 @@ class PseudoLabelModule(PanopticModule):
         micro_batch = self.micro_batch(batch_idx)
         samples = self.augment(batch, micro_batch)
         loss = self.learn(samples, micro_batch)
-        self.media = {"sample": samples[0]}
+        self.media |= {"sample": samples[0]}
         self._remember_sources(batch)
         return loss
 

@@ -113,7 +113,7 @@ class SelfTrainingModule(PanopticModule):
         micro_batch = self.micro_batch(batch_idx)
         labelled = self.label(batch)
         self._log_labels(labelled)
-        self.media = {"sample": labelled[0]}
+        self.media |= {"sample": labelled[0]}
         return self.learn(self.augment(labelled, micro_batch), micro_batch)
 
     def _log_labels(self, labelled: Sequence[Sample]) -> None:

@@ -81,7 +81,7 @@ def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[
     if config.MODEL.USE_TEACHER:  # not before 0.2: predictions without it go on
         settings["MODEL.USE_TEACHER"] = True
     for key in PREDICTION_KEYS:
-        value = get(config, key)
+        value = validation_root(config) if key == "DATA.ROOT_VAL" else get(config, key)
         settings[key] = list(value) if isinstance(value, tuple) else value
     return settings
 
@@ -161,12 +161,17 @@ def results_of(
     return results
 
 
+def validation_root(config: CfgNode) -> str:
+    """Return the folder of the images and ground truth of the evaluation."""
+    return str(config.DATA.ROOT if config.DATA.ROOT_VAL is None else config.DATA.ROOT_VAL)
+
+
 def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
     """Build the validation data set."""
     data = config.DATA
     crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
     dataset: type[CityscapesPanopticValidation] = getattr(cups.data, VALIDATION_SETS[data.DATASET])
-    return dataset(data.ROOT_VAL, data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
+    return dataset(validation_root(config), data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
 
 
 def build_metric(config: CfgNode, pseudo: PseudoClasses) -> PanopticQualitySemanticMatching:

@@ -19,16 +19,19 @@ from cups.augmentation import (
 from cups.builders.evaluation import build_metric
 from cups.config import plain
 from cups.data import PseudoLabelDataset
+from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
 from cups.io.checkpoint import load_checkpoint
 from cups.io.provenance import (
     any_ground_truth,
     code_version,
+    fits_within,
     ground_truth_answer,
     known_weights,
     read_provenance,
 )
 from cups.io.weights import stored_at, weight_files
+from cups.label_split import held_split, label_split
 from cups.model import (
     DEFAULT_CONFIG,
     VIT_CONFIG,
@@ -97,8 +100,38 @@ def pseudo_label_folder(config: CfgNode) -> Path:
     return Path(config.DATA.ROOT_PSEUDO)
 
 
-def build_training_data(config: CfgNode) -> PseudoLabelDataset:
-    """Build the training data set of Stage 2."""
+def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSplit | None:
+    """Return the split of the network that training goes on with, None where it starts from scratch.
+
+    Args:
+        config: the whole configuration; its `MODEL.CHECKPOINT` counts where nothing is resumed.
+        resumed: checkpoint of the run itself.
+
+    Raises:
+        UserError: the labels have other pseudo-classes than the network, or were clustered anew.
+    """
+    path = resumed or config.MODEL.CHECKPOINT
+    if path is None:
+        return None
+    stored = load_checkpoint(path).hyper_parameters
+    sides = [stored.get(f"{side}_pseudo_classes") for side in ("thing", "stuff")]
+    if None in sides:  # a published network: it has no record of them
+        return None
+    folder = pseudo_label_folder(config)
+    before = fits_within(stored.get("provenance", {}).get("pseudo_labels") or {})
+    now = fits_within(read_provenance(folder) or {})
+    if anew := sorted(name for name in before.keys() & now.keys() if before[name] != now[name]):
+        raise UserError(
+            f"{folder}: was made with other {', '.join(anew)} than the labels of {path}, so that equal "
+            "numbers mean other pseudo-classes; use the labels it was trained on, or start another `run_name`"
+        )
+    own = label_split(folder, *load_statistics(folder), config.DATA.THING_STUFF_THRESHOLD)
+    held = ThingStuffSplit(*(tuple(side) for side in sides))
+    return held_split(held, own, folder, resumed is not None)
+
+
+def build_training_data(config: CfgNode, split: ThingStuffSplit | None = None) -> PseudoLabelDataset:
+    """Build the training data set of Stage 2; `split` is that of a network to go on with."""
     data = config.DATA
     return PseudoLabelDataset(
         data.ROOT,
@@ -111,6 +144,8 @@ def build_training_data(config: CfgNode) -> PseudoLabelDataset:
         max_images=data.MAX_IMAGES,
         augment=flip_and_resized_crop,
         seed=config.SYSTEM.SEED,
+        fit=data.FIT,
+        split=split,
     )
 
 
@@ -182,11 +217,19 @@ def optimizer_settings(config: CfgNode) -> OptimizerSettings:
     )
 
 
-def batch_augmentation(config: CfgNode) -> BatchAugmentation:
-    """Translate the configuration's augmentation keys."""
-    augmentation = config.AUGMENTATION
+def batch_augmentation(config: CfgNode, canvas: tuple[int, int] | None = None) -> BatchAugmentation:
+    """Translate the configuration's augmentation keys.
+
+    The sizes that batches get are made for DATA.CROP_RESOLUTION: they shrink with a smaller `canvas` (H, W),
+    so that it keeps its shape.
+    """
+    augmentation, crop = config.AUGMENTATION, config.DATA.CROP_RESOLUTION
+    height, width = canvas or crop
     paste = CopyPaste(max_objects=augmentation.MAX_NUM_PASTED_OBJECTS, min_side=augmentation.MIN_PASTED_SIDE)
-    resolutions = tuple(tuple(size) for size in augmentation.RESOLUTIONS)
+    resolutions = tuple(
+        (round(size[0] * height / crop[0]), round(size[1] * width / crop[1]))
+        for size in augmentation.RESOLUTIONS
+    )
     return BatchAugmentation(
         copy_paste=paste if augmentation.COPY_PASTE else None,
         resolution_jitter=ResolutionJitter(resolutions) if resolutions else None,
@@ -200,12 +243,13 @@ def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule
         "config": plain(config),
         "model": network_of(config),
         "provenance": training_provenance(config),
+        "working_size": list(data.fit.working_size),
     }
     return PseudoLabelModule(
         build_model(config, data),
         data.split,
         optimizer_settings(config),
-        batch_augmentation(config),
+        batch_augmentation(config, data.fit.canvas),
         SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),
         metric=build_metric(config, data.split.pseudo_classes),
         seed=config.SYSTEM.SEED,

@@ -14,6 +14,7 @@ from cups.builders.stage2 import batch_augmentation, optimizer_settings
 from cups.builders.trainer import validation_loader
 from cups.config import plain
 from cups.config_keys import get
+from cups.data.fit import Fit
 from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
@@ -92,13 +93,15 @@ def build_unlabelled_data(config: CfgNode) -> tuple[UnlabelledImages, Unlabelled
         scale=data.SCALE,
         crop=tuple(data.CROP_RESOLUTION),
         max_images=data.MAX_IMAGES,
+        fit=data.FIT,
+        seed=config.SYSTEM.SEED,
     )
     return images.hold_out(config.SELF_TRAINING.SELECT_FRAMES)
 
 
-def self_augmentation(config: CfgNode) -> BatchAugmentation:
+def self_augmentation(config: CfgNode, canvas: tuple[int, int] | None = None) -> BatchAugmentation:
     """Translate the augmentation keys: Stage 2's, and the random crop."""
-    common = batch_augmentation(config)
+    common = batch_augmentation(config, canvas)
     heights = tuple(config.SELF_TRAINING.CROP_HEIGHTS)
     return BatchAugmentation(
         common.copy_paste,
@@ -108,8 +111,13 @@ def self_augmentation(config: CfgNode) -> BatchAugmentation:
     )
 
 
-def build_self_training_module(config: CfgNode) -> SelfTrainingModule:
-    """Build the Lightning module of Stage 3 from `MODEL.CHECKPOINT`; `config` of `self_training_config`."""
+def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
+    """Build the Lightning module of Stage 3 from `MODEL.CHECKPOINT`.
+
+    Args:
+        config: of `self_training_config`.
+        fit: geometry of the training images.
+    """
     path = Path(config.MODEL.CHECKPOINT)
     checkpoint = load_checkpoint(path)
     model, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
@@ -124,7 +132,7 @@ def build_self_training_module(config: CfgNode) -> SelfTrainingModule:
         model.train(),
         split_of(checkpoint, pseudo),
         optimizer_settings(config),
-        self_augmentation(config),
+        self_augmentation(config, fit.canvas),
         round_schedule(config),
         trainable=keys.TRAINABLE,
         scales=scales,
@@ -139,6 +147,7 @@ def build_self_training_module(config: CfgNode) -> SelfTrainingModule:
             "config": plain(config),
             "model": checkpoint.hyper_parameters.get("model", {}),
             "provenance": self_training_provenance(checkpoint),
+            "working_size": list(fit.working_size),
         },
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytorch_lightning.callbacks import Callback
 from yacs.config import CfgNode
 
-from cups.builders.evaluation import build_validation_data
-from cups.builders.stage2 import build_module, build_training_data
+from cups.builders.stage2 import build_module, build_training_data, split_to_go_on_with
 from cups.builders.stage3 import (
     build_round_checkpoints,
     build_self_training_module,
@@ -17,6 +18,8 @@ from cups.builders.stage3 import (
     self_training_config,
 )
 from cups.builders.trainer import TrainingData, fit, prepare_process, run_directory
+from cups.builders.validation import check_selection, label_free_measures, training_validation
+from cups.data.fit import tell_fit
 from cups.training.run_folder import last_checkpoint, step_checkpoint
 
 log = logging.getLogger(__name__)
@@ -62,13 +65,25 @@ def run_both_stages(config: CfgNode, resume: Resume) -> None:
 
 def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Path:
     """Stage 2: train on pseudo-labels in a run folder; return the last checkpoint."""
-    train, validation = build_training_data(config), build_validation_data(config)
+    train = build_training_data(
+        config, split_to_go_on_with(config, last_checkpoint(directory) if resume else None)
+    )
+    tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
+    validation = training_validation(config)
+    callbacks: list[Callback] = []
+    if validation is None:
+        train, held_out = train.hold_out(config.VALIDATION.HELD_OUT_FRAMES)
+        callbacks.append(label_free_measures(config, held_out, train.split.pseudo_classes))
     log.info(
-        "%d training frames, %d validation frames; %d thing and %d stuff pseudo-classes",
-        len(train), len(validation), len(train.split.things), len(train.split.stuffs),
+        "%d training frames, %s; %d thing and %d stuff pseudo-classes",
+        len(train), _validated(validation), len(train.split.things), len(train.split.stuffs),
     )  # fmt: skip
     module = build_module(config, train)
-    return fit(module, TrainingData(train, validation, config), config, directory, resume)
+    return fit(module, TrainingData(train, validation, config), config, directory, resume, callbacks)
+
+
+def _validated(validation: Sized | None) -> str:
+    return "no validation frames" if validation is None else f"{len(validation)} validation frames"
 
 
 def train_on_own_labels(
@@ -84,14 +99,19 @@ def train_on_own_labels(
     """
     config = self_training_config(config, checkpoint)
     train, held_out = build_unlabelled_data(config)
-    validation = build_validation_data(config)
-    module = build_self_training_module(config)
+    tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
+    validation = training_validation(config)
+    check_selection(config, validation)
+    module = build_self_training_module(config, train.fit)
     log.info(
-        "%d training images, %d held out, %d validation frames; %d rounds of %d steps",
-        len(train), len(held_out), len(validation), module.schedule.rounds, module.schedule.round_steps,
+        "%d training images, %d held out, %s; %d rounds of %d steps",
+        len(train), len(held_out), _validated(validation),
+        module.schedule.rounds, module.schedule.round_steps,
     )  # fmt: skip
-    rounds = build_round_checkpoints(config, module, held_out, directory)
-    fit(module, TrainingData(train, validation, config), config, directory, resume, [rounds])
+    callbacks: list[Callback] = [build_round_checkpoints(config, module, held_out, directory)]
+    if validation is None:
+        callbacks.append(label_free_measures(config, held_out, module.split.pseudo_classes))
+    fit(module, TrainingData(train, validation, config), config, directory, resume, callbacks)
     return directory / "checkpoints" / "best.ckpt"
 
 
@@ -104,6 +124,8 @@ def train_both_stages(config: CfgNode, directory: Path, resume: bool) -> Path:
     network = step_checkpoint(first, config.TRAINING.STEPS)
     # What Stage 3 lacks is told before Stage 2 has trained for hours.
     build_unlabelled_data(self_training_config(config, network))
+    if config.SELF_TRAINING.SELECT == "val":
+        check_selection(config, training_validation(config))
     if resume and network.exists():
         log.info("Stage 2 is finished: %s", network)
     else:

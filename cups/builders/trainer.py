@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -70,6 +71,7 @@ class TrainingData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         if self.validation is None:
+            warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
             return []
         sampler: Sampler[int] | None = None
         if self.trainer is not None and self.trainer.world_size > 1:

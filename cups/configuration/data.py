@@ -6,18 +6,32 @@ from cups import defaults
 from cups.configuration.key import COUNT, CROP, FRACTION, POSITIVE, SIZE, SWITCH, TEXT, Key, choice, optional
 from cups.data.validation_sets import VALIDATION_SETS
 from cups.taxonomy import CLASS_COUNTS
+from cups.training.choices import FITS
 
 DATA = {
     "DATASET": Key("cityscapes", choice(VALIDATION_SETS), "Data set of the evaluation."),
     "ROOT": Key(
         "datasets/Cityscapes", TEXT, "Training images: the Cityscapes layout, or any folder of images."
     ),
-    "ROOT_VAL": Key("datasets/Cityscapes", TEXT, "Images and ground truth of the evaluation."),
+    "ROOT_VAL": Key(
+        None,
+        optional(TEXT, "None (DATA.ROOT; training validates there if it has ground truth)"),
+        "Images and ground truth of the evaluation. Training needs none.",
+    ),
     "ROOT_PSEUDO": Key(
         None, optional(TEXT, "None (Stage 2 needs one)"), "Pseudo-labels of Stage 2, in the CUPS format."
     ),
-    "CROP_RESOLUTION": Key(defaults.CROP, CROP, "Centre crop of training frames after scaling, in pixels."),
-    "SCALE": Key(defaults.SCALE, POSITIVE, "Factor by which training frames are resized."),
+    "FIT": Key(
+        defaults.FIT,
+        choice(FITS),
+        "scale: SCALE and a centre crop, padded to CROP_RESOLUTION (CUPS). auto: the same for frames of "
+        "1024 x 2048, and where SCALE makes frames as large as the crop; others are brought down to the "
+        "crop's height, and cut at a place drawn anew each time, by a crop no larger than they are.",
+    ),
+    "CROP_RESOLUTION": Key(
+        defaults.CROP, CROP, "Crop of training frames after scaling, in pixels; the largest, with FIT auto."
+    ),
+    "SCALE": Key(defaults.SCALE, POSITIVE, "Factor by which training frames are resized, see FIT."),
     "VAL_SCALE": Key(
         0.5, POSITIVE, "Factor by which evaluation frames are resized, with their ground truth."
     ),

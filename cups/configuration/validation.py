@@ -17,6 +17,9 @@ VALIDATION = {
     "SEMSEG_CENTER_CROP_SIZE": Key(
         None, optional(COUNT), "Side in pixels of the crop of STEGO's semantic protocol (320)."
     ),
+    "HELD_OUT_FRAMES": Key(
+        16, COUNT, "Training images that Stage 2 leaves out to measure on, where there is no ground truth."
+    ),
     "USE_TTA": Key(False, SWITCH, "Predict over several sizes (MODEL.TTA_SCALES) and mirror images."),
     "USE_CRF": Key(False, SWITCH, "Refine the semantic output by a dense CRF; needs pydensecrf2."),
 }

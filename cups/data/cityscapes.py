@@ -117,6 +117,11 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
         self.scale = scale
         self.crop = crop
 
+    @staticmethod
+    def has_ground_truth(root: Path, split: str) -> bool:
+        """Return whether a data root holds ground truth of a split at all."""
+        return all((root / folder / split).is_dir() for folder in ("leftImg8bit", "gtFine"))
+
     def list_frames(self, root: Path, split: str) -> list[GroundTruthFrame]:
         """Return the frames of a split."""
         return list_ground_truth_frames(root, split)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -56,12 +57,26 @@ class ImageFinder:
         Raises:
             UserError: when it is nowhere, or could be several.
         """
-        found = self._plain.get(stem) or self._by_end(stem) or self._in_cities(stem)
-        if found is None:
+        return self.all([stem])[0]
+
+    def all(self, stems: Sequence[str]) -> list[Path]:
+        """Return the images of frames.
+
+        Raises:
+            UserError: the first that is nowhere, and how many are; one that could be several.
+        """
+        found = {stem: self._find(stem) for stem in stems}
+        missing = [stem for stem, path in found.items() if path is None]
+        if missing:
+            more = f" ({len(missing)} of {len(stems)} frames have none)" if len(missing) > 1 else ""
             raise UserError(
-                f"{self.root}: no image for {stem}{SEMANTIC_SUFFIX}; check `data_root` and `pseudo_root`"
+                f"{self.root}: no image for {missing[0]}{SEMANTIC_SUFFIX}{more}; check `data_root` and "
+                "`pseudo_root`"
             )
-        return found
+        return [path for path in found.values() if path is not None]
+
+    def _find(self, stem: str) -> Path | None:
+        return self._plain.get(stem) or self._by_end(stem) or self._in_cities(stem)
 
     def _list_plain(self) -> None:
         listing = scan_images(self.root)

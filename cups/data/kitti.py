@@ -60,6 +60,12 @@ class KittiPanopticValidation(CityscapesPanopticValidation):
     Frames differ by a few pixels in size: CUPS crops or pads to (368, 1240).
     """
 
+    @staticmethod
+    def has_ground_truth(root: Path, split: str) -> bool:
+        """Return whether a data root holds ground truth of a split at all."""
+        folder = root / SPLITS.get(split, split)
+        return any((folder / name).is_dir() for name in (GREY_FOLDER, RGB_FOLDER))
+
     def list_frames(self, root: Path, split: str) -> list[GroundTruthFrame]:
         """Return the frames of a split."""
         return list_kitti_frames(root, split)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups import defaults
+from cups.data.fit import choose_fit, draw_generator, typical_size
+from cups.data.frame_check import check_frames, check_label_size
 from cups.data.image_finder import ImageFinder
+from cups.data.unlabelled import FittedImages, held_out_indices
 from cups.data.utils import image_tensor
 from cups.errors import UserError
 from cups.io.file_names import (
@@ -30,9 +34,10 @@ from cups.io.file_names import (
 )
 from cups.io.png import read_ids, read_image
 from cups.label_split import label_split
-from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
-from cups.structures import Draw, Sample
+from cups.ops.resize import resize_ids, resize_image
+from cups.structures import Draw, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
+from cups.training.choices import Fitting
 
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
 
@@ -57,11 +62,7 @@ def align_labels(
     height, width = labels.shape
     if (height, width) == size:
         return labels
-    if abs(width * raw_size[0] / raw_size[1] - height) > 1.0:
-        raise UserError(
-            f"{name}: size {height}x{width} does not fit the image {raw_size[0]}x{raw_size[1]}; "
-            "generate the pseudo-labels from these images"
-        )
+    check_label_size((height, width), raw_size, name)
     return resize_ids(labels, size)
 
 
@@ -101,13 +102,14 @@ class PseudoLabelDataset(Dataset[Sample]):
         root: data root with `leftImg8bit/` or `leftImg8bit_sequence/`, or a plain folder of images,
             or a video.
         pseudo_root: flat folder of `*_semantic.png`, `*_instance.png` and `*.pt`.
-        scale: resize factor that brings the image to training size.
-        crop: centre crop (H, W) after scaling; smaller frames are padded (image 0, semantic void).
+        scale, crop, fit: how frames are brought to one size, see `cups.data.fit.choose_fit`; what is missing
+            is padded (image 0, semantic void).
         thing_stuff_threshold: take the published rule with this number instead of the split that lies
             beside the labels, see `label_split`.
         ignore_unknown_things: thing pixels outside every instance become void, not "some thing".
         only_non_empty: leave out frames without an instance.
         augment: `(sample, generator) -> sample`, seeded per draw; needs `Draw` indices.
+        split: things and stuff of the network to go on with, whatever the labels say by now.
 
     Raises:
         UserError: missing folders or images, no labels, or files that do not fit each other.
@@ -125,15 +127,22 @@ class PseudoLabelDataset(Dataset[Sample]):
         max_images: int | None = None,
         augment: Callable[[Sample, torch.Generator], Sample] | None = None,
         seed: int = 0,
+        fit: Fitting = defaults.FIT,
+        split: ThingStuffSplit | None = None,
     ) -> None:
         self.root, self.pseudo_root = Path(root), Path(pseudo_root)
-        self.scale, self.crop = scale, crop
         self.ignore_unknown_things = ignore_unknown_things
         self.augment, self.seed = augment, seed
         self.stems = self._list_stems(only_non_empty)[:max_images]
         self.all_pixels, self.inside = load_statistics(self.pseudo_root)
-        self.split = label_split(self.pseudo_root, self.all_pixels, self.inside, thing_stuff_threshold)
+        self.split = split or label_split(
+            self.pseudo_root, self.all_pixels, self.inside, thing_stuff_threshold
+        )
         self._images = ImageFinder(self.root, self.pseudo_root)
+        files = self._images.all(self.stems)
+        check_frames(files, [self._label_files(stem) for stem in self.stems])
+        self.typical_size = typical_size(files)
+        self.fit = choose_fit(self.typical_size, scale, crop, fit)
         # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
         # The last place is everything that is no pseudo-class: void, 255 or 65535 by the width of the files.
         count = self.split.pseudo_classes.total
@@ -150,28 +159,24 @@ class PseudoLabelDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: int | Draw) -> Sample:
         index, number = draw if isinstance(draw, Draw) else (draw, draw)
-        sample = self.load(index)
-        if self.augment is None:
-            return sample
-        seed = int(np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)[0] >> 1)
-        return self.augment(sample, torch.Generator().manual_seed(seed))
+        generator = draw_generator(self.seed, number)
+        sample = self.load(index, generator if isinstance(draw, Draw) else None)
+        return sample if self.augment is None else self.augment(sample, generator)
 
-    def load(self, index: int) -> Sample:
-        """Return one frame, scaled and cropped, without augmentation."""
+    def load(self, index: int, generator: torch.Generator | None = None) -> Sample:
+        """Return one frame, scaled and cropped, without augmentation; `generator` draws the crop's place."""
         stem = self.stems[index]
         image = image_tensor(read_image(self.image_path(stem)))
         raw_size = (image.shape[-2], image.shape[-1])
-        size = scaled_size(raw_size, self.scale)
+        size = self.fit.size(raw_size)
+        corner = self.fit.corner(size, generator)
         semantic, instance = (
-            align_labels(_read_labels(path), raw_size, size, str(path))
-            for path in (
-                self.pseudo_root / f"{stem}{suffix}" for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)
-            )
+            align_labels(_read_labels(path), raw_size, size, str(path)) for path in self._label_files(stem)
         )
         return self._to_sample(
-            center_crop_or_pad(resize_image(image, size), self.crop, 0.0),
-            center_crop_or_pad(semantic, self.crop, WIDE_VOID),
-            center_crop_or_pad(instance, self.crop, 0),
+            self.fit.cut(resize_image(image, size, self.fit.antialias), corner, 0.0),
+            self.fit.cut(semantic, corner, WIDE_VOID),
+            self.fit.cut(instance, corner, 0),
             stem,
         )
 
@@ -196,9 +201,26 @@ class PseudoLabelDataset(Dataset[Sample]):
         votes = torch.bincount((inverse * size + semantic).flatten(), minlength=count * size)
         return self._to_thing[votes.reshape(count, size).argmax(dim=1)]
 
+    def hold_out(self, count: int) -> tuple[PseudoLabelDataset, FittedImages]:
+        """Split off the images of about `count` frames, as `UnlabelledImages.hold_out` does.
+
+        Returns:
+            (the frames to train on, the images held out).
+        """
+        held = held_out_indices(len(self), count)
+        chosen = [self.stems[index] for index in held] or self.stems
+        rest = copy(self)
+        rest.stems = [stem for stem in self.stems if stem not in set(chosen)] or self.stems
+        return rest, FittedImages({stem: self.image_path(stem) for stem in chosen}, self.fit)
+
     def image_path(self, stem: str) -> Path:
         """Return the image of a frame, see `ImageFinder`."""
         return self._images(stem)
+
+    def _label_files(self, stem: str) -> tuple[Path, Path]:
+        """Return the files of semantics and instances of a frame."""
+        semantic, instance = (f"{stem}{suffix}" for suffix in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX))
+        return self.pseudo_root / semantic, self.pseudo_root / instance
 
     def _list_stems(self, only_non_empty: bool) -> list[str]:
         if not self.pseudo_root.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import copy
 from pathlib import Path
 
@@ -12,6 +12,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cups import defaults
+from cups.data.fit import Fit, choose_fit, draw_generator, typical_size
+from cups.data.frame_check import check_frames
 from cups.data.utils import image_tensor
 from cups.errors import UserError
 from cups.io.images import (
@@ -24,8 +27,9 @@ from cups.io.images import (
     scan_images,
 )
 from cups.io.png import read_image
-from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
+from cups.ops.resize import resize_image
 from cups.structures import Draw, LoadedImage
+from cups.training.choices import Fitting
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +62,53 @@ def training_images(root: Path, folder: str) -> list[tuple[str, Path]]:
     return list(zip(names, files, strict=True))
 
 
-class UnlabelledImages(Dataset[LoadedImage]):
+def held_out_indices(length: int, count: int) -> list[int]:
+    """Return about `count` places evenly spread over a list, at most a quarter of it; few are not split."""
+    count = min(count, length // 4)
+    return sorted(set(np.linspace(0, length - 1, count).round().astype(int).tolist()))
+
+
+class FittedImages(Dataset[LoadedImage]):
+    """Images alone, brought to the size of the training frames.
+
+    Args:
+        files: name -> image file.
+        fit: the geometry.
+        seed: of the places at which large images are cut; drawn for `Draw` indices, else the centre.
+    """
+
+    def __init__(self, files: Mapping[str, Path], fit: Fit, seed: int = 0) -> None:
+        self.names, self.files = list(files), list(files.values())
+        self.fit, self.seed = fit, seed
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def images(self) -> list[tuple[str, Path]]:
+        """Name and file of each image."""
+        return list(zip(self.names, self.files, strict=True))
+
+    def __getitem__(self, draw: int | Draw) -> LoadedImage:
+        index = draw.frame if isinstance(draw, Draw) else draw
+        generator = draw_generator(self.seed, draw.number) if isinstance(draw, Draw) else None
+        image: Tensor = image_tensor(read_image(self.files[index]))
+        size = self.fit.size((image.shape[-2], image.shape[-1]))
+        corner = self.fit.corner(size, generator)
+        image = self.fit.cut(resize_image(image, size, self.fit.antialias), corner, 0.0)
+        return LoadedImage(image, self.names[index], index=index)
+
+
+class UnlabelledImages(FittedImages):
     """Training images, scaled and cropped as those of Stage 2, without any label.
 
     Args:
         root: data root with `{folder}/train/{city}/`, or a plain folder of images.
         folder: `leftImg8bit` or `leftImg8bit_sequence` (every frame of the clips, 30 times as many).
-        scale: resize factor.
-        crop: centre crop (H, W) after scaling; smaller frames are padded with 0.
+        scale, crop, fit: how images are brought to one size, see `cups.data.fit.choose_fit`.
+
+    Raises:
+        UserError: missing folder, no image, or a damaged one.
     """
 
     def __init__(
@@ -75,20 +118,13 @@ class UnlabelledImages(Dataset[LoadedImage]):
         scale: float,
         crop: tuple[int, int],
         max_images: int | None = None,
+        fit: Fitting = defaults.FIT,
+        seed: int = 0,
     ) -> None:
-        self.images = training_images(Path(root), folder)[:max_images]
-        self.scale, self.crop = scale, crop
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, draw: int | Draw) -> LoadedImage:
-        index = draw.frame if isinstance(draw, Draw) else draw
-        name, path = self.images[index]
-        image: Tensor = image_tensor(read_image(path))
-        size = scaled_size((image.shape[-2], image.shape[-1]), self.scale)
-        image = center_crop_or_pad(resize_image(image, size), self.crop, 0.0)
-        return LoadedImage(image, name, index=index)
+        named = training_images(Path(root), folder)[:max_images]
+        check_frames([path for _, path in named])
+        self.typical_size = typical_size([path for _, path in named])
+        super().__init__(dict(named), choose_fit(self.typical_size, scale, crop, fit), seed)
 
     def hold_out(self, count: int) -> tuple[UnlabelledImages, UnlabelledImages]:
         """Split off about `count` images, evenly spread over the sorted list and at most a quarter of it.
@@ -96,13 +132,14 @@ class UnlabelledImages(Dataset[LoadedImage]):
         Returns:
             (the rest, the images held out). A list of fewer than four images is not split: both hold all.
         """
-        count = min(count, len(self) // 4)
-        if count == 0:
+        held = held_out_indices(len(self), count)
+        if not held:
             return self, self
-        held = set(np.linspace(0, len(self) - 1, count).round().astype(int).tolist())
-        return self._part(set(range(len(self))) - held), self._part(held)
+        return self._part(set(range(len(self))) - set(held)), self._part(held)
 
     def _part(self, indices: Iterable[int]) -> UnlabelledImages:
         part = copy(self)
-        part.images = [self.images[index] for index in sorted(indices)]
+        chosen = sorted(indices)
+        part.files = [self.files[index] for index in chosen]
+        part.names = [self.names[index] for index in chosen]
         return part

@@ -70,6 +70,17 @@ def any_ground_truth(facts: Sequence[bool | None]) -> bool | None:
     return None if None in facts else False
 
 
+def fits_within(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of all that was fitted on data (centroids) on the way to an output, by name.
+
+    The last fit of a name counts.
+    """
+    found: dict[str, str] = {}
+    for entry in provenance.get("inputs", ()):
+        found |= fits_within(entry.get("provenance") or {})
+    return found | dict(provenance.get("fits", {}))
+
+
 def ground_truth_answer(fact: bool | None) -> str:
     """Return the fact `uses_ground_truth` as a word for people."""
     return {True: "YES", False: "no", None: "unknown (no provenance.json)"}[fact]

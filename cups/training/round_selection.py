@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +45,29 @@ class Criterion(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
+@dataclass(frozen=True, eq=False)
+class ViewComparison:
+    """What a network predicts on images, and how far it says the same from other views.
+
+    Attributes:
+        counts: of the panoptic quality between the two, by pseudo-class.
+        void: share of pixels without a pseudo-class, 0-1.
+        objects: things per image.
+        first: the network's output of the first image.
+    """
+
+    counts: PanopticCounts
+    void: float
+    objects: float
+    first: dict[str, Any]
+
+    @property
+    def agreement(self) -> float:
+        """Mean panoptic quality, 0-1, of the pseudo-classes that were found; 0 if none was."""
+        found = self.counts.weight > 0
+        return float(self.counts.quality()[0][found].mean()) if found.any() else 0.0
+
+
 class Consistency:
     """How far a network's prediction survives a change of view; reads images only.
 
@@ -80,28 +104,34 @@ class Consistency:
 
     def __call__(self, model: nn.Module) -> float:
         """Return the mean panoptic quality, 0-1."""
-        counts = self._counts(model)
+        counts = self.compare(model).counts
         if not self.categories:
             self.categories = np.flatnonzero(counts.weight).tolist()
         return float(counts.quality()[0][self.categories].mean()) if self.categories else 0.0
 
     @torch.no_grad()
-    def _counts(self, model: Any) -> PanopticCounts:
+    def compare(self, model: Any) -> ViewComparison:
+        """Predict every frame from one view and from many."""
         views = PanopticFPNWithTTA(model, self.scales, self.flip, model.combine_instances_score_thresh)
-        rows, image = [], []
+        rows, image, void, objects = [], [], [], []
+        first: dict[str, Any] = {}
         for index in range(len(self.frames)):  # type: ignore[arg-type]
             frame = [{"image": self.frames[index].image}]
+            plain, averaged = model(frame)[0], views(frame)[0]
+            first = first or plain
             one, many = (
-                panoptic_from_output(network(frame)[0], self.pseudo).cpu().numpy()
-                for network in (model, views)
+                panoptic_from_output(output, self.pseudo).cpu().numpy() for output in (plain, averaged)
             )
+            void.append((one[..., 0] == self.pseudo.void).mean())
+            objects.append(one[..., 1].max())
             rows.append(overlap_rows(overlap_table(one, many)))
             image.append(np.full(len(rows[-1]), index))
         joined = np.concatenate(rows)
         categories = self.pseudo.total
         pred, target = (np.where(joined[:, i] < categories, joined[:, i], -1) for i in (0, 2))
         table = segment_table(joined, np.concatenate(image), pred, target, self.pseudo.is_thing)
-        return panoptic_counts(table, categories)
+        counts = panoptic_counts(table, categories)
+        return ViewComparison(counts, float(np.mean(void)), float(np.mean(objects)), first)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the pseudo-classes that count."""

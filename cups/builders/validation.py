@@ -1,0 +1,75 @@
+"""What a training is validated with: ground truth where there is some, else measures that need none."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+
+from torch.utils.data import Dataset
+from yacs.config import CfgNode
+
+import cups.data
+from cups.builders.evaluation import build_validation_data
+from cups.data import CityscapesPanopticValidation
+from cups.data.validation_sets import VALIDATION_SETS
+from cups.errors import UserError
+from cups.structures import LoadedImage, PseudoClasses
+from cups.training.label_free import LabelFreeMeasures
+from cups.training.round_selection import Consistency
+
+log = logging.getLogger(__name__)
+
+
+def training_validation(config: CfgNode) -> CityscapesPanopticValidation | None:
+    """Return the frames with ground truth that a training validates on, None where there are none.
+
+    Raises:
+        UserError: `DATA.ROOT_VAL` names a folder without ground truth, or its ground truth is incomplete.
+    """
+    data = config.DATA
+    if data.ROOT_VAL is None:
+        dataset: type[CityscapesPanopticValidation] = getattr(cups.data, VALIDATION_SETS[data.DATASET])
+        if not dataset.has_ground_truth(Path(data.ROOT), data.VAL_SPLIT):
+            _tell_without(data.ROOT, data.VAL_SPLIT)
+            return None
+        return build_validation_data(config)
+    try:
+        return build_validation_data(config)
+    except UserError as error:
+        raise UserError(
+            f"{error}; or leave DATA.ROOT_VAL None: training validates on DATA.ROOT where it has ground "
+            "truth, and does without where it has not"
+        ) from None
+
+
+@cache
+def _tell_without(root: str, split: str) -> None:
+    """Say it once, whichever stages a process runs."""
+    log.warning(
+        "%s: no ground truth of the split %s, so none validates the training; at each validation interval it "
+        "logs consistency, void and objects per image of held-out images",
+        root,
+        split,
+    )
+
+
+def check_selection(config: CfgNode, validation: object | None) -> None:
+    """Refuse to choose a round by ground truth where there is none.
+
+    Raises:
+        UserError: naming the choice that needs none.
+    """
+    if config.SELF_TRAINING.SELECT == "val" and validation is None:
+        raise UserError(
+            f"SELF_TRAINING.SELECT is val, but {config.DATA.ROOT} has no ground truth to choose the round "
+            "by; take consistency, or name a set that has in DATA.ROOT_VAL"
+        )
+
+
+def label_free_measures(
+    config: CfgNode, frames: Dataset[LoadedImage], pseudo: PseudoClasses
+) -> LabelFreeMeasures:
+    """Build the callback that takes the place of validation where there is no ground truth."""
+    views = Consistency(frames, pseudo, tuple(config.MODEL.TTA_SCALES))
+    return LabelFreeMeasures(views, config.TRAINING.VAL_EVERY_N_STEPS)
