@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cups.backbones.names import DEFAULT_DINOV2, NAMES
 from pseudo_labels.settings.groups import Inference, Precision
+from pseudo_labels.settings.training import SAVE_MINUTES
 from pseudo_labels.steps.flags import Settings, flag, require_at_least
 
 WINDOW_BATCH = 16
@@ -77,6 +78,7 @@ class CauseTraining(HeadsChoice):
     seed: int = flag(0, "seed of everything random")
     cache_gb: float = flag(2.0, "memory for features of the local backbone", decides=False)
     num_workers: int = flag(4, "threads that read images (0: one)", decides=False)
+    save_minutes: float = flag(SAVE_MINUTES, "minutes between saves within a phase (0: each step)", decides=False)
     standardize: str = flag(
         "auto",
         "centre features by statistics of the images (auto: for texton)",
@@ -87,6 +89,7 @@ class CauseTraining(HeadsChoice):
         super().__post_init__()
         require_at_least(1, self, "batch_size", "codebook_size", "reduced_dim", "projection_dim")
         require_at_least(1, self, "hidden_dim", "num_classes", "crops")
+        require_at_least(0, self, "save_minutes")
 
     @property
     def extractor(self) -> str:
