@@ -15,6 +15,10 @@ class UserError(Exception):
     """
 
 
+class NothingFound(UserError):
+    """Nothing was found: no fault of the command, but nothing that the next step could use."""
+
+
 class Stopped(Exception):
     """A run that a signal stopped in good order; the message says how it goes on.
 
@@ -42,7 +46,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         code = main()
     except UserError as error:
         print(f"error: {as_flags(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(3 if isinstance(error, NothingFound) else 2)
     except Stopped as stopped:
         if str(stopped):
             print(as_flags(str(stopped)), file=sys.stderr)

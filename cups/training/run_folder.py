@@ -135,16 +135,14 @@ def save_by_time(
     go_on: str = "the same command goes on",
 ) -> SaveByTime:
     """Return the callback that keeps `last.ckpt` of a run; see `SaveByTime`."""
-    # `StepSampler` continues where the checkpoint ended; Lightning cannot know. And a run that another version
-    # began has its callbacks in the checkpoint.
+    # `StepSampler` continues where the checkpoint ended; Lightning cannot know. And a run that an earlier
+    # version began has its callbacks in the checkpoint.
     for message in (".*your dataloader is not resumable.*", ".*callbacks used to create the checkpoint.*"):
         warnings.filterwarnings("ignore", message)
     return SaveByTime(directory, minutes, every, keep_all, go_on)
 
 
-def run_training(
-    trainer: pl.Trainer, module: pl.LightningModule, data: Any, checkpoint: Path | None
-) -> None:
+def run_training(trainer: pl.Trainer, module: pl.LightningModule, data: Any, checkpoint: Path | None) -> None:
     """Train to the last step, from a checkpoint if there is one; between steps, obey SIGINT and SIGTERM.
 
     Args:

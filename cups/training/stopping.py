@@ -73,7 +73,7 @@ class Clock:
 def ignore_stop_signals(_: int = 0) -> None:
     """Let a loader process outlive what stops its training, which ends it when the step is saved.
 
-    Ctrl-C, `timeout` and schedulers signal every process of a job, and a loader that died would fail the step.
+    Ctrl-C and schedulers signal every process of a job, and a loader that died would fail the step.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -78,7 +78,9 @@ class CauseTraining(HeadsChoice):
     seed: int = flag(0, "seed of everything random")
     cache_gb: float = flag(2.0, "memory for features of the local backbone", decides=False)
     num_workers: int = flag(4, "threads that read images (0: one)", decides=False)
-    save_minutes: float = flag(SAVE_MINUTES, "minutes between saves within a phase (0: each step)", decides=False)
+    save_minutes: float = flag(
+        SAVE_MINUTES, "minutes between saves within a phase (0: each step)", decides=False
+    )
     standardize: str = flag(
         "auto",
         "centre features by statistics of the images (auto: for texton)",

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cups.data.toy_streets import write_dataset
-from cups.errors import Stopped, UserError
+from cups.errors import NothingFound, Stopped, UserError
+from cups.io.png import read_image, write_png
 from pseudo_labels.networks.depth_network import load_depth_network
 from pseudo_labels.networks.depth_training import DepthFit
 from pseudo_labels.train_spidepth import main
@@ -108,6 +109,17 @@ def test_main__a_finished_training_run_again_writes_the_same_bytes(streets: Path
     first = [(tmp_path / name).read_bytes() for name in names]
     _train(streets, tmp_path, "--steps", "2")
     assert [(tmp_path / name).read_bytes() for name in names] == first
+
+
+def test_main__a_camera_that_stands_still_teaches_nothing(streets: Path, tmp_path: Path) -> None:
+    """Weights and a flat depth were written all the same."""
+    image = read_image(next((streets / "leftImg8bit").rglob("*.png")))
+    for number in range(3):
+        write_png(tmp_path / "still" / f"{number}.png", image)
+    given = ["--image_dir", tmp_path / "still", "--focal", "1", "--output_root", tmp_path, "--steps", "1"]
+    with pytest.raises(NothingFound, match=r"still: the camera stands still \(0\.0 % of the edges move"):
+        main([*map(str, given), *SMALL])
+    assert not (tmp_path / "spidepth").exists()
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,9 @@ def test_fit__stopped_then_killed_ends_with_the_same_weights(
     each = {"TRAINING__BATCH_SIZE": 2, "TRAINING__SAVE_EVERY_N_MINUTES": 0.0}
     pairs = _semantic_run(city, label(20), tmp_path, "run", **each)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with pytest.raises(Stopped, match=r"^stopped at step 1; .*`resume` and `run_name` run goes on$") as stopped:
+    with pytest.raises(
+        Stopped, match=r"^stopped at step 1; .*`resume` and `run_name` run goes on$"
+    ) as stopped:
         _go_on([*pairs, "TRAINING.SAVE_EVERY_N_MINUTES", "60"], 0, signal.SIGINT)
     assert stopped.value.code == 130 and torch.load(last, weights_only=True)["global_step"] == 1
     process = multiprocessing.get_context("fork").Process(target=_go_on, args=(pairs, 2, signal.SIGKILL))
