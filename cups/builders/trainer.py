@@ -100,7 +100,7 @@ def validation_loader(dataset: Any, config: CfgNode, sampler: Sampler[int] | Non
 
 
 def build_callbacks(config: CfgNode, directory: Path, clock: StepClock) -> list[Callback]:
-    """Return checkpointing (each validation, all kept; `last.ckpt` by time), learning rate, pictures, speed."""
+    """Return checkpointing (each validation; `last.ckpt` by time), learning rate, pictures, speed."""
     training = config.TRAINING
     go_on = f"the same command with `resume` and `run_name` {directory.name} goes on"
     return [

@@ -17,8 +17,8 @@ from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.images import list_city_images
 from cups.io.png import read_image
-from cups.structures import Draw
 from cups.ops.motion import moved_edges
+from cups.structures import Draw
 from pseudo_labels.inputs.cameras import read_intrinsics
 from pseudo_labels.inputs.frame_numbers import places_in_clips
 from pseudo_labels.steps.frames import Frame, FrameSource

@@ -193,8 +193,8 @@ def require_motion(clips: Sequence[Clip], settings: TrainDepthSettings, folder: 
     log.info("%d frames with neighbours; %.0f %% of the edges move", len(clips), 100 * share)
     if share < LEAST_MOVED:
         raise NothingFound(
-            f"{folder}: the camera stands still ({100 * share:.1f} % of the edges move between neighbours), and "
-            "depth is learned from a camera in motion; give video of a moving camera, or `offsets` further apart"
+            f"{folder}: the camera stands still ({100 * share:.1f} % of the edges move between neighbours), "
+            "and depth is learned from motion; give video of a moving camera, or `offsets` further apart"
         )
 
 
@@ -223,7 +223,7 @@ def train_depth(source: FrameSource, settings: TrainDepthSettings, run: RunOptio
         log.info("weights: %s", folder)
         if fit.moving is not None and fit.moving < MASKED:
             log.warning(
-                "motion explains %.1f %% of the pixels after the last steps: the depth is not learned; give more "
+                "motion explains %.1f %% of the pixels in the last steps: no depth was learned; give more "
                 "`steps`, or `loss_strides` 4 2 1",
                 100 * fit.moving,
             )

@@ -11,8 +11,8 @@ import torch
 
 from cups.errors import UserError
 from cups.io.png import read_image, write_png
-from cups.structures import Draw
 from cups.ops.motion import LEAST_MOVED
+from cups.structures import Draw
 from pseudo_labels.inputs.sequences import (
     Clip,
     ClipDataset,
