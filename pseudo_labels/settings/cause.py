@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.backbones.names import DEFAULT_DINOV2, NAMES
+from cups.backbones.names import CHOICES, DEFAULT_DINOV2
 from pseudo_labels.settings.groups import Inference, Precision
 from pseudo_labels.settings.training import SAVE_MINUTES
 from pseudo_labels.steps.flags import Settings, flag, require_at_least
@@ -20,7 +20,7 @@ EPOCHS = {"codebook": (1, 150), "head": (2, 200), "probe": (5, 150)}
 class HeadsChoice(Precision):
     """Backbone, CAUSE heads, and how images are cut for them."""
 
-    backbone: str | None = flag(None, "feature extractor (default: the heads' own)", choices=NAMES)
+    backbone: str | None = flag(None, "feature extractor (default: the heads' own)", choices=CHOICES)
     backbone_checkpoint: Path | None = flag(None, "its weights (default: beside the heads)")
     checkpoint_dir: Path | None = flag(
         None, "folder of the heads (default: cause_{backbone} in the output root, or refs/cause/CAUSE)"
