@@ -1,4 +1,4 @@
-"""The one exception that entry scripts turn into a single line and exit code 2."""
+"""The exceptions that entry scripts turn into a single line and an exit code."""
 
 from __future__ import annotations
 
@@ -15,19 +15,42 @@ class UserError(Exception):
     """
 
 
+class NothingFound(UserError):
+    """Nothing was found: no fault of the command, but nothing that the next step could use."""
+
+
+class Stopped(Exception):
+    """A run that a signal stopped in good order; the message says how it goes on.
+
+    Args:
+        number: of the signal; 0 where another process of the run tells the user.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.code = 128 + number if number else 0
+
+
 def as_flags(message: str) -> str:
     """Return a message whose settings in backquotes are named as the flags of a command line."""
     return re.sub(r"`(\w+)`", r"--\1", message)
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and exit code 2."""
+    """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and exit code 2.
+
+    A run that a signal stopped exits as a shell expects it: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         code = main()
     except UserError as error:
         print(f"error: {as_flags(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(3 if isinstance(error, NothingFound) else 2)
+    except Stopped as stopped:
+        if str(stopped):
+            print(as_flags(str(stopped)), file=sys.stderr)
+        sys.exit(stopped.code)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -81,13 +82,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(line: Sequence[str]) -> int:
-    """Run a command; returns its exit code as a shell does. Ctrl-C reaches it too: its end is awaited."""
+    """Run a command; returns its exit code as a shell does.
+
+    Ctrl-C reaches it too, and SIGTERM is handed on: a training saves itself then, and its end is awaited.
+    """
     process = subprocess.Popen(line)
+    before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     try:
         code = process.wait()
     except KeyboardInterrupt:
         process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 128 - code if code < 0 else code
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 TEXTON = "texton"
 """The backbone that has no weights."""
 DINOV2_NAMES = (
@@ -17,3 +20,41 @@ DINOV3_NAMES = ("dinov3_vits16", "dinov3_vitb16", "dinov3_vitl16")
 NAMES = (TEXTON, *DINOV2_NAMES, *DINOV3_NAMES)
 DEFAULT_DINOV2 = "dinov2_vitb14"
 DEFAULT_DINOV3 = "dinov3_vitb16"
+OWN = "own:"
+"""Begins the name of a backbone that `train_backbone.py` trained: `own:PATH` of its file, or its folder."""
+OWN_FILE = "backbone.pth"
+
+
+class Choices(tuple[str, ...]):
+    """Names of backbones, as choices of a flag: besides those listed, `own:PATH` is one."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and is_own(name))
+
+
+CHOICES = Choices((*NAMES, f"{OWN}PATH"))
+
+
+def is_own(name: str | None) -> bool:
+    """Return whether a name is `own:PATH`."""
+    return name is not None and name.startswith(OWN) and len(name) > len(OWN)
+
+
+def own_path(name: str) -> Path:
+    """Return the file that `own:PATH` names."""
+    path = Path(name.removeprefix(OWN))
+    return path / OWN_FILE if path.is_dir() else path
+
+
+def folder_name(name: str) -> str:
+    """Return what a backbone is called in names of folders: `own` for any `own:PATH`."""
+    return OWN.rstrip(":") if is_own(name) else name
+
+
+def own_rows(name: str) -> int:
+    """Return the image height that `own:PATH` was trained at; 0, as it is, where nothing tells."""
+    told = own_path(name).with_name("provenance.json")
+    try:
+        return int(json.loads(told.read_text(encoding="utf-8"))["arguments"]["height"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from cups.backbones.dino import DinoV2, DinoV3
-from cups.backbones.names import DINOV2_NAMES, DINOV3_NAMES, NAMES, TEXTON
+from cups.backbones.names import CHOICES, DINOV2_NAMES, DINOV3_NAMES, NAMES, TEXTON, is_own, own_path
+from cups.backbones.own import own_backbone
 from cups.backbones.texton import IMAGENET_MEAN, IMAGENET_STD, Texton
 from cups.errors import UserError
 from cups.io.weights import how_to_get, stored_at, weight_files
@@ -51,6 +52,8 @@ def find_weights(name: str, checkpoint: Path | None = None) -> Path:
     """
     if checkpoint is not None:
         return stored_at(checkpoint)
+    if is_own(name):
+        return own_path(name)
     file = weight_files(name)[0]
     if found := file.find():
         return found
@@ -61,13 +64,15 @@ def find_weights(name: str, checkpoint: Path | None = None) -> Path:
 
 
 def untrained_backbone(name: str) -> nn.Module:
-    """Return a backbone of `NAMES` with random weights, to be loaded or trained (`texton` has none).
+    """Return a backbone with random weights, to be loaded or trained (`texton` has none).
 
     Raises:
         UserError: unknown name.
     """
     if name == TEXTON:
         return Texton()
+    if is_own(name):
+        return own_backbone(name, load=False)
     if name not in NETWORKS:
         raise UserError(f"backbone {name}: unknown; choose from {', '.join(NAMES)}")
     return NETWORKS[name](name.partition("_")[2], None)
@@ -84,9 +89,12 @@ def build_backbone(name: str, checkpoint: Path | str | None = None) -> nn.Module
     Raises:
         UserError: unknown name, missing or foreign weights.
     """
+    path = None if checkpoint is None else Path(checkpoint)
+    if is_own(name):
+        return own_backbone(name, path)
     if name not in REGISTRY:
-        raise UserError(f"`backbone` {name}: unknown; choose from {', '.join(NAMES)}")
-    return REGISTRY[name](None if checkpoint is None else Path(checkpoint))
+        raise UserError(f"`backbone` {name}: unknown; choose from {', '.join(CHOICES)}")
+    return REGISTRY[name](path)
 
 
 def normalize(images: np.ndarray | Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from cups.io.provenance import (
     ground_truth_answer,
     known_weights,
     read_provenance,
+    trained_weights,
 )
 from cups.io.weights import stored_at, weight_files
 from cups.label_split import held_split, label_split
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 
 DINO_NAMES = ("dino_RN50_pretrain_d2_format.pkl", "dino_RN50_full_pretrain_d2_format.pkl")
 """Names under which DINO's ResNet-50 is published; it lies where `refs/weights.yaml` says."""
+OWN_SCRIPT = "train_backbone"
+"""Which of our scripts writes a ResNet, with its provenance beside it."""
 MAX_CLASS_WEIGHT = 10.0
 """Largest loss weight of a rare class, relative to that of the median class."""
 
@@ -270,6 +273,8 @@ def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
     if file is None:
         return []
     name = config.MODEL.BACKBONE_TYPE
+    if name == "resnet50" and (read_provenance(file.parent) or {}).get("script") == OWN_SCRIPT:
+        return [trained_weights(file)]
     if name == "resnet50":
         name = "dino_resnet50" if file.name in DINO_NAMES else str(file)
     return [known_weights(name, file)]

@@ -21,8 +21,16 @@ from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.training.callbacks import MediaLogger, StepClock, Throughput
 from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit
-from cups.training.run_folder import build_loggers, checkpoint_every, last_checkpoint, save_last_step
+from cups.training.run_folder import (
+    WholeFiles,
+    build_loggers,
+    last_checkpoint,
+    run_training,
+    save_by_time,
+    save_last_step,
+)
 from cups.training.sampling import StepSampler
+from cups.training.stopping import ignore_stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +73,7 @@ class TrainingData(pl.LightningDataModule):
             sampler=sampler,
             num_workers=self.config.SYSTEM.NUM_WORKERS,
             collate_fn=identity_collate,
+            worker_init_fn=ignore_stop_signals,
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
         )
@@ -93,9 +102,11 @@ def validation_loader(dataset: Any, config: CfgNode, sampler: Sampler[int] | Non
 
 
 def build_callbacks(config: CfgNode, directory: Path, clock: StepClock) -> list[Callback]:
-    """Return checkpointing (every validation, all kept, plus `last.ckpt`), learning rate, pictures, speed."""
+    """Return checkpointing (each validation; `last.ckpt` by time), learning rate, pictures, speed."""
+    training = config.TRAINING
+    go_on = f"the same command with `resume` and `run_name` {directory.name} goes on"
     return [
-        checkpoint_every(directory, config.TRAINING.VAL_EVERY_N_STEPS, keep_all=True),
+        save_by_time(directory, training.SAVE_EVERY_N_MINUTES, training.VAL_EVERY_N_STEPS, True, go_on),
         LearningRateMonitor("step"),
         MediaLogger(directory / "media", config.TRAINING.LOG_MEDIA_N_STEPS),
         Throughput(clock, config.TRAINING.LOG_EVERY_N_STEPS),
@@ -132,6 +143,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
         logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
         callbacks=[*callbacks, *build_callbacks(config, directory, clock)],
         profiler=clock,
+        plugins=[WholeFiles()],
         default_root_dir=directory,
     )
 
@@ -176,10 +188,11 @@ def fit(
 
     Raises:
         UserError: see `start_run`.
+        Stopped: a signal asked for it; the run is saved.
     """
     checkpoint = start_run(config, directory, resume)
     trainer = build_trainer(config, directory, callbacks)
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    save_last_step(trainer, directory)
+    run_training(trainer, module, data, checkpoint)
+    save_last_step(trainer)
     log.info("finished at step %d; checkpoints in %s", trainer.global_step, directory / "checkpoints")
     return last_checkpoint(directory)

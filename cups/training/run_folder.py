@@ -8,10 +8,16 @@ import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from cups.errors import Stopped
+from cups.io.checkpoint import write_file
+from cups.training.stopping import SIGNALS, Clock, StopSignals, agree_on
 
 log = logging.getLogger(__name__)
 
@@ -63,32 +69,141 @@ def _wandb_missing() -> str | None:
     return None if known else "no account on this machine (wandb login)"
 
 
-def checkpoint_every(directory: Path, steps: int, keep_all: bool) -> ModelCheckpoint:
-    """Return the callback that saves every `steps` steps, all kept or the newest, and links `last.ckpt`."""
-    # `StepSampler` continues where the checkpoint ended; Lightning cannot know.
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-    return ModelCheckpoint(
-        directory / "checkpoints",
-        filename="ups_checkpoint_{step:06d}",
-        every_n_train_steps=steps,
-        save_top_k=-1 if keep_all else 1,
-        save_last="link",
-        # Otherwise a resumed run would write last-v1.ckpt beside a stale last.ckpt.
-        enable_version_counter=False,
-    )
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints beside their place and renames them.
+
+    Lightning's own way goes through the system's temporary folder: a copy, not a renaming, where that is
+    another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_file(Path(path), checkpoint)
 
 
-def save_last_step(trainer: pl.Trainer, directory: Path) -> None:
+class SaveByTime(Checkpoint):
+    """Keeps `last.ckpt`: every few minutes, every few steps, and when a signal asks the run to stop.
+
+    It saves between two optimisation steps only, all processes together. The run that was stopped raises
+    `Stopped` then.
+
+    Args:
+        directory: run folder.
+        minutes: between two saves; 0 saves every step.
+        every: steps between saves, whatever the clock says; None: the clock alone.
+        keep_all: keep those as `ups_checkpoint_step=*.ckpt`, to which `last.ckpt` is a link.
+        go_on: how the user goes on with a stopped run.
+    """
+
+    def __init__(
+        self, directory: Path, minutes: float, every: int | None, keep_all: bool, go_on: str
+    ) -> None:
+        self.directory, self.every, self.keep_all, self.go_on = directory, every, keep_all, go_on
+        self.stop = StopSignals()
+        self.clock = Clock(minutes)
+        self._step = self._saved = 0
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note the step that is saved already."""
+        self._saved = int(checkpoint["global_step"])
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Take the signals from Lightning, and start the clock."""
+        self._step = trainer.global_step
+        self.clock.restart()
+        self.stop.catch()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        """Save what is due.
+
+        Raises:
+            Stopped: a process of the run was asked to stop.
+        """
+        if trainer.global_step == self._step:
+            return  # between micro-batches; gradients are not saved
+        self._step = trainer.global_step
+        due = trainer.is_global_zero and self.clock.is_due
+        # All processes do what one of them was told, and what the clock of the first says.
+        what = agree_on(self.stop.received or int(due), trainer.strategy.root_device)
+        if self.every is not None and self._step % self.every == 0:
+            self.save(trainer, keep=self.keep_all)
+        elif what:
+            self.save(trainer, keep=False)
+        self._leave_if_told(trainer, what)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Obey within a long validation, which is repeated; several processes go on to the next step.
+
+        Raises:
+            Stopped: this process was asked to stop.
+        """
+        if trainer.world_size == 1 and self._saved == trainer.global_step:
+            self._leave_if_told(trainer, self.stop.received)
+
+    def _leave_if_told(self, trainer: pl.Trainer, what: int) -> None:
+        if what in SIGNALS:
+            told = f"stopped at step {trainer.global_step}; {self.go_on}"
+            raise Stopped(told, what) if trainer.is_global_zero else Stopped("", 0)
+
+    def save(self, trainer: pl.Trainer, keep: bool) -> None:
+        """Save this step, if it is not saved yet; `keep`: as a file of its own."""
+        step, last = trainer.global_step, last_checkpoint(self.directory)
+        path = step_checkpoint(self.directory, step) if keep else last
+        if self._saved == step and path.exists():
+            return
+        before = last.resolve() if last.is_symlink() else None
+        trainer.save_checkpoint(path, weights_only=False)
+        if trainer.is_global_zero and keep:
+            link_last(path)
+        elif trainer.is_global_zero and before is not None and not self.keep_all:
+            before.unlink(missing_ok=True)  # an earlier version kept the newest under its own name
+        self._saved = step
+        self.clock.restart()
+
+
+def save_by_time(
+    directory: Path,
+    minutes: float,
+    every: int | None = None,
+    keep_all: bool = False,
+    go_on: str = "the same command goes on",
+) -> SaveByTime:
+    """Return the callback that keeps `last.ckpt` of a run; see `SaveByTime`."""
+    # `StepSampler` continues where the checkpoint ended; Lightning cannot know. And a run that an earlier
+    # version began has its callbacks in the checkpoint.
+    for message in (".*your dataloader is not resumable.*", ".*callbacks used to create the checkpoint.*"):
+        warnings.filterwarnings("ignore", message)
+    return SaveByTime(directory, minutes, every, keep_all, go_on)
+
+
+def run_training(trainer: pl.Trainer, module: pl.LightningModule, data: Any, checkpoint: Path | None) -> None:
+    """Train to the last step, from a checkpoint if there is one; between steps, obey SIGINT and SIGTERM.
+
+    Args:
+        trainer: with the callback of `save_by_time`.
+
+    Raises:
+        Stopped: the run was asked to stop, and is saved.
+    """
+    saver = trainer.checkpoint_callback
+    assert isinstance(saver, SaveByTime)
+    with saver.stop:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+
+
+def save_last_step(trainer: pl.Trainer) -> None:
     """Save the end of a run whose number of steps is no multiple of the checkpoint period."""
-    path = step_checkpoint(directory, trainer.global_step)
-    if path.exists():
-        return
-    trainer.save_checkpoint(path, weights_only=False)
-    if trainer.is_global_zero:
-        last = last_checkpoint(directory)
-        last.unlink(missing_ok=True)
-        last.symlink_to(path.name)
+    saver = trainer.checkpoint_callback
+    assert isinstance(saver, SaveByTime)
+    saver.save(trainer, keep=saver.keep_all)
     trainer.strategy.barrier()  # what reads last.ckpt next may do so on any process
+
+
+def link_last(path: Path) -> None:
+    """Make `last.ckpt` a link to a checkpoint beside it; at no moment is there none."""
+    temporary = path.with_name(".last.link")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(path.name)
+    temporary.replace(path.with_name("last.ckpt"))
 
 
 def last_checkpoint(directory: Path) -> Path:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cups.backbones.names import folder_name
 from cups.errors import UserError
 from cups.io.files import read_npy
 from pseudo_labels.steps.folders import FEATURES_PREFIX
@@ -23,7 +24,7 @@ GUIDE_CHANNELS = 16
 
 def feature_folder(root: Path, backbone: str) -> Folder:
     """Return the folder that holds the features of a backbone, one (Hp, Wp, D) float16 array per frame."""
-    return Folder(root, FEATURES_PREFIX + backbone, ".npy")
+    return Folder(root, FEATURES_PREFIX + folder_name(backbone), ".npy")
 
 
 def read_features(folder: Folder, frame: Frame) -> np.ndarray:

@@ -17,14 +17,18 @@ from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.images import list_city_images
 from cups.io.png import read_image
+from cups.ops.motion import moved_edges
 from cups.structures import Draw
 from pseudo_labels.inputs.cameras import read_intrinsics
+from pseudo_labels.inputs.frame_numbers import places_in_clips
 from pseudo_labels.steps.frames import Frame, FrameSource
 
 SEQUENCE_FOLDER = "leftImg8bit_sequence"
 CAMERA_SUFFIX = "_camera.json"
 JITTER = 0.2
 """Largest relative change of brightness, contrast and saturation (Monodepth2)."""
+LOOKED_AT = 50
+"""Clips in which motion is looked for before a training."""
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -77,7 +81,7 @@ def find_clips(source: FrameSource, offsets: Sequence[int], focal: float | None 
     """Return the frames that have a neighbour at one of `offsets`, in order.
 
     Cityscapes layout: neighbours by the numbers in `{city}_{seq}_{frame}`; where the split has a
-    `leftImg8bit_sequence/`, all its frames. Plain folder: the sorted order of each sub-folder.
+    `leftImg8bit_sequence/`, all its frames. Plain folder, or video: see `places_in_clips`.
 
     Args:
         focal: focal length in image widths; None: camera files are needed.
@@ -97,11 +101,30 @@ def find_clips(source: FrameSource, offsets: Sequence[int], focal: float | None 
             clips.append(Clip(image, sources, camera))
     if not clips:
         wanted = " ".join(f"{offset:+d}" for offset in offsets)
+        fix = (
+            "number the frames of a clip one by one"
+            if source.image_dir
+            else f"unpack {SEQUENCE_FOLDER} beside leftImg8bit"
+        )
         raise UserError(
             f"{source.image_folder}: no frame has a neighbour ({wanted}), and depth is learned from video; "
-            f"unpack {SEQUENCE_FOLDER} beside leftImg8bit, or change `offsets`"
+            f"{fix}, or change `offsets`"
         )
     return clips
+
+
+def share_that_moves(clips: Sequence[Clip], size: tuple[int, int], crop_bottom: float) -> float:
+    """Return the mean share of edges that move between neighbours, 0-1, over some evenly chosen clips.
+
+    size, crop_bottom: see `feed_image`.
+    """
+    shares = []
+    for clip in clips[:: -(-len(clips) // LOOKED_AT)]:
+        other = next(path for path in clip.sources if path is not None)
+        feeds = (feed_image(read_image(path), size, crop_bottom) for path in (clip.image, other))
+        shares.append(moved_edges(*feeds))
+    known = [share for share in shares if not np.isnan(share)]
+    return float(np.mean(known)) if known else 0.0
 
 
 def sequence_folder(source: FrameSource) -> Path | None:
@@ -111,12 +134,8 @@ def sequence_folder(source: FrameSource) -> Path | None:
 
 
 def _plain_index(frames: Sequence[Frame]) -> Index:
-    places: dict[Path, int] = defaultdict(int)
-    index = {}
-    for frame in frames:
-        index[frame.relative, places[frame.relative]] = frame.image
-        places[frame.relative] += 1
-    return index
+    places = places_in_clips([(frame.relative, frame.image) for frame in frames])
+    return {place: frame.image for place, frame in zip(places, frames, strict=True)}
 
 
 def _cityscapes_index(source: FrameSource) -> Index:

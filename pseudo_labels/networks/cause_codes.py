@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.backbones import autocast, normalize
-from cups.backbones.names import TEXTON
+from cups.backbones.names import TEXTON, is_own, own_rows
 from cups.io.png import read_image
 from cups.ops.resize import resize_image
 from pseudo_labels.settings.cause import WINDOW_BATCH
@@ -42,6 +42,11 @@ def default_tiling(backbone: str, patch: int) -> Tiling:
     """
     if backbone == TEXTON:
         return TEXTON_TILING
+    if is_own(backbone):
+        # Half the height that it was trained at, as CAUSE's windows are of its images.
+        rows = own_rows(backbone) // (2 * patch) * 2 * patch or PUBLISHED_TILING.height // patch * patch
+        side = max(patch, rows // 2 // patch * patch)
+        return Tiling(rows, side, max(1, side // 2))
     height, window = (
         round(side / patch) * patch for side in (PUBLISHED_TILING.height, PUBLISHED_TILING.window)
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import refs.cause
 from cups.backbones import build_backbone, load_strict
-from cups.backbones.names import DEFAULT_DINOV2, TEXTON
+from cups.backbones.names import DEFAULT_DINOV2, TEXTON, is_own
 from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import atomic_write, read_json, write_json
@@ -53,10 +53,15 @@ def heads_folder(choice: HeadsChoice, root: Path) -> Path:
     root: under which folders are written.
     """
     folder = own_heads(choice, root)
-    if choice.checkpoint_dir is None and choice.backbone != TEXTON and not folder.is_dir():
+    if choice.checkpoint_dir is None and not _is_local_only(choice) and not folder.is_dir():
         folder = PUBLISHED_FOLDER
     log.info("CAUSE heads: %s", folder)
     return folder
+
+
+def _is_local_only(choice: HeadsChoice) -> bool:
+    """Return whether nobody can have published heads of the backbone."""
+    return choice.backbone == TEXTON or is_own(choice.backbone)
 
 
 def build_extractor(
@@ -100,7 +105,7 @@ def tiling_of(choice: HeadsChoice, stored: Mapping[str, Any], name: str, patch: 
 
 def backbone_file(choice: HeadsChoice, folder: Path, name: str) -> Path | None:
     """Return the file of the backbone that is named, or lies beside the heads; None: the usual place."""
-    if choice.backbone_checkpoint is not None or name == TEXTON:
+    if choice.backbone_checkpoint is not None or name == TEXTON or is_own(name):
         return choice.backbone_checkpoint
     return weight_files(name)[0].find(folder)
 

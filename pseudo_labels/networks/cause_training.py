@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from cups.backbones.names import TEXTON
-from cups.errors import UserError
+from cups.errors import Stopped, UserError
 from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import write_json
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
+from cups.training.stopping import StopSignals
 from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
 from pseudo_labels.networks.cause_heads import (
     CLUSTER,
@@ -32,6 +33,8 @@ from pseudo_labels.networks.cause_heads import (
     save_heads,
 )
 from pseudo_labels.networks.frozen_features import backbone_weights
+from pseudo_labels.networks.phase_progress import FILE_NAME as PROGRESS
+from pseudo_labels.networks.phase_progress import Phase, PhaseProgress
 from pseudo_labels.settings.cause import CauseTraining
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Frame, FrameSource
@@ -123,7 +126,11 @@ def fit_standardizer(frames: Sequence[Frame], extractor: FeatureExtractor) -> St
 
 
 class Trainer:
-    """The three phases; each has its own seed, so that a resumed run equals an uninterrupted one."""
+    """The three phases; each has its own seed, so that a resumed run equals an uninterrupted one.
+
+    Args:
+        progress: keeps the state between two steps.
+    """
 
     def __init__(
         self,
@@ -131,8 +138,10 @@ class Trainer:
         source: WindowSource,
         segment: SegmentTR,
         cluster: Cluster,
+        progress: PhaseProgress,
     ) -> None:
         self.settings = settings
+        self.progress = progress
         self.source = source
         self.segment = segment
         self.cluster = cluster
@@ -157,16 +166,20 @@ class Trainer:
 
     def _loop(
         self,
-        phase: str,
+        name: str,
         parameters: Sequence[nn.Parameter],
         loss_of: Callable[[], Tensor],
+        generator: torch.Generator,
+        memory: Mapping[str, Tensor] | None = None,
         clip: float | None = None,
         halve_every: int | None = None,
         after: Callable[[], None] = lambda: None,
     ) -> None:
         optimizer = torch.optim.Adam(parameters, lr=self.settings.lr)
-        mean = None
-        bar = tqdm(range(self.steps(phase)), desc=phase, unit="step")
+        phase = Phase(name, optimizer, generator, memory or {})
+        self.progress.restore(phase)
+        steps = self.steps(name)
+        bar = tqdm(range(phase.step, steps), name, steps, unit="step", initial=phase.step)
         for step in bar:
             if halve_every and step and step % halve_every == 0:
                 for group in optimizer.param_groups:
@@ -174,7 +187,7 @@ class Trainer:
             loss = loss_of()
             if not torch.isfinite(loss):
                 raise UserError(
-                    f"`lr` {self.settings.lr}: the {phase} loss became {loss.item()}; use a lower rate"
+                    f"`lr` {self.settings.lr}: the {name} loss became {loss.item()}; use a lower rate"
                 )
             optimizer.zero_grad()
             loss.backward()
@@ -182,8 +195,11 @@ class Trainer:
                 clip_grad_norm_(parameters, clip)
             optimizer.step()
             after()
-            mean = loss.item() if mean is None else 0.95 * mean + 0.05 * loss.item()
+            mean = loss.item() if phase.mean is None else 0.95 * phase.mean + 0.05 * loss.item()
             bar.set_postfix(loss=f"{mean:.4f}")
+            phase.step, phase.mean = step + 1, mean
+            if phase.step < steps:  # a phase that is through is saved by who runs it
+                self.progress.after_step(phase)
 
     def _codebook(self, generator: torch.Generator) -> None:
         def loss_of() -> Tensor:
@@ -191,7 +207,7 @@ class Trainer:
             kept = sample_tokens(tokens, self.grid, generator)
             return modularity_loss(tokens[:, kept], self.cluster.codebook)
 
-        self._loop("codebook", [self.cluster.codebook], loss_of)
+        self._loop("codebook", [self.cluster.codebook], loss_of, generator)
 
     def _head(self, generator: torch.Generator) -> None:
         segment, codebook = self.segment, self.cluster.codebook.detach()
@@ -222,8 +238,15 @@ class Trainer:
         # CAUSE leaves dropout on in the teacher too. Off, its targets are those of inference, without noise.
         segment.head_ema.eval()
         parameters = [*segment.head.parameters(), *segment.projection_head.parameters()]
+        memory = {"features": bank.features, "count": bank.count}
         self._loop(
-            "head", parameters, loss_of, self.settings.clip, after=lambda: ema_update(segment, EMA_DECAY)
+            "head",
+            parameters,
+            loss_of,
+            generator,
+            memory,
+            self.settings.clip,
+            after=lambda: ema_update(segment, EMA_DECAY),
         )
         segment.eval()
 
@@ -237,7 +260,7 @@ class Trainer:
 
         # Half the rate every two of five epochs (CAUSE), in steps.
         halve_every = max(1, self.steps("probe") * 2 // 5)
-        self._loop("probe", [self.cluster.cluster_probe], loss_of, halve_every=halve_every)
+        self._loop("probe", [self.cluster.cluster_probe], loss_of, generator, halve_every=halve_every)
 
 
 def build_heads(settings: CauseTraining, extractor: FeatureExtractor) -> tuple[SegmentTR, Cluster]:
@@ -257,6 +280,7 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
 
     Raises:
         UserError: missing weights of the backbone, or a folder with published heads or another run's.
+        Stopped: a signal asked for it; the phase is saved.
     """
     folder = own_heads(settings, run.root(source))
     settings = replace(settings, backbone=settings.extractor)
@@ -269,20 +293,22 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
     weights = backbone_weights(name, backbone_file(settings, folder, name))
     content = training_provenance(source, settings, run.root(source), script=SCRIPT, weights=weights)
     write_json(folder / PROVENANCE, check_folder(folder, settings, content, run.overwrite))
-    _train(source.frames(), settings, folder)
+    with StopSignals() as stop:
+        _train(source.frames(), settings, folder, stop)
     log.info("heads: %s", folder)
     return folder
 
 
-def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path) -> None:
+def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path, stop: StopSignals) -> None:
     """Run the phases that `folder` does not hold yet and write the heads."""
     extractor = build_extractor(settings, folder, {})
     if settings.standardize == "on" or (settings.standardize == "auto" and extractor.name == TEXTON):
         extractor = replace(extractor, standardizer=fit_standardizer(frames, extractor))
     segment, cluster = build_heads(settings, extractor)
     windows = WindowSource(frames, extractor, int(settings.cache_gb * 2**30), settings.num_workers)
-    trainer = Trainer(settings, windows, segment, cluster)
     both = nn.ModuleDict({"segment": segment, "cluster": cluster})
+    progress = PhaseProgress(folder / PROGRESS, both, settings.save_minutes, stop)
+    trainer = Trainer(settings, windows, segment, cluster, progress)
     for phase in PHASES:
         state = folder / f"after_{phase}.pth"
         if state.is_file():
@@ -291,6 +317,9 @@ def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path) -> No
             continue
         trainer.run(phase)
         write_file(state, both.state_dict())
+        progress.clear()
+        if stop.received:
+            raise Stopped(f"stopped after phase {phase}; the same command goes on", stop.received)
     save_heads(folder, segment, cluster, describe(settings, extractor, len(frames)))
 
 
@@ -336,7 +365,8 @@ def check_folder(
     """
     earlier = read_provenance(folder)
     if overwrite:
-        for name in (*(f"after_{phase}.pth" for phase in PHASES), *([SEGMENT, CLUSTER] if earlier else [])):
+        states = (PROGRESS, *(f"after_{phase}.pth" for phase in PHASES))
+        for name in (*states, *([SEGMENT, CLUSTER] if earlier else [])):
             (folder / name).unlink(missing_ok=True)
     elif earlier is not None:
         return continued_training(folder, earlier, content, settings_of(settings))

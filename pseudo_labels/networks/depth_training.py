@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cups.errors import UserError
+from cups.errors import NothingFound, UserError
 from cups.io.checkpoint import load_tensors
 from cups.io.provenance import known_weights
-from pseudo_labels.inputs.sequences import ClipDataset, change_colors, find_clips, sequence_folder
+from cups.ops.motion import LEAST_MOVED
+from pseudo_labels.inputs.sequences import (
+    Clip,
+    ClipDataset,
+    change_colors,
+    find_clips,
+    sequence_folder,
+    share_that_moves,
+)
 from pseudo_labels.losses.view_synthesis import edge_aware_smoothness, reprojection_loss, warp
 from pseudo_labels.networks.depth_network import build_depth_network, save_depth_network
 from pseudo_labels.networks.training import Fit, train
@@ -32,6 +41,8 @@ DROP_AT = 0.75
 TRANSLATION_UNIT = 10.0
 """Mean depths per unit of the pose network's translation. Its own factor, 0.01, suits rotations; a car drives
 some hundredths of the mean depth per frame, and without this hundreds of steps did not get there."""
+MASKED = 0.01
+"""Share of moving pixels below which the last steps taught nothing; on streets it is above one half."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises and nothing is masked. One wild step of the motion
 would otherwise mask every pixel, and with no gradient left it stays wild."""
@@ -45,6 +56,8 @@ class DepthFit(Fit):
     def __init__(self, settings: TrainDepthSettings, depth: SQLDepth, pose: PoseNet) -> None:
         super().__init__(settings)
         self.depth, self.pose = depth, pose
+        self.moving: Tensor | None = None
+        """Share of pixels that move against the camera, mean over about the last 50 steps."""
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses of a batch of `ClipDataset`: reprojection and smoothness."""
@@ -66,6 +79,7 @@ class DepthFit(Fit):
             )
             smoothness = edge_aware_smoothness(depth, target)
         self.log("moving", moving)
+        self.moving = moving if self.moving is None else torch.lerp(self.moving, moving, 0.02)
         return {"reprojection": reprojection, "smoothness": self.settings.smoothness_weight * smoothness}
 
     def loss_stride(self) -> int:
@@ -168,16 +182,34 @@ def build_fit(settings: TrainDepthSettings) -> DepthFit:
     return DepthFit(settings, depth, pose)
 
 
+def require_motion(clips: Sequence[Clip], settings: TrainDepthSettings, folder: Path) -> None:
+    """Refuse pictures of a camera that stands still: all pixels would be masked, and nothing learned.
+
+    folder: of the images, for the error.
+
+    Raises:
+        NothingFound: the edges of the pictures do not move.
+    """
+    share = share_that_moves(clips, (settings.height, settings.width), settings.crop_bottom)
+    log.info("%d frames with neighbours; %.0f %% of the edges move", len(clips), 100 * share)
+    if share < LEAST_MOVED:
+        raise NothingFound(
+            f"{folder}: the camera stands still ({100 * share:.1f} % of the edges move between neighbours), "
+            "and depth is learned from motion; give video of a moving camera, or `offsets` further apart"
+        )
+
+
 def train_depth(source: FrameSource, settings: TrainDepthSettings, run: RunOptions) -> None:
     """Train depth and motion on the source's video and write their weights.
 
     Raises:
         UserError: no video, networks that cannot be built, a folder with another run.
+        NothingFound: nothing moves in it.
     """
     folder = settings.checkpoint_dir or run.root(source) / "spidepth"
     source = readable(source, run)
     clips = find_clips(source, settings.offsets, settings.focal)
-    log.info("%d frames with neighbours", len(clips))
+    require_motion(clips, settings, source.image_folder)
     size, cache = (settings.height, settings.width), int(settings.cache_gb * 2**30)
     dataset = ClipDataset(clips, size, settings.crop_bottom, settings.focal, settings.seed, cache)
     fit = build_fit(settings)
@@ -191,3 +223,9 @@ def train_depth(source: FrameSource, settings: TrainDepthSettings, run: RunOptio
     if fit.trainer.is_global_zero:
         save_depth_network(folder, fit.depth, fit.pose, settings.network)
         log.info("weights: %s", folder)
+        if fit.moving is not None and fit.moving < MASKED:
+            log.warning(
+                "motion explains %.1f %% of the pixels in the last steps: no depth was learned; give more "
+                "`steps`, or `loss_strides` 4 2 1",
+                100 * fit.moving,
+            )

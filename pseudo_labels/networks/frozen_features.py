@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from cups.backbones import build_backbone, find_weights, normalize
-from cups.backbones.names import TEXTON
+from cups.backbones.names import TEXTON, is_own, own_path
 from cups.errors import UserError
 from cups.io.png import read_image
-from cups.io.provenance import known_weights
+from cups.io.provenance import known_weights, trained_weights
 from cups.ops.resize import resize_image
 from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.networks.devices import pick_device, pick_precision
@@ -207,6 +207,8 @@ def require_channels(features: Tensor, expected: int) -> None:
 
 def backbone_weights(name: str, checkpoint: Path | None) -> list[dict[str, Any]]:
     """Return what provenance records of a backbone's weights; nothing for textons."""
+    if is_own(name):
+        return [trained_weights(own_path(name))]
     return [] if name == TEXTON else [known_weights(name, find_weights(name, checkpoint))]
 
 

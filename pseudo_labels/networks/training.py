@@ -26,8 +26,16 @@ from cups.training.processes import (
     raise_open_file_limit,
     step_seed,
 )
-from cups.training.run_folder import build_loggers, checkpoint_every, last_checkpoint, save_last_step
+from cups.training.run_folder import (
+    WholeFiles,
+    build_loggers,
+    last_checkpoint,
+    run_training,
+    save_by_time,
+    save_last_step,
+)
 from cups.training.sampling import StepSampler
+from cups.training.stopping import ignore_stop_signals
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import settings_of
@@ -103,6 +111,7 @@ def train(
 
     Raises:
         UserError: a folder with another run, a loss that is not finite.
+        Stopped: a signal asked for it; the run is saved.
     """
     settings = fit.settings
     root = run.output_root or source.cityscapes_root or folder.parent
@@ -113,8 +122,8 @@ def train(
     step = 0 if checkpoint is None else _saved_step(checkpoint, fit)
     if checkpoint is not None:
         log.info("resuming at step %d of %d (%s)", step, settings.steps, checkpoint)
-    trainer.fit(fit, _loader(dataset, settings, trainer, step), ckpt_path=checkpoint, weights_only=True)
-    save_last_step(trainer, folder)
+    run_training(trainer, fit, _loader(dataset, settings, trainer, step), checkpoint)
+    save_last_step(trainer)
 
 
 def _start(settings: Training, folder: Path, content: dict[str, Any], overwrite: bool) -> dict[str, Any]:
@@ -167,10 +176,11 @@ def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:
         use_distributed_sampler=False,
         logger=build_loggers(folder, settings.wandb_project),
         callbacks=[
-            checkpoint_every(folder, settings.save_every, keep_all=False),
+            save_by_time(folder, settings.save_minutes, settings.save_every),
             LearningRateMonitor("step"),
             TQDMProgressBar(refresh_rate=10),
         ],
+        plugins=[WholeFiles()],
         default_root_dir=folder,
         enable_model_summary=False,
     )
@@ -193,6 +203,7 @@ def _loader(
         settings.batch_size,
         sampler=sampler,
         num_workers=settings.num_workers,
+        worker_init_fn=ignore_stop_signals,
         drop_last=True,
         pin_memory=torch.cuda.is_available(),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.backbones.names import DEFAULT_DINOV2, NAMES
+from cups.backbones.names import CHOICES, DEFAULT_DINOV2
 from pseudo_labels.settings.groups import Inference, Precision
+from pseudo_labels.settings.training import SAVE_MINUTES
 from pseudo_labels.steps.flags import Settings, flag, require_at_least
 
 WINDOW_BATCH = 16
@@ -19,7 +20,7 @@ EPOCHS = {"codebook": (1, 150), "head": (2, 200), "probe": (5, 150)}
 class HeadsChoice(Precision):
     """Backbone, CAUSE heads, and how images are cut for them."""
 
-    backbone: str | None = flag(None, "feature extractor (default: the heads' own)", choices=NAMES)
+    backbone: str | None = flag(None, "feature extractor (default: the heads' own)", choices=CHOICES)
     backbone_checkpoint: Path | None = flag(None, "its weights (default: beside the heads)")
     checkpoint_dir: Path | None = flag(
         None, "folder of the heads (default: cause_{backbone} in the output root, or refs/cause/CAUSE)"
@@ -77,6 +78,9 @@ class CauseTraining(HeadsChoice):
     seed: int = flag(0, "seed of everything random")
     cache_gb: float = flag(2.0, "memory for features of the local backbone", decides=False)
     num_workers: int = flag(4, "threads that read images (0: one)", decides=False)
+    save_minutes: float = flag(
+        SAVE_MINUTES, "minutes between saves within a phase (0: each step)", decides=False
+    )
     standardize: str = flag(
         "auto",
         "centre features by statistics of the images (auto: for texton)",
@@ -87,6 +91,7 @@ class CauseTraining(HeadsChoice):
         super().__post_init__()
         require_at_least(1, self, "batch_size", "codebook_size", "reduced_dim", "projection_dim")
         require_at_least(1, self, "hidden_dim", "num_classes", "crops")
+        require_at_least(0, self, "save_minutes")
 
     @property
     def extractor(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cups.backbones.names import DEFAULT_DINOV2, NAMES
+from cups.backbones.names import CHOICES, DEFAULT_DINOV2
 from pseudo_labels.settings.features import network_rows
 from pseudo_labels.steps.flags import Settings, flag
 
@@ -22,7 +22,7 @@ class Backbone(Settings):
     backbone: str = flag(
         DEFAULT_DINOV2,
         "whose features_{NAME}/ to read; computed on the fly where there is no such folder",
-        choices=NAMES,
+        choices=CHOICES,
     )
     backbone_checkpoint: Path | None = flag(
         None, "its weights, to compute features though there is a folder (default: as downloaded)"
@@ -41,7 +41,7 @@ class TrainedBackbone(Settings):
     backbone: str | None = flag(
         None,
         "whose features_{NAME}/ to read, or to compute where there are none (default: as in training)",
-        choices=NAMES,
+        choices=CHOICES,
     )
     backbone_checkpoint: Path | None = flag(
         None, "its weights, to compute features though there is a folder (default: as downloaded)"

@@ -6,6 +6,7 @@ maps and training labels of other semantics never lie in one folder.
 
 from __future__ import annotations
 
+from cups.backbones.names import folder_name
 from cups.io.file_names import CUPS_FOLDER
 
 FEATURES_PREFIX = "features_"
@@ -27,7 +28,7 @@ COMPONENTS_METHOD = "cc"
 
 def trained_heads(backbone: str) -> str:
     """Return the folder of CAUSE heads that were trained here, under the output root."""
-    return f"cause_{backbone}"
+    return f"cause_{folder_name(backbone)}"
 
 
 def raw_semantics(k: int, merged: int | None = None) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from cups.data.toy_streets import write_dataset
-from cups.errors import UserError
+from cups.errors import NothingFound, Stopped, UserError
+from cups.io.png import read_image, write_png
 from pseudo_labels.networks.depth_network import load_depth_network
+from pseudo_labels.networks.depth_training import DepthFit
 from pseudo_labels.train_spidepth import main
 
 SMALL = [
@@ -78,15 +82,23 @@ def test_main__writes_what_the_generator_reads(streets: Path, tmp_path: Path) ->
     assert provenance["uses_ground_truth"] is False
 
 
-def test_main__resumed_equals_uninterrupted(streets: Path, tmp_path: Path) -> None:
-    whole = _train(streets, tmp_path / "whole", "--steps", "3", "--save_every", "2")
-    _train(streets, tmp_path / "cut", "--steps", "3", "--save_every", "2")
-    # As if killed after step 2: the later checkpoint is gone, `last` names the earlier one.
-    checkpoints = tmp_path / "cut" / "checkpoints"
-    (checkpoints / "last.ckpt").unlink()
-    (checkpoints / "last.ckpt").symlink_to("ups_checkpoint_step=000002.ckpt")
-    (checkpoints / "ups_checkpoint_step=000003.ckpt").unlink()
-    resumed = _train(streets, tmp_path / "cut", "--steps", "3", "--save_every", "2")
+def test_main__resumed_equals_uninterrupted(
+    streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _train(streets, tmp_path / "whole", "--steps", "3")
+    losses = DepthFit.losses
+
+    def told(self: DepthFit, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if self.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return losses(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DepthFit, "losses", told)
+        with pytest.raises(Stopped, match="stopped at step 2"):
+            _train(streets, tmp_path / "cut", "--steps", "3")
+    assert not (tmp_path / "cut" / "depth.pth").exists()
+    resumed = _train(streets, tmp_path / "cut", "--steps", "3")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
@@ -97,6 +109,17 @@ def test_main__a_finished_training_run_again_writes_the_same_bytes(streets: Path
     first = [(tmp_path / name).read_bytes() for name in names]
     _train(streets, tmp_path, "--steps", "2")
     assert [(tmp_path / name).read_bytes() for name in names] == first
+
+
+def test_main__a_camera_that_stands_still_teaches_nothing(streets: Path, tmp_path: Path) -> None:
+    """Weights and a flat depth were written all the same."""
+    image = read_image(next((streets / "leftImg8bit").rglob("*.png")))
+    for number in range(3):
+        write_png(tmp_path / "still" / f"{number}.png", image)
+    given = ["--image_dir", tmp_path / "still", "--focal", "1", "--output_root", tmp_path, "--steps", "1"]
+    with pytest.raises(NothingFound, match=r"still: the camera stands still \(0\.0 % of the edges move"):
+        main([*map(str, given), *SMALL])
+    assert not (tmp_path / "spidepth").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import pytest
 import semantic_run
@@ -18,6 +21,8 @@ from torch.nn.utils import parameters_to_vector
 
 import train
 import val
+from cups.builders.trainer import fit, run_directory
+from cups.errors import Stopped
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (64, 128)
@@ -115,6 +120,43 @@ def _assert_same_weights(first: Path, second: Path, pairs: list[str]) -> None:
     one, two = _weights(first), _weights(second)
     assert (one - start).norm() > 0.01
     assert (one - two).norm() < 1e-5 * (one - start).norm()
+
+
+def _go_on(pairs: list[str], step: int = -1, number: int = 0) -> None:
+    """Go on with a run of the semantic part; send a signal to this process within a step."""
+    config, module, data = semantic_run.build(pairs)
+    forward = module.model.forward
+
+    def told(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if module.global_step == step:
+            os.kill(os.getpid(), number)
+        return forward(batch)
+
+    module.model.forward = told  # type: ignore[method-assign]
+    folder = run_directory(config)
+    fit(module, data, config, folder, resume=(folder / "checkpoints" / "last.ckpt").exists())
+
+
+def test_fit__stopped_then_killed_ends_with_the_same_weights(
+    city: Path, label: Callable[[int], Path], whole: Path, tmp_path: Path
+) -> None:
+    """At early steps, of which VAL_EVERY_N_STEPS would have saved none."""
+    each = {"TRAINING__BATCH_SIZE": 2, "TRAINING__SAVE_EVERY_N_MINUTES": 0.0}
+    pairs = _semantic_run(city, label(20), tmp_path, "run", **each)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with pytest.raises(
+        Stopped, match=r"^stopped at step 1; .*`resume` and `run_name` run goes on$"
+    ) as stopped:
+        _go_on([*pairs, "TRAINING.SAVE_EVERY_N_MINUTES", "60"], 0, signal.SIGINT)
+    assert stopped.value.code == 130 and torch.load(last, weights_only=True)["global_step"] == 1
+    process = multiprocessing.get_context("fork").Process(target=_go_on, args=(pairs, 2, signal.SIGKILL))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert torch.load(last, weights_only=True)["global_step"] == 2 and not last.is_symlink()
+    _go_on(pairs)
+    assert last.is_symlink() and last.resolve().name == f"ups_checkpoint_step={STEPS:06d}.ckpt"
+    _assert_same_weights(whole, tmp_path / "run", pairs)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import torch
 
 from cups.errors import UserError
 from cups.io.png import read_image, write_png
+from cups.ops.motion import LEAST_MOVED
 from cups.structures import Draw
 from pseudo_labels.inputs.sequences import (
     Clip,
@@ -20,6 +21,7 @@ from pseudo_labels.inputs.sequences import (
     feed_camera,
     feed_image,
     find_clips,
+    share_that_moves,
 )
 from pseudo_labels.steps.frames import FrameSource
 
@@ -77,6 +79,41 @@ def test_find_clips__nearest_camera(root: Path) -> None:
     _write(root, "leftImg8bit", "aachen_000000_000016")
     clips = find_clips(FrameSource(root), OFFSETS)
     assert [clip.camera == near for clip in clips] == [False, False, False, True, True]
+
+
+def _pairs(folder: Path, *names: str) -> list[tuple[str, str]]:
+    for name in names:
+        write_png(folder / f"{name}.png", np.zeros((2, 2), np.uint8))
+    clips = find_clips(FrameSource(image_dir=folder), (1,), focal=1.0)
+    return [(clip.image.stem, source.stem) for clip in clips for source in clip.sources if source]
+
+
+def test_find_clips__frames_without_zeros_are_neighbours_by_number(tmp_path: Path) -> None:
+    """As `ffmpeg ... frame%d.png` names them: sorted as text, frame1 came before frame10."""
+    pairs = _pairs(tmp_path, *(f"frame{number}" for number in (*range(1, 13), 20, 21)))
+    numbers = [(int(one[5:]), int(other[5:])) for one, other in pairs]
+    assert sorted(numbers) == [(number, number + 1) for number in (*range(1, 12), 20)]
+
+
+def test_find_clips__two_clips_in_one_folder_do_not_mix(tmp_path: Path) -> None:
+    pairs = _pairs(tmp_path, *(f"{clip}_00{number}" for clip in ("morning", "night") for number in (1, 2, 3)))
+    assert sorted(pairs) == [
+        (f"{clip}_00{number}", f"{clip}_00{number + 1}") for clip in ("morning", "night") for number in (1, 2)
+    ]
+
+
+def test_find_clips__a_camera_that_stands_still(tmp_path: Path) -> None:
+    """The same picture again and again, noise or not, moves nowhere; a shift of a pixel does."""
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.integers(0, 255, (12, 24), dtype=np.uint8), np.ones((4, 4), np.uint8))
+    shares = {}
+    for name, shift, noise in (("same", 0, 0.0), ("noisy", 0, 2.0), ("driven", 1, 2.0)):
+        for number in range(4):
+            moved = np.roll(scene, shift * number, axis=1) + rng.normal(0, noise, scene.shape)
+            write_png(tmp_path / name / f"{number}.png", moved.clip(0, 255).astype(np.uint8))
+        clips = find_clips(FrameSource(image_dir=tmp_path / name), OFFSETS, focal=1.0)
+        shares[name] = share_that_moves(clips, scene.shape, 0.0)
+    assert shares["same"] == 0 and shares["noisy"] < LEAST_MOVED < 0.3 < shares["driven"]
 
 
 def test_find_clips__plain_folder_in_sorted_order(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 import torch
 
 from cups.backbones import DinoV3
-from cups.errors import UserError
+from cups.errors import Stopped, UserError
 from cups.io.files import write_json
 from cups.io.png import read_ids
 from cups.io.provenance import read_provenance
@@ -40,6 +43,56 @@ def test_train_cause__resumes_to_the_same_weights(textures: Path, tmp_path: Path
     train_cause.main(flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder))
     again = torch.load(folder / "segment_tr.pth", weights_only=True)
     assert all(torch.equal(again[name], value) for name, value in expected.items())
+
+
+def _signal_at(monkeypatch: pytest.MonkeyPatch, number: int, step: int) -> None:
+    """Send a signal to this process while a step, counted from now over all phases, is under way."""
+    tokens, calls = Trainer._tokens, iter(range(100))
+
+    def told(self: Trainer, generator: torch.Generator) -> torch.Tensor:
+        if next(calls) == step:
+            os.kill(os.getpid(), number)
+        return tokens(self, generator)
+
+    monkeypatch.setattr(Trainer, "_tokens", told)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_train_cause__stopped_within_a_phase_goes_on_at_that_step(
+    textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    """It was saved at the end of a phase only: of hours, nothing was left."""
+    begun = PHASES.index(phase)
+    expected = torch.load(textures / "cause_texton" / "segment_tr.pth", weights_only=True)
+    more = flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", tmp_path / "heads")
+    with monkeypatch.context() as patch:
+        _signal_at(patch, signal.SIGTERM, 8 * begun + 2)
+        with pytest.raises(Stopped, match=rf"^stopped at step 3 of phase {phase}; ") as stopped:
+            train_cause.main(more)
+    assert stopped.value.code == 143
+    train_cause.main([*more, "--save_minutes", "0"])
+    again = torch.load(tmp_path / "heads" / "segment_tr.pth", weights_only=True)
+    assert all(torch.equal(again[name], value) for name, value in expected.items())
+    assert not (tmp_path / "heads" / "training.pth").exists()
+
+
+def test_train_cause__killed_by_signal_9_goes_on_where_the_clock_saved(
+    textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "heads"
+    more = flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder, "--save_minutes", 0)
+    with monkeypatch.context() as patch:
+        _signal_at(patch, signal.SIGKILL, 12)
+        process = multiprocessing.get_context("fork").Process(target=train_cause.main, args=(more,))
+        process.start()
+        process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    held = torch.load(folder / "training.pth", weights_only=True)
+    assert (held["phase"], held["step"]) == ("head", 4)
+    train_cause.main(more)
+    for name in ("segment_tr.pth", "cluster_tr.pth"):
+        pair = [torch.load(path / name, weights_only=True) for path in (folder, textures / "cause_texton")]
+        assert all(torch.equal(pair[1][key], value) for key, value in pair[0].items())
 
 
 def test_train_cause__other_settings_are_refused(textures: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from cups.errors import UserError
+from cups.errors import Stopped, UserError
 from cups.io.files import write_json
 from cups.io.png import write_png
 from cups.structures import Draw
@@ -42,15 +45,23 @@ class Points(Dataset[dict[str, Tensor]]):
 class Line(Fit):
     """A slope with dropout, so that torch's own draws matter; can die or explode at a step."""
 
-    def __init__(self, settings: Training = SETTINGS, die_at: int = -1, explode_at: int = -1) -> None:
+    def __init__(
+        self,
+        settings: Training = SETTINGS,
+        die_at: int = -1,
+        explode_at: int = -1,
+        signal_at: tuple[int, int] = (-1, 0),
+    ) -> None:
         super().__init__(settings)
         torch.manual_seed(settings.seed)
         self.slope = nn.Linear(1, 1)
-        self.die_at, self.explode_at = die_at, explode_at
+        self.die_at, self.explode_at, self.signal_at = die_at, explode_at, signal_at
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.global_step == self.die_at:
             raise KeyboardInterrupt
+        if self.global_step == self.signal_at[0]:
+            os.kill(os.getpid(), self.signal_at[1])
         error = F.mse_loss(self.slope(F.dropout(batch["x"], 0.1)), batch["y"])
         if self.global_step == self.explode_at:
             error = error / 0.0
@@ -79,6 +90,50 @@ def test_train__resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert fresh.trainer.global_step == 12
     provenance = json.loads((tmp_path / "killed" / "provenance.json").read_text())
     assert provenance["uses_ground_truth"] is False and provenance["script"] == "test"
+
+
+EARLY = 1 + int(np.random.default_rng().integers(4))
+"""A step at which the run is stopped; `save_every` alone would have saved nothing, or an earlier one."""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_train__stopped_by_a_signal_goes_on_at_that_step(tmp_path: Path, number: int, code: int) -> None:
+    """Nothing was on disk before 1000 steps were done."""
+    whole = _run(Line(), tmp_path / "whole")
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=rf"^stopped at step {EARLY + 1}; the same command goes on$") as stopped:
+        _run(Line(signal_at=(EARLY, number)), tmp_path / "stopped")
+    assert stopped.value.code == code and signal.getsignal(number) == before
+    last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == EARLY + 1
+    assert torch.equal(_run(Line(), tmp_path / "stopped"), whole)
+
+
+def test_train__killed_by_signal_9_goes_on_where_the_clock_saved(tmp_path: Path) -> None:
+    whole = _run(Line(), tmp_path / "whole")
+    each = replace(SETTINGS, save_minutes=0.0, save_every=1000)
+    arguments = (Line(each, signal_at=(EARLY, signal.SIGKILL)), tmp_path / "killed")
+    process = multiprocessing.get_context("fork").Process(target=_run, args=arguments)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == EARLY
+    assert torch.equal(_run(Line(each), tmp_path / "killed"), whole)
+    assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]
+
+
+def test_train__a_run_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
+    """It kept the newest checkpoint under its own name, and `last.ckpt` as a link to it."""
+    whole = _run(Line(), tmp_path / "whole")
+    with pytest.raises(Stopped):
+        _run(Line(signal_at=(EARLY, signal.SIGTERM)), tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    named = last.rename(last.with_name(f"ups_checkpoint_step={EARLY + 1:06d}.ckpt"))
+    last.symlink_to(named.name)
+    assert torch.equal(_run(Line(), tmp_path / "run"), whole)
+    assert not last.is_symlink() and not named.exists()
 
 
 def test_train__finished_run_only_loads(tmp_path: Path) -> None:

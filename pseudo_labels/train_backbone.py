@@ -1,0 +1,28 @@
+"""Train a ResNet on one's own images, or a video, without labels: a backbone for Stage 1 and Stage 2.
+
+Writes `backbone.pth`, with torchvision's names: `--backbone own:PATH` of the scripts of Stage 1 reads it, and
+`MODEL.BACKBONE_CHECKPOINT PATH` of Stage 2. The loss is VICRegL of the library lightly (extra `stage1`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cups.errors import run_main
+from pseudo_labels.settings.backbone import TrainBackboneSettings
+from pseudo_labels.steps.flags import parse
+from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.options import RunOptions
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train."""
+    source, run, settings = parse(__doc__, argv, FrameSource, RunOptions, TrainBackboneSettings)
+    from pseudo_labels.networks.backbone_training import train_backbone  # after parsing: --help is quick
+
+    train_backbone(source, settings, run)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
