@@ -1,4 +1,4 @@
-"""The one exception that entry scripts turn into a single line and exit code 2."""
+"""The exceptions that entry scripts turn into a single line: exit code 2, or 3 where nothing was found."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ class UserError(Exception):
     Settings are written in backquotes, `like_this`: a script's user reads `--like_this`.
     """
 
+    code = 2
+    """Exit code of a script that ends with it."""
+
+
+class NothingFound(UserError):
+    """A step ran to its end and found nothing, or next to nothing; what it wrote stays.
+
+    The message names the cause, a picture of what was seen, and how to go on all the same.
+    """
+
+    code = 3
+
 
 def as_flags(message: str) -> str:
     """Return a message whose settings in backquotes are named as the flags of a command line."""
@@ -21,13 +33,13 @@ def as_flags(message: str) -> str:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and exit code 2."""
+    """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and its exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         code = main()
     except UserError as error:
         print(f"error: {as_flags(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.code)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
