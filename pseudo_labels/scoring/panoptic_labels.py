@@ -100,7 +100,7 @@ def choose_labels(images: ScoredImages, settings: PseudoLabelScores) -> Labels:
     require_folder(semantics.directory, "`semantic_subdir`")
     instances = require_folder(images.label_root / settings.instances, "`instance_subdir`")
     refuse_other_semantics(semantics.directory, instances)
-    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    things = thing_classes(semantics, settings.thing_classes, settings.split_json, settings.accept_nothing)
     count = number_of_classes(semantics.directory, settings.num_semantic_classes) or DEFAULT_CLASSES
     return Labels(
         f"{semantics.name}+{instances.name}",
@@ -244,7 +244,7 @@ def thing_clusters(semantics: Folder, settings: OverclusterScores, k: int) -> tu
         if count != k:
             raise UserError(f"{settings.statistics}: statistics of {count} pseudo-classes, but `k` is {k}")
         return things
-    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
-    if max(things) >= k:
+    things = thing_classes(semantics, settings.thing_classes, settings.split_json, settings.accept_nothing)
+    if max(things, default=0) >= k:
         raise UserError(f"`thing_classes`: {max(things)} is no cluster of `k` {k}; check both")
     return things

@@ -36,6 +36,11 @@ class ThingStuffSettings(Outlines, Semantics):
     sample: int = flag(500, "look at N evenly spread frames at most", metavar="N")
     threshold: float = flag(0.4, "score from which a class is a thing")
     num_things: int | None = flag(None, "take this many of the best instead")
+    accept_nothing: bool = flag(
+        False,
+        "go on where no class is a thing, or most frames show no street (else: exit code 3)",
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
