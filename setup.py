@@ -7,6 +7,7 @@ setup(
     package_dir={"cups.configs": "configs"},
     package_data={
         "": ["*.pyi"],
+        "cups": ["classes/*.yaml"],
         "cups.configs": ["*.yaml", "bases/*.yaml"],
         "cups.model": ["*.yaml"],
         "refs": ["*.yaml", "spidepth/toy/*.pth", "spidepth/toy/*.json"],

@@ -87,7 +87,10 @@ STEPS = (Flag("steps", ("TRAINING.STEPS",), int, "optimisation steps of Stage 2"
 LOG_FOLDER = (Flag("log_path", ("SYSTEM.LOG_PATH",), str, "folder of all runs"),)
 RUN_NAME = (Flag("run_name", ("SYSTEM.RUN_NAME",), str, "name of this run, its folder among them"),)
 NETWORK = (Flag("checkpoint", ("MODEL.CHECKPOINT",), str, "checkpoint to start from or to evaluate"),)
-EVALUATION = (Flag("batch_size", ("VALIDATION.BATCH_SIZE",), int, "frames of a forward pass"),)
+EVALUATION = (
+    Flag("batch_size", ("VALIDATION.BATCH_SIZE",), int, "frames of a forward pass"),
+    Flag("classes", ("DATA.CLASSES",), str, "class file (YAML) of the ground truth"),
+)
 
 STAGE2_FLAGS = (TRAINING_DATA, LABELS, OPTIMISATION, STEPS, LOG_FOLDER, RUN_NAME, NETWORK)
 STAGE3_FLAGS = (TRAINING_DATA, OPTIMISATION, LOG_FOLDER, RUN_NAME, NETWORK)

@@ -14,9 +14,17 @@ class UserError(Exception):
     Settings are written in backquotes, `like_this`: a script's user reads `--like_this`.
     """
 
+    code = 2
+    """Exit code of a script that ends with it."""
+
 
 class NothingFound(UserError):
-    """Nothing was found: no fault of the command, but nothing that the next step could use."""
+    """A step ran to its end and found nothing, or next to nothing; what it wrote stays.
+
+    The message names the cause, a picture of what was seen, and how to go on all the same.
+    """
+
+    code = 3
 
 
 class Stopped(Exception):
@@ -37,7 +45,7 @@ def as_flags(message: str) -> str:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and exit code 2.
+    """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and its exit code.
 
     A run that a signal stopped exits as a shell expects it: 130 for Ctrl-C, 143 for SIGTERM.
     """
@@ -46,7 +54,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         code = main()
     except UserError as error:
         print(f"error: {as_flags(str(error))}", file=sys.stderr)
-        sys.exit(3 if isinstance(error, NothingFound) else 2)
+        sys.exit(error.code)
     except Stopped as stopped:
         if str(stopped):
             print(as_flags(str(stopped)), file=sys.stderr)

@@ -10,6 +10,7 @@ LIGHT = (
     "cups.errors",
     "cups.taxonomy",
     "cups.visualization",
+    "cups.class_files",
     "cups.io.coco_panoptic",
     "cups.io.file_names",
     "cups.io.files",

@@ -14,6 +14,7 @@ from cups.config import plain
 from cups.config_keys import get
 from cups.data import CityscapesPanopticValidation
 from cups.data.validation_sets import VALIDATION_SETS
+from cups.defaults import VOID_RULE
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import SemanticScorer
@@ -26,7 +27,7 @@ from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.crf import DenseCrfRefinement
 from cups.model.tta import PanopticFPNWithTTA
 from cups.structures import PseudoClasses
-from cups.taxonomy import class_set
+from cups.taxonomy import ClassSet, chosen_classes
 
 PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
@@ -93,12 +94,23 @@ def _frames(config: CfgNode) -> str:
     return f"{data.DATASET} {data.VAL_SPLIT}{crop}"
 
 
+def evaluated_classes(config: CfgNode) -> ClassSet:
+    """Return the classes of the ground truth: of `DATA.CLASSES`, else the `DATA.NUM_CLASSES` of Cityscapes.
+
+    Raises:
+        UserError: a class file that is missing or wrong.
+    """
+    return chosen_classes(config.DATA.NUM_CLASSES, config.DATA.CLASSES)
+
+
 def panoptic_protocol(config: CfgNode) -> Protocol:
     """Return the panoptic protocol that the configuration describes."""
     validation = config.VALIDATION
+    classes = evaluated_classes(config)
     return Protocol(
         _frames(config),
-        num_classes=config.DATA.NUM_CLASSES,
+        num_classes=classes.num_classes,
+        class_file=classes.file,
         matching="separate" if validation.ADHERE_THING_STUFF else "joint",
         void_rule=validation.VOID_RULE,
         scale=config.DATA.VAL_SCALE,
@@ -107,12 +119,14 @@ def panoptic_protocol(config: CfgNode) -> Protocol:
 
 def semantic_protocols(config: CfgNode) -> list[Protocol]:
     """Return the semantic protocols: whole frames, and STEGO's centre crop if the configuration wants it."""
-    classes, crop = config.DATA.NUM_CLASSES, config.VALIDATION.SEMSEG_CENTER_CROP_SIZE
-    scale = config.DATA.VAL_SCALE
-    whole = Protocol(_frames(config), classes, matching="joint", task="semantic", scale=scale)
+    classes, crop = evaluated_classes(config), config.VALIDATION.SEMSEG_CENTER_CROP_SIZE
+    whole = replace(panoptic_protocol(config), matching="joint", task="semantic", void_rule=VOID_RULE)
     if crop is None:
         return [whole]
-    return [whole, replace(whole, name=f"semantic-{classes}-crop{crop} on {whole.name}", crop=crop)]
+    return [
+        whole,
+        replace(whole, name=f"semantic-{classes.num_classes}-crop{crop} on {whole.name}", crop=crop),
+    ]
 
 
 def build_semantic_scorers(config: CfgNode, pseudo: PseudoClasses) -> list[SemanticScorer]:
@@ -152,7 +166,7 @@ def results_of(
     results = results_from_scores(
         name,
         {first: scores[first], **scores},
-        class_set(config.DATA.NUM_CLASSES),
+        evaluated_classes(config),
         panoptic_protocol(config),
         **rest,
     )
@@ -171,12 +185,12 @@ def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
     data = config.DATA
     crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
     dataset: type[CityscapesPanopticValidation] = getattr(cups.data, VALIDATION_SETS[data.DATASET])
-    return dataset(validation_root(config), data.VAL_SPLIT, data.NUM_CLASSES, data.VAL_SCALE, crop)
+    return dataset(validation_root(config), data.VAL_SPLIT, evaluated_classes(config), data.VAL_SCALE, crop)
 
 
 def build_metric(config: CfgNode, pseudo: PseudoClasses) -> PanopticQualitySemanticMatching:
     """Build the metric over a network's categories."""
-    classes = class_set(config.DATA.NUM_CLASSES)
+    classes = evaluated_classes(config)
     separate = config.VALIDATION.ADHERE_THING_STUFF
     return PanopticQualitySemanticMatching(
         set(classes.things),

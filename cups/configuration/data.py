@@ -42,6 +42,11 @@ DATA = {
     "NUM_CLASSES": Key(
         defaults.NUM_CLASSES, choice(CLASS_COUNTS), "Ground-truth classes that pseudo-classes are matched to."
     ),
+    "CLASSES": Key(
+        None,
+        optional(TEXT, "None (the classes of NUM_CLASSES)"),
+        "Class file (YAML) of the ground truth, in place of NUM_CLASSES.",
+    ),
     "THING_STUFF_THRESHOLD": Key(
         None,
         optional(FRACTION, f"None (the labels' own split; without one {defaults.THING_STUFF_THRESHOLD})"),

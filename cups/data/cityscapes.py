@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cups.data.id_schemes import FIRST_NUMBERED_ID, check_numbering
 from cups.data.utils import image_tensor
 from cups.defaults import NUM_CLASSES, VAL_SPLIT
 from cups.errors import UserError
@@ -19,9 +21,6 @@ from cups.io.png import read_ids, read_image
 from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
 from cups.structures import LoadedImage
 from cups.taxonomy import VOID, ClassSet, class_set
-
-FIRST_NUMBERED_ID = 1000
-"""In gtFine instanceIds, values from here on are `label id * 1000 + number`; below it, bare label ids."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,31 @@ def read_panoptic_target(label_ids: Path, instance_ids: Path, classes: ClassSet)
     Raises:
         UserError: unreadable files, or two files of different sizes.
     """
+    return panoptic_target(*read_ground_truth(label_ids, instance_ids), classes)
+
+
+def read_ground_truth(label_ids: Path, instance_ids: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read label ids and instance ids of a frame, both (H, W) as stored.
+
+    Raises:
+        UserError: unreadable files, or two files of different sizes.
+    """
     labels, instances = read_ids(label_ids), read_ids(instance_ids)
     if labels.shape != instances.shape:
         raise UserError(
             f"{instance_ids}: size {instances.shape}, labelIds {labels.shape}; unpack gtFine again"
         )
-    return panoptic_target(labels, instances, classes)
+    return labels, instances
+
+
+def check_ground_truth(frames: Sequence[GroundTruthFrame], classes: ClassSet) -> None:
+    """Look at a few frames before any is scored; see `cups.data.id_schemes`.
+
+    Raises:
+        UserError: another numbering than Cityscapes', or ground truth that is void everywhere.
+    """
+    files = [(frame.label_ids, frame.instance_ids) for frame in frames]
+    check_numbering(files, lambda index: read_ground_truth(*files[index]), classes)
 
 
 def panoptic_target(labels: np.ndarray, instances: np.ndarray, classes: ClassSet) -> np.ndarray:
@@ -84,7 +102,7 @@ def panoptic_target(labels: np.ndarray, instances: np.ndarray, classes: ClassSet
 
     `read_panoptic_target` says what the values mean.
     """
-    category = classes.from_id[labels.astype(np.uint8)].astype(np.int64)
+    category = classes.of_ids(labels)
     numbered = (instances >= FIRST_NUMBERED_ID) & np.isin(category, classes.things)
     values, inverse = np.unique(np.where(numbered, instances, 0), return_inverse=True)
     # Number the objects from 1 whether or not the value 0 (no object) occurs.
@@ -98,7 +116,7 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
     Args:
         root: Cityscapes root.
         split: folder under `leftImg8bit` and `gtFine`.
-        num_classes: 27, 19 or 7.
+        num_classes: 27, 19 or 7, or the classes themselves.
         scale: resize factor of image and labels.
         crop: centre crop (H, W) after resizing, or None; smaller frames are padded with 0 and void.
     """
@@ -107,15 +125,16 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
         self,
         root: Path | str,
         split: str = VAL_SPLIT,
-        num_classes: int = NUM_CLASSES,
+        num_classes: int | ClassSet = NUM_CLASSES,
         scale: float = 1.0,
         crop: tuple[int, int] | None = None,
         max_images: int | None = None,
     ) -> None:
         self.frames = self.list_frames(Path(root), split)[:max_images]
-        self.classes = class_set(num_classes)
+        self.classes = num_classes if isinstance(num_classes, ClassSet) else class_set(num_classes)
         self.scale = scale
         self.crop = crop
+        self.check()
 
     @staticmethod
     def has_ground_truth(root: Path, split: str) -> bool:
@@ -125,6 +144,10 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
     def list_frames(self, root: Path, split: str) -> list[GroundTruthFrame]:
         """Return the frames of a split."""
         return list_ground_truth_frames(root, split)
+
+    def check(self) -> None:
+        """Refuse ground truth that cannot be scored; see `check_ground_truth`."""
+        check_ground_truth(self.frames, self.classes)
 
     def read_target(self, frame: GroundTruthFrame) -> np.ndarray:
         """Read the ground truth of a frame: (H, W, 2) int64 (class, instance)."""

@@ -16,12 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.data.cityscapes import (
-    FIRST_NUMBERED_ID,
-    CityscapesPanopticValidation,
-    GroundTruthFrame,
-    panoptic_target,
-)
+from cups.data.cityscapes import CityscapesPanopticValidation, GroundTruthFrame, panoptic_target
+from cups.data.id_schemes import FIRST_NUMBERED_ID, check_numbering
 from cups.errors import UserError
 from cups.io.coco_panoptic import from_rgb
 from cups.io.png import read_ids, read_image
@@ -76,6 +72,15 @@ class KittiPanopticValidation(CityscapesPanopticValidation):
         Raises:
             UserError: unreadable file, or ids that are not Cityscapes'.
         """
+        return panoptic_target(*self._read(frame), self.classes)
+
+    def check(self) -> None:
+        """Refuse ground truth that cannot be scored; see `cups.data.id_schemes`."""
+        files = [(frame.label_ids, frame.instance_ids) for frame in self.frames]
+        check_numbering(files, lambda index: self._read(self.frames[index]), self.classes)
+
+    def _read(self, frame: GroundTruthFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Return label ids and instance ids of a frame, both (H, W) int64."""
         instances = read_kitti_ids(frame.instance_ids).astype(np.int64)
         labels = np.where(instances >= FIRST_NUMBERED_ID, instances // FIRST_NUMBERED_ID, instances)
         if labels.max(initial=0) >= len(self.classes.from_id):
@@ -83,4 +88,4 @@ class KittiPanopticValidation(CityscapesPanopticValidation):
                 f"{frame.instance_ids}: holds id {instances.max()}, beyond Cityscapes' instanceIds; "
                 "unpack or convert the labels again"
             )
-        return panoptic_target(labels, instances, self.classes)
+        return labels, instances

@@ -9,6 +9,8 @@ from cups.io.files import read_json
 from cups.structures import ThingStuffSplit
 
 LISTS = ("things", "stuffs")
+NOTHING_FOUND = "nothing_found"
+"""Key that says why a split is worth nothing, where it is."""
 SEED_LISTS = ("thing_ids", "stuff_ids")
 """The lists as earlier versions of the pipeline named them."""
 

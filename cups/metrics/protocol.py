@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cups.defaults import NUM_CLASSES, VOID_RULE
-from cups.taxonomy import ClassSet, class_set
+from cups.taxonomy import ClassSet, chosen_classes
 
 VoidRule = Literal["standard", "upstream"]
 Matching = Literal["separate", "joint", "one-to-one", "many-to-one", "named"]
@@ -38,12 +38,13 @@ class Protocol:
 
     Attributes:
         name: key in `NAMED`, or a name of your own.
-        num_classes: 27, 19 or 7.
+        num_classes: 27, 19 or 7, or those of `class_file`.
         size: (H, W) in pixels at which predictions and ground truth are compared; None is the size of the
             labels.
         crop: side of a centre crop after the short side was resized to it (STEGO's semantic protocol); None
             is none.
         scale: factor by which images and labels were resized before anything else.
+        class_file: names the classes where they are not Cityscapes'; empty for those.
         matching: of clusters to classes. `separate` and `joint` are Hungarian, left-over clusters to their
             best class, things and stuff apart or not; the others suit the semantic task alone.
         void_rule: see `VOID_RULES`.
@@ -60,10 +61,12 @@ class Protocol:
     task: Task = "panoptic"
     fitted_on: str = ""
     scale: float = 1.0
+    class_file: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values that no evaluator understands."""
-        class_set(self.num_classes)
+        if (count := self.classes.num_classes) != self.num_classes:
+            raise ValueError(f"{self.class_file} holds {count} classes, not {self.num_classes}")
         check_void_rule(self.void_rule)
         if self.matching not in _MATCHING:
             raise ValueError(f"matching {self.matching!r} is unknown; choose one of {', '.join(_MATCHING)}")
@@ -78,7 +81,7 @@ class Protocol:
     @property
     def classes(self) -> ClassSet:
         """The evaluated classes."""
-        return class_set(self.num_classes)
+        return chosen_classes(self.num_classes, self.class_file)
 
     def __str__(self) -> str:
         """One line to print with every result."""
@@ -88,8 +91,9 @@ class Protocol:
         if self.crop is not None:
             size = f"centre crop {self.crop}x{self.crop} of {size}"
         fitted = f" fitted on {self.fitted_on}" if self.fitted_on else ""
+        named = f" of {self.class_file}" if self.class_file else ""
         return (
-            f"{self.name}: {self.task}, {self.num_classes} classes, {size}, "
+            f"{self.name}: {self.task}, {self.num_classes} classes{named}, {size}, "
             f"{_MATCHING[self.matching]}{fitted}, {self.void_rule} void rule"
         )
 

@@ -47,6 +47,11 @@ class ClassSums:
         return ClassSums(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
+def no_sums(num_classes: int) -> ClassSums:
+    """Return the sums over no frame."""
+    return ClassSums(*(np.zeros(num_classes) for _ in fields(ClassSums)))
+
+
 def frame_sums(
     semantic: np.ndarray, depth: np.ndarray, num_classes: int, model: ObjectModel | None = None
 ) -> ClassSums | None:

@@ -197,7 +197,11 @@ def required_instances(
                 folder.directory,
             )
             things = {"thing_classes": settings.thing_classes, "split_json": settings.split_json}
-            choice = InstanceSettings(semantic_subdir=semantics.name, **things)  # type: ignore[arg-type]
+            choice = InstanceSettings(
+                semantic_subdir=semantics.name,
+                accept_nothing=settings.accept_nothing,
+                **things,  # type: ignore[arg-type]
+            )
             make_instances(source, choice, replace(run, overwrite=False, show=0))
     folder.require(frames, fix)
     refuse_other_semantics(semantics.directory, folder.directory)
@@ -219,7 +223,7 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
     semantics.require(run.part(frames), "generate the semantics first, or check `semantic_subdir`")
     kind = kind_of_semantics(semantics.directory, settings)
     things = required_things(source, semantics, settings, run)
-    if settings.thing_classes is not None and max(things) >= kind.num_classes:
+    if settings.thing_classes is not None and max(things, default=0) >= kind.num_classes:
         raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {kind.num_classes}")
     instances = required_instances(source, semantics, settings, run)
     split = split_of(semantics, settings, things, kind)

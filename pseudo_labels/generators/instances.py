@@ -20,9 +20,10 @@ from pseudo_labels.settings.groups import Splitting
 from pseudo_labels.settings.labels import InstanceSettings
 from pseudo_labels.settings.outlines import REFERENCE_ROWS
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.nothing import require_instances
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit
-from pseudo_labels.steps.step import Step, Summary, run_step
+from pseudo_labels.steps.step import Step, Summary, is_complete, run_step
 
 SCRIPT = "generate_depth_guided_instances"
 
@@ -77,6 +78,7 @@ def make_instances(source: FrameSource, settings: InstanceSettings, run: FrameRu
     """Write the instances of all frames.
 
     Raises:
+        NothingFound: no class is a thing, or next to no image has an instance; the files stay.
         UserError: missing semantics or depth, nothing that tells things from stuff, or a folder with
             files of another run.
     """
@@ -95,4 +97,8 @@ def make_instances(source: FrameSource, settings: InstanceSettings, run: FrameRu
     inputs: list[Path | Folder] = [folder for folder in (semantics, depths) if folder is not None]
     inputs += [settings.split_json] if settings.split_json else []
     step = Step(SCRIPT, settings.with_things(things), process, [output], process.show, inputs=inputs)
-    return run_step(source, step, run)
+    summary = run_step(source, step, run)
+    if is_complete(source.frames(), [output], run):
+        accepted = settings.accept_nothing
+        require_instances(output, source.frames(), settings.least_found, process.show, accepted)
+    return summary

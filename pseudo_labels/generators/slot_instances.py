@@ -27,9 +27,10 @@ from pseudo_labels.networks.frozen_features import FeatureSource, feature_source
 from pseudo_labels.settings.dinosaur import SlotInstanceSettings, SlotSettings
 from pseudo_labels.steps.folders import FEATURES_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.nothing import require_instances
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import fit
-from pseudo_labels.steps.step import Step, Summary, run_step
+from pseudo_labels.steps.step import Step, Summary, is_complete, run_step
 from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_dinosaur_instances"
@@ -149,4 +150,7 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
         weights=[trained_weights(checkpoint), *features.weights],
         newer_than=checkpoint,
     )
-    return run_step(source, step, run)
+    summary = run_step(source, step, run)
+    if is_complete(source.frames(), [output], run):
+        require_instances(output, source.frames(), settings.least_found, parts.show, settings.accept_nothing)
+    return summary

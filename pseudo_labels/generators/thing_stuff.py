@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import operator
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,17 +16,22 @@ from tqdm import tqdm
 from cups.errors import UserError
 from cups.io.file_names import SPLIT_FILE
 from cups.io.locking import made_once
+from cups.io.png import read_image
 from cups.io.provenance import any_ground_truth, code_version, describe_input
+from cups.io.thing_stuff import NOTHING_FOUND
 from cups.ops.depth_edges import REFERENCE_HEIGHT, resize_depth
 from cups.ops.ground import ObjectModel
-from pseudo_labels.algorithms.thing_shapes import shape_scores, shape_sums
+from cups.visualization import depth_to_color, instances_to_color
+from pseudo_labels.algorithms.instance_splitting import object_proposals
 from pseudo_labels.algorithms.thing_stuff import (
     ClassSums,
     Statistics,
     choose_things,
     frame_sums,
+    no_sums,
     statistics_of,
 )
+from pseudo_labels.generators.thing_shapes import SCRIPT, FoundSplit, by_shape
 from pseudo_labels.inputs.labels import (
     check_aspect,
     count_classes,
@@ -45,9 +48,13 @@ from pseudo_labels.steps.ancestry import MADE_OF, made_of
 from pseudo_labels.steps.folders import DEPTH_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import stated_classes
+from pseudo_labels.steps.nothing import PICTURE, evenly_spread, refuse_nothing
 from pseudo_labels.steps.options import ShardRun
+from pseudo_labels.steps.pictures import fit, label_pictures
 
 SCRIPT = "classify_stuff_things"
+LEAST_STREETS = 0.5
+"""Share of frames that must show a street: where most do not, chance decides what stands on one."""
 
 log = logging.getLogger(__name__)
 
@@ -77,18 +84,13 @@ def gather(frames: Sequence[Frame], read: GatherSums, workers: int) -> tuple[Cla
     """Sum over frames; returns the sums and the number of frames with a street.
 
     Raises:
-        UserError: unreadable files, or no frame in which a street could be fitted.
+        UserError: unreadable files.
     """
-    total, used = None, 0
+    total, used = no_sums(read.num_classes), 0
     for sums in tqdm(_each(frames, read, workers), total=len(frames), desc=SCRIPT, unit="img"):
         if sums is not None:
-            total = sums if total is None else total + sums
+            total = total + sums
             used += 1
-    if total is None:
-        raise UserError(
-            f"{read.depths.directory}: no frame shows a street (depth falling towards the bottom); "
-            "check the depth maps, or list the things by hand with `thing_classes` in the next step"
-        )
     if used < len(frames):
         log.warning("no street found in %d of %d frames; they were left out", len(frames) - used, len(frames))
     return total, used
@@ -169,18 +171,12 @@ def describe(
     }
 
 
-def evenly_spread(frames: Sequence[Frame], sample: int) -> list[Frame]:
-    """Return at most `sample` of the frames; 0: all."""
-    if not len(frames) > sample > 0:
-        return list(frames)
-    return [frames[i] for i in np.linspace(0, len(frames) - 1, sample).round().astype(int)]
-
-
 def split_things(source: FrameSource, settings: ThingStuffSettings, run: StatisticRun) -> str:
     """Write which classes are things; returns the table of the statistics and the choice as text.
 
     Raises:
-        UserError: missing semantics or depth, or no street in any frame.
+        NothingFound: no class is a thing, or most frames show no street; the choice is written all the same.
+        UserError: missing semantics or depth.
     """
     return _split(run.source(source).frames(), run.root(source), settings, run.num_workers)
 
@@ -189,55 +185,81 @@ def _split(everything: Sequence[Frame], root: Path, settings: ThingStuffSettings
     frames = evenly_spread(everything, settings.sample)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(frames, "generate the semantics first, or check `semantic_subdir`")
-    if settings.no_depth:
-        return _split_by_shape(everything, frames, semantics, settings)
-    depths = Folder(root, settings.depth_subdir, ".npy")
-    depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first")
     told = stated_classes(semantics.directory, settings.num_semantic_classes)
     num_classes = told or count_classes(semantics, frames)
+    found = (by_shape if settings.no_depth else _by_depth)(frames, semantics, num_classes, settings, workers)
+    target = settings.output_json or semantics.directory / SPLIT_FILE
+    noted = {NOTHING_FOUND: found.cause[0]} if found.cause else {}
+    write_split(target, {**found.content, **noted, MADE_OF: made_of(semantics, everything)})
+    text = f"{found.text}things: {' '.join(map(str, found.content['things'])) or 'none'} -> {target}"
+    if found.cause:
+        log.info("%s", text)  # of a split that is refused, too, a person sees why
+        refuse_nothing(*found.cause, target.parent, frames, found.show, settings.accept_nothing)
+    else:
+        (target.parent / PICTURE).unlink(missing_ok=True)
+    return text
+
+
+def _by_depth(
+    frames: Sequence[Frame], semantics: Folder, num_classes: int, settings: ThingStuffSettings, workers: int
+) -> FoundSplit:
+    """Choose the things by depth."""
+    depths = Folder(semantics.root, settings.depth_subdir, ".npy")
+    depths.require(frames, "run pseudo_labels/generate_depth_spidepth.py first")
     settings = settings.for_depth(depth_source(depths.directory))
     assert settings.grad_threshold is not None and settings.depth_blur is not None
     model = ObjectModel(edge=settings.grad_threshold, blur=settings.depth_blur)
     sums, used = gather(frames, GatherSums(semantics, depths, num_classes, model), workers)
     statistics, occurs = statistics_of(sums, used), sums.pixels > 0
     things = choose_things(statistics.score, occurs, settings.threshold, settings.num_things)
-    target = settings.output_json or semantics.directory / SPLIT_FILE
-    inputs = (semantics.directory, depths.directory)
-    content = describe(statistics, things, used, settings, inputs)
-    write_split(target, {**content, MADE_OF: made_of(semantics, everything)})
-    choice = f"things: {' '.join(map(str, things)) or 'none'} -> {target}"
-    return f"{table(statistics, things, occurs)}\n{choice}"
-
-
-def _split_by_shape(
-    everything: Sequence[Frame], frames: Sequence[Frame], semantics: Folder, settings: ThingStuffSettings
-) -> str:
-    """Write the choice that needs no depth; return it as text."""
-    count = stated_classes(semantics.directory, settings.num_semantic_classes) or count_classes(
-        semantics, frames
+    return FoundSplit(
+        describe(statistics, things, used, settings, (semantics.directory, depths.directory)),
+        f"{table(statistics, things, occurs)}\n",
+        _nothing(things, used, len(frames), semantics, depths),
+        ShowSeen(semantics, depths, num_classes, model),
     )
-    read = (shape_sums(read_semantic(semantics.path(frame), count), count) for frame in frames)
-    sums = reduce(operator.add, tqdm(read, total=len(frames), desc=SCRIPT, unit="img"))
-    score = shape_scores(sums)
-    things = choose_things(score, sums.pixels > 0, settings.threshold, settings.num_things)
-    target = settings.output_json or semantics.directory / SPLIT_FILE
-    content = {
-        "things": things,
-        "stuffs": [index for index in range(count) if index not in things],
-        "num_pseudo_classes": count,
-        "threshold": settings.threshold if settings.num_things is None else None,
-        "num_things": settings.num_things,
-        "no_depth": True,
-        "semantic_subdir": settings.semantic_subdir,
-        "frames": len(frames),
-        "descriptions": {"score": "share of the class in closed regions, times nearness to the middle row"},
-        "classes": {str(index): {"score": round(float(value), 5)} for index, value in enumerate(score)},
-        "script": SCRIPT,
-        "code_version": code_version(),
-        "uses_ground_truth": describe_input(semantics.directory)["uses_ground_truth"],
-    }
-    write_split(target, {**content, MADE_OF: made_of(semantics, everything)})
-    return f"things, told without depth: {' '.join(map(str, things)) or 'none'} -> {target}"
+
+
+def _nothing(
+    things: Sequence[int], used: int, count: int, semantics: Folder, depths: Folder
+) -> tuple[str, str] | None:
+    """Return why a split is worth nothing, and what to do; None where it is worth something.
+
+    Args:
+        used: of `count` frames those with a street.
+    """
+    by_hand = "list the things by hand with `thing_classes` in the next step"
+    if used < LEAST_STREETS * count:
+        return (
+            f"{depths.directory}: {used or 'no'} of {count} frames show a street (depth falling towards the "
+            "bottom)",
+            f"check the depth maps, or {by_hand}",
+        )
+    if not things:
+        return (
+            f"{semantics.directory}: no class is a thing",
+            "give a lower `threshold`, `grad_threshold` and `depth_blur` that suit the depth, `num_things`, "
+            f"or {by_hand}",
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class ShowSeen:
+    """Pictures of what a split was made of: image, semantics, depth, and objects that depth shows."""
+
+    semantics: Folder
+    depths: Folder
+    num_classes: int
+    model: ObjectModel
+
+    def __call__(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures of one frame."""
+        image, depth = read_image(frame.image), read_depth(self.depths.path(frame))
+        semantic = read_semantic(self.semantics.path(frame), self.num_classes)
+        pictures = label_pictures(image, semantic, None, self.num_classes)
+        further = (depth_to_color(depth), instances_to_color(object_proposals(depth, self.model)))
+        return [*pictures, *(fit(picture, image) for picture in further)]
 
 
 def required_things(
@@ -258,14 +280,17 @@ def required_things(
         depth_subdir: folder of the depth.
 
     Raises:
-        UserError: nothing tells, and there is no depth to decide by; no class is a thing.
+        NothingFound: no class is a thing, and that is not accepted.
+        UserError: nothing tells, and there is no depth to decide by.
     """
     if find_things(semantics, choice.thing_classes, choice.split_json) is None:
-        _make_split(source, semantics, run, depth_subdir)
-    return thing_classes(semantics, choice.thing_classes, choice.split_json)
+        _make_split(source, semantics, run, depth_subdir, choice.accept_nothing)
+    return thing_classes(semantics, choice.thing_classes, choice.split_json, choice.accept_nothing)
 
 
-def _make_split(source: FrameSource, semantics: Folder, run: ShardRun, depth_subdir: str) -> None:
+def _make_split(
+    source: FrameSource, semantics: Folder, run: ShardRun, depth_subdir: str, accepted: bool
+) -> None:
     path, depths = semantics.directory / SPLIT_FILE, Folder(semantics.root, depth_subdir, ".npy")
     frames = _split_frames(source, semantics, depths)
     if not frames:
@@ -274,7 +299,9 @@ def _make_split(source: FrameSource, semantics: Folder, run: ShardRun, depth_sub
             "pseudo_labels/generate_depth_spidepth.py, then pseudo_labels/classify_stuff_things.py "
             f"`semantic_subdir` {semantics.name} `depth_subdir` {depth_subdir}, or give `thing_classes`"
         )
-    settings = ThingStuffSettings(semantic_subdir=semantics.name, depth_subdir=depth_subdir)
+    settings = ThingStuffSettings(
+        semantic_subdir=semantics.name, depth_subdir=depth_subdir, accept_nothing=accepted
+    )
     with made_once(path, run.run_id, keep=True) as needed:
         if needed:
             log.info("%s: missing; made of %s with the defaults of %s.py", path, depths.name, SCRIPT)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.errors import UserError
+from cups.errors import NothingFound, UserError
 from cups.io.file_names import SPLIT_FILE
 from cups.io.files import read_npy, write_json
 from cups.io.png import read_ids
@@ -127,12 +127,18 @@ def find_things(
 
 
 def thing_classes(
-    semantics: Folder, given: Sequence[int] | None = None, split_json: Path | None = None
+    semantics: Folder,
+    given: Sequence[int] | None = None,
+    split_json: Path | None = None,
+    accept_nothing: bool = False,
 ) -> tuple[int, ...]:
     """Return the thing classes of a semantic folder, see `find_things`.
 
+    accept_nothing: there may be none.
+
     Raises:
-        UserError: nothing tells, there are no things, or ids that no map can hold.
+        NothingFound: there are no things, and that is not accepted.
+        UserError: nothing tells, or ids that no map can hold.
     """
     things = find_things(semantics, given, split_json)
     split_file = split_json or semantics.directory / SPLIT_FILE
@@ -141,12 +147,13 @@ def thing_classes(
             f"{split_file}: no such file; run pseudo_labels/classify_stuff_things.py `semantic_subdir` "
             f"{semantics.name}, or give `thing_classes`"
         )
-    if not things:
-        raise UserError(
+    if not things and not accept_nothing:
+        raise NothingFound(
             f"{split_file}: names no thing; run classify_stuff_things.py with a lower `threshold`, "
-            "or `grad_threshold` and `depth_blur` that suit blurred depth"
+            "or `grad_threshold` and `depth_blur` that suit blurred depth, or give `thing_classes`; to go on "
+            "with stuff alone, add `accept_nothing`"
         )
-    if min(things) < 0 or max(things) >= 65535:
+    if things and (min(things) < 0 or max(things) >= 65535):
         raise UserError(f"`thing_classes` {min(things)} ... {max(things)}: class ids lie in 0-65534")
     return things
 

@@ -13,7 +13,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
+from cups.data.cityscapes import (
+    GroundTruthFrame,
+    check_ground_truth,
+    list_ground_truth_frames,
+    read_panoptic_target,
+)
 from cups.data.pseudo_label_dataset import align_labels, load_statistics
 from cups.errors import UserError
 from cups.io.coco_panoptic import read_panoptic
@@ -22,7 +27,7 @@ from cups.io.files import read_json
 from cups.label_split import label_split
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
-from cups.taxonomy import VOID, ClassSet, void_value
+from cups.taxonomy import VOID, ClassSet, class_set, void_value
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
 from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.instances import ENDINGS
@@ -226,10 +231,20 @@ def evaluate(
         if counts is not None:
             counts += item["counts"].numpy()
     name = f"pseudo-labels-{classes.num_classes}"
-    protocol = Protocol(name, num_classes=classes.num_classes, matching=matching)
+    protocol = Protocol(name, num_classes=classes.num_classes, class_file=classes.file, matching=matching)
     return Evaluation(protocol, metric.compute_all(assignment), counts)
 
 
-def ground_truth_frames(root: Path, split: str, max_images: int | None) -> list[GroundTruthFrame]:
-    """Return the frames with ground truth, the first `max_images` of them."""
-    return list_ground_truth_frames(root, split)[:max_images]
+def ground_truth_frames(
+    root: Path, split: str, max_images: int | None, classes: ClassSet | None = None
+) -> list[GroundTruthFrame]:
+    """Return the frames with ground truth, the first `max_images` of them.
+
+    classes: that the ground truth names; None: those of Cityscapes.
+
+    Raises:
+        UserError: no such frames, ground truth of another numbering, or void everywhere.
+    """
+    frames = list_ground_truth_frames(root, split)[:max_images]
+    check_ground_truth(frames, classes or class_set(27))
+    return frames

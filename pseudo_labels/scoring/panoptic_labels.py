@@ -15,7 +15,7 @@ from cups.evaluation.results import Result, results_from_scores, results_report
 from cups.io.file_names import SEMANTIC_SUFFIX
 from cups.io.markdown import markdown_table, percent
 from cups.metrics.protocol import Matching
-from cups.taxonomy import VOID, class_set
+from cups.taxonomy import VOID
 from pseudo_labels.inputs.labels import thing_classes
 from pseudo_labels.scoring.engine import (
     CupsLabels,
@@ -73,9 +73,9 @@ def score_pseudolabels(images: ScoredImages, settings: PseudoLabelScores) -> str
     Raises:
         UserError: missing labels or ground truth, or no thing/stuff split.
     """
-    frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images)
+    classes = settings.scored
+    frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images, classes)
     labels = choose_labels(images, settings)
-    classes = class_set(settings.num_classes)
     evaluation = _evaluate(images, settings, labels, frames)
     settings = replace(settings, num_semantic_classes=labels.num_classes)
     more = record(images, settings, labels.inputs, things=list(labels.things))
@@ -100,7 +100,7 @@ def choose_labels(images: ScoredImages, settings: PseudoLabelScores) -> Labels:
     require_folder(semantics.directory, "`semantic_subdir`")
     instances = require_folder(images.label_root / settings.instances, "`instance_subdir`")
     refuse_other_semantics(semantics.directory, instances)
-    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
+    things = thing_classes(semantics, settings.thing_classes, settings.split_json, settings.accept_nothing)
     count = number_of_classes(semantics.directory, settings.num_semantic_classes) or DEFAULT_CLASSES
     return Labels(
         f"{semantics.name}+{instances.name}",
@@ -122,7 +122,7 @@ def _evaluate(
     return evaluate(
         frames,
         labels.read,
-        classes=class_set(settings.num_classes),
+        classes=settings.scored,
         num_clusters=labels.num_classes,
         things=labels.things,
         matching=cast(Matching, settings.matching),
@@ -142,7 +142,7 @@ def score_labels(
     Returns:
         Results and their report.
     """
-    classes = class_set(settings.num_classes)
+    classes = settings.scored
     evaluation = _evaluate(images, settings, labels, frames, semantics=True)
     assert evaluation.counts is not None and labels.read_semantic is not None
     more = record(images, settings, labels.inputs, things=list(labels.things), images=len(frames))
@@ -167,7 +167,7 @@ def score_cascade_labels(images: ScoredImages, settings: CascadeScores) -> str:
     reader = SemanticLabels(folder, None, count)
     labels = Labels(folder.name, CupsLabels(folder, count), count, things, (folder,), reader)
     results, report = score_labels(images, settings, labels, labelled_frames(images, settings))
-    table = pseudo_class_table(folder, things, results[0], settings.num_classes)
+    table = pseudo_class_table(folder, things, results[0], settings.scored.names)
     return publish(images, folder.name, results, f"{report}\n\n{table}")
 
 
@@ -178,7 +178,7 @@ def labelled_frames(images: ScoredImages, settings: CascadeScores) -> list[Groun
         UserError: an image without labels (unless `only_labelled`), or none with.
     """
     folder = settings.cups_dir
-    frames = ground_truth_frames(images.cityscapes_root, images.split, None)
+    frames = ground_truth_frames(images.cityscapes_root, images.split, None, settings.scored)
     missing = [frame for frame in frames if not (folder / f"{frame.stem}{SEMANTIC_SUFFIX}").is_file()]
     if missing and not settings.only_labelled:
         raise UserError(
@@ -194,10 +194,9 @@ def labelled_frames(images: ScoredImages, settings: CascadeScores) -> list[Groun
     return kept[: images.max_images]
 
 
-def pseudo_class_table(folder: Path, things: Sequence[int], result: Result, num_classes: int) -> str:
+def pseudo_class_table(folder: Path, things: Sequence[int], result: Result, names: Sequence[str]) -> str:
     """Return a Markdown table of the pseudo-classes, most thing-like first: share inside instances, match."""
     all_pixels, inside = load_statistics(folder)
-    names = class_set(num_classes).names
     share = (inside / all_pixels.clamp(min=1)).tolist()
     pixels = (all_pixels / all_pixels.sum().clamp(min=1)).tolist()
     rows = []
@@ -228,7 +227,7 @@ def score_overclusters(images: ScoredImages, settings: OverclusterScores) -> str
         (semantics.directory, instances),
         SemanticLabels(semantics.directory, settings.match_split or images.split, k),
     )
-    frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images)
+    frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images, settings.scored)
     results, report = score_labels(images, replace(settings, k=k), labels, frames)
     saved = save_names(settings.save_names, results[0], semantics.directory)
     return publish(images, f"{labels.name}_k{k}", results, report) + saved
@@ -245,7 +244,7 @@ def thing_clusters(semantics: Folder, settings: OverclusterScores, k: int) -> tu
         if count != k:
             raise UserError(f"{settings.statistics}: statistics of {count} pseudo-classes, but `k` is {k}")
         return things
-    things = thing_classes(semantics, settings.thing_classes, settings.split_json)
-    if max(things) >= k:
+    things = thing_classes(semantics, settings.thing_classes, settings.split_json, settings.accept_nothing)
+    if max(things, default=0) >= k:
         raise UserError(f"`thing_classes`: {max(things)} is no cluster of `k` {k}; check both")
     return things

@@ -88,9 +88,7 @@ class SemanticFrames(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         frame, void = self.frames[index], void_value(self.num_clusters)
         classes = self.protocol.classes
-        target = torch.from_numpy(
-            classes.from_id[read_ids(frame.label_ids).astype(np.uint8)].astype(np.int64)
-        )
+        target = torch.from_numpy(classes.of_ids(read_ids(frame.label_ids)))
         target[target == VOID] = void
         size = (target.shape[0], target.shape[1])
         semantic = torch.from_numpy(self.read(frame).astype(np.int64))

@@ -12,6 +12,7 @@ from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
 from cups.evaluation.results import Result
 from cups.metrics.protocol import NAMED, Protocol
+from cups.taxonomy import ClassSet
 from pseudo_labels.scoring.engine import ground_truth_frames
 from pseudo_labels.scoring.publish import publish, record, require_folder, save_names
 from pseudo_labels.scoring.semantic import (
@@ -59,7 +60,7 @@ def fitted_counts(
     if match_split in (None, images.split):
         return None, replace(protocol, fitted_on=f"the {images.split} images scored")
     assert match_split is not None
-    frames = ground_truth_frames(images.cityscapes_root, match_split, images.max_images)
+    frames = ground_truth_frames(images.cityscapes_root, match_split, images.max_images, protocol.classes)
     counts = semantic_counts(frames, read, protocol, num_clusters, images.num_workers)
     return counts, replace(protocol, fitted_on=f"{match_split} ({len(frames)} images)")
 
@@ -76,8 +77,8 @@ def score_semantic_labels(images: ScoredImages, settings: SemanticScores) -> str
     if settings.cups_dir is not None and kind.kind == "clusters":
         settings = replace(settings, num_semantic_classes=kind.num_classes)
     count = kind.num_classes
-    frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images)
-    protocol = NAMED[settings.protocol] if settings.protocol else _protocol(settings.num_classes)
+    protocol = NAMED[settings.protocol] if settings.protocol else _protocol(settings.scored)
+    frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images, protocol.classes)
 
     def reader(split: str) -> SemanticLabels:
         return SemanticLabels(folder, None if settings.cups_dir else split, count)
@@ -98,5 +99,6 @@ def _hungarian(results: Sequence[Result]) -> Result:
     return next(result for end in ends for result in results if result.name.endswith(end))
 
 
-def _protocol(num_classes: int) -> Protocol:
-    return Protocol(f"pseudo-labels-{num_classes}", num_classes=num_classes, task="semantic")
+def _protocol(classes: ClassSet) -> Protocol:
+    count = classes.num_classes
+    return Protocol(f"pseudo-labels-{count}", num_classes=count, class_file=classes.file, task="semantic")

@@ -113,7 +113,7 @@ def sweep(source: FrameSource, settings: SweepSettings, run: SweepRun, things_of
     if count is None:
         raise UserError(f"`num_semantic_classes`: missing; {semantics.directory} does not tell it")
     things = things_of(source, semantics, settings, run, settings.depth_subdir)
-    if max(things) >= count:
+    if max(things, default=0) >= count:
         raise UserError(f"`thing_classes`: {max(things)} is no pseudo-class, there are {count}")
     settings = decide(settings, semantics.directory, depths.directory)
     source_of_depth = depth_source(depths.directory)

@@ -9,7 +9,7 @@ from typing import ClassVar
 from cups.backbones.names import DEFAULT_DINOV3
 from cups.errors import UserError
 from pseudo_labels.settings.feature_choice import Backbone, TrainedBackbone
-from pseudo_labels.settings.groups import Batch, Seed, ThingChoice
+from pseudo_labels.settings.groups import Batch, Found, Seed
 from pseudo_labels.settings.outlines import LEAST_AREA
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
@@ -58,7 +58,7 @@ class SlotSettings(Settings):
 
 
 @dataclass(frozen=True)
-class SlotInstanceSettings(SlotSettings, ThingChoice, Seed, TrainedBackbone, Batch):
+class SlotInstanceSettings(SlotSettings, Found, Seed, TrainedBackbone, Batch):
     """Instances by slots."""
 
     batch_size: int = flag(4, "frames of one token grid that the network takes at once", decides=False)

@@ -15,6 +15,9 @@ C = TypeVar("C", bound="Cutting")
 S = TypeVar("S", bound="Splitting")
 T = TypeVar("T", bound="ThingChoice")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+LEAST_FOUND = 0.05
+"""Share of images with an instance below which a step says that it found nothing. Stage 2 leaves out images
+without one: under one in twenty, it would train on next to nothing of what it was given."""
 PROPOSALS = ("classes", "things", "objects")
 
 
@@ -37,6 +40,10 @@ class ThingChoice(Semantics):
         decides=False,
     )
 
+    accept_nothing: bool = flag(
+        False, "go on where no thing is found, or next to no instance (else: exit code 3)", decides=False
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.thing_classes is not None and self.split_json is not None:
@@ -53,6 +60,20 @@ class ThingChoice(Semantics):
         So a later run with another split does not take the files of this one for its own.
         """
         return replace(self, thing_classes=things, split_json=None)
+
+
+@dataclass(frozen=True)
+class Found(ThingChoice):
+    """Nothing found."""
+
+    least_found: float = flag(
+        LEAST_FOUND, "share of images that have an instance, below which nothing was found", decides=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.least_found <= 1:
+            raise UserError(f"`least_found` {self.least_found}: must lie in 0-1")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.settings.groups import Splitting, ThingChoice
+from pseudo_labels.settings.groups import Found, Splitting, ThingChoice
 from pseudo_labels.steps.flags import Settings, flag
 from pseudo_labels.steps.folders import (
     CAUSE_SEMANTICS,
@@ -71,7 +71,7 @@ class PanopticSettings(ThingChoice):
 
 
 @dataclass(frozen=True)
-class InstanceSettings(Splitting, ThingChoice):
+class InstanceSettings(Splitting, Found):
     """Instances by depth."""
 
     no_depth: bool = flag(False, "plain connected components")

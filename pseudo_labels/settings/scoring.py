@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
+from cups.taxonomy import ClassSet, chosen_classes
 from pseudo_labels.settings.groups import Cutting, Semantics, ThingChoice
 from pseudo_labels.settings.labels import DEFAULT_CLASSES, INSTANCE_MEANING
 from pseudo_labels.settings.outlines import AREA_GRID
@@ -52,7 +53,29 @@ class ScoredClasses(Settings):
 
 
 @dataclass(frozen=True)
-class PanopticScores(ScoredClasses):
+class ClassChoice(ScoredClasses):
+    """Classes to score."""
+
+    classes: Path | None = flag(None, "class file (YAML) instead of `num_classes`", metavar="FILE")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classes is not None and self.num_classes != 19:
+            raise UserError("`num_classes`: give either it or `classes`")
+
+    @property
+    def scored(self) -> ClassSet:
+        """The classes."""
+        return chosen_classes(self.num_classes, self.classes)
+
+    @property
+    def has_train_ids(self) -> bool:
+        """Whether the 19 classes are scored."""
+        return self.num_classes == 19 and self.classes is None
+
+
+@dataclass(frozen=True)
+class PanopticScores(ClassChoice):
     """Classes to score, and how pseudo-classes are matched to them."""
 
     matching: str = flag("separate", "things and stuff apart or not", choices=("separate", "joint"))
@@ -87,7 +110,9 @@ class SavedNames(Settings):
             UserError: names are wanted, and other classes are scored.
         """
         if self.save_names is not None and not scored:
-            raise UserError("`save_names`: names are the 19 trainIds; leave out `num_classes` and `protocol`")
+            raise UserError(
+                "`save_names`: names are the 19 trainIds; leave out `num_classes`, `classes` and `protocol`"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,7 +164,7 @@ class OverclusterScores(SavedNames, MatchSplit, PanopticScores, ThingShare, Thin
         super().__post_init__()
         if self.k is not None and not 0 < self.k < 65535:
             raise UserError(f"`k` {self.k}: must be between 1 and 65534")
-        self.require_train_ids(self.num_classes == 19)
+        self.require_train_ids(self.has_train_ids)
 
     @property
     def semantics(self) -> str:
@@ -153,7 +178,7 @@ class OverclusterScores(SavedNames, MatchSplit, PanopticScores, ThingShare, Thin
 
 
 @dataclass(frozen=True)
-class SemanticScores(SavedNames, MatchSplit, ScoredClasses, Semantics):
+class SemanticScores(SavedNames, MatchSplit, ClassChoice, Semantics):
     """Labels to score."""
 
     cups_dir: Path | None = flag(None, "folder in the CUPS format instead")
@@ -169,9 +194,10 @@ class SemanticScores(SavedNames, MatchSplit, ScoredClasses, Semantics):
         super().__post_init__()
         if self.cups_dir is not None and self.semantic_subdir != DEFAULT_SEMANTICS:
             raise UserError("`semantic_subdir`: give either it or `cups_dir`")
-        if self.protocol is not None and self.num_classes != 19:
-            raise UserError("`num_classes`: give either it or `protocol`")
-        self.require_train_ids(self.num_classes == 19 and self.protocol is None)
+        if self.protocol is not None and (self.num_classes != 19 or self.classes is not None):
+            name = "num_classes" if self.classes is None else "classes"
+            raise UserError(f"`{name}`: give either it or `protocol`")
+        self.require_train_ids(self.has_train_ids and self.protocol is None)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ class ThingStuffSettings(Outlines, Semantics):
     no_depth: bool = flag(
         False, "tell by where regions lie in the image: for cameras that look ahead, where there is no depth"
     )
+    accept_nothing: bool = flag(
+        False,
+        "go on where no class is a thing, or most frames show no street (else: exit code 3)",
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pseudo_labels
-from cups.errors import UserError, as_flags, run_main
+from cups.errors import NothingFound, UserError, as_flags, run_main
 from pseudo_labels.steps.options import ShardRun, Submission
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ class Shard:
     argv: tuple[str, ...]
     threads: int | None = None
 
-    def __call__(self) -> str | None:
-        """Run the step; returns the line of a `UserError`, None if all went well."""
+    def __call__(self) -> tuple[int, str] | None:
+        """Run the step; returns exit code and line of a `UserError`, None if all went well."""
         import torch
 
         if self.threads is not None:
@@ -67,8 +67,8 @@ class Shard:
         try:
             code = importlib.import_module(self.module).main(list(self.argv))
         except UserError as error:
-            return str(error)
-        return f"exit code {code}" if code else None
+            return error.code, str(error)
+        return (UserError.code, f"exit code {code}") if code else None
 
     def checkpoint(self) -> Any:
         """Return what submitit queues again after a time limit or preemption: the same, for it resumes."""
@@ -78,7 +78,7 @@ class Shard:
 
 
 def submit(module: str, argv: Sequence[str], asked: Submission) -> int:
-    """Run the shards of a step as jobs, wait for them, and report: 0, 1 (a crash) or 2 (a `UserError`).
+    """Run the shards of a step as jobs and wait: 0, 1 (a crash), 2 (a `UserError`) or 3 (nothing found).
 
     Raises:
         UserError: bad arguments, or no cluster here.
@@ -183,7 +183,9 @@ def _wait(jobs: Sequence[Any], name: str, seconds: float) -> int:
         for job in waiting.values():
             job.cancel(check=False)
         raise
-    return max(_report(index, job) for index, job in enumerate(jobs))
+    codes = {_report(index, job) for index, job in enumerate(jobs)}
+    # "Nothing found" is said of a run that is through: of one with a failed shard nobody knows.
+    return max(codes - {NothingFound.code}, default=0) or max(codes)
 
 
 def _report(index: int, job: Any) -> int:
@@ -199,6 +201,7 @@ def _report(index: int, job: Any) -> int:
         log.error("shard %d crashed: %s (log: %s)", index, lines[-1] if lines else crash, job.paths.stderr)
         return 1
     if error is not None:
-        log.error("shard %d: error: %s", index, as_flags(error))
-        return 2
+        code, line = error
+        log.error("shard %d: error: %s", index, as_flags(line))
+        return int(code)
     return 0

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cups.errors import UserError
+from cups.errors import NothingFound, UserError
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
 from pseudo_labels.classify_stuff_things import main
@@ -80,13 +80,19 @@ def test_main__depth_with_blurred_outlines(street_root: Any) -> None:
         path = street_root.file("depth_spidepth", f"{stem}.npy")
         depth = np.load(path)
         np.save(path, (1 / cv2.GaussianBlur(1 / depth.astype(np.float32), (0, 0), 3)).astype(depth.dtype))
-    run(street_root)
+    with pytest.raises(NothingFound, match=r"no class is a thing; .*`depth_blur`.*add `accept_nothing`"):
+        run(street_root)
     assert read_split(split_file(street_root)).things == ()
+    picture = split_file(street_root).parent / "nothing_found.png"
+    assert picture.is_file()
     folder = Folder(street_root.path, split_file(street_root).parent.name, ".png")
-    with pytest.raises(UserError, match=r"names no thing; .*`depth_blur`"):
+    with pytest.raises(NothingFound, match=r"names no thing; .*`depth_blur`"):
         thing_classes(folder)
+    assert thing_classes(folder, accept_nothing=True) == ()
+    assert run(street_root, "--accept_nothing") == 0
     run(street_root, "--grad_threshold", "0.03", "--depth_blur", "0.1")
     assert read_split(split_file(street_root)).things == (13,)
+    assert not picture.exists()
 
 
 @pytest.mark.parametrize("flags", [("--grad_threshold", "0"), ("--depth_blur", "0.5"), ("--num_things", "0")])
@@ -98,8 +104,21 @@ def test_main__bad_settings(street_root: Any, flags: tuple[str, str]) -> None:
 def test_main__no_street_anywhere_says_so(street_root: Any) -> None:
     for stem in street_root.stems:
         np.save(street_root.file("depth_spidepth", f"{stem}.npy"), np.full((64, 128), 5, np.float16))
-    with pytest.raises(UserError, match="no frame shows a street"):
+    with pytest.raises(
+        NothingFound, match=r"depth_spidepth: no of 2 frames show a street .* check the depth"
+    ):
         run(street_root)
+    content = json.loads(split_file(street_root).read_text())
+    assert content["things"] == [] and "no of 2 frames" in content["nothing_found"]
+    assert (split_file(street_root).parent / "nothing_found.png").is_file()
+
+
+def test_main__a_street_in_half_of_the_frames_is_enough(street_root: Any) -> None:
+    np.save(
+        street_root.file("depth_spidepth", f"{street_root.stems[0]}.npy"), np.full((64, 128), 5, np.float16)
+    )
+    run(street_root)
+    assert read_split(split_file(street_root)).things == (13,)
 
 
 def test_main__the_folder_tells_the_number_of_classes(street_root: Any) -> None:

@@ -11,9 +11,9 @@ from numpy.random import Generator
 from cups.data.toy import sprites, textures
 from cups.data.toy.render import Quad, Texture, cross
 from cups.data.toy.vehicles import Body
-from cups.taxonomy import BY_NAME
+from cups.taxonomy import label_ids
 
-ID = {name: label.id for name, label in BY_NAME.items()}
+ID = label_ids()
 Point3 = tuple[float, float, float]
 Place = Point3 | np.ndarray
 UP = np.array((0.0, 1.0, 0.0))
