@@ -63,9 +63,9 @@ def shape_sums(semantic: np.ndarray, num_classes: int) -> ShapeSums:
 def shape_scores(sums: ShapeSums) -> np.ndarray:
     """Return (K,) scores in 0-1 by which `choose_things` tells things; classes that do not occur get 0.
 
-    The share of a class's pixels in closed regions, times a triangle over its mean row that is 1 in the middle
-    of the image. Street, sky and walls run out of the picture or lie at its top or bottom; objects stand in it,
-    about the horizon. So it needs a camera that looks ahead.
+    The share of a class's pixels in closed regions, times a triangle over its mean row that is 1 in the
+    middle of the image. Street, sky and walls run out of the picture or lie at its top or bottom; objects
+    stand in it, about the horizon. So it needs a camera that looks ahead.
     """
     whole = np.maximum(sums.pixels, 1e-12)
     middle = np.clip(1 - MIDDLE_SLOPE * np.abs(sums.row / whole - 0.5), 0, 1)

@@ -66,8 +66,8 @@ def by_shape(
     cause = None
     if not things:
         cause = (
-            f"{semantics.directory}: no class is a thing: each runs out of the picture, or lies at its top or "
-            "bottom",
+            f"{semantics.directory}: no class is a thing: each runs out of the picture, or lies at its top "
+            "or bottom",
             "give a lower `threshold`, `num_things`, or list the things by hand with `thing_classes` in the "
             "next step",
         )

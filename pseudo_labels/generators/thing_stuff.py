@@ -52,7 +52,6 @@ from pseudo_labels.steps.nothing import PICTURE, evenly_spread, refuse_nothing
 from pseudo_labels.steps.options import ShardRun
 from pseudo_labels.steps.pictures import fit, label_pictures
 
-SCRIPT = "classify_stuff_things"
 LEAST_STREETS = 0.5
 """Share of frames that must show a street: where most do not, chance decides what stands on one."""
 

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from cups.errors import UserError, run_main
 from cups.io.files import atomic_write
-from cups.io.images import list_images, named_images
+from cups.io.images import frame_names, list_images
 from cups.io.png import read_image
-from cups.io.video import video_of
+from cups.io.video import is_frame
 from pseudo_labels.steps.flags import Settings, add_flags, flag, make_parser, require_at_least, take
 
 QUALITY = 95
@@ -40,20 +40,15 @@ def write_frames(settings: FramesSettings) -> int:
     Raises:
         UserError: no frame, or one that cannot be read.
     """
-    named = named_images(settings.input, list_images(settings.input))
-    places: dict[Path | None, int] = {}
-    kept = []
-    for name, path in named:
-        video = video_of(path)
-        place = places.get(video, 0)
-        places[video] = place + 1
-        if video is None or place % settings.every == 0:
-            kept.append((name, path))
-    kept = kept[: settings.max_images]
+    images = list_images(settings.input)
+    named = zip(frame_names(settings.input, images), images, strict=True)
+    kept = [
+        (name, path) for name, path in named if not is_frame(path) or int(path.name) % settings.every == 0
+    ][: settings.max_images]
     if not kept:
         raise UserError(f"{settings.input}: holds no image and no video; check `input`")
     for name, path in tqdm(kept, desc="frames", unit="img"):
-        if video_of(path) is None:
+        if not is_frame(path):
             _link(settings.output / f"{name}{path.suffix}", path)
         else:
             _write(settings.output / f"{name}.jpg", path)

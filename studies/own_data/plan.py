@@ -13,7 +13,7 @@ from cups.backbones.names import DEFAULT_DINOV2, TEXTON
 from cups.errors import UserError
 from cups.io.images import list_images
 from cups.io.png import image_size
-from cups.io.video import frame_rate, is_video, video_of
+from cups.io.video import frame_rate, is_frame
 from cups.io.weights import stored_at, weight_files
 from pseudo_labels.networks.depth_network import DEPTH, ENCODER
 from pseudo_labels.networks.devices import pick_device
@@ -75,7 +75,7 @@ def plan_of(settings: OwnDataSettings) -> Plan:
     images = list_images(settings.input)
     if not images:
         raise UserError(f"{settings.input}: holds no image and no video; check `input`")
-    videos = sorted({video_of(path) for path in images if video_of(path)}, key=str)
+    videos = list(dict.fromkeys(path.parent for path in images if is_frame(path)))
     notes: list[str] = []
     every = _every(settings, videos, notes)
     size_name = _size(settings, notes)
@@ -104,8 +104,8 @@ def _size(settings: OwnDataSettings, notes: list[str]) -> str:
     if pick_device().type == "cuda":
         return "full"
     notes.append(
-        "No GPU here, so networks are small and trainings short (`size` small): it shows the way. For results "
-        "use a machine with a GPU."
+        "No GPU here, so networks are small and trainings short (`size` small): it shows the way. For "
+        "results use a machine with a GPU."
     )
     return "small"
 
@@ -117,8 +117,9 @@ def _backbone(settings: OwnDataSettings, notes: list[str]) -> str:
         find_weights(DEFAULT_DINOV2, None)
     except UserError:
         notes.append(
-            "No DINOv2 weights here, so features are textons: colours and filters, which need no weights. Labels "
-            f"of photographs are far better with DINOv2: bash scripts/download_checkpoints.sh --only {DEFAULT_DINOV2}"
+            "No DINOv2 weights here, so features are textons: colours and filters, which need no weights. "
+            "Labels of photographs are far better with DINOv2: "
+            f"bash scripts/download_checkpoints.sh --only {DEFAULT_DINOV2}"
         )
         return TEXTON
     return DEFAULT_DINOV2
@@ -148,8 +149,8 @@ def _depth(settings: OwnDataSettings, video: bool, notes: list[str]) -> str:
         notes.append("No published depth network here: one learns depth from your video first.")
         return "video"
     notes.append(
-        "No depth: its published weights are not here, and photos do not move. Things are told by where regions "
-        "lie in the image, and touching objects stay one. Better: a video, or weights "
+        "No depth: its published weights are not here, and photos do not move. Things are told by where "
+        "regions lie in the image, and touching objects stay one. Better: a video, or weights "
         "(bash scripts/download_checkpoints.sh --list)."
     )
     return "none"
@@ -158,19 +159,19 @@ def _depth(settings: OwnDataSettings, video: bool, notes: list[str]) -> str:
 def _focal(settings: OwnDataSettings, image: Path, notes: list[str]) -> float:
     if settings.focal is not None:
         return settings.focal
-    told = None if is_video(image) or video_of(image) else exif_focal(image)
+    told = None if is_frame(image) else exif_focal(image)
     if told is not None:
         notes.append(f"Focal length {told:.2f} image widths, from the photo's EXIF (`focal`).")
         return told
     notes.append(
-        f"Focal length unknown: {ASSUMED_FOCAL} image widths are assumed (`focal`). Depth then has another scale "
-        "and slightly bent streets; outlines stay."
+        f"Focal length unknown: {ASSUMED_FOCAL} image widths are assumed (`focal`). Depth then has another "
+        "scale and slightly bent streets; outlines stay."
     )
     return ASSUMED_FOCAL
 
 
 def exif_focal(image: Path) -> float | None:
-    """Return the focal length that a photo's EXIF tells, in widths of the upright image; None if it is silent."""
+    """Return the focal length that EXIF tells, in widths of the upright image; None if it is silent."""
     with Image.open(image) as photo:
         exif = photo.getexif()
         millimetres = exif.get_ifd(0x8769).get(0xA405)  # FocalLengthIn35mmFilm

@@ -14,7 +14,7 @@ import cups
 from cups.errors import as_flags
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE, flat_name
 from cups.io.files import read_json, write_text
-from cups.io.images import list_images, named_images
+from cups.io.images import frame_names, list_images
 from cups.io.markdown import markdown_table, percent
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import code_version, read_provenance
@@ -52,7 +52,8 @@ class Shown:
 def shown_images(run: OwnDataRun) -> list[Shown]:
     """Return a few images spread over all that were worked on."""
     folder = run.images if run.trains or run.settings.adapt else run.settings.input
-    named = named_images(folder, list_images(folder))[: run.settings.max_images]
+    images = list_images(folder)
+    named = list(zip(frame_names(folder, images), images, strict=True))[: run.settings.max_images]
     places = np.unique(np.linspace(0, len(named) - 1, min(SHOWN, len(named))).round().astype(int))
     return [Shown(*named[place]) for place in places]
 
@@ -166,16 +167,16 @@ anything. A lighter or darker shade is another object.
 
 ## Predictions
 
-{prediction_facts(output / "predictions")} They lie in `predictions/`: `panoptic.json` with its PNG files (COCO
-panoptic format), and overlays.
+{prediction_facts(output / "predictions")} They lie in `predictions/`: `panoptic.json` with its PNG files
+(COCO panoptic format), and overlays.
 
 ## Without labels
 
 {measures_table(run)}
 
-Measured on images held out of the training. None of it says how right a map is. Agreement is between views of
-one image in several sizes and mirrored: it falls where the network guesses. Much void, or no objects, shows that
-something went wrong.
+Measured on images held out of the training. None of it says how right a map is. Agreement is between
+views of one image in several sizes and mirrored: it falls where the network guesses. Much void, or no
+objects, shows that something went wrong.
 
 ## Time and memory
 

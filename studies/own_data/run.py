@@ -13,6 +13,7 @@ from pathlib import Path
 from cups.errors import UserError, run_main
 from cups.io.files import read_json, write_json
 from cups.io.fingerprint import digest_of
+from cups.io.images import image_bytes
 from pseudo_labels.steps.flags import add_flags, make_parser, take
 from pseudo_labels.steps.further_flags import ONE_SCRIPT, by_script, joined
 from studies.own_data.settings import OwnDataSettings
@@ -36,8 +37,8 @@ def claim(output: Path, settings: OwnDataSettings, images: Sequence[Path]) -> No
         trains = settings.checkpoint is None or settings.adapt
         if trains and before.get("digest") != content["digest"]:
             raise UserError(
-                f"{output}: its run is of {before.get('images')} images, {settings.input} has {len(images)} or "
-                "others now; choose another `output`, or begin anew with `fresh`"
+                f"{output}: its run is of {before.get('images')} images, {settings.input} has {len(images)} "
+                "or others now; choose another `output`, or begin anew with `fresh`"
             )
     elif output.is_dir() and any(output.iterdir()):
         raise UserError(f"{output}: holds something else; choose another `output`")
@@ -46,7 +47,7 @@ def claim(output: Path, settings: OwnDataSettings, images: Sequence[Path]) -> No
 
 def names_digest(images: Sequence[Path]) -> str:
     """Return a digest of files' names and sizes."""
-    return digest_of([[str(path), path.stat().st_size if path.is_file() else 0] for path in images])
+    return digest_of([[str(path), image_bytes(path)] for path in images])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
