@@ -7,6 +7,7 @@ remembered and goes on after a kill: give the command again. With --checkpoint n
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_flags(parser, OwnDataSettings)
     parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=ONE_SCRIPT)
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides of the training config")
-    values = parser.parse_intermixed_args(None if argv is None else joined(argv))
+    values = parser.parse_intermixed_args(joined(sys.argv[1:] if argv is None else argv))
     settings, further = take(OwnDataSettings, values), by_script(values.flags or ())
     from studies.commands import run_steps  # after parsing: --help is quick
     from studies.own_data.look import look
