@@ -204,8 +204,8 @@ class Folder:
                 reason = _read_notes(self.directory / FAILURES).get(frame.name)
                 if reason is not None:
                     raise UserError(
-                        f"{frame.image}: left out of {self.directory} ({reason}); mend the image and run that "
-                        "step again, or add `skip_bad`"
+                        f"{frame.image}: left out of {self.directory} ({reason}); mend the image and run "
+                        "that step again, or add `skip_bad`"
                     )
                 raise UserError(f"{self.path(frame)}: no such file; {fix}")
 
