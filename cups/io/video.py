@@ -28,6 +28,10 @@ OPEN_VIDEOS = 2
 KEPT_BYTES = 256 * 2**20
 """Memory for frames that were decoded lately: readers in several threads ask a little out of order."""
 KEPT_FRAMES = 24
+WHOLE = 0.95
+"""Share of the frames that a video says it has, below which it counts as cut short."""
+NEAR = 16
+"""Frames up to the next key frame that are rather decoded than jumped over."""
 STREAMS = ("mpeg", "mpegts")
 """Containers without an index: a seek there does not land where it should."""
 FIX = "copy the file again, or convert it (for example to H.264 in .mp4)"
@@ -119,6 +123,10 @@ def _index(video: Path, size: int, changed: int) -> VideoIndex:
         found, keys, complete = _demux(container, stream)
         seekable = container.format.name not in STREAMS
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+        seconds = (
+            float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+        )
+        expected = stream.frames or seconds * float(rate or 0)
         if not rate or not found:
             raise UserError(f"{video}: holds no frame that can be decoded; {FIX}")
     first = next(_frames(video), None)
@@ -133,9 +141,10 @@ def _index(video: Path, size: int, changed: int) -> VideoIndex:
         places = {place for place, time in enumerate(times) if time in key_times}
     else:
         places = set()
-    lost = len(found) - len(times)
-    if lost > 0 or not complete:
-        log.warning("%s: damaged; %d frames can be read, the others are left out", video, len(times))
+    if len(times) < len(found) or not complete or len(times) < WHOLE * expected - 1:
+        log.warning(
+            "%s: cut short or damaged; %d frames can be read, the others are left out", video, len(times)
+        )
     starts = tuple(sorted({0, *places}))
     return VideoIndex(tuple(times), starts, float(rate), (height, width), turns, ordered)
 
@@ -253,8 +262,9 @@ class _Reader:
     def _advance(self, number: int) -> None:
         """Decode up to a frame, from where the decoder is or from the key frame before."""
         place = bisect_right(self.index.keys, number) - 1
-        if self.container is None or not self.index.keys[place] <= self.next <= number:
-            self._start(self.index.keys[place])
+        key = self.index.keys[place]
+        if self.container is None or not key - NEAR <= self.next <= number:
+            self._start(key)
             # A container that is sought by decoding times may land behind the frame: go back further.
             while self._decode_to(number) is False and place > 0:
                 place = max(0, place - 2)

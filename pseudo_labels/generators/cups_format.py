@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from cups.errors import UserError
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE
 from cups.io.files import write_json
+from cups.io.images import refuse_output_inside
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import any_ground_truth, code_version, describe_input
 from cups.label_split import by_thingness
@@ -208,6 +210,32 @@ def required_instances(
     return folder
 
 
+def refuse_names_alike(frames: Sequence[Frame], files: Sequence[FlatFolder], run: FrameRun) -> None:
+    """Refuse frames whose files would be one, and files that an earlier version named by bare stems.
+
+    Until version 0.2 a frame of a sub-folder lost its folder there: files of two clips were one.
+
+    Raises:
+        UserError: two frames of one name; files of bare stems, unless `overwrite` makes all anew.
+    """
+    seen: dict[str, Frame] = {}
+    for frame in frames:
+        other = seen.setdefault(frame.flat, frame)
+        if other is not frame:
+            raise UserError(f"{frame.image}: would be named as {other.image} in the labels; rename one")
+    bare = {frame.stem for frame in frames} - seen.keys()
+    left = [
+        path for one in files for stem in bare if (path := one.directory / f"{stem}{one.suffix}").is_file()
+    ]
+    if left and not run.redoes_all:
+        raise UserError(
+            f"{left[0]}: named without its folder, by an earlier version; add `overwrite`, or use another "
+            "`output_dir`"
+        )
+    for path in left:
+        path.unlink()
+
+
 def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun) -> Summary:
     """Write both files of all frames and, once all shards are through, the statistics of the classes.
 
@@ -228,7 +256,10 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
     instances = required_instances(source, semantics, settings, run)
     split = split_of(semantics, settings, things, kind)
     target = settings.labels(root, semantics.name)
+    if source.image_dir is not None:
+        refuse_output_inside(target, source.image_dir, "output_dir")
     files = tuple(FlatFolder(target.parent, target.name, end) for end in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX))
+    refuse_names_alike(frames, files, run)
     process = Convert(semantics, instances, files[0], files[1], kind.num_classes, things)
     step = Step(
         SCRIPT,

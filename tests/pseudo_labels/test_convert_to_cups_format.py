@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -269,3 +270,54 @@ def test_main__a_folder_of_an_older_version_resumes(ready_root: Any) -> None:
     split.write_text(json.dumps({"things": [2], "stuffs": [0, 13]}))
     with pytest.raises(UserError, match="`thing_classes`"):
         run(ready_root, "--trainid_input", "--split_json", str(split))
+
+
+def _label_clip(root: Path, clip: str, shade: int) -> None:
+    """Write two frames `000001` and `000002` of a clip with labels that tell clip and number."""
+    for number in (1, 2):
+        name = f"{clip}/{number:06d}.png"
+        grey = np.random.default_rng(shade + number).integers(0, 255, (16, 32, 3), dtype=np.uint8)
+        write_png(root / "video" / name, grey)
+        semantic = np.full((16, 32), shade + number, np.uint8)
+        semantic[8:, 8:16] = 13
+        write_png(root / "labels" / "pseudo_semantic_mapped_k300" / name, semantic)
+        write_png(root / "labels" / "pseudo_instance_own" / name, (semantic == 13).astype(np.uint16))
+
+
+def _convert_clips(root: Path, *more: str) -> int:
+    inputs = ("--image_dir", root / "video", "--output_root", root / "labels", "--instance_subdir")
+    known = ("pseudo_instance_own", "--trainid_input", "--output_dir", root / "cups")
+    return main([str(word) for word in (*inputs, *known, *more)])
+
+
+def test_main__frames_of_equal_names_in_two_clips_keep_their_labels(tmp_path: Path) -> None:
+    _label_clip(tmp_path, "clip1", 0)
+    assert _convert_clips(tmp_path) == 0
+    _label_clip(tmp_path, "clip2", 5)  # comes later
+    assert _convert_clips(tmp_path) == 0
+    data = PseudoLabelDataset(tmp_path / "video", tmp_path / "cups", 1.0, (16, 32))
+    assert data.stems == [f"clip{clip}%2F00000{number}" for clip in (1, 2) for number in (1, 2)]
+    for stem, shade in zip(data.stems, (1, 2, 6, 7), strict=True):
+        image = data.image_path(stem)
+        assert image == tmp_path / "video" / f"clip{1 if shade < 5 else 2}" / f"{stem[-6:]}.png"
+        assert read_ids(tmp_path / "cups" / f"{stem}_leftImg8bit_semantic.png")[0, 0] == shade
+    # One clip alone, or a folder above: the end of the name, and where the labels were made, decide.
+    above = PseudoLabelDataset(tmp_path, tmp_path / "cups", 1.0, (16, 32))
+    assert above.image_path("clip2%2F000001") == tmp_path / "video" / "clip2" / "000001.png"
+
+
+def test_main__labels_named_by_bare_stems_are_not_added_to(tmp_path: Path) -> None:
+    _label_clip(tmp_path, "clip1", 0)
+    _convert_clips(tmp_path)
+    old = tmp_path / "cups" / "000001_leftImg8bit_semantic.png"
+    (tmp_path / "cups" / "clip1%2F000001_leftImg8bit_semantic.png").rename(old)
+    with pytest.raises(UserError, match="named without its folder, by an earlier version; add `overwrite`"):
+        _convert_clips(tmp_path)
+    _convert_clips(tmp_path, "--overwrite")
+    assert not old.exists() and len(list((tmp_path / "cups").glob("*.png"))) == 4
+
+
+def test_main__labels_do_not_go_into_the_images(tmp_path: Path) -> None:
+    _label_clip(tmp_path, "clip1", 0)
+    with pytest.raises(UserError, match=r"lies inside the images .*; give `output_dir` a folder outside"):
+        _convert_clips(tmp_path, "--output_dir", str(tmp_path / "video" / "cups"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cups.errors import UserError
-from cups.io.png import write_png
-from pseudo_labels.steps.frames import Folder, FrameSource
-from pseudo_labels.steps.options import FrameRun
+from cups.io.png import read_image, write_png
+from pseudo_labels.steps.frames import Folder, Frame, FrameSource
+from pseudo_labels.steps.options import FrameRun, ShardRun
+from pseudo_labels.steps.step import Step, run_step
+from tests.clips import make_clip, number_of
 
 
 def test_frames__cityscapes_sorted_with_relative_folders(cityscapes: Path) -> None:
@@ -74,3 +77,32 @@ def test_folder__require_names_what_is_missing(cityscapes: Path) -> None:
         write_png(folder.path(frame), np.zeros((2, 2), np.uint8))
     with pytest.raises(UserError, match=r"labels/train/bbb/bbb_000000_000000\.png: no such file; make them"):
         folder.require(frames, "make them")
+
+
+def test_frame__flat_names_keep_the_folder_and_those_of_cityscapes_are_bare(tmp_path: Path) -> None:
+    for name in ("plain/clip1/100%.png", "city/leftImg8bit/train/san_f/san_f_000000_000019_leftImg8bit.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (plain,) = FrameSource(image_dir=tmp_path / "plain").frames()
+    assert (plain.name, plain.flat) == ("clip1/100%", "clip1%2F100%25")
+    (city,) = FrameSource(cityscapes_root=tmp_path / "city").frames()
+    assert (city.name, city.flat) == ("train/san_f/san_f_000000_000019", "san_f_000000_000019")
+
+
+def test_frames__of_a_video(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=5)
+    source = FrameSource(image_dir=clip, max_images=4)
+    frames = source.frames()
+    assert [frame.name for frame in frames] == [f"00000{number}" for number in range(4)]
+    assert source.report(frames) == "4 images, 48x64, 0 files ignored"
+    output, summary = Folder(tmp_path / "out", "pseudo_x", ".png"), []
+    for shard in range(2):
+        step = Step("test", source, partial(_copy, output), [output])
+        run = ShardRun(output_root=tmp_path / "out", num_shards=2, shard=shard)
+        summary.append(run_step(source, step, run))
+    assert [one.done for one in summary] == [2, 2]
+    assert [number_of(read_image(output.path(frame))) for frame in frames] == [0, 1, 2, 3]
+
+
+def _copy(output: Folder, frame: Frame) -> None:
+    write_png(output.path(frame), read_image(frame.image))
