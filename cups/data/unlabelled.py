@@ -19,7 +19,6 @@ from cups.io.images import frame_stem, list_city_images, list_images
 from cups.io.png import read_image
 from cups.ops.resize import resize_image
 from cups.structures import Draw, LoadedImage
-from cups.training.choices import Fitting
 
 
 def training_images(root: Path, folder: str) -> list[Path]:
@@ -94,7 +93,7 @@ class UnlabelledImages(FittedImages):
         scale: float,
         crop: tuple[int, int],
         max_images: int | None = None,
-        fit: Fitting = defaults.FIT,
+        fit: defaults.Fitting = defaults.FIT,
         seed: int = 0,
     ) -> None:
         files = training_images(Path(root), folder)[:max_images]
