@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, get_args
 
 CONFIDENCE_THRESHOLD = 0.5
 """Lowest score of a detection, and of an instance in the panoptic map (CUPS)."""
@@ -20,8 +20,10 @@ SCALE = 0.625
 CROP = (640, 1280)
 """(H, W) of the centre crop after scaling."""
 
+Fitting = Literal["auto", "scale"]
+FITS: tuple[str, ...] = get_args(Fitting)
 FIT: Final = "auto"
-"""Frames of other sizes than Cityscapes' are fitted to the crop, see `cups.data.fit`."""
+"""How training frames are brought to one size, see `cups.data.fit.choose_fit`."""
 
 THING_STUFF_THRESHOLD = 0.08
 """Pseudo-classes with a larger normalised share of pixels inside proposals are things (CUPS)."""

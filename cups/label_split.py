@@ -15,6 +15,13 @@ from cups.structures import ThingStuffSplit
 
 log = logging.getLogger(__name__)
 
+NO_THINGS = "classify the labels with things among them, and convert them again"
+NO_STUFF = (
+    "a network needs a background: give what is no object a pseudo-class of its own instead of void, and "
+    "convert the labels again"
+)
+"""What to do about labels with one side only."""
+
 
 def thing_stuff_split(all_pixels: Tensor, inside: Tensor, threshold: float) -> ThingStuffSplit:
     """Derive things and stuff from label statistics (CUPS, Hahn et al. 2025).
@@ -30,10 +37,12 @@ def thing_stuff_split(all_pixels: Tensor, inside: Tensor, threshold: float) -> T
     things = tuple(index for index in order if share[index] > threshold)
     stuffs = tuple(index for index in order if share[index] <= threshold)
     if not things or not stuffs:
+        cure = f"the shares run from {min(share):.3f} to {max(share):.3f}"
+        if len(share) == 1:  # no number divides one class
+            cure = NO_THINGS if not things else NO_STUFF
         kind = "things" if not things else "stuff"
         raise UserError(
-            f"DATA.THING_STUFF_THRESHOLD is {threshold}: no pseudo-class is left as {kind}; "
-            f"the shares run from {min(share):.3f} to {max(share):.3f}"
+            f"DATA.THING_STUFF_THRESHOLD is {threshold}: no pseudo-class is left as {kind}; {cure}"
         )
     return ThingStuffSplit(things, stuffs)
 
@@ -65,8 +74,8 @@ def stated_split(folder: Path, num_classes: int) -> ThingStuffSplit | None:
             f"{path}: does not name each of the {num_classes} pseudo-classes once; convert the labels again"
         )
     if not split.things or not split.stuffs:
-        kind = "things" if not split.things else "stuff"
-        raise UserError(f"{path}: no pseudo-class is left as {kind}; classify and convert the labels again")
+        kind, cure = ("things", NO_THINGS) if not split.things else ("stuff", NO_STUFF)
+        raise UserError(f"{path}: no pseudo-class is left as {kind}; {cure}")
     return split
 
 

@@ -117,8 +117,8 @@ def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSpli
     if path is None:
         return None
     stored = load_checkpoint(path).hyper_parameters
-    sides = [stored.get(f"{side}_pseudo_classes") for side in ("thing", "stuff")]
-    if None in sides:  # a published network: it has no record of them
+    things, stuffs = (stored.get(f"{side}_pseudo_classes") for side in ("thing", "stuff"))
+    if things is None or stuffs is None:  # a published network: it has no record of them
         return None
     folder = pseudo_label_folder(config)
     before = fits_within(stored.get("provenance", {}).get("pseudo_labels") or {})
@@ -129,8 +129,7 @@ def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSpli
             "numbers mean other pseudo-classes; use the labels it was trained on, or start another `run_name`"
         )
     own = label_split(folder, *load_statistics(folder), config.DATA.THING_STUFF_THRESHOLD)
-    held = ThingStuffSplit(*(tuple(side) for side in sides))
-    return held_split(held, own, folder, resumed is not None)
+    return held_split(ThingStuffSplit(tuple(things), tuple(stuffs)), own, folder, resumed is not None)
 
 
 def build_training_data(config: CfgNode, split: ThingStuffSplit | None = None) -> PseudoLabelDataset:

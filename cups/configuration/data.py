@@ -6,7 +6,6 @@ from cups import defaults
 from cups.configuration.key import COUNT, CROP, FRACTION, POSITIVE, SIZE, SWITCH, TEXT, Key, choice, optional
 from cups.data.validation_sets import VALIDATION_SETS
 from cups.taxonomy import CLASS_COUNTS
-from cups.training.choices import FITS
 
 DATA = {
     "DATASET": Key("cityscapes", choice(VALIDATION_SETS), "Data set of the evaluation."),
@@ -23,7 +22,7 @@ DATA = {
     ),
     "FIT": Key(
         defaults.FIT,
-        choice(FITS),
+        choice(defaults.FITS),
         "scale: SCALE and a centre crop, padded to CROP_RESOLUTION (CUPS). auto: the same for frames of "
         "1024 x 2048, and where SCALE makes frames as large as the crop; others are brought down to the "
         "crop's height, and cut at a place drawn anew each time, by a crop no larger than they are.",

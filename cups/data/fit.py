@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cups.defaults import Fitting
 from cups.io.png import image_size
 from cups.ops.resize import center_crop_or_pad, scaled_size
-from cups.training.choices import Fitting
 
 log = logging.getLogger(__name__)
 

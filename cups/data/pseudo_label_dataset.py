@@ -37,7 +37,6 @@ from cups.label_split import label_split
 from cups.ops.resize import resize_ids, resize_image
 from cups.structures import Draw, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
-from cups.training.choices import Fitting
 
 UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
 
@@ -127,7 +126,7 @@ class PseudoLabelDataset(Dataset[Sample]):
         max_images: int | None = None,
         augment: Callable[[Sample, torch.Generator], Sample] | None = None,
         seed: int = 0,
-        fit: Fitting = defaults.FIT,
+        fit: defaults.Fitting = defaults.FIT,
         split: ThingStuffSplit | None = None,
     ) -> None:
         self.root, self.pseudo_root = Path(root), Path(pseudo_root)

@@ -29,7 +29,6 @@ from cups.io.images import (
 from cups.io.png import read_image
 from cups.ops.resize import resize_image
 from cups.structures import Draw, LoadedImage
-from cups.training.choices import Fitting
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +117,7 @@ class UnlabelledImages(FittedImages):
         scale: float,
         crop: tuple[int, int],
         max_images: int | None = None,
-        fit: Fitting = defaults.FIT,
+        fit: defaults.Fitting = defaults.FIT,
         seed: int = 0,
     ) -> None:
         named = training_images(Path(root), folder)[:max_images]

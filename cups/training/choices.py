@@ -16,13 +16,10 @@ RoundStart = Literal["keep", "teacher_to_student", "student_to_teacher"]
 Selection = Literal["consistency", "last", "val"]
 """What the kept round is chosen by, see `cups.training.round_selection`."""
 
-Fitting = Literal["auto", "scale"]
-"""How training frames are brought to one size, see `cups.data.fit.choose_fit`."""
 
 DECAYS: tuple[str, ...] = get_args(Decay)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 TRAINABLE: tuple[str, ...] = get_args(Trainable)
 ROUND_STARTS: tuple[str, ...] = get_args(RoundStart)
 SELECTIONS: tuple[str, ...] = get_args(Selection)
-FITS: tuple[str, ...] = get_args(Fitting)
 PRECISION_NAMES = ("auto", *PRECISIONS, *dict.fromkeys(PRECISIONS.values()))

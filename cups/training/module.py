@@ -157,7 +157,7 @@ class PanopticModule(pl.LightningModule):
         """Refuse a checkpoint whose outputs mean other pseudo-classes, even where the sizes fit.
 
         Raises:
-            UserError: the labels are split otherwise than when the run began.
+            UserError: the labels, or the network given, are split otherwise than when the run began.
         """
         stored = checkpoint.get("hyper_parameters", {})
         sides = (("thing", self.split.things), ("stuff", self.split.stuffs))
@@ -165,8 +165,8 @@ class PanopticModule(pl.LightningModule):
             then = stored.get(f"{kind}_pseudo_classes")
             if then is not None and tuple(then) != tuple(now):
                 raise UserError(
-                    f"the run to resume: has other {kind} pseudo-classes than the labels now; bring back "
-                    "their thing_stuff_split.json or DATA.THING_STUFF_THRESHOLD, or choose another `run_name`"
+                    f"the run to resume: has other {kind} pseudo-classes than the labels or MODEL.CHECKPOINT "
+                    "now; give those it began with, or choose another `run_name`"
                 )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

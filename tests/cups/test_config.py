@@ -209,9 +209,12 @@ def test_parse_args__flags_after_pairs_are_not_swallowed() -> None:
     assert (config.TRAINING.STEPS, config.TRAINING.BATCH_SIZE, config.SYSTEM.WANDB) == (3, 2, False)
 
 
-def test_flags__data_root_sets_both_roots() -> None:
-    config = build_config(None, (), {"data_root": "/somewhere"})
-    assert config.DATA.ROOT == config.DATA.ROOT_VAL == "/somewhere"
+def test_flags__data_root_is_what_is_trained_on_or_evaluated() -> None:
+    """It set both in training: own images had to hold ground truth."""
+    data = build_config(None, (), {"data_root": "/somewhere"}).DATA
+    assert (data.ROOT, data.ROOT_VAL) == ("/somewhere", None)
+    table = [flag for group in VAL_FLAGS for flag in group]
+    assert build_config(None, (), {"data_root": "/somewhere"}, table).DATA.ROOT_VAL == "/somewhere"
 
 
 def test_flags__every_key_exists() -> None:

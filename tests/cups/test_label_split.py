@@ -30,6 +30,20 @@ def test_thing_stuff_split__order_threshold_and_edges() -> None:
         thing_stuff_split(torch.ones(3), torch.ones(3), 0.08)
 
 
+def test_one_class__is_told_to_label_the_rest(tmp_path: Path) -> None:
+    """Things on a background of void: no threshold helps, and classifying again does not either."""
+    one = torch.ones(1)
+    with pytest.raises(
+        UserError, match="left as stuff; a network needs a background: give what is no object"
+    ):
+        thing_stuff_split(one, one, 0.08)
+    write_json(tmp_path / SPLIT_FILE, {"things": [0], "stuffs": []})
+    with pytest.raises(
+        UserError, match="left as stuff; a network needs a background: give what is no object"
+    ):
+        label_split(tmp_path, one, one)
+
+
 def test_by_thingness__is_the_published_order() -> None:
     assert by_thingness(ALL, INSIDE, range(4)) == (0, 3, 2, 1)
     assert by_thingness(ALL, INSIDE, (1, 2)) == (2, 1)

@@ -15,6 +15,7 @@ from cups.builders.stage3 import (
     teacher_views,
 )
 from cups.config import build_config
+from cups.data.fit import Fit
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
 
@@ -48,7 +49,7 @@ def test_self_training_config__needs_a_network(tmp_path: Path) -> None:
         self_training_config(build_config())
     config = self_training_config(build_config(None, ["MODEL.CHECKPOINT", str(tmp_path / "none.ckpt")]))
     with pytest.raises(UserError, match=r"none\.ckpt: no such file"):
-        build_self_training_module(config)
+        build_self_training_module(config, Fit((32, 64), (32, 64), None))
 
 
 def test_teacher_views__ablation_is_the_plain_image() -> None:

@@ -11,16 +11,20 @@ import torch
 
 from cups.builders.stage2 import (
     DINO_NAMES,
+    batch_augmentation,
     build_training_data,
     class_weights,
     find_backbone_checkpoint,
     network_of,
+    split_to_go_on_with,
     training_provenance,
 )
 from cups.builders.trainer import run_directory, start_run
 from cups.config import build_config
 from cups.errors import UserError
-from cups.io.provenance import write_provenance
+from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, SPLIT_FILE
+from cups.io.files import write_json
+from cups.io.provenance import read_provenance, write_provenance
 from cups.io.weights import ROOT, weight_files
 from cups.structures import ThingStuffSplit
 from cups.training.processes import precision_of
@@ -173,3 +177,58 @@ def test_network_of__the_backbone_type_chooses_config_and_overrides() -> None:
     assert vit["model_config"] == "Panoptic-Cascade-Mask-R-CNN-ViTB.yaml"
     assert "dinov3_vits16" in vit["model_overrides"]
     assert vit["model_overrides"][-2:] == ["MODEL.FPN.OUT_CHANNELS", 64]
+
+
+def test_batch_augmentation__sizes_keep_the_shape_of_the_canvas() -> None:
+    """They are made for 1:2 crops: photos of 3:4 would have been squeezed to 1:2 in every batch."""
+    published = batch_augmentation(build_config(), (640, 1280)).resolution_jitter
+    assert published == batch_augmentation(build_config()).resolution_jitter
+    assert published is not None and published.resolutions[0] == (384, 768)
+    own = batch_augmentation(build_config(), (480, 640)).resolution_jitter
+    assert own is not None and own.resolutions[0] == (288, 384) and own.resolutions[-1] == (528, 704)
+
+
+def _labels(folder: Path, things: list[int], fit: str = "a") -> Path:
+    """Write statistics and split of four pseudo-classes, fitted on something."""
+    folder.mkdir(exist_ok=True)
+    torch.save({ALL_PIXELS: torch.ones(4), INSIDE_INSTANCES: torch.ones(4)}, folder / "split_1.pt")
+    stuffs = sorted({0, 1, 2, 3} - set(things))
+    write_json(folder / SPLIT_FILE, {"things": things, "stuffs": stuffs})
+    write_provenance(folder.parent / "maps", script="cluster", arguments={}, fits={"centroids": fit})
+    write_provenance(folder, script="convert", arguments={}, inputs=[folder.parent / "maps"])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("things", "fit", "resumed", "expected"),
+    [
+        ([2, 3], "a", True, None),
+        ([3, 2], "a", True, None),
+        ([3, 2], "a", False, None),
+        ([1, 3], "a", True, None),
+        ([1, 3], "a", False, "pseudo-classes 1 2 on other sides"),
+        ([2, 3], "b", False, "made with other centroids"),
+        ([2, 3], "b", True, "made with other centroids"),
+    ],
+)
+def test_split_to_go_on_with__is_that_of_the_network(
+    tmp_path: Path, things: list[int], fit: str, resumed: bool, expected: str | None
+) -> None:
+    """Equal numbers of things and stuff were enough: every output got another meaning without a word."""
+    labels = _labels(tmp_path / "labels", [2, 3])
+    path = tmp_path / "before.ckpt"
+    stored = {
+        "thing_pseudo_classes": [2, 3],
+        "stuff_pseudo_classes": [0, 1],
+        "provenance": {"pseudo_labels": read_provenance(labels)},
+    }
+    torch.save({"state_dict": {"model.w": torch.zeros(1)}, "hyper_parameters": stored}, path)
+    _labels(labels, things, fit)
+    pairs = ["DATA.ROOT_PSEUDO", str(labels)]
+    config = build_config(None, pairs if resumed else [*pairs, "MODEL.CHECKPOINT", str(path)])
+    if expected is not None:
+        with pytest.raises(UserError, match=f"^{labels}: .*{expected}.*equal numbers mean other"):
+            split_to_go_on_with(config, path if resumed else None)
+        return
+    assert split_to_go_on_with(config, path if resumed else None) == ThingStuffSplit((2, 3), (0, 1))
+    assert split_to_go_on_with(build_config(None, pairs), None) is None, "from scratch"

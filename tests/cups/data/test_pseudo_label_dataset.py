@@ -84,7 +84,7 @@ def test_load__wrong_aspect_is_an_error(tmp_path: Path) -> None:
     root, pseudo = _write_frame(tmp_path, image, semantic[:50], instance[:50])
     _write_statistics(pseudo, [0, 0, 10], [10, 10, 10])
     with pytest.raises(UserError, match=r"semantic\.png: size 50x128"):
-        PseudoLabelDataset(root, pseudo, scale=1.0, crop=(64, 128)).load(0)
+        PseudoLabelDataset(root, pseudo, scale=1.0, crop=(64, 128))
 
 
 def test_load__instances_take_their_majority_class_and_stuff_instances_become_void(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_load__void_is_no_class_however_many_there_are(tmp_path: Path, count: in
     inside = [0.0] * count
     inside[thing] = 5.0
     _write_statistics(pseudo, inside, [10.0] * count)
-    data = PseudoLabelDataset(root, pseudo, scale=1.0, crop=(40, 40))
+    data = PseudoLabelDataset(root, pseudo, scale=1.0, crop=(40, 40), fit="scale")
     sample = data.load(0)
     assert data.split.things == (thing,)
     assert sample.classes.tolist() == [0]
@@ -180,7 +180,7 @@ def test_dataset__bad_folders(tmp_path: Path) -> None:
         PseudoLabelDataset(root, pseudo)
     (root / "leftImg8bit/train/aachen" / f"{STEM}_leftImg8bit.png").unlink()
     with pytest.raises(UserError, match=f"no image for {STEM}"):
-        PseudoLabelDataset(root, pseudo, only_non_empty=False).load(0)
+        PseudoLabelDataset(root, pseudo, only_non_empty=False)
 
 
 def test_load__truncated_image_is_named(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_load__truncated_image_is_named(tmp_path: Path) -> None:
     path = root / "leftImg8bit/train/aachen" / f"{STEM}_leftImg8bit.png"
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(UserError, match=f"{STEM}_leftImg8bit.png: truncated PNG"):
-        PseudoLabelDataset(root, pseudo, scale=1.0, crop=(64, 128)).load(0)
+        PseudoLabelDataset(root, pseudo, scale=1.0, crop=(64, 128))
 
 
 def test_dataset__plain_folder_of_images(tmp_path: Path) -> None:
@@ -220,3 +220,35 @@ def test_getitem__augmentation_depends_on_the_draw_only(tmp_path: Path) -> None:
     first, again, other = data[Draw(0, 5)], data[Draw(0, 5)], data[Draw(0, 6)]
     assert torch.equal(first.image, again.image)
     assert not torch.equal(first.image, other.image)
+
+
+def test_getitem__a_wide_frame_is_cut_where_the_draw_says(tmp_path: Path) -> None:
+    """The centre was cut out in every epoch: of a large photo the rest was never seen."""
+    image, semantic, instance = _scene(64, 320)
+    root, pseudo = _write_frame(tmp_path, image, semantic, instance)
+    _write_statistics(pseudo, [0, 0, 10], [10, 10, 10])
+    data = PseudoLabelDataset(root, pseudo, scale=1.0, crop=(64, 128))
+    seen = [data[Draw(0, number)] for number in range(12)]
+    shares = {float((sample.sem_seg == 0).float().mean()) for sample in seen}
+    assert len(shares) > 4, "the object on the right is seen whole, in part and not at all"
+    assert torch.equal(data[Draw(0, 5)].image, seen[5].image)
+    for sample in (*seen, data.load(0)):
+        assert sample.size == (64, 128)
+        shown = torch.tensor([128, 0, 255])[sample.sem_seg] / 255.0
+        assert torch.allclose(sample.image[0], shown, atol=0.01), "labels move with the image"
+
+
+def test_hold_out__some_images_are_measured_and_not_trained_on(tmp_path: Path) -> None:
+    image, semantic, instance = _scene(32, 64)
+    for number in range(8):
+        write_png(tmp_path / "photos" / f"{number}.png", image)
+        write_png(tmp_path / "pseudo" / f"{number}_leftImg8bit_semantic.png", semantic)
+        write_png(tmp_path / "pseudo" / f"{number}_leftImg8bit_instance.png", instance)
+    _write_statistics(tmp_path / "pseudo", [0, 0, 10], [10, 10, 10])
+    data = PseudoLabelDataset(tmp_path / "photos", tmp_path / "pseudo", 1.0, (32, 64))
+    rest, held = data.hold_out(16)
+    assert (len(rest), len(held), len(data)) == (6, 2, 8)
+    assert not set(rest.stems) & set(held.names)
+    assert tuple(held[1].image.shape) == (3, 32, 64)
+    few = PseudoLabelDataset(tmp_path / "photos", tmp_path / "pseudo", 1.0, (32, 64), max_images=3)
+    assert [len(part) for part in few.hold_out(16)] == [3, 3], "too few to do without one"

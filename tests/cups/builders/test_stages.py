@@ -1,0 +1,112 @@
+"""Both stages on a folder that holds images alone."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cups.builders.stages import Resume, run_both_stages, run_stage2
+from cups.config import build_config
+from cups.errors import UserError
+from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.png import write_png
+from tests.cups.conftest import TINY
+
+ROOT = Path(__file__).resolve().parents[3]
+SIZES = ((48, 72), (48, 72), (72, 48), (96, 144), (48, 72))
+"""One upright frame, one of twice the size: the canvas is that of the most frequent."""
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Frames of mixed sizes with labels of three pseudo-classes beside them: 2 is a thing."""
+    rng = np.random.default_rng(0)
+    counts = {ALL_PIXELS: torch.zeros(3), INSIDE_INSTANCES: torch.zeros(3)}
+    for number, (height, width) in enumerate(SIZES):
+        semantic = (np.indices((height, width))[0] > height // 2).astype(np.uint8)
+        semantic[height // 4 : -height // 4, width // 4 : -width // 4] = 2
+        image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        write_png(tmp_path / "photos" / f"{number}.png", image)
+        write_png(tmp_path / "labels" / f"{number}{SEMANTIC_SUFFIX}", semantic)
+        write_png(tmp_path / "labels" / f"{number}{INSTANCE_SUFFIX}", (semantic == 2).astype(np.uint8))
+        counts[ALL_PIXELS] += torch.bincount(torch.from_numpy(semantic.flatten()), minlength=3)
+    counts[INSIDE_INSTANCES][2] = counts[ALL_PIXELS][2]
+    torch.save(counts, tmp_path / "labels" / "split_1.pt")
+    return tmp_path / "photos"
+
+
+def _config(photos: Path, steps: int = 1, **pairs: Any) -> Any:
+    settings = {
+        "MODEL.OVERRIDES": tuple(TINY),
+        "SYSTEM.NUM_WORKERS": 0,
+        "SYSTEM.WANDB": False,
+        "TRAINING.WARMUP_STEPS": 0,
+        "TRAINING.LOG_EVERY_N_STEPS": 1,
+        "TRAINING.PRECISION": "32",
+        "SELF_TRAINING.ROUNDS": 1,
+        "SELF_TRAINING.ROUND_STEPS": 1,
+        "DATA.SCALE": 0.625,
+        "DATA.CROP_RESOLUTION": (640, 1280),
+        **pairs,
+    }
+    flags = {
+        "data_root": str(photos),
+        "pseudo_root": str(photos.parent / "labels"),
+        "log_path": str(photos.parent),
+        "run_name": "run",
+        "steps": steps,
+        "val_every": 1,
+    }
+    flat = [part for pair in settings.items() for part in pair]
+    return build_config(ROOT / "configs" / "demo_toy.yaml", flat, flags)
+
+
+def _measures(run: Path) -> list[dict[str, str]]:
+    with next(run.glob("csv/version_0/metrics.csv")).open() as file:
+        return [row for row in csv.DictReader(file) if row.get("label_free/consistency")]
+
+
+def _stored(run: Path) -> dict[str, Any]:
+    parameters: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)[
+        "hyper_parameters"
+    ]
+    return parameters
+
+
+def test_run_both_stages__images_alone(photos: Path) -> None:
+    """Both stages insisted on ground truth in the Cityscapes layout."""
+    run_both_stages(_config(photos), Resume())
+    for stage in ("stage2", "stage3"):
+        run = photos.parent / "run" / stage
+        (row,) = _measures(run)
+        assert 0 <= float(row["label_free/void"]) <= 1 and row["label_free/objects_per_image"]
+        assert _stored(run)["working_size"] == [48, 72], "of the files, neither enlarged nor padded"
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_run_stage2__resumed_with_labels_made_anew_the_split_holds(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The order of the classes moved with the statistics: each output had another meaning from then on."""
+    run_stage2(_config(photos), Resume())
+    before = _stored(photos.parent / "run")
+    path = photos.parent / "labels" / "split_1.pt"
+    counts = torch.load(path, weights_only=True)
+    counts[INSIDE_INSTANCES][0] = 1.0
+    counts[INSIDE_INSTANCES][1] = 2.0  # stuff 0, 1 -> 1, 0
+    torch.save(counts, path)
+    run_stage2(_config(photos, steps=2), Resume(always=True))
+    after = _stored(photos.parent / "run")
+    assert "another order of pseudo-classes than when the network was trained" in caplog.text
+    assert after["stuff_pseudo_classes"] == before["stuff_pseudo_classes"] == [0, 1]
+
+
+def test_run_both_stages__a_choice_by_ground_truth_is_refused_before_stage_two(photos: Path) -> None:
+    with pytest.raises(UserError, match="take consistency"):
+        run_both_stages(_config(photos, **{"SELF_TRAINING.SELECT": "val"}), Resume())
+    assert not (photos.parent / "run").exists()
