@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from cups.errors import Stopped
@@ -141,6 +141,9 @@ class SaveByTime(Checkpoint):
 
     def _leave_if_told(self, trainer: pl.Trainer, what: int) -> None:
         if what in SIGNALS:
+            bar = trainer.progress_bar_callback
+            if isinstance(bar, TQDMProgressBar) and trainer.is_global_zero:
+                bar.train_progress_bar.close()  # what is told next begins on a line of its own
             told = f"stopped at step {trainer.global_step}; {self.go_on}"
             raise Stopped(told, what) if trainer.is_global_zero else Stopped("", 0)
 

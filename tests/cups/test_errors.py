@@ -1,0 +1,36 @@
+"""How an entry script ends: what is said, and its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cups.errors import NothingFound, Stopped, UserError, run_main
+
+
+def _raise(error: BaseException) -> Callable[[], int]:
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("`min_area` 0: must be at least 1"), 2, "error: --min_area 0: must be at least 1\n"),
+        (NothingFound("photos: the camera stands still"), 3, "error: photos: the camera stands still\n"),
+        (Stopped("stopped at step 7; `resume` goes on", 15), 143, "stopped at step 7; --resume goes on\n"),
+        (Stopped("stopped at step 7", 2), 130, "stopped at step 7\n"),
+        (Stopped("", 0), 0, ""),
+        (KeyboardInterrupt(), 130, "interrupted; run the same command again to continue\n"),
+    ],
+)
+def test_run_main__one_line_and_an_exit_code(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run_main(_raise(error))
+    assert exit_.value.code == code
+    assert capsys.readouterr().err == said
