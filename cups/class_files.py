@@ -64,6 +64,11 @@ def read_class_file(path: Path) -> ClassFile:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not YAML ({' '.join(str(error).split())[:120]}); mend it") from None
+    return check_class_file(path, content)
+
+
+def check_class_file(path: Path, content: Any) -> ClassFile:
+    """Check what a class file holds; `read_class_file` says what is raised."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise UserError(f"{path}: has no list `classes`; each entry is {{id, name, thing, color}}")
     _check_keys(content, FILE_KEYS, f"{path}")

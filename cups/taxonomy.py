@@ -7,14 +7,14 @@ Cordts et al., "The Cityscapes Dataset" (CVPR 2016) and its public label definit
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from cups.class_files import SHIPPED, ClassFile, Entry, read_class_file
+from cups.class_files import SHIPPED, ClassFile, Entry, check_class_file, read_class_file
 from cups.errors import UserError
 
 VOID = 255
@@ -140,6 +140,23 @@ def _class_set(content: ClassFile, file: str = "") -> ClassSet:
         name=content.name,
         file=file,
     )
+
+
+def classes_of_entries(
+    entries: Iterable[tuple[int, str, bool, tuple[int, int, int] | None]], file: str
+) -> ClassSet:
+    """Return classes of (id, name, thing, colour) in their order, as a class file with these would have them.
+
+    file: where they are from.
+
+    Raises:
+        UserError: two of one name or id, or more classes than fit.
+    """
+    classes = [
+        {"id": label, "name": name, "thing": thing, **({"color": list(color)} if color else {})}
+        for label, name, thing, color in entries
+    ]
+    return _class_set(check_class_file(Path(file), {"classes": classes}), file)
 
 
 def _color(entry: Entry, index: int) -> tuple[int, ...]:

@@ -143,7 +143,7 @@ def refuse_other_instances(
     cityscapes = numbers >= FIRST_NUMBERED_ID
     if cityscapes.any():
         wrong = cityscapes & (numbers // FIRST_NUMBERED_ID != labels)
-        if wrong.mean() > SLACK and not (plain and wrong.mean() > 0.5):
+        if wrong.mean() > SLACK:
             raise UserError(
                 f"{path}: holds {numbers[wrong][0]} where the semantic file has class id {labels[wrong][0]}; "
                 "an instance is class * 1000 + number: give the two files of one image"
@@ -183,6 +183,65 @@ def _shared_number(numbers: np.ndarray, category: np.ndarray) -> tuple[int, int,
     return int(pairs[0, index]), int(pairs[1, index]), int(pairs[1, index + 1])
 
 
+def without_bare_ids(instances: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the numbers of objects, (H, W) int64, 0 for none.
+
+    Of instanceIds (`class * 1000 + number`) the bare ids of stuff and groups become 0; plain numbers stay.
+
+    Args:
+        instances, ids: (H, W) as stored.
+    """
+    numbers = instances.astype(np.int64)
+    large = numbers >= FIRST_NUMBERED_ID
+    if large.any():
+        bare = (numbers[large] // FIRST_NUMBERED_ID == ids[large]).mean() > 1 - SLACK
+    else:
+        bare = bool((numbers == ids).all())
+    return np.where(large, numbers, 0) if bare else numbers
+
+
+@dataclass
+class SharedNumbers:
+    """Instance numbers that several ids of a map have, over many maps.
+
+    An object of several pseudo-classes is one piece in which they touch. Where numbers restart in each class,
+    objects of one number lie apart, but for a rider on a bicycle.
+
+    Attributes:
+        shared: numbers of several ids.
+        touching: those whose ids touch.
+    """
+
+    shared: int = 0
+    touching: int = 0
+
+    def add(self, ids: np.ndarray, numbers: np.ndarray) -> None:
+        """Count a map; numbers: (H, W), 0 for no object."""
+        inside = numbers > 0
+        pairs = np.unique(np.stack((numbers[inside], ids[inside].astype(np.int64))), axis=1)
+        values, counts = np.unique(pairs[0], return_counts=True)
+        several = values[counts > 1]
+        touching: set[int] = set()
+        for first, second in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+            met = (numbers[first] == numbers[second]) & (ids[first] != ids[second]) & inside[first]
+            touching |= set(np.unique(numbers[first][met]).tolist())
+        self.shared += len(several)
+        self.touching += len(touching & set(several.tolist()))
+
+    def refuse_restarts(self, path: Path) -> None:
+        """Refuse instances whose numbers restart in each class.
+
+        Raises:
+            UserError: several numbers are shared, and most of them by objects that lie apart.
+        """
+        if self.shared > 1 and 2 * self.touching < self.shared:
+            raise UserError(
+                f"{path}: {self.shared} instance numbers are in several classes at places that do not touch: "
+                "numbers restart in each class; number the objects of an image through, or write class * 1000 "
+                "+ number, as Cityscapes does"
+            )
+
+
 def check_numbering(
     files: Sequence[tuple[Path, Path]], read: Callable[[int], Pair], classes: ClassSet, plain: bool = False
 ) -> None:
@@ -196,7 +255,7 @@ def check_numbering(
     Raises:
         UserError: another numbering than the classes call for, or no pixel of any class in all files.
     """
-    counts, chosen = LabelCounts(), _spread(len(files))
+    counts, chosen = LabelCounts(), spread(len(files))
     for index in chosen:
         semantic, instance = files[index]
         ids, instances = read(index)
@@ -211,7 +270,8 @@ def check_numbering(
     counts.refuse_void(classes)
 
 
-def _spread(count: int) -> list[int]:
+def spread(count: int) -> list[int]:
+    """Return at most `SAMPLE` positions of `count`, evenly spread."""
     return sorted(set(np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int).tolist()))
 
 
