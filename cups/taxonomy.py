@@ -7,14 +7,14 @@ Cordts et al., "The Cityscapes Dataset" (CVPR 2016) and its public label definit
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from cups.class_files import SHIPPED, ClassFile, Entry, check_class_file, read_class_file
+from cups.class_files import SHIPPED, ClassFile, Entry, read_class_file
 from cups.errors import UserError
 
 VOID = 255
@@ -90,13 +90,13 @@ def class_set(num_classes: int) -> ClassSet:
 
 
 def load_class_set(path_or_name: str | Path) -> ClassSet:
-    """Return the classes of a YAML file, or of a shipped one by its name (`cityscapes-19`).
+    """Return the classes of a YAML file, of a COCO panoptic JSON, or of a shipped file by its name.
 
     Raises:
         UserError: a missing file, YAML that cannot be read, or an entry that says something impossible.
     """
     path, shipped = Path(path_or_name), SHIPPED / f"{path_or_name}.yaml"
-    if path.suffix not in (".yaml", ".yml") and shipped.is_file():
+    if path.suffix not in (".yaml", ".yml", ".json") and shipped.is_file():
         path = shipped
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
@@ -140,23 +140,6 @@ def _class_set(content: ClassFile, file: str = "") -> ClassSet:
         name=content.name,
         file=file,
     )
-
-
-def classes_of_entries(
-    entries: Iterable[tuple[int, str, bool, tuple[int, int, int] | None]], file: str
-) -> ClassSet:
-    """Return classes of (id, name, thing, colour) in their order, as a class file with these would have them.
-
-    file: where they are from.
-
-    Raises:
-        UserError: two of one name or id, or more classes than fit.
-    """
-    classes = [
-        {"id": label, "name": name, "thing": thing, **({"color": list(color)} if color else {})}
-        for label, name, thing, color in entries
-    ]
-    return _class_set(check_class_file(Path(file), {"classes": classes}), file)
 
 
 def _color(entry: Entry, index: int) -> tuple[int, ...]:

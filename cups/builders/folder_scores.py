@@ -11,12 +11,13 @@ from yacs.config import CfgNode
 from cups.builders.evaluation import evaluated_classes
 from cups.builders.trainer import run_directory
 from cups.config import plain
-from cups.data.coco_sets import CocoSet, classes_of_set
+from cups.data.coco_sets import CocoSet
 from cups.data.label_folders import open_labels
 from cups.errors import UserError
 from cups.evaluation.folders import IDS, Ids, open_guess, open_truth, pair, score
 from cups.evaluation.results import results_report, write_results
 from cups.io.provenance import code_version, describe_input
+from cups.taxonomy import load_class_set
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def score_folders(
     for note in pairs.notes():
         log.warning("%s", note)
     own = isinstance(truth_labels, CocoSet) and not config.DATA.CLASSES
-    classes = classes_of_set(truth_labels) if own else evaluated_classes(config)  # type: ignore[arg-type]
+    classes = load_class_set(truth_labels.path) if own else evaluated_classes(config)
     truth = open_truth(truth_labels, classes, truth_ids == "trainId")
     ids: Ids = prediction_ids  # type: ignore[assignment]
     guess = open_guess(labels, classes, ids, [name for _, name in pairs.both])

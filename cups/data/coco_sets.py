@@ -19,19 +19,18 @@ from cups.errors import UserError
 from cups.io.coco_panoptic import from_rgb
 from cups.io.files import read_json
 from cups.io.png import read_image
-from cups.taxonomy import ClassSet, classes_of_entries
+from cups.taxonomy import ClassSet
 
 FIX = "give the JSON of a COCO panoptic set"
 
 
 @dataclass(frozen=True)
 class Category:
-    """One category: its id in the JSON, its name, whether it is a thing, its colour if the file tells it."""
+    """One category: its id in the JSON, its name, whether it is a thing."""
 
     id: int
     name: str
     is_thing: bool
-    color: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,16 +153,13 @@ def read_coco_set(path: Path) -> CocoSet:
             raise UserError(f"{path}: lists {file} twice; each image has one annotation")
         for category, _ in segments.values():
             if category not in known:
-                raise UserError(f"{path}: {file} has category {category}, which `categories` does not list")
+                raise UserError(f"{path}: {file} has category {category}, which 'categories' does not list")
         annotations[name] = Annotation(folder / file, segments)
     return CocoSet(path, categories, annotations)
 
 
 def _category(value: Mapping[str, Any]) -> Category:
-    color = value.get("color")
-    return Category(
-        int(value["id"]), str(value["name"]), bool(value["isthing"]), tuple(color) if color else None
-    )
+    return Category(int(value["id"]), str(value["name"]), bool(value["isthing"]))
 
 
 def _segment(value: Mapping[str, Any]) -> tuple[int, bool]:
@@ -179,16 +175,6 @@ def _folder(path: Path, file: str) -> Path:
         f"{path}: no {file} in {candidates[0]}/ or beside it; put the PNG files into a folder named like "
         "the JSON"
     )
-
-
-def classes_of_set(coco: CocoSet) -> ClassSet:
-    """Return the categories of a set as classes; their ids are those of the JSON.
-
-    Raises:
-        UserError: two categories of one name, or more than fit.
-    """
-    entries = [(c.id, c.name, c.is_thing, c.color) for c in coco.categories]
-    return classes_of_entries(entries, str(coco.path))
 
 
 def classes_of_categories(coco: CocoSet, classes: ClassSet) -> tuple[np.ndarray, list[str]] | None:

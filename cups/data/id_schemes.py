@@ -47,7 +47,7 @@ def refuse_other_ids(path: Path, ids: np.ndarray, classes: ClassSet) -> None:
     more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
     raise UserError(
         f"{path}: holds id {unknown[0]}{more}, which {_name(classes)} does not name; add it to its "
-        "classes or to its `ignore`, or give the class file of these labels"
+        "classes or to its 'ignore', or give the class file of these labels"
     )
 
 
@@ -139,6 +139,7 @@ def refuse_other_instances(
     thing = np.isin(category, classes.things)
     numbers, labels = instances[thing].astype(np.int64), ids[thing].astype(np.int64)
     if not numbers.size:
+        refuse_numbers_on_stuff(path, without_bare_ids(instances, ids), thing)
         return
     cityscapes = numbers >= FIRST_NUMBERED_ID
     if cityscapes.any():
@@ -159,6 +160,8 @@ def refuse_other_instances(
             f"{path}: has 8 bits, and instanceIds (class * 1000 + number) need 16: the numbers were cut off; "
             "write it anew as a 16-bit PNG"
         )
+    if plain:
+        refuse_numbers_on_stuff(path, without_bare_ids(instances, ids), thing)
     shared = _shared_number(numbers, category[thing])
     if shared is not None:
         number, first, second = shared
@@ -170,6 +173,26 @@ def refuse_other_instances(
         raise UserError(
             f"{path}: numbers objects {int(numbers[other].min())}, ..., {int(numbers.max())}, where "
             "class * 1000 + number is due; write that, or score folders with plain numbers"
+        )
+
+
+def refuse_numbers_on_stuff(path: Path, numbers: np.ndarray, thing: np.ndarray) -> None:
+    """Refuse objects most of whose pixels are no thing.
+
+    Args:
+        path: for the message.
+        numbers: (H, W), 0 for no object.
+        thing: (H, W) bool, where classes are things.
+
+    Raises:
+        UserError: more than half of the numbered pixels are stuff or void.
+    """
+    numbered = numbers > 0
+    share = thing[numbered].mean() if numbered.any() else 1.0
+    if share < 0.5:
+        raise UserError(
+            f"{path}: {100 * (1 - share):.0f} % of its numbered pixels are stuff or void in the semantic "
+            "file: the two files are swapped, or of two images; give the instances of these labels"
         )
 
 
@@ -237,8 +260,8 @@ class SharedNumbers:
         if self.shared > 1 and 2 * self.touching < self.shared:
             raise UserError(
                 f"{path}: {self.shared} instance numbers are in several classes at places that do not touch: "
-                "numbers restart in each class; number the objects of an image through, or write class * 1000 "
-                "+ number, as Cityscapes does"
+                "numbers restart in each class; number the objects of an image through, or write class * "
+                "1000 + number, as Cityscapes does"
             )
 
 

@@ -96,8 +96,8 @@ def open_labels(path: Path) -> Labels:
     """Return the labels that a JSON or a folder holds.
 
     A JSON is that of a COCO panoptic set; so is a folder with a JSON of its name beside it, or with
-    `panoptic.json` inside. Other folders hold PNG files: semantic and instance side by side (`ENDINGS`), in two
-    sub-folders (`FOLDERS`), or semantics alone.
+    `panoptic.json` inside. Other folders hold PNG files: semantic and instance side by side (`ENDINGS`), in
+    two sub-folders (`FOLDERS`), or semantics alone.
 
     Raises:
         UserError: nothing there, or nothing that can be read.

@@ -20,6 +20,7 @@ from cups.data.id_schemes import (
     LabelCounts,
     SharedNumbers,
     check_numbering,
+    refuse_numbers_on_stuff,
     refuse_other_ids,
     refuse_other_instances,
     spread,
@@ -196,7 +197,9 @@ def open_guess(labels: Labels, classes: ClassSet, ids: Ids, names: Sequence[str]
         for index in spread(len(names)):
             held, instances = labels.read(names[index])
             refuse_other_ids(labels.files[names[index]][0], held, known)
-            shared.add(held, without_bare_ids(instances, held))
+            numbers, thing = without_bare_ids(instances, held), np.isin(known.of_ids(held), known.things)
+            refuse_numbers_on_stuff(labels.files[names[index]][1] or labels.path, numbers, thing)
+            shared.add(held, numbers)
         shared.refuse_restarts(labels.path)
         held = np.array(known.ids)
         table = known.of_ids(held)
