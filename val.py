@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Evaluate a checkpoint (PQ, SQ, RQ, mIoU, accuracy), or predict on a plain folder of images."""
+"""Evaluate a checkpoint (PQ, SQ, RQ, mIoU, accuracy), score label files, or predict on a folder of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--save_names", action="store_true", help="write the matched names beside the checkpoint"
     )
+    parser.add_argument(
+        "--truth", type=Path, help="score files: ground truth, a folder or a COCO panoptic JSON"
+    )
+    parser.add_argument("--prediction", type=Path, help="and predictions of any tool, likewise")
+    parser.add_argument("--truth_ids", choices=("id", "trainId"), default="id", help="what id maps hold")
+    parser.add_argument(
+        "--prediction_ids",
+        choices=("auto", "clusters", "id", "trainId"),
+        default="auto",
+        help="auto: names of a COCO set, else clusters that are matched",
+    )
+    parser.add_argument("--only_predicted", action="store_true", help="leave out frames without a prediction")
     args, config = parse_args(parser, argv)
+    if args.truth or args.prediction:
+        from cups.builders.folder_scores import score_folders
+
+        ids = args.truth_ids, args.prediction_ids
+        print(score_folders(config, args.truth, args.prediction, args.output_dir, *ids, args.only_predicted))
+        return 0
     if args.image_dir:
         if args.save_names:
             parser.error("argument --save_names: names come from ground truth; leave --image_dir out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,17 +56,14 @@ class ClassFile:
 
 
 def read_class_file(path: Path) -> ClassFile:
-    """Read and check a class file.
+    """Read and check a class file, or the categories of a COCO panoptic JSON.
 
     Raises:
         UserError: YAML that cannot be read, or an entry that says something impossible.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not YAML ({' '.join(str(error).split())[:120]}); mend it") from None
+    content = _categories(path) if path.suffix == ".json" else _yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
-        raise UserError(f"{path}: has no list `classes`; each entry is {{id, name, thing, color}}")
+        raise UserError(f"{path}: has no list 'classes'; each entry is {{id, name, thing, color}}")
     _check_keys(content, FILE_KEYS, f"{path}")
     entries = _in_order(
         path, [_entry(path, number, value) for number, value in _numbered(content, "classes")]
@@ -73,6 +71,26 @@ def read_class_file(path: Path) -> ClassFile:
     ignored = _ignored(path, content.get("ignore"))
     _check_ids(path, entries, ignored)
     return ClassFile(str(content.get("name") or path.stem), tuple(entries), ignored)
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not YAML ({' '.join(str(error).split())[:120]}); mend it") from None
+
+
+def _categories(path: Path) -> dict[str, Any]:
+    """Return the categories of a COCO panoptic JSON as a class file would have them, by rising id."""
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["categories"]
+        classes = [
+            {"id": one["id"], "name": one["name"], "thing": bool(one["isthing"]), "color": one.get("color")}
+            for one in sorted(listed, key=lambda one: one["id"])
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: has no 'categories' of a COCO panoptic JSON; give a class file") from None
+    return {"name": path.stem, "classes": classes}
 
 
 def _numbered(content: Mapping[str, Any], key: str) -> Iterator[tuple[int, Any]]:
@@ -96,20 +114,20 @@ def _entry(path: Path, number: int, value: Any) -> Entry:
         )
     name = value.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"{where}: has no name; add `name` (text, in quotes where it is yes, no or a number)")
+        raise UserError(f"{where}: has no name; add 'name' (text, in quotes where it is yes, no or a number)")
     where += f" ({name})"
     _check_keys(value, CLASS_KEYS, where)
     ids = value.get("id")
     ids = ids if isinstance(ids, list) else [ids]
     if not ids or not all(map(_is_id, ids)):
         raise UserError(
-            f"{where}: `id` is {value.get('id')!r}; give a whole number 0-{HIGHEST_ID}, or a list"
+            f"{where}: 'id' is {value.get('id')!r}; give a whole number 0-{HIGHEST_ID}, or a list"
         )
     if not isinstance(value.get("thing"), bool):
-        raise UserError(f"{where}: `thing` is {value.get('thing')!r}; it must be true or false")
+        raise UserError(f"{where}: 'thing' is {value.get('thing')!r}; it must be true or false")
     train_id = value.get("trainId")
     if train_id is not None and not _is_id(train_id, MOST_CLASSES - 1):
-        raise UserError(f"{where}: `trainId` is {train_id!r}; it must be 0-{MOST_CLASSES - 1}")
+        raise UserError(f"{where}: 'trainId' is {train_id!r}; it must be 0-{MOST_CLASSES - 1}")
     return Entry(tuple(ids), train_id, name, value["thing"], _color(value.get("color"), where))
 
 
@@ -117,7 +135,7 @@ def _color(value: Any, where: str) -> tuple[int, int, int] | None:
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 3 or not all(_is_id(part, 255) for part in value):
-        raise UserError(f"{where}: `color` is {value!r}; it must be [red, green, blue], each 0-255")
+        raise UserError(f"{where}: 'color' is {value!r}; it must be [red, green, blue], each 0-255")
     return value[0], value[1], value[2]
 
 
@@ -133,7 +151,7 @@ def _in_order(path: Path, entries: list[Entry]) -> list[Entry]:
         return entries
     if sorted(given) != list(range(len(entries))):
         raise UserError(
-            f"{path}: `trainId` must be 0-{len(entries) - 1}, each once, or missing everywhere; found "
+            f"{path}: 'trainId' must be 0-{len(entries) - 1}, each once, or missing everywhere; found "
             f"{', '.join(map(str, sorted(given)))}"
         )
     return sorted(entries, key=lambda entry: entry.train_id or 0)
@@ -144,10 +162,10 @@ def _ignored(path: Path, content: Any) -> dict[int, str]:
     if content is None:
         return {}
     if not isinstance(content, list):
-        raise UserError(f"{path}: `ignore` must be a list of ids, or of {{id, name}}")
+        raise UserError(f"{path}: 'ignore' must be a list of ids, or of {{id, name}}")
     ignored: dict[int, str] = {}
     for number, value in enumerate(content, start=1):
-        where = f"{path}: `ignore` entry {number}"
+        where = f"{path}: 'ignore' entry {number}"
         if isinstance(value, dict):
             _check_keys(value, IGNORE_KEYS, where)
             value, name = value.get("id"), str(value.get("name", ""))
@@ -170,5 +188,5 @@ def _check_ids(path: Path, entries: Sequence[Entry], ignored: Mapping[int, str])
                     f"{path}: id {label} is of {owner[label]} and of {entry.name}; an id has one class"
                 )
             if label in ignored:
-                raise UserError(f"{path}: id {label} ({entry.name}) is in `ignore` too; leave it out there")
+                raise UserError(f"{path}: id {label} ({entry.name}) is in 'ignore' too; leave it out there")
             owner[label] = entry.name

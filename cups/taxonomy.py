@@ -90,13 +90,13 @@ def class_set(num_classes: int) -> ClassSet:
 
 
 def load_class_set(path_or_name: str | Path) -> ClassSet:
-    """Return the classes of a YAML file, or of a shipped one by its name (`cityscapes-19`).
+    """Return the classes of a YAML file, of a COCO panoptic JSON, or of a shipped file by its name.
 
     Raises:
         UserError: a missing file, YAML that cannot be read, or an entry that says something impossible.
     """
     path, shipped = Path(path_or_name), SHIPPED / f"{path_or_name}.yaml"
-    if path.suffix not in (".yaml", ".yml") and shipped.is_file():
+    if path.suffix not in (".yaml", ".yml", ".json") and shipped.is_file():
         path = shipped
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))

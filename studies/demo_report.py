@@ -18,9 +18,9 @@ from cups.io.markdown import percent
 from cups.io.png import read_image, write_png
 from cups.io.provenance import code_version, read_provenance
 from cups.io.thing_stuff import read_split
+from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
-from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.labels import read_depth, read_pair
 from pseudo_labels.steps.folders import (
     DEFAULT_METHOD,

@@ -47,7 +47,7 @@ def refuse_other_ids(path: Path, ids: np.ndarray, classes: ClassSet) -> None:
     more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
     raise UserError(
         f"{path}: holds id {unknown[0]}{more}, which {_name(classes)} does not name; add it to its "
-        "classes or to its `ignore`, or give the class file of these labels"
+        "classes or to its 'ignore', or give the class file of these labels"
     )
 
 
@@ -139,11 +139,12 @@ def refuse_other_instances(
     thing = np.isin(category, classes.things)
     numbers, labels = instances[thing].astype(np.int64), ids[thing].astype(np.int64)
     if not numbers.size:
+        refuse_numbers_on_stuff(path, without_bare_ids(instances, ids), thing)
         return
     cityscapes = numbers >= FIRST_NUMBERED_ID
     if cityscapes.any():
         wrong = cityscapes & (numbers // FIRST_NUMBERED_ID != labels)
-        if wrong.mean() > SLACK and not (plain and wrong.mean() > 0.5):
+        if wrong.mean() > SLACK:
             raise UserError(
                 f"{path}: holds {numbers[wrong][0]} where the semantic file has class id {labels[wrong][0]}; "
                 "an instance is class * 1000 + number: give the two files of one image"
@@ -159,6 +160,8 @@ def refuse_other_instances(
             f"{path}: has 8 bits, and instanceIds (class * 1000 + number) need 16: the numbers were cut off; "
             "write it anew as a 16-bit PNG"
         )
+    if plain:
+        refuse_numbers_on_stuff(path, without_bare_ids(instances, ids), thing)
     shared = _shared_number(numbers, category[thing])
     if shared is not None:
         number, first, second = shared
@@ -173,6 +176,26 @@ def refuse_other_instances(
         )
 
 
+def refuse_numbers_on_stuff(path: Path, numbers: np.ndarray, thing: np.ndarray) -> None:
+    """Refuse objects most of whose pixels are no thing.
+
+    Args:
+        path: for the message.
+        numbers: (H, W), 0 for no object.
+        thing: (H, W) bool, where classes are things.
+
+    Raises:
+        UserError: more than half of the numbered pixels are stuff or void.
+    """
+    numbered = numbers > 0
+    share = thing[numbered].mean() if numbered.any() else 1.0
+    if share < 0.5:
+        raise UserError(
+            f"{path}: {100 * (1 - share):.0f} % of its numbered pixels are stuff or void in the semantic "
+            "file: the two files are swapped, or of two images; give the instances of these labels"
+        )
+
+
 def _shared_number(numbers: np.ndarray, category: np.ndarray) -> tuple[int, int, int] | None:
     """Return an instance number that two classes have, and both; None where there is none."""
     pairs = np.unique(np.stack((numbers, category))[:, numbers > 0], axis=1)
@@ -181,6 +204,65 @@ def _shared_number(numbers: np.ndarray, category: np.ndarray) -> tuple[int, int,
         return None
     index = again[0]
     return int(pairs[0, index]), int(pairs[1, index]), int(pairs[1, index + 1])
+
+
+def without_bare_ids(instances: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the numbers of objects, (H, W) int64, 0 for none.
+
+    Of instanceIds (`class * 1000 + number`) the bare ids of stuff and groups become 0; plain numbers stay.
+
+    Args:
+        instances, ids: (H, W) as stored.
+    """
+    numbers = instances.astype(np.int64)
+    large = numbers >= FIRST_NUMBERED_ID
+    if large.any():
+        bare = (numbers[large] // FIRST_NUMBERED_ID == ids[large]).mean() > 1 - SLACK
+    else:
+        bare = bool((numbers == ids).all())
+    return np.where(large, numbers, 0) if bare else numbers
+
+
+@dataclass
+class SharedNumbers:
+    """Instance numbers that several ids of a map have, over many maps.
+
+    An object of several pseudo-classes is one piece in which they touch. Where numbers restart in each class,
+    objects of one number lie apart, but for a rider on a bicycle.
+
+    Attributes:
+        shared: numbers of several ids.
+        touching: those whose ids touch.
+    """
+
+    shared: int = 0
+    touching: int = 0
+
+    def add(self, ids: np.ndarray, numbers: np.ndarray) -> None:
+        """Count a map; numbers: (H, W), 0 for no object."""
+        inside = numbers > 0
+        pairs = np.unique(np.stack((numbers[inside], ids[inside].astype(np.int64))), axis=1)
+        values, counts = np.unique(pairs[0], return_counts=True)
+        several = values[counts > 1]
+        touching: set[int] = set()
+        for first, second in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+            met = (numbers[first] == numbers[second]) & (ids[first] != ids[second]) & inside[first]
+            touching |= set(np.unique(numbers[first][met]).tolist())
+        self.shared += len(several)
+        self.touching += len(touching & set(several.tolist()))
+
+    def refuse_restarts(self, path: Path) -> None:
+        """Refuse instances whose numbers restart in each class.
+
+        Raises:
+            UserError: several numbers are shared, and most of them by objects that lie apart.
+        """
+        if self.shared > 1 and 2 * self.touching < self.shared:
+            raise UserError(
+                f"{path}: {self.shared} instance numbers are in several classes at places that do not touch: "
+                "numbers restart in each class; number the objects of an image through, or write class * "
+                "1000 + number, as Cityscapes does"
+            )
 
 
 def check_numbering(
@@ -196,7 +278,7 @@ def check_numbering(
     Raises:
         UserError: another numbering than the classes call for, or no pixel of any class in all files.
     """
-    counts, chosen = LabelCounts(), _spread(len(files))
+    counts, chosen = LabelCounts(), spread(len(files))
     for index in chosen:
         semantic, instance = files[index]
         ids, instances = read(index)
@@ -211,7 +293,8 @@ def check_numbering(
     counts.refuse_void(classes)
 
 
-def _spread(count: int) -> list[int]:
+def spread(count: int) -> list[int]:
+    """Return at most `SAMPLE` positions of `count`, evenly spread."""
     return sorted(set(np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int).tolist()))
 
 

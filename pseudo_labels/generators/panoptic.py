@@ -19,8 +19,8 @@ from cups.io.coco_panoptic import (
 )
 from cups.io.file_names import frame_name
 from cups.io.png import read_image, write_png
+from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import class_set, void_value
-from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.inputs.instances import instance_inputs
 from pseudo_labels.inputs.labels import read_pair

@@ -16,7 +16,7 @@ from cups.io.file_names import SPLIT_FILE
 from cups.io.files import read_json
 from cups.io.images import frame_stem, list_city_images
 from cups.io.provenance import read_provenance
-from cups.io.thing_stuff import read_split
+from cups.io.thing_stuff import NOTHING_FOUND, read_split
 from cups.label_split import label_split, stated_split, thing_stuff_split
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
 from pseudo_labels.scoring.alignment import QUADRANTS, Peak
@@ -27,6 +27,7 @@ from pseudo_labels.scoring.diagnosis_frames import (
     is_unrelated,
     size_text,
 )
+from pseudo_labels.settings.groups import LEAST_FOUND
 
 STATISTICS_TOLERANCE = 1e-5
 """Relative: the files hold float32 sums."""
@@ -98,6 +99,13 @@ def frame_findings(sums: FolderSums) -> Iterator[Finding]:
     readable = sum(sums.sizes.values())
     if readable and sums.without_instance == readable:
         yield Finding("defect", "empty", "no image has an instance: there is nothing to train on")
+    elif readable and readable - sums.without_instance < LEAST_FOUND * readable:
+        text = f"{readable - sums.without_instance} of {readable} images have an instance"
+        yield Finding(
+            "defect",
+            "empty",
+            f"{text}, and training leaves out the others; look at things, depth and the instances' settings",
+        )
     if len(sums.sizes) > 1:
         sizes = ", ".join(f"{size_text(size)} ({count})" for size, count in sorted(sums.sizes.items()))
         yield Finding("note", "sizes", f"label files of several sizes: {sizes}")
@@ -144,6 +152,8 @@ def split_findings(
 
     threshold: of the training, which overrides the split; None: none is given.
     """
+    if (cause := _nothing_found(folder)) is not None:
+        yield Finding("defect", "empty", cause)
     try:
         used = label_split(folder, *statistics, threshold)
         stated = stated_split(folder, len(statistics[0]))
@@ -167,6 +177,24 @@ def split_findings(
             )
     if threshold is None:
         yield from _rule_findings(stated.things, statistics)
+
+
+def _nothing_found(folder: Path) -> str | None:
+    """Return why the split of the labels, or of their semantics, is worth nothing; None if it is not so."""
+    path = folder / SPLIT_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path, "convert again")
+        source = Path(str(content.get("taken_from")))
+        known = source.name == SPLIT_FILE and source.is_file()
+        told = [content, *([read_json(source, "classify again")] if known else [])]
+    except UserError:
+        return None  # a damaged file is told below
+    cause = next((str(one[NOTHING_FOUND]) for one in told if NOTHING_FOUND in one), None)
+    if cause is None and content.get("things") == []:
+        cause = f"{path}: no pseudo-class is a thing"
+    return None if cause is None else f"nothing was found: {cause}; a network needs things and stuff"
 
 
 def _rule_findings(things: Sequence[int], statistics: tuple[Tensor, Tensor]) -> Iterator[Finding]:

@@ -19,17 +19,16 @@ from cups.data.cityscapes import (
     list_ground_truth_frames,
     read_panoptic_target,
 )
+from cups.data.coco_sets import CocoSet
 from cups.data.pseudo_label_dataset import align_labels, load_statistics
 from cups.errors import UserError
-from cups.io.coco_panoptic import read_panoptic
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
-from cups.io.files import read_json
 from cups.label_split import label_split
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
+from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import VOID, ClassSet, class_set, void_value
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
-from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.instances import ENDINGS
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.scoring.semantic import count_pixels
@@ -37,6 +36,9 @@ from pseudo_labels.steps.frames import first_file
 
 log = logging.getLogger(__name__)
 
+IMAGE_END = "_leftImg8bit"
+PANOPTIC_ENDS = ("_gtFine_panoptic", "_panoptic", "_pred_panoptic")
+"""Ends of names in panoptic sets of Cityscapes by other tools."""
 Pair = tuple[np.ndarray, np.ndarray]
 """Semantic and instance map, both (H, W)."""
 
@@ -64,21 +66,30 @@ class FolderLabels:
 
 @dataclass(frozen=True)
 class PanopticLabels:
-    """A folder of COCO panoptic PNG files written by `generate_panoptic_pseudolabels.py`."""
+    """A COCO panoptic set, of `generate_panoptic_pseudolabels.py` or of any other tool."""
 
-    folder: Path
-    split: str
-    num_classes: int
+    labels: CocoSet
 
     def __call__(self, frame: GroundTruthFrame) -> Pair:
-        """Read one frame."""
-        path = city_path(self.folder, frame, self.split)
-        void = void_value(self.num_classes)
-        semantic, instance = np.moveaxis(read_panoptic(path, void), -1, 0)
-        highest = int(semantic.max(initial=0, where=semantic != void))
-        if highest >= self.num_classes:
-            raise UserError(f"{path}: holds class {highest}, its JSON lists {self.num_classes}")
+        """Read one frame; classes are positions among the categories of the set.
+
+        Raises:
+            UserError: a frame that the set does not hold.
+        """
+        city, stem = frame.image.parent.name, frame.stem
+        split = frame.image.parent.parent.name
+        names = (f"{split}/{city}/{stem}", f"{city}/{stem}", stem)
+        ends = ("", IMAGE_END, *PANOPTIC_ENDS)
+        name = next((n + end for n in names for end in ends if n + end in self.labels.annotations), None)
+        if name is None:
+            raise UserError(f"{self.labels.path}: lists no {names[0]}.png; write the set of this split")
+        semantic, instance = np.moveaxis(self.labels.read(name, void_value(self.num_classes)), -1, 0)
         return semantic, instance
+
+    @property
+    def num_classes(self) -> int:
+        """Number of categories."""
+        return len(self.labels.categories)
 
 
 @dataclass(frozen=True)
@@ -97,20 +108,6 @@ class CupsLabels:
 
 
 Reader = Callable[[GroundTruthFrame], Pair]
-
-
-def read_panoptic_json(path: Path) -> tuple[int, tuple[int, ...]]:
-    """Return number of classes and thing classes of a COCO panoptic JSON.
-
-    Raises:
-        UserError: missing or invalid file.
-    """
-    content = read_json(path, "run pseudo_labels/generate_panoptic_pseudolabels.py")
-    try:
-        categories = content["categories"]
-        return len(categories), tuple(int(c["id"]) for c in categories if c["isthing"])
-    except (KeyError, TypeError):
-        raise UserError(f"{path}: not a COCO panoptic JSON with categories; generate it again") from None
 
 
 def read_cups_classes(folder: Path, threshold: float | None = None) -> tuple[int, tuple[int, ...]]:

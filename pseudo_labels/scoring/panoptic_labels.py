@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from cups.data.cityscapes import GroundTruthFrame
+from cups.data.coco_sets import read_coco_set
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores, results_report
@@ -26,7 +27,6 @@ from pseudo_labels.scoring.engine import (
     evaluate,
     ground_truth_frames,
     read_cups_classes,
-    read_panoptic_json,
 )
 from pseudo_labels.scoring.publish import publish, record, require_folder, save_names
 from pseudo_labels.scoring.semantic import SemanticLabels, SemanticReader, semantic_report, semantic_results
@@ -94,8 +94,9 @@ def choose_labels(images: ScoredImages, settings: PseudoLabelScores) -> Labels:
         return Labels(folder.name, CupsLabels(folder, count), count, things, (folder,))
     if settings.panoptic_subdir is not None:
         folder = images.label_root / settings.panoptic_subdir
-        count, things = read_panoptic_json(folder / f"{images.split}.json")
-        return Labels(folder.name, PanopticLabels(folder, images.split, count), count, things, (folder,))
+        coco = read_coco_set(folder / f"{images.split}.json")
+        read = PanopticLabels(coco)
+        return Labels(folder.name, read, read.num_classes, coco.things, (folder,))
     semantics = Folder(images.label_root, settings.semantic_subdir, ".png")
     require_folder(semantics.directory, "`semantic_subdir`")
     instances = require_folder(images.label_root / settings.instances, "`instance_subdir`")

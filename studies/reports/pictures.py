@@ -16,9 +16,9 @@ from cups.evaluation.results import Result
 from cups.io.coco_panoptic import read_panoptic
 from cups.io.files import atomic_write
 from cups.io.png import read_ids, read_image
+from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import class_set, void_value
 from cups.visualization import figure_sheet, overlay
-from pseudo_labels.algorithms.panoptic import to_panoptic
 from studies.reports.text import NOT_RUN
 from studies.toy_runs import ToyRuns
 

@@ -15,10 +15,10 @@ from cups.evaluation.predict import to_classes
 from cups.evaluation.results import Result
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import read_ids, read_image
+from cups.ops.panoptic import to_panoptic
 from cups.ops.resize import resize_image, scaled_size
 from cups.taxonomy import class_set
 from cups.visualization import figure_sheet, overlay
-from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import legend, picture_link
 from studies.reports.text import (

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cups.io.coco_panoptic import describe_segments, to_segments
+from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import void_value
-from pseudo_labels.algorithms.panoptic import to_panoptic
 
 
 def merge(semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int) -> np.ndarray:

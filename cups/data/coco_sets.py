@@ -1,0 +1,189 @@
+"""COCO panoptic sets of any tool: PNG segment ids, and a JSON that says what each segment is.
+
+Format: Kirillov et al., "Panoptic Segmentation" (CVPR 2019), as panopticapi reads it. Segment ids mean
+nothing by themselves (panopticapi's IdGenerator makes colours of them); `segments_info` tells their classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cups.errors import UserError
+from cups.io.coco_panoptic import from_rgb
+from cups.io.files import read_json
+from cups.io.png import read_image
+from cups.taxonomy import ClassSet
+
+FIX = "give the JSON of a COCO panoptic set"
+
+
+@dataclass(frozen=True)
+class Category:
+    """One category: its id in the JSON, its name, whether it is a thing."""
+
+    id: int
+    name: str
+    is_thing: bool
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One image: its PNG, and segment id -> (category id, whether it is a crowd)."""
+
+    png: Path
+    segments: Mapping[int, tuple[int, bool]]
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """A COCO panoptic set.
+
+    Attributes:
+        path: the JSON.
+        categories: by rising id.
+        annotations: by the path of their PNG in the folder, POSIX and without suffix.
+    """
+
+    path: Path
+    categories: tuple[Category, ...]
+    annotations: Mapping[str, Annotation]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the frames, sorted."""
+        return sorted(self.annotations)
+
+    @property
+    def things(self) -> tuple[int, ...]:
+        """Positions of the things among the categories."""
+        return tuple(index for index, category in enumerate(self.categories) if category.is_thing)
+
+    @cached_property
+    def _position(self) -> dict[int, int]:
+        return {category.id: index for index, category in enumerate(self.categories)}
+
+    def read(self, name: str, void: int) -> np.ndarray:
+        """Read a frame: (H, W, 2) int64 of the position of its category, `void` for none, and of its object.
+
+        Objects are numbered 1, 2, ...; stuff and crowds have 0.
+
+        Raises:
+            UserError: a missing or wrong file, or segments that the JSON does not list.
+        """
+        annotation = self.annotations[name]
+        segments = read_segments(annotation.png)
+        ids, inverse = np.unique(segments, return_inverse=True)
+        listed = annotation.segments
+        unknown = [int(segment) for segment in ids if segment and int(segment) not in listed]
+        if unknown:
+            raise UserError(f"{annotation.png}: {self._why_unknown(unknown, listed)}")
+        category = np.full(len(ids), void, dtype=np.int64)
+        instance = np.zeros(len(ids), dtype=np.int64)
+        for index, segment in enumerate(ids.tolist()):
+            if segment == 0 and 0 not in listed:
+                continue
+            position = self._position[listed[segment][0]]
+            category[index] = position
+            if self.categories[position].is_thing and not listed[segment][1]:
+                instance[index] = index + 1
+        inverse = inverse.reshape(segments.shape)
+        return np.stack((category[inverse], instance[inverse]), axis=-1)
+
+    def _why_unknown(self, unknown: Sequence[int], listed: Mapping[int, Any]) -> str:
+        swapped = [(segment & 255) << 16 | segment & 0xFF00 | segment >> 16 for segment in unknown]
+        text = f"holds segment {unknown[0]}, which {self.path} does not list for it"
+        if all(segment in listed for segment in swapped):
+            return f"{text}; red and blue are swapped (id = R + 256 G + 65536 B): write it as RGB"
+        return f"{text} (id = R + 256 G + 65536 B); PNG and JSON are of two different sets"
+
+
+def read_segments(path: Path) -> np.ndarray:
+    """Read the segment ids of a COCO panoptic PNG: (H, W) int64.
+
+    Raises:
+        UserError: missing file, or one that is no RGB picture.
+    """
+    if path.is_file():
+        try:
+            with Image.open(path) as picture:
+                mode = picture.mode
+        except OSError:
+            mode = "RGB"  # the reader says what is wrong with it
+        if mode not in ("RGB", "RGBA"):
+            raise UserError(
+                f"{path}: has one channel, a COCO panoptic PNG has three (id = R + 256 G + 65536 B); leave "
+                "the JSON out to score it as a map of class ids"
+            )
+    return from_rgb(read_image(path))
+
+
+def read_coco_set(path: Path) -> CocoSet:
+    """Read the JSON of a COCO panoptic set and find its PNG files: in the folder of its name, or beside it.
+
+    Raises:
+        UserError: no such JSON, or no PNG of it.
+    """
+    content = read_json(path, FIX)
+    try:
+        listed = sorted(content["categories"], key=lambda category: category["id"])
+        categories = tuple(_category(value) for value in listed)
+        known = {category.id for category in categories}
+        entries = [
+            (str(value["file_name"]), {int(s["id"]): _segment(s) for s in value["segments_info"]})
+            for value in content["annotations"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a COCO panoptic JSON ({type(error).__name__} {error}); {FIX}") from None
+    if len(known) < len(categories):
+        raise UserError(f"{path}: two categories have one id; give each its own")
+    if not entries:
+        raise UserError(f"{path}: lists no annotation; {FIX}")
+    folder = _folder(path, entries[0][0])
+    annotations: dict[str, Annotation] = {}
+    for file, segments in entries:
+        name = Path(file).with_suffix("").as_posix()
+        if name in annotations:
+            raise UserError(f"{path}: lists {file} twice; each image has one annotation")
+        for category, _ in segments.values():
+            if category not in known:
+                raise UserError(f"{path}: {file} has category {category}, which 'categories' does not list")
+        annotations[name] = Annotation(folder / file, segments)
+    return CocoSet(path, categories, annotations)
+
+
+def _category(value: Mapping[str, Any]) -> Category:
+    return Category(int(value["id"]), str(value["name"]), bool(value["isthing"]))
+
+
+def _segment(value: Mapping[str, Any]) -> tuple[int, bool]:
+    return int(value["category_id"]), bool(value.get("iscrowd", 0))
+
+
+def _folder(path: Path, file: str) -> Path:
+    candidates = (path.with_suffix(""), path.parent)
+    for folder in candidates:
+        if (folder / file).is_file():
+            return folder
+    raise UserError(
+        f"{path}: no {file} in {candidates[0]}/ or beside it; put the PNG files into a folder named like "
+        "the JSON"
+    )
+
+
+def classes_of_categories(coco: CocoSet, classes: ClassSet) -> tuple[np.ndarray, list[str]] | None:
+    """Return the class of each category by its name, (K,) int64 with -1 for none, and the names without one.
+
+    None where no name is that of a class.
+    """
+    index = {name: position for position, name in enumerate(classes.names)}
+    found = np.array([index.get(category.name, -1) for category in coco.categories], dtype=np.int64)
+    if (found < 0).all():
+        return None
+    return found, [category.name for category, one in zip(coco.categories, found, strict=True) if one < 0]

@@ -1,0 +1,369 @@
+"""Scores of two sets of labels on disk: predictions of any tool against ground truth of any data set."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from cups.data.coco_sets import CocoSet, classes_of_categories
+from cups.data.id_schemes import (
+    FIRST_NUMBERED_ID,
+    LabelCounts,
+    SharedNumbers,
+    check_numbering,
+    refuse_numbers_on_stuff,
+    refuse_other_ids,
+    refuse_other_instances,
+    spread,
+    without_bare_ids,
+)
+from cups.data.label_folders import IdFolder, Labels
+from cups.errors import UserError
+from cups.evaluation.results import Result, results_from_scores
+from cups.evaluation.semantic import results_of_counts
+from cups.metrics import ConfusionMatrix, PanopticQualitySemanticMatching, semantic_quality
+from cups.metrics.protocol import VOID_RULES, Matching, Protocol, VoidRule
+from cups.ops.matching import hungarian_assignment
+from cups.ops.panoptic import to_panoptic
+from cups.ops.resize import resize_ids
+from cups.taxonomy import VOID, WIDE_VOID, ClassSet, void_value
+
+log = logging.getLogger(__name__)
+Ids = Literal["auto", "clusters", "id", "trainId"]
+IDS: tuple[Ids, ...] = ("auto", "clusters", "id", "trainId")
+"""What the ids of a prediction are: of a COCO set the names decide, else they are clusters; ids of the class
+file; or trainIds, places among its classes."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth as classes.
+
+    Attributes:
+        labels: the files.
+        classes: C classes.
+        table: (K,) class of each category of a COCO set, -1 for none; None for maps of ids.
+    """
+
+    labels: Labels
+    classes: ClassSet
+    table: np.ndarray | None = None
+
+    def read(self, name: str) -> np.ndarray:
+        """Read a frame: (H, W, 2) int64 of (class, instance), 255 void; instance 0 of a thing is a crowd."""
+        if isinstance(self.labels, CocoSet):
+            assert self.table is not None
+            panoptic = self.labels.read(name, len(self.table))
+            return np.stack((as_classes(panoptic[..., 0], self.table), panoptic[..., 1]), axis=-1)
+        ids, instances = self.labels.read(name)
+        refuse_other_ids(self.labels.files[name][0], ids, self.classes)
+        category = self.classes.of_ids(ids)
+        thing = np.isin(category, self.classes.things)
+        if self.labels.files[name][1] is not None:
+            refuse_other_instances(self._instance_file(name), instances, ids, self.classes, plain=True)
+        numbers = np.where(thing, without_bare_ids(instances, ids), 0)
+        return np.stack((category, numbers), axis=-1)
+
+    def _instance_file(self, name: str) -> Path:
+        assert isinstance(self.labels, IdFolder)
+        return self.labels.files[name][1] or self.labels.files[name][0]
+
+
+def as_classes(positions: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Map positions of categories to classes, 255 for none; `len(table)` is void."""
+    return np.append(np.where(table < 0, VOID, table), VOID)[positions]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A prediction as K pseudo-classes, or as classes by name.
+
+    Attributes:
+        labels: the files.
+        ids: id of each pseudo-class in maps of ids, rising; of a COCO set their positions.
+        things: those that are things.
+        named: (K,) class of each pseudo-class by name, -1 for none; None where clusters are matched.
+    """
+
+    labels: Labels
+    ids: np.ndarray
+    things: tuple[int, ...]
+    named: np.ndarray | None = None
+
+    @property
+    def total(self) -> int:
+        """K."""
+        return len(self.ids)
+
+    def read(self, name: str) -> np.ndarray:
+        """Read a frame: (H, W, 2) int64 of (pseudo-class, instance), void is `void_value(K)`.
+
+        Raises:
+            UserError: unreadable files, or an id that is no pseudo-class.
+        """
+        void = void_value(self.total)
+        if isinstance(self.labels, CocoSet):
+            return self.labels.read(name, void)
+        ids, instances = self.labels.read(name)
+        place = np.searchsorted(self.ids, ids).clip(max=self.total - 1)
+        known = self.ids[place] == ids
+        semantic = np.where(known, place, void).astype(np.uint16)
+        if not self.labels.has_instances:
+            return np.stack((semantic.astype(np.int64), np.zeros(ids.shape, np.int64)), axis=-1)
+        numbers = without_bare_ids(instances, ids).astype(np.uint16)
+        return to_panoptic(semantic, numbers, self.things, self.total)
+
+
+def open_truth(labels: Labels, classes: ClassSet, train_ids: bool = False) -> Truth:
+    """Return ground truth as classes; a few files are looked at before anything is scored.
+
+    Args:
+        classes: that the ids, or the names of a COCO set, are of.
+        train_ids: maps hold trainIds, places among the classes, instead of ids.
+
+    Raises:
+        UserError: another numbering than the classes call for, or no pixel of any class.
+    """
+    if isinstance(labels, IdFolder):
+        classes = by_place(classes) if train_ids else classes
+        files = [(semantic, instance or semantic) for semantic, instance in labels.files.values()]
+        names = list(labels.files)
+
+        def read(index: int) -> tuple[np.ndarray, np.ndarray]:
+            ids, instances = labels.read(names[index])
+            # Without instance files nothing is to be said of them: bare ids are what groups have.
+            return ids, instances if labels.has_instances else ids
+
+        check_numbering(files, read, classes, plain=True)
+        return Truth(labels, classes)
+    found = classes_of_categories(labels, classes)
+    if found is None:
+        table = np.array([_class_of(category.id, classes) for category in labels.categories])
+        if (table < 0).all():
+            raise UserError(
+                f"{labels.path}: none of its categories ({_some([c.name for c in labels.categories])}) is "
+                f"one of {classes.file or classes.name} ({_some(classes.names)}); give their class file"
+            )
+        return Truth(labels, classes, table)
+    if found[1]:
+        log.warning("%s: void, for no class has these names: %s", labels.path, _some(found[1]))
+    return Truth(labels, classes, found[0])
+
+
+def _class_of(label: int, classes: ClassSet) -> int:
+    index = int(classes.of_ids(np.array([label]))[0])
+    return -1 if index == VOID else index
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def by_place(classes: ClassSet) -> ClassSet:
+    """Return the same classes with their places, the trainIds, for ids."""
+    table = np.full(VOID + 1, VOID, dtype=np.uint8)
+    table[: classes.num_classes] = np.arange(classes.num_classes)
+    return replace(classes, from_id=table, ignored={})
+
+
+def open_guess(labels: Labels, classes: ClassSet, ids: Ids, names: Sequence[str]) -> Guess:
+    """Return a prediction as pseudo-classes.
+
+    Args:
+        ids: what its ids are.
+        names: frames that are scored.
+
+    Raises:
+        UserError: ids that the classes do not name, or too many of them.
+    """
+    if isinstance(labels, CocoSet):
+        positions = np.arange(len(labels.categories))
+        found = None if ids == "clusters" else classes_of_categories(labels, classes)
+        if found is not None and found[1]:
+            log.warning("%s: void, for no class has these names: %s", labels.path, _some(found[1]))
+        return Guess(labels, positions, labels.things, None if found is None else found[0])
+    if ids in ("id", "trainId"):
+        known = by_place(classes) if ids == "trainId" else classes
+        shared = SharedNumbers()
+        for index in spread(len(names)):
+            held, instances = labels.read(names[index])
+            refuse_other_ids(labels.files[names[index]][0], held, known)
+            numbers, thing = without_bare_ids(instances, held), np.isin(known.of_ids(held), known.things)
+            refuse_numbers_on_stuff(labels.files[names[index]][1] or labels.path, numbers, thing)
+            shared.add(held, numbers)
+        shared.refuse_restarts(labels.path)
+        held = np.array(known.ids)
+        table = known.of_ids(held)
+        return Guess(labels, held, tuple(np.flatnonzero(np.isin(table, classes.things)).tolist()), table)
+    return _clusters(labels, names)
+
+
+def _clusters(labels: IdFolder, names: Sequence[str]) -> Guess:
+    """Count the ids of all maps; things are those with most of their pixels inside instances."""
+    inside: Counter[int] = Counter()
+    counts, shared = LabelCounts(), SharedNumbers()
+    for name in tqdm(names, desc="count", unit="img"):
+        ids, instances = labels.read(name)
+        counts.add(labels.files[name][0], ids)
+        numbers = without_bare_ids(instances, ids)
+        inside.update(_counted(ids[numbers > 0]))
+        shared.add(ids, numbers)
+    shared.refuse_restarts(labels.path)
+    pixels = counts.pixels
+    # 255 is void where there are fewer classes than that, and a class where there are more.
+    voids = {WIDE_VOID} if max((i for i in pixels if i != WIDE_VOID), default=0) > VOID else {VOID, WIDE_VOID}
+    held = sorted(set(pixels) - voids)
+    if not held:
+        raise UserError(f"{labels.path}: every pixel of the prediction is void; predict again")
+    if len(held) >= 16000 or (held[-1] >= FIRST_NUMBERED_ID * 2 and len(held) > VOID):
+        raise UserError(
+            f"{labels.path}: holds {len(held)} ids up to {held[-1]}: those of instances, not of classes; "
+            "semantic and instance files are swapped"
+        )
+    things = tuple(index for index, label in enumerate(held) if 2 * inside[label] > pixels[label])
+    return Guess(labels, np.array(held), things)
+
+
+def _counted(ids: np.ndarray) -> dict[int, int]:
+    values, counts = np.unique(ids, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Frames by name in both sets.
+
+    Attributes:
+        both: (name in the ground truth, name in the prediction) of each frame.
+        missing: frames of the ground truth without a prediction.
+        extra: predictions without ground truth.
+    """
+
+    both: tuple[tuple[str, str], ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    def notes(self) -> list[str]:
+        """Return a line each on missing and extra frames."""
+        parts = (
+            (self.missing, "without a prediction, left out"),
+            (self.extra, "predicted without ground truth"),
+        )
+        return [f"{len(names)} frames {what}: {_some(list(names))}" for names, what in parts if names]
+
+
+def pair(truth: Labels, guess: Labels) -> Pairs:
+    """Pair frames by their names; where none agrees, by the last part of the names, if that tells them apart.
+
+    Raises:
+        UserError: no frame is in both.
+    """
+    names = {name: name for name in guess.names}
+    if not set(truth.names) & set(names):
+        last = {name.rpartition("/")[2]: name for name in guess.names}
+        ends = [name.rpartition("/")[2] for name in truth.names]
+        if len(last) == len(guess.names) and len(set(ends)) == len(ends):
+            names = {name: last[end] for name, end in zip(truth.names, ends, strict=True) if end in last}
+    both = tuple((name, names[name]) for name in truth.names if name in names)
+    if not both:
+        raise UserError(
+            f"{guess.path}: no frame of {truth.path} is predicted; names are paths without suffix, there "
+            f"{truth.names[0]}, here {guess.names[0]}"
+        )
+    paired = {other for _, other in both}
+    missing = tuple(name for name in truth.names if name not in names)
+    return Pairs(both, missing, tuple(name for name in guess.names if name not in paired))
+
+
+class FolderFrames(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Items: prediction and ground truth of a frame, (H, W, 2) int64 each at the size of the ground truth."""
+
+    def __init__(self, truth: Truth, guess: Guess, frames: Sequence[tuple[str, str]]) -> None:
+        self.truth, self.guess, self.frames = truth, guess, frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        name, other = self.frames[index]
+        target, prediction = torch.from_numpy(self.truth.read(name)), torch.from_numpy(self.guess.read(other))
+        target[..., 0][target[..., 0] == VOID] = void_value(self.guess.total)
+        size, found = (target.shape[0], target.shape[1]), (prediction.shape[0], prediction.shape[1])
+        if abs(found[1] * size[0] / size[1] - found[0]) > 1.0:
+            raise UserError(
+                f"{self.guess.labels.path}: {other} is {found[0]}x{found[1]}, which does not fit the ground "
+                f"truth {size[0]}x{size[1]}; predict on the images of this ground truth"
+            )
+        return resize_ids(prediction.permute(2, 0, 1), size).permute(1, 2, 0).contiguous(), target
+
+
+def score(
+    truth: Truth, guess: Guess, pairs: Pairs, name: str, separate: bool = True, workers: int = 0, **rest: Any
+) -> list[Result]:
+    """Score a prediction in one pass; one Result per void rule.
+
+    PQ where both sets have instances, else the semantic scores alone.
+
+    Args:
+        name: of the protocol: what is scored on what.
+        separate: match things with things and stuff with stuff only.
+        workers: reading processes.
+        rest: further fields of `Result`.
+
+    Raises:
+        UserError: files that cannot be read, or that do not fit each other.
+    """
+    classes, void = truth.classes, void_value(guess.total)
+    panoptic = all(
+        not isinstance(labels, IdFolder) or labels.has_instances for labels in (truth.labels, guess.labels)
+    )
+    apart = separate and guess.named is None
+    metric = PanopticQualitySemanticMatching(
+        classes.things,
+        classes.stuffs,
+        guess.total,
+        things_prototype=guess.things if apart else None,
+        stuffs_prototype=[index for index in range(guess.total) if index not in guess.things]
+        if apart
+        else None,
+        void=void,
+    )
+    confusion = ConfusionMatrix(guess.total, classes.num_classes, void=void)
+    data = FolderFrames(truth, guess, pairs.both)
+    for prediction, target in tqdm(
+        DataLoader(data, batch_size=None, num_workers=workers), total=len(data), desc="score", unit="img"
+    ):
+        confusion.update(prediction[..., 0].numpy(), target[..., 0].numpy())
+        if panoptic:
+            metric.update(prediction[None], target[None])
+    if not confusion.counts.any():
+        raise UserError(
+            f"{truth.labels.path}: void everywhere: there is nothing to score; give other ground truth"
+        )
+    matching: Matching = "named" if guess.named is not None else "separate" if apart else "joint"
+    protocol = Protocol(name, classes.num_classes, class_file=classes.file, matching=matching)
+    label = guess.labels.path.stem
+    if not panoptic:
+        log.warning("no instance files on one side: semantics alone are scored")
+        protocol = replace(
+            protocol, task="semantic", matching="named" if guess.named is not None else "joint"
+        )
+        assignment = hungarian_assignment(confusion.counts[:-1]) if guess.named is None else guess.named
+        return results_of_counts(label, confusion.counts, assignment, protocol, **rest)
+    scores: Mapping[VoidRule, dict[str, Any]] = {
+        rule: dict(values) for rule, values in metric.compute_all(guess.named).items()
+    }
+    for rule in VOID_RULES if guess.named is not None else ():
+        assert guess.named is not None
+        quality = semantic_quality(confusion.counts, guess.named, void_rule=rule)
+        scores[rule].update(miou=quality.miou, accuracy=quality.accuracy, iou_per_class=quality.iou_per_class)
+    return results_from_scores(label, scores, classes, protocol, **rest)
