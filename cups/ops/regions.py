@@ -11,8 +11,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from skimage.segmentation import felzenszwalb
 
 WORKING_PIXELS = 256 * 512
-"""Larger images are divided at about this size: least areas and the blur are in pixels there."""
-SMOOTHING = 0.5
+"""Larger images are divided at about this size: least areas are in pixels there."""
 CONTRAST = 0.9
 """The unit of contrast: this quantile of an image's own steps between neighbouring pixels."""
 LEAST_UNIT = 1e-3
@@ -92,7 +91,7 @@ def in_units_of_contrast(image: np.ndarray) -> np.ndarray:
     Square roots make the noise of a camera about as large in the dark as in the light (Anscombe, Biometrika
     1948); brightening an image by a factor changes nothing.
     """
-    roots = cv2.GaussianBlur(np.sqrt(image.astype(np.float32) / 255), (0, 0), SMOOTHING)
+    roots = np.sqrt(image.astype(np.float32) / 255)
     steps = np.concatenate([np.abs(np.diff(roots, axis=axis)).max(axis=2).ravel() for axis in (0, 1)])
     if steps.size and np.quantile(steps, CONTRAST) < LEAST_UNIT:
         steps = steps[steps >= LEAST_UNIT]  # nearly all is flat, as in a drawing: what is not sets the unit
