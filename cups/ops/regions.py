@@ -1,18 +1,26 @@
-"""Regions of even colour, found by mean shift, and averages over them; no labels involved."""
+"""Regions of even colour, by the contrast of the image itself, and averages over them; no labels involved."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
-from scipy.sparse.csgraph import connected_components
+from skimage.segmentation import felzenszwalb
 
-SPATIAL_RADIUS = 6
-COLOR_RADIUS = 14
-STEP = 5
-"""Neighbouring pixels whose filtered colours differ by less than this in every channel belong together."""
+WORKING_PIXELS = 256 * 512
+"""Larger images are divided at about this size: least areas are in pixels there."""
+CONTRAST = 0.9
+"""The unit of contrast: this quantile of an image's own steps between neighbouring pixels."""
+LEAST_UNIT = 1e-3
+"""Of square roots of intensities in 0-1: smaller steps are rounding."""
+PREFERENCE = 4.0
+"""Felzenszwalb's k in units of contrast: the larger, the larger the regions."""
+LEAST_AREA = 8
+LARGEST_SHARE = 1 / 8
+"""No region holds more of the image than this, so what floods in spite of all spoils a small part of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,23 +63,49 @@ class Regions:
         return down[:, None] * columns + across
 
 
-def mean_shift_regions(image: np.ndarray) -> Regions:
-    """Partition an image into regions of even colour (Comaniciu & Meer, PAMI 2002).
+def even_regions(image: np.ndarray) -> Regions:
+    """Partition an image into regions of even colour (Felzenszwalb & Huttenlocher, IJCV 2004).
 
-    image: (H, W, 3) uint8 RGB. Radii are in pixels and grey levels and suit images about 400 pixels wide;
-    wider ones are filtered at that width, and the regions brought back to full size.
+    What counts as a step is measured in the image itself, so a dark, hazy or low-contrast image falls into
+    about as many regions as a bright one; grey levels are no unit. Regions above `LARGEST_SHARE` of the image
+    are cut in halves.
+
+    Args:
+        image: (H, W, 3) uint8 RGB. One of more than `WORKING_PIXELS` is divided at that size, and the regions
+            are brought back to full size.
     """
     height, width = image.shape[:2]
-    shrink = max(1, round(width / 512))
-    small = cv2.resize(image, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
-    filtered = cv2.pyrMeanShiftFiltering(small, SPATIAL_RADIUS, COLOR_RADIUS).astype(np.int16)
-    rows, columns = filtered.shape[:2]
-    index = np.arange(rows * columns).reshape(rows, columns)
-    across = np.abs(np.diff(filtered, axis=1)).max(axis=2) < STEP
-    down = np.abs(np.diff(filtered, axis=0)).max(axis=2) < STEP
-    start = np.concatenate((index[:, :-1][across], index[:-1][down]))
-    end = np.concatenate((index[:, 1:][across], index[1:][down]))
-    graph = coo_matrix((np.ones(len(start), dtype=bool), (start, end)), shape=(index.size, index.size))
-    count, ids = connected_components(graph, directed=False)
-    full = cv2.resize(ids.reshape(rows, columns), (width, height), interpolation=cv2.INTER_NEAREST)
-    return Regions(full.astype(np.int64), int(count))
+    scale = min(1.0, math.sqrt(WORKING_PIXELS / (height * width)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    colors = in_units_of_contrast(small)
+    ids = felzenszwalb(colors, scale=255 * PREFERENCE, sigma=0, min_size=LEAST_AREA)
+    ids = halved(ids.astype(np.int64), max(1, int(LARGEST_SHARE * ids.size)))
+    full = cv2.resize(ids.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return Regions(full.astype(np.int64), int(ids.max()) + 1)
+
+
+def in_units_of_contrast(image: np.ndarray) -> np.ndarray:
+    """Return colours in units of the image's own steps: (H, W, 3) uint8 -> float32.
+
+    Square roots make the noise of a camera about as large in the dark as in the light (Anscombe, Biometrika
+    1948); brightening an image by a factor changes nothing.
+    """
+    roots = np.sqrt(image.astype(np.float32) / 255)
+    steps = np.concatenate([np.abs(np.diff(roots, axis=axis)).max(axis=2).ravel() for axis in (0, 1)])
+    if steps.size and np.quantile(steps, CONTRAST) < LEAST_UNIT:
+        steps = steps[steps >= LEAST_UNIT]  # nearly all is flat, as in a drawing: what is not sets the unit
+    return roots / np.float32(np.quantile(steps, CONTRAST) if steps.size else 1.0)
+
+
+def halved(ids: np.ndarray, most: int) -> np.ndarray:
+    """Cut regions of more than `most` pixels in the middle of their longer side, until none is left."""
+    while True:
+        large = np.flatnonzero(np.bincount(ids.ravel()) > most)
+        if not len(large):
+            return ids
+        for region in large:
+            place = np.nonzero(ids == region)
+            side = place[int(np.ptp(place[1]) > np.ptp(place[0]))]
+            half = np.argsort(side, kind="stable")[len(side) // 2 :]
+            ids[place[0][half], place[1][half]] = ids.max() + 1

@@ -19,7 +19,7 @@ from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
 from cups.ops.dense_crf import refined_labels
 from cups.ops.kmeans import assign, centroid_scores
-from cups.ops.regions import Regions, mean_shift_regions
+from cups.ops.regions import Regions, even_regions
 from cups.ops.resize import nearest_indices
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import VOID, class27_to_train_id
@@ -55,7 +55,7 @@ def with_context(vectors: np.ndarray, textons: np.ndarray) -> np.ndarray:
 
 def regions_of(frame: Frame) -> Regions:
     """Return the colour regions of a frame."""
-    return mean_shift_regions(read_image(frame.image))
+    return even_regions(read_image(frame.image))
 
 
 def sample_vectors(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import cc3d
@@ -9,7 +11,7 @@ import cv2
 import numpy as np
 
 from cups.ops.borders import label_borders
-from cups.ops.ground import ObjectModel, fit_ground, object_regions
+from cups.ops.ground import ObjectModel, StreetSearch, fit_ground, object_regions
 
 SMALLEST_REGION = 1e-4
 """Regions below this share of the image are left out of the region statistics: specks of the clustering."""
@@ -87,6 +89,16 @@ def frame_sums(
         count(edge & in_front),
         count(above),
     )
+
+
+def why_no_street(searches: Iterable[StreetSearch]) -> str:
+    """Return in how many frames no street was found, and why, the most frequent reason first; "" for none."""
+    found = list(searches)
+    reasons = Counter(search.reason for search in found if search.plane is None)
+    if not reasons:
+        return ""
+    each = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
+    return f"no street in {reasons.total()} of {len(found)} frames: {each}"
 
 
 def _region_sums(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

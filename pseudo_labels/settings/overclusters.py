@@ -29,7 +29,7 @@ class Clustering(HeadsChoice):
     )
     regions: bool = flag(
         False,
-        "average over regions of even colour (mean shift) before clustering, and label whole regions",
+        "average over regions of even colour before clustering, and label whole regions",
     )
     fit_split: str = flag("train", "split that the clusters are fitted on", choices=(*SPLITS, "all"))
     epochs: int = flag(5, "passes of k-means over the sampled tokens")

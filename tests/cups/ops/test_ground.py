@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cups.ops.ground import GroundPlane, ObjectModel, fit_ground, object_regions
+from cups.ops.ground import GroundPlane, ObjectModel, find_street, fit_ground, object_regions
 
 HEIGHT, WIDTH, FOCAL, HORIZON, CAMERA = 192, 384, 400.0, 86.0, 1.3
 FAR = 80.0
@@ -46,6 +46,81 @@ def test_fit_ground__finds_horizon_and_camera_height() -> None:
 def test_fit_ground__a_wall_is_no_street() -> None:
     assert fit_ground(np.full((HEIGHT, WIDTH), 6.0, np.float32)) is None
     assert fit_ground(np.full((4, 8), 6.0, np.float32)) is None
+
+
+def ray_cast(
+    pitch: float = 0, roll: float = 0, focal: float = 1.0, camera: float = 1.3, wall: float = 80.0
+) -> np.ndarray:
+    """Depth of a plane `camera` metres below and a wall ahead; degrees down and to the side, image widths."""
+    v, u = np.mgrid[:HEIGHT, :WIDTH]
+    x, y = ((u + 0.5) / WIDTH - 0.5) / focal, ((v + 0.5) - HEIGHT / 2) / WIDTH / focal
+    turn, tilt = np.radians(roll), np.radians(pitch)
+    down = np.cos(tilt) * (x * np.sin(turn) + y * np.cos(turn)) + np.sin(tilt)
+    ahead = np.cos(tilt) - np.sin(tilt) * (x * np.sin(turn) + y * np.cos(turn))
+    ground = np.where(down > 0, camera / np.maximum(down, 1e-9), np.inf)
+    facing = np.where(ahead > 0, wall / np.maximum(ahead, 1e-9), np.inf)
+    return np.minimum(ground, facing).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [
+        *({"pitch": pitch} for pitch in (5, 10, 20)),
+        *({"focal": focal} for focal in (0.4, 0.7, 1.5, 2.5)),
+        *({"camera": height} for height in (0.5, 2.5)),
+        {"roll": 2},
+    ],
+    ids=str,
+)
+def test_find_street__of_any_camera_that_drives(camera: dict[str, float]) -> None:
+    depth = ray_cast(**camera)
+    search = find_street(depth)
+    assert search.plane is not None and search.reason == ""
+    rows = slice(int(0.65 * HEIGHT), int(0.8 * HEIGHT))
+    middle = search.plane.height(depth)[rows, WIDTH // 2 - 20 : WIDTH // 2 + 20]
+    assert np.abs(middle).max() < 0.2, "the street ahead is at height 0"
+
+
+@pytest.mark.parametrize(
+    ("depth", "reason"),
+    [
+        (ray_cast(wall=4, camera=1.5), "does not fall"),
+        (1 / ray_cast(), "does not fall"),
+        (ray_cast()[::-1], "does not fall"),
+        (ray_cast(roll=90), "does not fall"),
+        (ray_cast(pitch=60, camera=100, wall=1e4), "horizon too high"),
+        (ray_cast(pitch=40), "horizon too high"),
+        (ray_cast(camera=15), "does not fall"),
+        (ray_cast(roll=7), "horizon too low"),
+        (ray_cast(roll=-7), "horizon too low"),
+        (np.where(ray_cast() < 20, ray_cast(), np.nan), "no distances"),
+        (ray_cast()[:8], "too few"),
+    ],
+    ids=[
+        "room",
+        "disparity",
+        "upside down",
+        "on its side",
+        "aerial",
+        "down",
+        "tower",
+        "right",
+        "left",
+        "nan",
+        "flat",
+    ],
+)
+def test_find_street__refuses_what_is_none(depth: np.ndarray, reason: str) -> None:
+    search = find_street(depth)
+    assert search.plane is None and reason in search.reason
+    assert fit_ground(depth) is None
+
+
+def test_find_street__refuses_noise() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.5, (HEIGHT, WIDTH))
+    search = find_street((ray_cast() * np.exp(noise)).astype(np.float32))
+    assert search.plane is None and "plane that fits best" in search.reason
+    assert 0 < search.on < 0.3
 
 
 def test_height__in_camera_heights_whatever_the_unit() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pseudo_labels.algorithms.thing_stuff import choose_things, frame_sums, statistics_of
+from cups.ops.ground import GroundPlane, StreetSearch
+from pseudo_labels.algorithms.thing_stuff import choose_things, frame_sums, statistics_of, why_no_street
 
 
 def test_frame_sums__add_up() -> None:
@@ -26,3 +27,10 @@ def test_choose_things__absent_classes_are_never_things() -> None:
     score, occurs = np.array([0.2, 0.9, 0.7, 0.9]), np.array([True, True, True, False])
     assert choose_things(score, occurs, 0.5, None) == [1, 2]
     assert choose_things(score, occurs, 0.5, 3) == [1, 2, 0]
+
+
+def test_why_no_street__counts_reasons() -> None:
+    street, wall = StreetSearch(GroundPlane(86.0, 0.002)), StreetSearch(None, "a wall")
+    assert why_no_street([street, street]) == "" and why_no_street([]) == ""
+    expected = "no street in 3 of 4 frames: a wall (2); a leaning camera (1)"
+    assert why_no_street([street, wall, StreetSearch(None, "a leaning camera"), wall]) == expected
