@@ -119,6 +119,9 @@ class OwnDataRun:
             ("SELF_TRAINING.ROUND_STEPS", self.settings.round_steps),
         )
         pairs = [word for key, value in given if value is not None for word in (key, str(value))]
+        # A training measures at its end at least.
+        if self.settings.round_steps is not None:
+            pairs += ["SELF_TRAINING.VAL_EVERY_N_STEPS", str(self.settings.round_steps)]
         pairs += ["SYSTEM.SEED", str(self.settings.seed)]
         if self.settings.max_images:
             pairs += ["DATA.MAX_IMAGES", str(self.settings.max_images)]
