@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from cups.errors import UserError
+from cups.errors import NothingFound, UserError
 from cups.io.files import check_fields, file_sha256, read_json, write_json
 from cups.io.markdown import markdown_table
 
@@ -93,6 +93,7 @@ def run_measured(
 
     Raises:
         UserError: the program is missing, or ends with another code than 0.
+        NothingFound: it ends with 3.
     """
     name = name or Path(argv[0]).name
     configs = config_digests(argv)
@@ -115,6 +116,8 @@ def run_measured(
         code, _, value = pipe.read().partition(" ")
     if code == "start":
         raise UserError(f"{argv[0]}: cannot be started ({os.strerror(int(value))}); check the installation")
+    if code == str(NothingFound.code):
+        raise NothingFound(f"{name}: found nothing; its output above says why, and how to go on all the same")
     if code != "0":
         raise UserError(f"{name}: failed with exit code {code or process.returncode}; see its output above")
     unit = 2**20 if sys.platform == "darwin" else 2**10
