@@ -243,7 +243,7 @@ def _frames_of(file: Path, ignored: Counter[str]) -> list[Path]:
 
 def _folders(root: Path, ignored: Counter[str]) -> Iterable[tuple[Path, list[str]]]:
     """Yield each folder below a root once, links after all that lie there themselves, with its files."""
-    todo, links, seen = [root], [], set()
+    todo, links, seen = [root], list[Path](), set[str]()
     while todo or links:
         folder = todo.pop() if todo else links.pop(0)
         real = os.path.realpath(folder)

@@ -145,7 +145,7 @@ def left_out_below(root: Path, frames: Sequence[Frame], besides: Collection[Path
     Args:
         besides: folders whose notes do not count.
     """
-    known, found = {frame.name: frame for frame in frames}, {}
+    known, found = {frame.name: frame for frame in frames}, dict[str, str]()
     for path in sorted(root.glob(f"*/{FAILURES}")):
         if path.parent in besides:
             continue
