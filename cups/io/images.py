@@ -50,13 +50,18 @@ class Listing:
     ignored: Counter[str] = field(default_factory=Counter)
 
 
-def natural_key(path: Path | str) -> list[list[str | int]]:
+def natural_key(path: Path | str) -> list[tuple[list[str | int], str]]:
     """Return a key that sorts paths part by part, numbers by their value: frame2 before frame10.
 
     Equal numbers with other leading zeros are told apart by the text.
     """
-    parts = Path(path).parts
-    return [[int(p) if p.isdigit() else p for p in re.split("([0-9]+)", part)] + [part] for part in parts]
+    return [(_words_and_numbers(part), part) for part in Path(path).parts]
+
+
+def _words_and_numbers(part: str) -> list[str | int]:
+    """Return text and numbers in turn, text first: so any two such lists can be compared."""
+    pieces = re.split("([0-9]+)", part)
+    return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)]
 
 
 def scan_images(root: Path) -> Listing:
@@ -238,7 +243,7 @@ def _frames_of(file: Path, ignored: Counter[str]) -> list[Path]:
 
 def _folders(root: Path, ignored: Counter[str]) -> Iterable[tuple[Path, list[str]]]:
     """Yield each folder below a root once, links after all that lie there themselves, with its files."""
-    todo, links, seen = [root], [], set()
+    todo, links, seen = [root], list[Path](), set[str]()
     while todo or links:
         folder = todo.pop() if todo else links.pop(0)
         real = os.path.realpath(folder)

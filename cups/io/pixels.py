@@ -243,15 +243,19 @@ def _by_pillow(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             if image.format == "WEBP" and path.read_bytes().endswith(EMPTY):
                 raise OSError("no pixels at the end")
-            if image.mode == "PA" or (image.mode == "P" and "transparency" in image.info):
-                image = image.convert("RGBA")
-            if image.mode == "LA":
-                image = image.getchannel(0)
-            # Dropping the channel keeps the colours below transparency, as OpenCV does.
-            pixels = np.asarray(image)[..., :3] if image.mode in ("RGBA", "RGBX") else image.convert("RGB")
-            return np.ascontiguousarray(pixels)
+            return _without_transparency(image)
     except UNREADABLE:
         raise UserError(f"{path}: truncated or damaged {path.suffix.lstrip('.')}; {AGAIN}") from None
+
+
+def _without_transparency(image: Image.Image) -> np.ndarray:
+    """Return (H, W, 3) uint8 RGB: the colours below transparency, as OpenCV gives them."""
+    if image.mode == "PA" or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+    if image.mode == "LA":
+        image = image.getchannel(0)
+    pixels = np.asarray(image)[..., :3] if image.mode in ("RGBA", "RGBX") else image.convert("RGB")
+    return np.ascontiguousarray(pixels)
 
 
 def _three_channels(pixels: np.ndarray) -> np.ndarray:

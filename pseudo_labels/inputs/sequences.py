@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.errors import UserError
-from cups.io.file_names import IMAGE_SUFFIX
-from cups.io.images import list_city_images
+from cups.io.images import frame_stem, list_city_images
 from cups.io.png import read_image
 from cups.ops.motion import moved_edges
 from cups.structures import Draw
@@ -145,7 +144,7 @@ def _cityscapes_index(source: FrameSource) -> Index:
         splits = sorted({frame.relative.parts[0] for frame in frames})
         found = [path for split in splits for path in list_city_images(folder / split)]
         images = found[: source.max_images] or images
-    return {_place(path, IMAGE_SUFFIX): path for path in images}
+    return {_place(path, path.name.removeprefix(frame_stem(path))): path for path in images}
 
 
 def _place(path: Path, suffix: str) -> tuple[Path, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cups.errors import UserError
-from cups.io.file_names import IMAGE_MARK, flat_name
+from cups.io.file_names import IMAGE_MARK, IMAGE_SUFFIX, flat_name
 from cups.io.files import is_readable, read_json
 from cups.io.images import (
     Listing,
@@ -18,6 +18,7 @@ from cups.io.images import (
     image_bytes,
     is_image_source,
     list_city_images,
+    list_images,
     report_images,
     scan_images,
 )
@@ -91,6 +92,11 @@ class FrameSource(Settings):
                 ignored = but_ignored(self._scan().ignored)
                 raise UserError(f"{self.image_dir}: no images inside{ignored}; check `image_dir`")
             folder = self.image_folder / self.split
+            if others := list_images(folder):
+                raise UserError(
+                    f"{folder}: none of its {len(others)} images is named {{city}}/{{stem}}{IMAGE_SUFFIX} "
+                    f"(first: {others[0].name}); rename them, or use `image_dir`"
+                )
             raise UserError(f"{folder}: no images inside; check the folder and `split`")
         _refuse_duplicates(frames)
         frames = frames[: self.max_images]
@@ -139,7 +145,7 @@ def left_out_below(root: Path, frames: Sequence[Frame], besides: Collection[Path
     Args:
         besides: folders whose notes do not count.
     """
-    known, found = {frame.name: frame for frame in frames}, {}
+    known, found = {frame.name: frame for frame in frames}, dict[str, str]()
     for path in sorted(root.glob(f"*/{FAILURES}")):
         if path.parent in besides:
             continue

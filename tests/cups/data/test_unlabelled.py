@@ -12,6 +12,7 @@ from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
 from cups.io.png import write_png
 from cups.structures import Draw
+from tests.clips import make_clip
 
 
 def _write(folder: Path, names: list[str], size: tuple[int, int] = (32, 64)) -> None:
@@ -54,6 +55,13 @@ def test_images__plain_folder(tmp_path: Path) -> None:
         _write(tmp_path / folder, ["a.png", "b.png"])
     images = images_of(tmp_path, crop=(32, 64))
     assert [images[i].name for i in range(4)] == ["here/a", "here/b", "some/where/a", "some/where/b"]
+
+
+def test_images__of_a_video(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=4)
+    images = images_of(clip, crop=(48, 64))
+    assert [images[i].name for i in range(4)] == ["000000", "000001", "000002", "000003"]
+    assert tuple(images[3].image.shape) == (3, 48, 64)
 
 
 def test_hold_out__evenly_spread_and_never_trained_on(root: Path) -> None:

@@ -22,6 +22,7 @@ from cups.io.images import (
     frame_stem,
     list_city_images,
     list_images,
+    natural_key,
     refuse_output_inside,
     report_images,
     scan_images,
@@ -75,6 +76,17 @@ def test_list_images__numbers_count_by_their_value(tmp_path: Path) -> None:
     _touch(tmp_path, *(f"clip{clip}/frame{number}.png" for clip in (10, 9) for number in (2, 10, 1, "02")))
     order = [f"clip{clip}/frame{number}.png" for clip in (9, 10) for number in (1, "02", 2, 10)]
     assert _listed(tmp_path) == order
+
+
+@given(st.lists(st.text("a1²_0", min_size=1, max_size=5), max_size=6))
+def test_natural_key__any_names_can_be_sorted_and_none_are_equal(found: list[str]) -> None:
+    ordered = sorted(set(found), key=natural_key)
+    assert sorted(ordered[::-1], key=natural_key) == ordered
+
+
+def test_natural_key__a_name_before_the_same_with_a_number() -> None:
+    names = ["clip", "clip1", "clip2", "clip10", "clip10b", "clips"]
+    assert sorted(reversed(names), key=natural_key) == names
 
 
 def test_scan_images__hidden_files_and_those_of_systems_are_counted_only(tmp_path: Path) -> None:

@@ -201,3 +201,9 @@ def test_change_colors__identity_and_factors() -> None:
     gray = change_colors(images, torch.tensor([[1.0, 1.0, 0.0], [0.5, 1.0, 1.0]]))
     assert torch.allclose(gray[0, 0], gray[0, 2], atol=1e-6)
     assert torch.allclose(gray[1], images[1] / 2, atol=1e-6)
+
+
+def test_find_clips__layout_saved_as_jpg(root: Path) -> None:
+    for path in (root / "leftImg8bit").rglob("*.png"):
+        path.rename(path.with_suffix(".jpg"))
+    assert len(find_clips(FrameSource(root), OFFSETS)) == 3

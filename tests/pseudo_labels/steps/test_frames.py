@@ -106,3 +106,9 @@ def test_frames__of_a_video(tmp_path: Path) -> None:
 
 def _copy(output: Folder, frame: Frame) -> None:
     write_png(output.path(frame), read_image(frame.image))
+
+
+def test_frames__other_names_in_the_cityscapes_layout_are_told(tmp_path: Path) -> None:
+    write_png(tmp_path / "leftImg8bit" / "train" / "ulm" / "one.png", np.zeros((4, 4, 3), dtype=np.uint8))
+    with pytest.raises(UserError, match=r"none of its 1 images is named .*one\.png.*use `image_dir`"):
+        FrameSource(cityscapes_root=tmp_path).frames()
