@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from cups.backbones.names import TEXTON
+from cups.backbones.names import TEXTON, is_own
 from cups.errors import Stopped, UserError
 from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import write_json
@@ -302,7 +302,8 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
 def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path, stop: StopSignals) -> None:
     """Run the phases that `folder` does not hold yet and write the heads."""
     extractor = build_extractor(settings, folder, {})
-    if settings.standardize == "on" or (settings.standardize == "auto" and extractor.name == TEXTON):
+    wanted = extractor.name == TEXTON or is_own(extractor.name)  # features without negative values
+    if settings.standardize == "on" or (settings.standardize == "auto" and wanted):
         extractor = replace(extractor, standardizer=fit_standardizer(frames, extractor))
     segment, cluster = build_heads(settings, extractor)
     windows = WindowSource(frames, extractor, int(settings.cache_gb * 2**30), settings.num_workers)

@@ -83,7 +83,7 @@ class CauseTraining(HeadsChoice):
     )
     standardize: str = flag(
         "auto",
-        "centre features by statistics of the images (auto: for texton)",
+        "centre features by statistics of the images (auto: for texton and own)",
         choices=("auto", "on", "off"),
     )
 

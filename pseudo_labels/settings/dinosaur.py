@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from cups.backbones.names import DEFAULT_DINOV3
+from cups.backbones.names import DEFAULT_DINOV3, TEXTON, is_own
 from cups.errors import UserError
 from pseudo_labels.settings.feature_choice import Backbone, TrainedBackbone
 from pseudo_labels.settings.groups import Batch, Found, Seed
@@ -91,7 +91,7 @@ class TrainDinosaurSettings(Backbone, Training):
         (0.8, 0.8), "size of random crops, in shares of the token grid", metavar=("HEIGHT", "WIDTH")
     )
     standardize: str = flag(
-        "auto", "features by mean and deviation of each channel (auto: texton)", choices=SWITCH
+        "auto", "features by mean and deviation of each channel (auto: texton and own)", choices=SWITCH
     )
     num_slots: int = flag(30, "slots")
     slot_dim: int = flag(256, "channels of a slot")
@@ -104,7 +104,7 @@ class TrainDinosaurSettings(Backbone, Training):
         metavar=("ROWS", "COLUMNS"),
     )
     encode_position: str = flag(
-        "auto", "tell the slots where a token is (auto: texton, whose features do not)", choices=SWITCH
+        "auto", "tell the slots where a token is (auto: texton and own, which do not)", choices=SWITCH
     )
     steps: int = flag(0, "optimisation steps (0: as many as `epochs` make)")
     epochs: int = flag(
@@ -137,4 +137,4 @@ class TrainDinosaurSettings(Backbone, Training):
     def is_on(self, switch: str) -> bool:
         """Return whether `standardize` or `encode_position` is on for the backbone."""
         value = getattr(self, switch)
-        return value == "on" or (value == "auto" and self.backbone == "texton")
+        return value == "on" or (value == "auto" and (self.backbone == TEXTON or is_own(self.backbone)))

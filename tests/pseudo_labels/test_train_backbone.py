@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -92,6 +93,7 @@ def test_own__is_a_backbone_of_stage_1(own: Path, photos: Path) -> None:
     sizes = {**SIZES, "codebook_steps": 1, "head_steps": 1, "probe_steps": 1, "batch_size": 2}
     sizes |= {"window": 24, "stride": 24}
     train_cause.main([*given, *(str(part) for name, value in sizes.items() for part in (f"--{name}", value))])
+    assert len(json.loads((root / "cause_own" / "settings.json").read_text())["mean"]) == 384
     overclusters.main([*given, "--k", "3", "--features", "backbone", "--num_workers", "0"])
     for folder in ("features_own", "cause_own", "pseudo_semantic_raw_k3"):
         provenance = read_provenance(root / folder) or {}
