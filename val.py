@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cups.config import VAL_FLAGS, add_config_arguments, make_parser, parse_args
 from cups.errors import run_main
+from cups.folder_settings import PREDICTION_IDS, TRUTH_IDS, FolderSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,20 +24,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--truth", type=Path, help="score files: ground truth, a folder or a COCO panoptic JSON"
     )
     parser.add_argument("--prediction", type=Path, help="and predictions of any tool, likewise")
-    parser.add_argument("--truth_ids", choices=("id", "trainId"), default="id", help="what id maps hold")
+    parser.add_argument("--truth_ids", choices=TRUTH_IDS, default="id", help="what id maps hold")
     parser.add_argument(
         "--prediction_ids",
-        choices=("auto", "clusters", "id", "trainId"),
+        choices=PREDICTION_IDS,
         default="auto",
         help="auto: names of a COCO set, else clusters that are matched",
     )
     parser.add_argument("--only_predicted", action="store_true", help="leave out frames without a prediction")
     args, config = parse_args(parser, argv)
-    if args.truth or args.prediction:
+    ids = args.truth_ids, args.prediction_ids
+    files = FolderSettings(args.truth, args.prediction, *ids, args.only_predicted)
+    if files.given:
         from cups.builders.folder_scores import score_folders
 
-        ids = args.truth_ids, args.prediction_ids
-        print(score_folders(config, args.truth, args.prediction, args.output_dir, *ids, args.only_predicted))
+        print(score_folders(config, files, args.output_dir))
         return 0
     if args.image_dir:
         if args.save_names:

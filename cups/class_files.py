@@ -168,14 +168,14 @@ def _ignored(path: Path, content: Any) -> dict[int, str]:
         where = f"{path}: 'ignore' entry {number}"
         if isinstance(value, dict):
             _check_keys(value, IGNORE_KEYS, where)
-            value, name = value.get("id"), str(value.get("name", ""))
+            label, name = value.get("id"), str(value.get("name", ""))
         else:
-            name = ""
-        if not _is_id(value, HIGHEST_ID + 1):
-            raise UserError(f"{where}: is {value!r}; it must be a whole number 0-{HIGHEST_ID + 1}")
-        if value in ignored:
-            raise UserError(f"{where}: id {value} is there twice; leave it out once")
-        ignored[value] = name
+            label, name = value, ""
+        if not _is_id(label, HIGHEST_ID + 1):
+            raise UserError(f"{where}: is {label!r}; it must be a whole number 0-{HIGHEST_ID + 1}")
+        if label in ignored:
+            raise UserError(f"{where}: id {label} is there twice; leave it out once")
+        ignored[label] = name
     return ignored
 
 

@@ -14,45 +14,31 @@ from cups.config import plain
 from cups.data.coco_sets import CocoSet
 from cups.data.label_folders import open_labels
 from cups.errors import UserError
-from cups.evaluation.folders import IDS, Ids, open_guess, open_truth, pair, score
+from cups.evaluation.folders import open_guess, open_truth, pair, score
 from cups.evaluation.results import results_report, write_results
+from cups.folder_settings import FolderSettings
 from cups.io.provenance import code_version, describe_input
 from cups.taxonomy import load_class_set
 
 log = logging.getLogger(__name__)
 
 
-def score_folders(
-    config: CfgNode,
-    truth_path: Path | None,
-    prediction_path: Path | None,
-    output: Path | None = None,
-    truth_ids: str = "id",
-    prediction_ids: str = "auto",
-    only_predicted: bool = False,
-) -> str:
+def score_folders(config: CfgNode, settings: FolderSettings, output: Path | None = None) -> str:
     """Score predictions on disk against ground truth on disk; write `results.*` and return the report.
 
     Args:
         config: the whole configuration; `DATA.CLASSES` or `DATA.NUM_CLASSES` are the classes. Without a class
             file, ground truth in the COCO format is scored by its own categories.
-        truth_path, prediction_path: folders, or the JSON of a COCO panoptic set; see `open_labels`.
+        settings: the two sets of labels.
         output: folder of the results; None is the folder that the configuration names.
-        truth_ids: "id", or "trainId": places among the classes.
-        prediction_ids: see `cups.evaluation.folders.IDS`.
-        only_predicted: leave out frames without a prediction.
 
     Raises:
         UserError: one of the two is missing or unreadable, or frames without a prediction.
     """
-    if truth_path is None or prediction_path is None:
-        missing, given = ("truth", "prediction") if truth_path is None else ("prediction", "truth")
-        raise UserError(f"`{missing}`: missing; `{given}` needs both")
-    if truth_ids not in ("id", "trainId") or prediction_ids not in IDS:
-        raise UserError(f"`prediction_ids` {prediction_ids}: unknown; choose from {', '.join(IDS)}")
+    truth_path, prediction_path = settings.paths()
     truth_labels, labels = open_labels(truth_path), open_labels(prediction_path)
     pairs = pair(truth_labels, labels)
-    if pairs.missing and not only_predicted:
+    if pairs.missing and not settings.only_predicted:
         raise UserError(
             f"{prediction_path}: {len(pairs.missing)} of {len(truth_labels.names)} frames of the ground "
             f"truth have no prediction, first {pairs.missing[0]}; predict them, or add `only_predicted`"
@@ -61,9 +47,8 @@ def score_folders(
         log.warning("%s", note)
     own = isinstance(truth_labels, CocoSet) and not config.DATA.CLASSES
     classes = load_class_set(truth_labels.path) if own else evaluated_classes(config)
-    truth = open_truth(truth_labels, classes, truth_ids == "trainId")
-    ids: Ids = prediction_ids  # type: ignore[assignment]
-    guess = open_guess(labels, classes, ids, [name for _, name in pairs.both])
+    truth = open_truth(truth_labels, classes, settings.truth_ids == "trainId")
+    guess = open_guess(labels, classes, settings.prediction_ids, [name for _, name in pairs.both])
     rest: dict[str, Any] = {
         "code_version": code_version(),
         "config": plain(config) | {"truth": str(truth_path), "prediction": str(prediction_path)},

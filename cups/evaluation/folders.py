@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from cups.data.label_folders import IdFolder, Labels
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import results_of_counts
+from cups.folder_settings import Ids
 from cups.metrics import ConfusionMatrix, PanopticQualitySemanticMatching, semantic_quality
 from cups.metrics.protocol import VOID_RULES, Matching, Protocol, VoidRule
 from cups.ops.matching import hungarian_assignment
@@ -38,10 +39,6 @@ from cups.ops.resize import resize_ids
 from cups.taxonomy import VOID, WIDE_VOID, ClassSet, void_value
 
 log = logging.getLogger(__name__)
-Ids = Literal["auto", "clusters", "id", "trainId"]
-IDS: tuple[Ids, ...] = ("auto", "clusters", "id", "trainId")
-"""What the ids of a prediction are: of a COCO set the names decide, else they are clusters; ids of the class
-file; or trainIds, places among its classes."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +176,7 @@ def open_guess(labels: Labels, classes: ClassSet, ids: Ids, names: Sequence[str]
     """Return a prediction as pseudo-classes.
 
     Args:
-        ids: what its ids are.
+        ids: what its ids are, see `FolderSettings`.
         names: frames that are scored.
 
     Raises:

@@ -14,6 +14,7 @@ from cups.builders.folder_scores import score_folders
 from cups.config import build_config
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
+from cups.folder_settings import FolderSettings
 from cups.io.coco_panoptic import to_rgb
 from cups.io.png import write_png
 
@@ -88,7 +89,7 @@ def score(classes: Path | None, truth: Path, prediction: Path, **more: Any) -> d
     config = build_config(None, ["SYSTEM.NUM_WORKERS", "0"], {})
     if classes is not None:
         config = build_config(None, ["SYSTEM.NUM_WORKERS", "0", "DATA.CLASSES", str(classes)], {})
-    score_folders(config, truth, prediction, output, **more)
+    score_folders(config, FolderSettings(truth, prediction, **more), output)
     return {result.void_rule: result for result in read_results(output / "results.json")}
 
 
@@ -197,7 +198,9 @@ def test_score__what_is_no_label_map_is_named(classes: Path, truth: Path, tmp_pa
     with pytest.raises(UserError, match="no such folder"):
         score(classes, truth, tmp_path / "nowhere")
     with pytest.raises(UserError, match="`prediction`: missing"):
-        score_folders(build_config(), truth, None)
+        score_folders(build_config(), FolderSettings(truth, None))
+    with pytest.raises(UserError, match="`truth_ids` clusters: unknown; choose from id, trainId"):
+        FolderSettings(truth, truth, truth_ids="clusters")
 
 
 def test_score__numbers_that_restart_in_each_class(classes: Path, truth: Path, tmp_path: Path) -> None:

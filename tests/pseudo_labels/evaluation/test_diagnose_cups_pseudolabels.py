@@ -20,6 +20,8 @@ from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
 from pseudo_labels.algorithms.cups_format import STATISTICS_FILE, statistics_on_disk, write_statistics
 from pseudo_labels.evaluation.diagnose_cups_pseudolabels import main
+from pseudo_labels.scoring.diagnosis_findings import frame_findings
+from pseudo_labels.scoring.diagnosis_frames import FolderSums
 
 SIZE = (96, 192)
 CLASSES = 6
@@ -295,3 +297,25 @@ def test_main__splits_that_disagree(labelled: Labelled) -> None:
     code, _, found = diagnose(labelled)
     (note,) = found["findings"]
     assert code == 0 and "published rule (0.08) would decide otherwise: 5 things there" in note["message"]
+
+
+def test_main__nothing_found_is_a_defect_with_its_cause(labelled: Labelled) -> None:
+    """No thing in the split, and why the semantics have none."""
+    source = labelled.root / "semantics" / SPLIT_FILE
+    write_json(source, {"things": [], "stuffs": list(range(CLASSES)), "nothing_found": "no street in 9 of 9"})
+    split = {"things": [], "stuffs": list(range(CLASSES)), "taken_from": str(source)}
+    write_json(labelled.folder / SPLIT_FILE, split)
+    code, findings, _ = diagnose(labelled)
+    messages = [f["message"] for f in findings if f["level"] == "defect" and f["check"] == "empty"]
+    assert code == 1 and len(messages) == 1 and "nothing was found: no street in 9 of 9" in messages[0]
+    write_json(labelled.folder / SPLIT_FILE, split | {"taken_from": "nowhere"})
+    _, findings, _ = diagnose(labelled)
+    assert any("no pseudo-class is a thing" in f["message"] for f in findings if f["check"] == "empty")
+
+
+@pytest.mark.parametrize(("images", "found", "is_defect"), [(100, 4, True), (100, 5, False), (10, 1, False)])
+def test_frame_findings__instances_in_few_images(images: int, found: int, is_defect: bool) -> None:
+    sums = FolderSums(frames=images, without_instance=images - found, sizes={(4, 4): images})
+    texts = [finding.message for finding in frame_findings(sums) if finding.level == "defect"]
+    assert bool(texts) == is_defect
+    assert not texts or texts[0].startswith("4 of 100 images have an instance")

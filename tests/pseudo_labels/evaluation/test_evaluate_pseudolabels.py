@@ -11,6 +11,8 @@ import pytest
 
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
+from cups.io.coco_panoptic import to_rgb
+from cups.io.files import write_json
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
 from pseudo_labels.convert_to_cups_format import main as convert
@@ -124,3 +126,41 @@ def test_main__the_folder_tells_the_number_of_classes(scored_root: Any) -> None:
     assert scores(scored_root)["standard"].config["num_semantic_classes"] == "19"
     with pytest.raises(UserError, match=r"^`num_semantic_classes` 27: .*says 19 classes \(trainId\)"):
         scores(scored_root, "--num_semantic_classes", "27")
+
+
+def test_main__a_coco_set_of_another_tool(scored_root: Any) -> None:
+    """Its segment ids are arbitrary and its categories have gaps; `segments_info` tells the classes."""
+    rng, annotations = np.random.default_rng(0), []
+    for stem in scored_root.stems:
+        semantic = read_ids(scored_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))
+        instance = read_ids(scored_root.file("pseudo_instance_depth_guided_mapped_k300", f"{stem}.png"))
+        segments, info = np.zeros(semantic.shape, np.int64), []
+        for label, number in sorted(
+            {*zip(semantic.ravel().tolist(), instance.ravel().tolist(), strict=True)}
+        ):
+            if label != 13 or number:
+                segment = int(rng.integers(1, 2**24))
+                segments[(semantic == label) & (instance == number)] = segment
+                info.append({"id": segment, "category_id": 100 + label, "iscrowd": 0})
+        write_png(scored_root.file("other", f"{stem}_panoptic.png"), to_rgb(segments))
+        annotations.append({"file_name": f"train/aachen/{stem}_panoptic.png", "segments_info": info})
+    categories = [{"id": i + 100, "name": f"c{i}", "isthing": int(i == 13)} for i in (13, 0, 2)]
+    write_json(
+        scored_root.path / "other" / "train.json", {"annotations": annotations, "categories": categories}
+    )
+    own, other = scores(scored_root), scores(scored_root, "--panoptic_subdir", "other")
+    for rule, result in own.items():
+        assert result.metrics == other[rule].metrics
+    assert other["standard"].assignment == [0, 2, 13]
+
+
+def test_main__a_class_file(scored_root: Any, tmp_path: Path) -> None:
+    """Classes of one's own over the ids of gtFine: cars alone are things, the rest is one class."""
+    path = tmp_path / "two.yaml"
+    path.write_text("classes: [{id: [7, 11], name: place, thing: false}, {id: 26, name: car, thing: true}]")
+    result = scores(scored_root, "--classes", str(path))["standard"]
+    assert set(result.per_class) == {"place", "car"} and result.metrics["pq"] > 0.95
+    assert f"2 classes of {path}" in result.protocol
+    path.write_text("classes: [{id: 26, name: car, thing: true}]")
+    with pytest.raises(UserError, match=rf"_labelIds.png: holds id 7 and 1 more, which {path} does not name"):
+        scores(scored_root, "--classes", str(path))
