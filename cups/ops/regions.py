@@ -10,6 +10,8 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from skimage.segmentation import felzenszwalb
 
+METHOD = "felzenszwalb"
+"""How regions are found; labels and clusters of others do not mix with them."""
 WORKING_PIXELS = 256 * 512
 """Larger images are divided at about this size: least areas are in pixels there."""
 CONTRAST = 0.9

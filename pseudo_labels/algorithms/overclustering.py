@@ -19,7 +19,7 @@ from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
 from cups.ops.dense_crf import refined_labels
 from cups.ops.kmeans import assign, centroid_scores
-from cups.ops.regions import Regions, even_regions
+from cups.ops.regions import METHOD, Regions, even_regions
 from cups.ops.resize import nearest_indices
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import VOID, class27_to_train_id
@@ -56,6 +56,11 @@ def with_context(vectors: np.ndarray, textons: np.ndarray) -> np.ndarray:
 def regions_of(frame: Frame) -> Regions:
     """Return the colour regions of a frame."""
     return even_regions(read_image(frame.image))
+
+
+def kind_of_regions(regions: bool) -> dict[str, str]:
+    """Return what fitted clusters record of the regions: those of version 0.2 were found otherwise."""
+    return {"regions": METHOD} if regions else {}
 
 
 def sample_vectors(

@@ -25,6 +25,7 @@ from pseudo_labels.algorithms.overclustering import (
     Fits,
     Reader,
     cause_table,
+    kind_of_regions,
     sample_vectors,
     shuffled_batches,
 )
@@ -117,7 +118,8 @@ def centroids_for(
         )
 
     names = ("k", "seed", "features", "regions", "fit_split", "epochs", "tokens_per_image")
-    return fits.load_or_fit(CENTROIDS, fit, {name: getattr(settings, name) for name in names})
+    fitted = {name: getattr(settings, name) for name in names}
+    return fits.load_or_fit(CENTROIDS, fit, fitted | kind_of_regions(settings.regions))
 
 
 def _digest(path: Path) -> str:

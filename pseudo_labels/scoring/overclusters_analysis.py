@@ -15,7 +15,13 @@ from cups.io.provenance import code_version, write_provenance
 from cups.metrics.protocol import Protocol
 from cups.ops.kmeans import fit_kmeans
 from cups.taxonomy import class_set
-from pseudo_labels.algorithms.overclustering import Fits, Reader, sample_vectors, shuffled_batches
+from pseudo_labels.algorithms.overclustering import (
+    Fits,
+    Reader,
+    kind_of_regions,
+    sample_vectors,
+    shuffled_batches,
+)
 from pseudo_labels.networks.vectors import Pooled, vector_source
 from pseudo_labels.scoring.engine import ground_truth_frames
 from pseudo_labels.scoring.overclusters import (
@@ -63,6 +69,7 @@ class Analysis:
 
         names = ("seed", "features", "regions", "fit_split", "epochs", "tokens_per_image")
         settings = {name: getattr(chosen, name) for name in names} | {"images": len(frames)}
+        settings |= kind_of_regions(chosen.regions)
 
         def fit(k: int) -> np.ndarray:
             log.info("k = %d", k)

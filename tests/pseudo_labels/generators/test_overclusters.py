@@ -53,6 +53,12 @@ def test_overcluster__regions_end_at_the_edge_of_colour(textures: Path, tmp_path
     overcluster.main(flags(tmp_path, "--k", 2, "--raw", "--regions"))
     labels = read_ids(first(tmp_path, "pseudo_semantic_raw_k2"))
     assert (labels == labels[24, 41]).tolist() == disc.tolist()
+    # Clusters of version 0.2, whose regions were others, are not gone on with.
+    path = tmp_path / "pseudo_semantic_raw_k2" / "centroids.npz"
+    with np.load(path, allow_pickle=False) as stored:
+        np.savez(path, **{**stored, "regions": True})
+    with pytest.raises(UserError, match=r"made with .*'regions': True.*, not .*'regions': 'felzenszwalb'"):
+        overcluster.main(flags(tmp_path, "--k", 2, "--raw", "--regions"))
 
 
 def test_overcluster__oracle_is_recorded_and_right(textures: Path, tmp_path: Path) -> None:
