@@ -78,7 +78,7 @@ class PanopticExport:
             if differing:
                 raise UserError(
                     f"{self.folder}: holds predictions with another {', '.join(differing)}; "
-                    "choose another `output_dir`"
+                    f"choose another `{self.setting}`"
                 )
         write_json(path, settings)
 

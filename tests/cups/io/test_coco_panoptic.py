@@ -69,7 +69,7 @@ def test_write_panoptic_json__describes_the_pixels(tmp_path: Path) -> None:
     panoptic[1:3, 2:5] = (1, 1)
     panoptic[3, 0] = (255, 0)
     write_panoptic(tmp_path / "png" / "a" / "one.png", panoptic)
-    file = PanopticFile("a/one", "a/one.jpg", "a/one.png")
+    file = PanopticFile("a/one.jpg", "a/one.png")
     categories = categories_of(["road", "car"], things=[1])
     write_panoptic_json(tmp_path / "set.json", tmp_path / "png", [file], categories)
     content = json.loads((tmp_path / "set.json").read_text())
