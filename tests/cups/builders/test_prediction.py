@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -45,6 +46,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("network") / "last.ckpt"
     torch.save({"state_dict": state, "hyper_parameters": stored}, path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small pictures, and a network that is opened once."""
+    monkeypatch.setattr(own_images, "OVERLAY_WIDTHS", (160, 1600))
+    monkeypatch.setattr(prediction, "load", _load)
+
+
+_load = functools.cache(prediction.load)
 
 
 @pytest.fixture
@@ -183,7 +194,7 @@ def test_predict__a_video_becomes_an_overlay_video(checkpoint: Path, photos: Pat
     names = [image["file_name"] for image in content["images"]]
     assert names == ["clip/000000", "clip/000001", "clip/000002", "a/1.png"]
     video = out / "overlays" / "clip.mp4"
-    assert frame_rate(video) == 12.5 and read_frame(video / "000002").shape[1] == 800
+    assert frame_rate(video) == 12.5 and read_frame(video / "000002").shape[1] == 160
     made = video.stat().st_mtime_ns
     run(checkpoint, out, "--input", clip, "--input", photos / "a")
     assert video.stat().st_mtime_ns == made
