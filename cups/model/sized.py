@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cups.data.utils import image_tensor
 from cups.model.inputs import inference_inputs
 from cups.model.modeling.meta_arch.merge import Crop, Segments, decide_semantic, merge_crops
 from cups.model.modeling.meta_arch.panoptic_fpn import CustomPanopticFPN
@@ -103,7 +102,7 @@ class SizedInference:
         ]
 
     def _raw_outputs(self, tiles: Sequence[np.ndarray]) -> Iterator[_Raw]:
-        inputs = inference_inputs([image_tensor(np.ascontiguousarray(tile)) for tile in tiles])
+        inputs = inference_inputs([_as_tensor(tile) for tile in tiles])
         if isinstance(self.model, CustomPanopticFPN):
             detections, logits = self.model.inference(inputs, do_postprocess=False)
             for found, scores in zip(detections, logits, strict=True):
@@ -147,6 +146,11 @@ def _innermost(model: Any) -> Any:
 
 def _cut(image: np.ndarray, tile: Tile) -> np.ndarray:
     return image[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+
+
+def _as_tensor(image: np.ndarray) -> Tensor:
+    """Return (3, H, W) float in 0-1; `cups.data` does it too, but leads to the reader of ground truth."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255.0)
 
 
 class _Axis(NamedTuple):
