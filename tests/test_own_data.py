@@ -1,7 +1,7 @@
 """The page *Your own data*: each of its commands runs, in order, on toy frames as photos and as a video.
 
-Nothing is replaced but the length of trainings: `STAGE1_FLAGS`, `CUPS_OPTS`, and flags that end the command of
-a whole run. Toy frames lie in two folders that number them alike, as JPEG and PNG, one turned by EXIF.
+Nothing is replaced but the length of trainings: `STAGE1_FLAGS`, `CUPS_OPTS`, and flags that end the command
+of a whole run. Toy frames lie in two folders that number them alike, as JPEG and PNG, one turned by EXIF.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ SHORT = (
 )
 CUPS_OPTS = (
     "SYSTEM.ACCELERATOR cpu SYSTEM.NUM_WORKERS 0 TRAINING.STEPS 2 TRAINING.BATCH_SIZE 1 "
-    "TRAINING.PRECISION 32 TRAINING.VAL_EVERY_N_STEPS 2 DATA.CROP_RESOLUTION '(96, 192)' DATA.ONLY_NON_EMPTY_SAMPLES False "
+    "TRAINING.PRECISION 32 TRAINING.VAL_EVERY_N_STEPS 2 DATA.CROP_RESOLUTION '(96, 192)' "
+    "DATA.ONLY_NON_EMPTY_SAMPLES False "
     "SELF_TRAINING.ROUNDS 1 SELF_TRAINING.ROUND_STEPS 2 SELF_TRAINING.VAL_EVERY_N_STEPS 2 "
     "SELF_TRAINING.SELECT_FRAMES 1"
 )

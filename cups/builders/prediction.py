@@ -43,6 +43,7 @@ def predict_images(settings: PredictionSettings) -> Path:
         overlays=settings.overlays,
         skip_bad=settings.skip_bad,
         overwrite=settings.overwrite,
+        setting="output",
     )
     decisive = {
         "checkpoint sha256": file_sha256(settings.checkpoint),

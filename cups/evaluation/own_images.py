@@ -44,6 +44,7 @@ class OwnImages:
         overlays: whether pictures are written, and a video of each video.
         skip_bad: whether images that cannot be read are left out; else they stop the run.
         overwrite: whether what the folder holds is predicted again.
+        setting: what names the folder, for errors.
     """
 
     images: Sequence[Image]
@@ -52,6 +53,7 @@ class OwnImages:
     overlays: bool = True
     skip_bad: bool = False
     overwrite: bool = False
+    setting: str = "output_dir"
 
 
 def predict_own_images(network: PanopticNetwork, own: OwnImages, settings: Mapping[str, Any]) -> Path:
@@ -63,7 +65,7 @@ def predict_own_images(network: PanopticNetwork, own: OwnImages, settings: Mappi
     Raises:
         UserError: an image that cannot be read, none that can, or predictions of other settings.
     """
-    export = PanopticExport(own.folder, own.images, network.split.pseudo_classes, own.kind)
+    export = PanopticExport(own.folder, own.images, network.split.pseudo_classes, own.kind, own.setting)
     if own.overwrite:
         export.clear()
     export.claim({**settings, "working_size": network.working_size, **_names_of(network.categories)})

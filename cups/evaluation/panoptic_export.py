@@ -40,12 +40,14 @@ class PanopticExport:
         images: name and image file of each frame.
         pseudo: the network's pseudo-classes, the categories of `raw/`.
         kind: where the network's predictions go: "raw", or "panoptic" without a matching.
+        setting: what names the folder, for errors.
     """
 
     folder: Path
     images: Sequence[tuple[str, Path]]
     pseudo: PseudoClasses
     kind: str = "raw"
+    setting: str = "output_dir"
 
     @property
     def maps(self) -> Path:
@@ -72,13 +74,13 @@ class PanopticExport:
         """
         path = self.folder / SETTINGS_FILE
         if path.is_file():
-            fix = "remove it, or choose another `output_dir`"
+            fix = f"remove it, or choose another `{self.setting}`"
             stored, wanted = read_json(path, fix), as_stored(settings)
             differing = sorted(key for key in stored | wanted if stored.get(key) != wanted.get(key))
             if differing:
                 raise UserError(
                     f"{self.folder}: holds predictions with another {', '.join(differing)}; "
-                    "choose another `output_dir`"
+                    f"choose another `{self.setting}`"
                 )
         write_json(path, settings)
 

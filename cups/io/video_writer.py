@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
     import av
 
     codec, size = _codec(), None
+    stream: Any = None
     options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         for pixels in frames:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cups.data.utils import image_tensor
 from cups.model.inputs import inference_inputs
 from cups.model.modeling.meta_arch.merge import Crop, Segments, decide_semantic, merge_crops
 from cups.model.modeling.meta_arch.panoptic_fpn import CustomPanopticFPN
@@ -103,7 +102,7 @@ class SizedInference:
         ]
 
     def _raw_outputs(self, tiles: Sequence[np.ndarray]) -> Iterator[_Raw]:
-        inputs = inference_inputs([image_tensor(np.ascontiguousarray(tile)) for tile in tiles])
+        inputs = inference_inputs([_as_tensor(tile) for tile in tiles])
         if isinstance(self.model, CustomPanopticFPN):
             detections, logits = self.model.inference(inputs, do_postprocess=False)
             for found, scores in zip(detections, logits, strict=True):
@@ -147,6 +146,11 @@ def _innermost(model: Any) -> Any:
 
 def _cut(image: np.ndarray, tile: Tile) -> np.ndarray:
     return image[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+
+
+def _as_tensor(image: np.ndarray) -> Tensor:
+    """Return (3, H, W) float in 0-1; `cups.data` does it too, but leads to the reader of ground truth."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255.0)
 
 
 class _Axis(NamedTuple):
@@ -238,21 +242,16 @@ def _soft_finds(instances: Any) -> list[Found]:
 
 def _hard_finds(instances: Any) -> list[Found]:
     """Return detections whose masks (N, H, W) bool are cut out already."""
-    finds = []
-    for index, mask in enumerate(instances.pred_masks):
-        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
-        if len(rows):
-            crop = Crop(
-                int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            )
-            finds.append(_find_of(crop, float(instances.scores[index]), int(instances.pred_classes[index])))
-    return finds
+    finds = zip(instances.pred_masks, instances.scores.tolist(), instances.pred_classes.tolist(), strict=True)
+    return [_find_of(Crop(0, 0, mask), score, thing) for mask, score, thing in finds if bool(mask.any())]
 
 
 def _find_of(crop: Crop, score: float, thing: int) -> Found:
-    height, width = crop.mask.shape
-    box = (float(crop.left), float(crop.top), float(crop.left + width), float(crop.top + height))
-    return Found(box, crop.mask.float(), score, thing)
+    """Return a find whose box fits its mask, which is not empty."""
+    rows, columns = (crop.mask.any(dim=axis).nonzero().flatten().tolist() for axis in (1, 0))
+    top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+    box = (float(crop.left + left), float(crop.top + top), float(crop.left + right), float(crop.top + bottom))
+    return Found(box, crop.mask[top:bottom, left:right].float(), score, thing)
 
 
 def _has_area(box: Sequence[float]) -> bool:
@@ -293,6 +292,8 @@ def join_tiles(tiles: Sequence[Tile], found: Sequence[list[Found]]) -> list[Foun
     pairs = [(find, index) for index, finds in enumerate(found) for find in finds]
     for find, index in sorted(pairs, key=lambda pair: -pair[0].score):
         moved = _moved(find, tiles[index])
+        if moved is None:
+            continue
         for position, (other, seen_by) in enumerate(kept):
             if index not in seen_by and _same(moved, index, other, seen_by, tiles):
                 kept[position] = (_union(other, moved), seen_by | {index})
@@ -302,28 +303,36 @@ def join_tiles(tiles: Sequence[Tile], found: Sequence[list[Found]]) -> list[Foun
     return [find for find, _ in kept]
 
 
-def _moved(find: Found, tile: Tile) -> Found:
-    """Return a find of a tile, its mask as pixels of the image."""
+def _moved(find: Found, tile: Tile) -> Found | None:
+    """Return a find of a tile, its mask as pixels of the image; None if it has no pixel."""
     crop = paste(find, (1.0, 1.0), (tile.height, tile.width))
-    placed = Crop(crop.top + tile.top, crop.left + tile.left, crop.mask)
-    return _find_of(placed, find.score, find.thing)
+    if not bool(crop.mask.any()):
+        return None
+    return _find_of(Crop(crop.top + tile.top, crop.left + tile.left, crop.mask), find.score, find.thing)
 
 
 def _same(find: Found, index: int, other: Found, seen_by: set[int], tiles: Sequence[Tile]) -> bool:
     if find.thing != other.thing:
         return False
     for neighbour in seen_by:
-        a, b = tiles[index], tiles[neighbour]
-        top, left = max(a.top, b.top), max(a.left, b.left)
-        bottom = min(a.top + a.height, b.top + b.height)
-        right = min(a.left + a.width, b.left + b.width)
-        if bottom <= top or right <= left:
+        both = _common(_sides(tiles[index]), _sides(tiles[neighbour]))
+        if not (_has_area(both) and _has_area(_common(_common(find.box, other.box), both))):
             continue
-        first, second = (_window(item, (left, top, right, bottom)) for item in (find, other))
-        either = int((first | second).sum())
-        if either and int((first & second).sum()) > SAME_OBJECT * either:
+        first, second = (_window(item, both) for item in (find, other))
+        if int((first & second).sum()) > SAME_OBJECT * int((first | second).sum()):
             return True
     return False
+
+
+def _sides(tile: Tile) -> tuple[int, int, int, int]:
+    return tile.left, tile.top, tile.left + tile.width, tile.top + tile.height
+
+
+def _common(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, int, int]:
+    """Return the box that two boxes share; without area if there is none."""
+    left, top = (int(max(first[side], second[side])) for side in (0, 1))
+    right, bottom = (int(min(first[side], second[side])) for side in (2, 3))
+    return left, top, right, bottom
 
 
 def _window(find: Found, box: tuple[int, int, int, int]) -> Tensor:
@@ -339,7 +348,8 @@ def _window(find: Found, box: tuple[int, int, int, int]) -> Tensor:
 
 def _union(first: Found, second: Found) -> Found:
     """Return one find of two; the better score counts."""
-    sides = list(zip(first.box, second.box, strict=True))
-    box = (*(int(min(side)) for side in sides[:2]), *(int(max(side)) for side in sides[2:]))
+    pairs = zip(first.box, second.box, strict=True)
+    low, high = zip(*((int(min(pair)), int(max(pair))) for pair in pairs), strict=True)
+    box = (low[0], low[1], high[2], high[3])
     mask = _window(first, box) | _window(second, box)
     return _find_of(Crop(box[1], box[0], mask), max(first.score, second.score), first.thing)

@@ -17,7 +17,7 @@ from cups.io.coco_panoptic import (
     to_segments,
     write_panoptic_json,
 )
-from cups.io.file_names import frame_name
+from cups.io.file_names import IMAGE_MARK
 from cups.io.png import read_image, write_png
 from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import class_set, void_value
@@ -70,15 +70,19 @@ def write_json(
     """Write COCO panoptic JSON for the frames of a split whose PNG exists; returns its path."""
     names = class_set(19).names if num_classes == 19 else [f"cluster {i}" for i in range(num_classes)]
     files = [
-        PanopticFile(
-            frame_name(frame.flat), frame.image.name, str(output.path(frame).relative_to(output.directory))
-        )
+        PanopticFile(_image_name(frame), str(output.path(frame).relative_to(output.directory)))
         for frame in frames
         if output.exists(frame)
     ]
     path = output.directory / f"{split}.json"
     write_panoptic_json(path, output.directory, files, categories_of(names, things))
     return path
+
+
+def _image_name(frame: Frame) -> str:
+    """Return the file name of an image as COCO tells it: with its folders, of Cityscapes without."""
+    name = frame.image.name
+    return name if frame.image.stem.endswith(IMAGE_MARK) else (frame.relative / name).as_posix()
 
 
 def split_of(frame: Frame) -> str:

@@ -19,9 +19,9 @@ from cups.io.markdown import markdown_table, percent
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import code_version, read_provenance
 from cups.io.thing_stuff import read_split
+from cups.ops.panoptic import to_panoptic
 from cups.structures import ThingStuffSplit
 from cups.visualization import depth_to_color, figure_sheet, overlay, pseudo_palette
-from pseudo_labels.algorithms.panoptic import to_panoptic
 from pseudo_labels.inputs.labels import read_depth
 from pseudo_labels.steps.folders import DEPTH_FOLDER
 from pseudo_labels.steps.pictures import fit
@@ -34,9 +34,9 @@ SHOWN = 6
 SIDE = 960
 """Longest side of an image on the sheet, pixels."""
 MEASURES = {
-    "val/consistency": "agreement of views",
-    "val/void_share": "void",
-    "val/objects_per_image": "objects an image",
+    "label_free/consistency": "agreement of views",
+    "label_free/void": "void",
+    "label_free/objects_per_image": "objects an image",
 }
 """Column of a training's log -> what the report calls it."""
 

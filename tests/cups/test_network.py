@@ -9,8 +9,10 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import cups
@@ -18,8 +20,9 @@ from cups.builders.evaluation import load_for_evaluation
 from cups.config import build_config
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
+from cups.io.png import write_png
 from cups.model import panoptic_cascade_mask_r_cnn
-from cups.network import split_of
+from cups.network import split_of, working_size_of
 from cups.structures import PseudoClasses
 
 THINGS, STUFFS = 3, 4
@@ -69,6 +72,37 @@ def test_load__a_network_ready_for_images(saved: Path) -> None:
     )
     with pytest.raises(FrozenInstanceError):
         network.model = nn.Identity()  # type: ignore[misc]
+
+
+def test_predict__file_array_and_pil_image_alike(saved: Path, tmp_path: Path) -> None:
+    network = cups.load(saved, confidence_threshold=0.05, working_size=(48, 64))
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    write_png(tmp_path / "photo.png", pixels)
+    sources = (tmp_path / "photo.png", str(tmp_path / "photo.png"), pixels, Image.fromarray(pixels))
+    first, *others = (network.predict(source) for source in sources)
+    assert first.semantic.shape == first.instances.shape == (60, 80) and len(first.segments) > 0
+    assert all((other.ids == first.ids).all() and other.segments == first.segments for other in others)
+    for wrong, error in ((pixels / 255, TypeError), (pixels[..., 0], ValueError), (3, TypeError)):
+        with pytest.raises(error, match="an image"):
+            network.predict(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stored", "size"),
+    [
+        ({"working_size": [192, 384], "model": {}}, (192, 384)),
+        ({"config": {"DATA": {"CROP_RESOLUTION": [96, 192]}}, "model": {}}, (96, 192)),
+        ({}, (640, 1280)),
+        ({"model": {}}, None),
+        ({"working_size": "large", "model": {}}, None),
+    ],
+)
+def test_working_size_of__what_a_checkpoint_tells(
+    stored: dict[str, Any], size: tuple[int, int] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Published checkpoints hold nothing; ours of before hold the configuration."""
+    assert working_size_of(_checkpoint(**stored)) == size
+    assert ("at their own size" in caplog.text) == (size is None)
 
 
 def test_load__no_checkpoint_is_one_line(tmp_path: Path) -> None:

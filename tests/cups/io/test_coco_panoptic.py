@@ -69,11 +69,11 @@ def test_write_panoptic_json__describes_the_pixels(tmp_path: Path) -> None:
     panoptic[1:3, 2:5] = (1, 1)
     panoptic[3, 0] = (255, 0)
     write_panoptic(tmp_path / "png" / "a" / "one.png", panoptic)
-    file = PanopticFile("a/one", "a/one.jpg", "a/one.png")
+    file = PanopticFile("a/one.jpg", "a/one.png")
     categories = categories_of(["road", "car"], things=[1])
     write_panoptic_json(tmp_path / "set.json", tmp_path / "png", [file], categories)
     content = json.loads((tmp_path / "set.json").read_text())
-    assert content["images"] == [{"id": "a/one", "file_name": "a/one.jpg", "height": 4, "width": 6}]
+    assert content["images"] == [{"id": 1, "file_name": "a/one.jpg", "height": 4, "width": 6}]
     assert [c["isthing"] for c in content["categories"]] == [0, 1]
     road, car = content["annotations"][0]["segments_info"]
     assert (road["category_id"], road["area"]) == (0, 24 - 6 - 1)
