@@ -164,6 +164,7 @@ def _ignored(path: Path, content: Any) -> dict[int, str]:
     if not isinstance(content, list):
         raise UserError(f"{path}: 'ignore' must be a list of ids, or of {{id, name}}")
     ignored: dict[int, str] = {}
+    label: Any
     for number, value in enumerate(content, start=1):
         where = f"{path}: 'ignore' entry {number}"
         if isinstance(value, dict):
