@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,9 +25,17 @@ GENERATED = "docs/configuration.md"
 FOLDERS = ("cups", "pseudo_labels", "refs", "studies", "scripts", "configs", "benchmarks", "tests", "docs")
 VALUES = {"R": "/data/cityscapes"}
 """What a reader puts in place of the variables that the pages do not set."""
-PUT_BY_USER = ("refs/cause/CAUSE/", "refs/spidepth/checkpoints/", "cups/model/backbone_checkpoints/")
+PUT_BY_USER = (
+    "names.yaml",
+    "my_classes.yaml",
+    "refs/cause/CAUSE/",
+    "refs/spidepth/checkpoints/",
+    "cups/model/backbone_checkpoints/",
+)
 """Where downloaded weights lie; git ignores these folders."""
-WRITTEN_BY_RUNS = frozenset({"config.yaml", "results.md", "runs/demo/report.md"})
+WRITTEN_BY_RUNS = frozenset(
+    {"config.yaml", "results.md", "runs/demo/report.md", "out/report.md", "report.md"}
+)
 FOREIGN = frozenset({"pip", "pre-commit"})
 """Programs of others that the pages call; nothing here knows their flags."""
 Parses = Callable[[str, Sequence[str]], None]
@@ -113,6 +122,8 @@ def _check_script(command: Command, script: str, arguments: list[str], parses: P
     name, environment = Path(script).name, dict(command.environment)
     if name in ("demo.sh", "check_ceiling.sh"):  # they set up, then hand their arguments on
         parses(f"studies.{Path(script).stem}", arguments)
+    elif name == "run_own_data.sh":  # tests/test_own_data.py runs the commands of its page
+        assert "--input" in arguments and "--output" in arguments
     elif name == "setup.sh":
         text = (ROOT / script).read_text()
         assert all(f"{argument})" in text or f"{argument} " in text for argument in arguments)
@@ -275,7 +286,9 @@ def test_readme__python_runs(
     torch.save({"state_dict": state, "hyper_parameters": hyper_parameters}, tmp_path / "last.ckpt")
     (tmp_path / "cityscapes").symlink_to(tiny_city)
     monkeypatch.chdir(tmp_path)
-    (code,) = _blocks(ROOT / "README.md", "python")
-    assert len(code.splitlines()) <= 14
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    shutil.copy(next((tiny_city / "leftImg8bit").rglob("*.png")), tmp_path / "photo.jpg")
+    for code in _blocks(ROOT / "README.md", "python"):
+        assert len(code.splitlines()) <= 14
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert (tmp_path / "overlay.png").is_file()
     assert re.fullmatch(r"panoptic quality 0\.\d{3}\n", capsys.readouterr().out)

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from cups.data.toy_streets import write_dataset
-from cups.io.png import read_image
+from cups.io.png import read_ids, read_image, write_png
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "own_data.md"
@@ -73,6 +73,17 @@ def write_video(path: Path, images: list[np.ndarray]) -> None:
         container.mux(stream.encode())
 
 
+def write_truth(folder: Path, name: str, image: Path) -> None:
+    """Write the ground truth of a toy frame in the classes of the page."""
+    stem = str(image).replace("leftImg8bit", "gtFine", 1).removesuffix("_leftImg8bit.png")
+    ids, numbered = (read_ids(Path(f"{stem}_gtFine_{kind}.png")) for kind in ("labelIds", "instanceIds"))
+    vehicle = np.isin(ids, (26, 27, 28)) & (numbered >= 1000)
+    semantic = np.select([ids == 7, ids == 23, vehicle], [1, 2, 12], 0).astype(np.uint8)
+    number = np.unique(np.where(vehicle, numbered, 0), return_inverse=True)[1].reshape(ids.shape)
+    write_png(folder / "semantic" / name, semantic)
+    write_png(folder / "instance" / name, number.astype(np.uint16))
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with `photos/` and `clip.mp4` in it."""
@@ -95,6 +106,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture.save(target, quality=95, exif=exif.tobytes())
     Image.fromarray(images[-1]).save(folder / "photos" / "last.png")
     Image.fromarray(images[0]).save(folder / "photo.jpg")
+    for name, text in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S):
+        (folder / name).write_text(text)
+    for number, file in enumerate(files):
+        write_truth(folder / "my_labels", f"{('morning', 'evening')[number % 2]}/{number // 2}.png", file)
+    write_truth(folder / "my_labels", "last.png", files[-1])
     clip = [file for file in files if file.parent == files[0].parent]
     write_video(folder / "clip.mp4", [read_image(file) for file in clip])
     return folder
@@ -191,3 +207,14 @@ def test_page__the_python_runs(said: dict[str, str], place: Path, monkeypatch: p
     exec(compile(code, str(PAGE), "exec"), names)
     picture = names["picture"]
     assert isinstance(picture, np.ndarray) and picture.shape[1] == 192 and picture.shape[0] >= 96
+
+
+def test_page__own_truth_is_scored_in_its_classes(said: dict[str, str]) -> None:
+    text = first(said, "--truth")
+    assert "vehicle" in text and "road" in text and "standard" in text
+
+
+def test_page__names_are_taken(said: dict[str, str], place: Path) -> None:
+    content = json.loads((place / "named" / "panoptic.json").read_text())
+    names = [category["name"] for category in content["categories"]]
+    assert {"road", "sky"} <= set(names) and len(content["images"]) == 1

@@ -23,7 +23,13 @@ from cups.io.video import frame_paths, is_frame, is_video
 log = logging.getLogger(__name__)
 LOOKED_AT = 200
 """Images of a list whose headers are read, to tell the range of their sizes."""
-OWN_FOLDERS = ({"provenance.json"}, {"settings.json", "raw"}, {"config.yaml", "checkpoints"})
+OWN_FOLDERS = (
+    {"provenance.json"},
+    {"settings.json", "raw"},
+    {"settings.json", "panoptic"},
+    {"config.yaml", "checkpoints"},
+    {"run.json", "steps"},
+)
 """What tells a folder that this project wrote: labels, predictions, runs."""
 SYSTEM_FOLDERS = frozenset({"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "ehthumbs.db"})

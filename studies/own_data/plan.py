@@ -14,7 +14,7 @@ from cups.errors import UserError
 from cups.io.images import list_images
 from cups.io.png import image_size
 from cups.io.video import frame_rate, is_frame
-from cups.io.weights import stored_at, weight_files
+from cups.io.weights import how_to_get, stored_at, weight_files
 from pseudo_labels.networks.depth_network import DEPTH, ENCODER
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.steps.folders import DEFAULT_K
@@ -139,8 +139,7 @@ def _depth(settings: OwnDataSettings, video: bool, notes: list[str]) -> str:
             raise UserError(f"`depth` {settings.depth}: no such folder; give published, video or none")
         if settings.depth == "published" and published_depth() is None:
             raise UserError(
-                "`depth` published: its weights are not here; `bash scripts/download_checkpoints.sh --list` "
-                "says where they come from"
+                f"`depth` published: its weights are not here; {how_to_get('spidepth_cityscapes')}"
             )
         return settings.depth
     if published_depth() is not None:
