@@ -41,6 +41,12 @@ SHORT = (
     "train_spidepth",
     "--steps 2",
 )
+THINGS = "--thing_classes 1 2 3 4 5"
+TOLD = (
+    *("--flags", "classify_stuff_things", "--accept_nothing"),
+    *("--flags", "generate_depth_guided_instances", f"--accept_nothing {THINGS}"),
+    *("--flags", "convert_to_cups_format", THINGS),
+)
 CUPS_OPTS = (
     "SYSTEM.ACCELERATOR cpu SYSTEM.NUM_WORKERS 0 TRAINING.STEPS 2 TRAINING.BATCH_SIZE 1 "
     "TRAINING.PRECISION 32 TRAINING.VAL_EVERY_N_STEPS 2 DATA.CROP_RESOLUTION '(96, 192)' "
@@ -121,6 +127,8 @@ def run(place: Path, line: str) -> str:
     words = shlex.split(line, comments=True)
     if "run_own_data.sh" in line:
         words += SHORT
+    if "--focal" in line:  # depth of two steps shows no street
+        words += TOLD
     environment = {
         **{key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CITYSCAPES_ROOT")},
         **{"STAGE1_FLAGS": STAGE1_FLAGS, "CUPS_OPTS": CUPS_OPTS, "WANDB_MODE": "disabled"},
