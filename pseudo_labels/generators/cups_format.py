@@ -31,7 +31,7 @@ from pseudo_labels.algorithms.cups_format import (
 )
 from pseudo_labels.generators.instances import make_instances
 from pseudo_labels.generators.thing_stuff import required_things
-from pseudo_labels.inputs.instances import instance_inputs
+from pseudo_labels.inputs.instances import found_instances, instance_inputs
 from pseudo_labels.inputs.labels import read_pair, write_split
 from pseudo_labels.settings.labels import CupsSettings, InstanceSettings
 from pseudo_labels.steps.ancestry import refuse_other_semantics
@@ -184,7 +184,11 @@ def required_instances(
         UserError: missing instances that cannot be made.
     """
     frames = run.part(source.frames())
-    folder = instance_inputs(semantics.root, settings.instances(semantics.name))
+    folder = found_instances(
+        semantics.root, settings.instance_subdir, default := settings.instances(semantics.name)
+    )
+    if settings.instance_subdir is None and not all(folder.path(frame).is_file() for frame in frames):
+        folder = instance_inputs(semantics.root, default)
     fix = "generate the instances first, or check `instance_subdir`"
     if settings.instance_subdir is None and not all(folder.path(frame).is_file() for frame in frames):
         depths = Folder(semantics.root, DEPTH_FOLDER, ".npy")

@@ -22,7 +22,7 @@ from cups.io.png import read_image, write_png
 from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import class_set, void_value
 from pseudo_labels.generators.thing_stuff import required_things
-from pseudo_labels.inputs.instances import instance_inputs
+from pseudo_labels.inputs.instances import found_instances
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.settings.labels import DEFAULT_CLASSES, PanopticSettings
 from pseudo_labels.steps.ancestry import refuse_other_semantics
@@ -100,7 +100,7 @@ def make_panoptic(source: FrameSource, settings: PanopticSettings, run: FrameRun
     mine = run.part(frames)
     semantics = Folder(root, settings.semantic_subdir, ".png")
     semantics.require(mine, "generate the semantics first, or check `semantic_subdir`")
-    instances = instance_inputs(root, settings.instances)
+    instances = found_instances(root, settings.instance_subdir, settings.instances)
     instances.require(mine, "generate the instances first, or check `instance_subdir`")
     refuse_other_semantics(semantics.directory, instances.directory)
     things = required_things(source, semantics, settings, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.files import read_npz
 from cups.io.png import read_ids
 from cups.ops.resize import resize_ids
+from pseudo_labels.steps.folders import DEFAULT_METHOD, INSTANCE_PREFIX
 from pseudo_labels.steps.frames import Folder
 
 SUFFIX = ".png"
@@ -19,11 +21,27 @@ MASKS_SUFFIX = ".npz"
 ENDINGS = (SUFFIX, MASKS_SUFFIX, IMAGE_SUFFIX.replace(SUFFIX, MASKS_SUFFIX))
 """Of a frame's instance file, the one that counts first."""
 MOST_INSTANCES = 65535
+FIRST_FOLDER = INSTANCE_PREFIX + DEFAULT_METHOD
+"""Of instances, until version 0.2."""
+
+log = logging.getLogger(__name__)
 
 
 def instance_inputs(root: Path, name: str) -> Folder:
     """Return a folder of instances to be read, in either form."""
     return Folder(root, name, SUFFIX, ENDINGS[1:])
+
+
+def found_instances(root: Path, given: str | None, default: str) -> Folder:
+    """Return the folder of instances that was given, else the default one, else that of the first version.
+
+    Its name said nothing of the semantics: `pseudo_instance_depth_guided`. It is read where no other is.
+    """
+    first = instance_inputs(root, FIRST_FOLDER)
+    if given is not None or (root / default).is_dir() or not first.directory.is_dir():
+        return instance_inputs(root, given or default)
+    log.info("%s: taken, there is no %s", first.directory, default)
+    return first
 
 
 def read_instances(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cups.ops.borders import label_borders
 from cups.ops.depth_edges import depth_edges
 from cups.ops.resize import resize_ids
-from pseudo_labels.inputs.instances import instance_inputs, read_instances
+from pseudo_labels.inputs.instances import found_instances, read_instances
 from pseudo_labels.inputs.labels import check_aspect
 from pseudo_labels.inputs.refine_inputs import RefineView
 from pseudo_labels.joint_refine_net import JointRefineNet
@@ -84,7 +84,7 @@ def train_joint_refine_net(source: FrameSource, settings: TrainJointRefineSettin
         UserError: missing inputs, a folder with another run.
     """
     root, source = run.root(source), readable(source, run)
-    instances = instance_inputs(root, settings.instances)
+    instances = found_instances(root, settings.instance_subdir, settings.instances)
     instances.require(source.frames(), "run generate_depth_guided_instances.py, or give `instance_subdir`")
     refuse_other_semantics(root / settings.semantic_subdir, instances.directory)
     train_refinement(

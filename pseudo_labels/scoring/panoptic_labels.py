@@ -17,6 +17,7 @@ from cups.io.file_names import SEMANTIC_SUFFIX
 from cups.io.markdown import markdown_table, percent
 from cups.metrics.protocol import Matching
 from cups.taxonomy import VOID
+from pseudo_labels.inputs.instances import found_instances
 from pseudo_labels.inputs.labels import thing_classes
 from pseudo_labels.scoring.engine import (
     CupsLabels,
@@ -99,7 +100,8 @@ def choose_labels(images: ScoredImages, settings: PseudoLabelScores) -> Labels:
         return Labels(folder.name, read, read.num_classes, coco.things, (folder,))
     semantics = Folder(images.label_root, settings.semantic_subdir, ".png")
     require_folder(semantics.directory, "`semantic_subdir`")
-    instances = require_folder(images.label_root / settings.instances, "`instance_subdir`")
+    found = found_instances(images.label_root, settings.instance_subdir, settings.instances)
+    instances = require_folder(found.directory, "`instance_subdir`")
     refuse_other_semantics(semantics.directory, instances)
     things = thing_classes(semantics, settings.thing_classes, settings.split_json, settings.accept_nothing)
     count = number_of_classes(semantics.directory, settings.num_semantic_classes) or DEFAULT_CLASSES
@@ -217,7 +219,8 @@ def score_overclusters(images: ScoredImages, settings: OverclusterScores) -> str
     """
     semantics = Folder(images.label_root, settings.semantics, ".png")
     require_folder(semantics.directory, "`semantic_subdir` and `k`")
-    instances = require_folder(images.label_root / settings.instances, "`instance_subdir`")
+    found = found_instances(images.label_root, settings.instance_subdir, settings.instances)
+    instances = require_folder(found.directory, "`instance_subdir`")
     refuse_other_semantics(semantics.directory, instances)
     k = number_of_classes(semantics.directory, settings.k, "k") or DEFAULT_K
     labels = Labels(

@@ -10,7 +10,7 @@ import pytest
 
 from cups.errors import UserError
 from cups.io.png import write_png
-from pseudo_labels.inputs.instances import ids_of_masks, instance_inputs, read_instances
+from pseudo_labels.inputs.instances import found_instances, ids_of_masks, instance_inputs, read_instances
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.steps.frames import Frame
 
@@ -104,3 +104,13 @@ def test_read_instances__damaged_file(tmp_path: Path) -> None:
         read_instances(path)
     with pytest.raises(UserError, match=r"none\.npz: no such file"):
         read_instances(tmp_path / "none.npz")
+
+
+def test_found_instances__the_first_versions_folder_where_there_is_no_other(tmp_path: Path) -> None:
+    default = "pseudo_instance_depth_guided_raw_k300"
+    assert found_instances(tmp_path, None, default).name == default
+    (tmp_path / "pseudo_instance_depth_guided").mkdir()
+    assert found_instances(tmp_path, None, default).name == "pseudo_instance_depth_guided"
+    assert found_instances(tmp_path, "mine", default).name == "mine"
+    (tmp_path / default).mkdir()
+    assert found_instances(tmp_path, None, default).name == default
