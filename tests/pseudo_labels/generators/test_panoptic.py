@@ -36,7 +36,9 @@ def test_main__png_and_json_agree(tiny_root: Any) -> None:
     run(tiny_root, "--shard", "0", "--num_shards", "2")
     folder = tiny_root.path / "pseudo_panoptic_depth_guided_mapped_k300"
     content = json.loads((folder / "train.json").read_text())
-    assert [image["id"] for image in content["images"]] == list(tiny_root.stems)
+    assert [image["id"] for image in content["images"]] == [1, 2]  # detectron2's reader wants numbers
+    names = [image["file_name"] for image in content["images"]]
+    assert names == [f"{stem}_leftImg8bit.png" for stem in tiny_root.stems]
     assert [c["name"] for c in content["categories"] if c["isthing"]][:3] == ["person", "rider", "car"]
     for annotation in content["annotations"]:
         segments = from_rgb(read_image(folder / annotation["file_name"]))
