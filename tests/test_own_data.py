@@ -6,13 +6,13 @@ of a whole run. Toy frames lie in two folders that number them alike, as JPEG an
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -122,13 +122,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(place: Path, line: str) -> str:
-    """Run a command of the page and return what it says; it fails when the command does."""
-    words = shlex.split(line, comments=True)
-    if "run_own_data.sh" in line:
-        words += SHORT
-    if "--focal" in line:  # depth of two steps shows no street
-        words += TOLD
+def call(place: Path, words: list[str]) -> str:
+    """Run a command and return what it says; it fails when the command does."""
     environment = {
         **{key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CITYSCAPES_ROOT")},
         **{"STAGE1_FLAGS": STAGE1_FLAGS, "CUPS_OPTS": CUPS_OPTS, "WANDB_MODE": "disabled"},
@@ -136,17 +131,43 @@ def run(place: Path, line: str) -> str:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     ended = subprocess.run(
-        words, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=900, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, f"{line}\nexit code {ended.returncode}:\n{ended.stdout[-4000:]}"
+        words,
+        cwd=place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert ended.returncode == 0, f"exit code {ended.returncode}:\n{ended.stdout[-4000:]}"
     return ended.stdout
 
 
+def run(place: Path, line: str) -> str:
+    """Run a command of the page for a whole run, cut short."""
+    words = [*shlex.split(line, comments=True), *SHORT]
+    return call(place, [*words, *TOLD] if "--focal" in line else words)
+
+
+def run_scripts(place: Path, lines: list[str]) -> dict[str, str]:
+    """Run commands of Python scripts in one process; return what each said."""
+    todo = place / "todo.json"
+    todo.write_text(json.dumps([shlex.split(line, comments=True)[1:] for line in lines]))
+    text = call(place, [sys.executable, str(ROOT / "tests" / "seed" / "run.py"), str(todo)])
+    parts = re.split(r"^exit code 0 after .*$", text, flags=re.M)
+    assert len(parts) == len(lines) + 1
+    return dict(zip(lines, parts, strict=False))
+
+
 @pytest.fixture(scope="module")
-def said(place: Path) -> Iterator[dict[str, str]]:
+def said(place: Path) -> dict[str, str]:
     """What each command of the page said, all of them run in order."""
-    yield {line: run(place, line) for line in commands()}
+    found: dict[str, str] = {}
+    for whole, group in itertools.groupby(commands(), lambda line: line.startswith("bash ")):
+        lines = list(group)
+        found |= {line: run(place, line) for line in lines} if whole else run_scripts(place, lines)
+    return found
 
 
 def first(said: dict[str, str], *words: str) -> str:
@@ -201,7 +222,7 @@ def test_run__other_images_are_refused(said: dict[str, str], place: Path) -> Non
     Image.open(place / "photos" / "last.png").save(extra)
     try:
         line = next(line for line in said if "--output out" in line and "--check" not in line)
-        with pytest.raises(AssertionError, match=r"exit code 2:\n(.*\n)*error: out: its run is of 9 images"):
+        with pytest.raises(AssertionError, match=r"exit code 2:(.|\n)*error: out: its run is of 9 images"):
             run(place, line)
     finally:
         extra.unlink()

@@ -10,11 +10,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cups.errors import UserError, run_main
 from cups.io.files import read_json, write_json
 from cups.io.fingerprint import digest_of
-from cups.io.images import image_bytes
+from cups.io.images import frame_names, image_bytes
 from pseudo_labels.steps.flags import add_flags, make_parser, take
 from pseudo_labels.steps.further_flags import ONE_SCRIPT, by_script, joined
 from studies.own_data.settings import OwnDataSettings
@@ -23,17 +24,20 @@ RUN_FILE = "run.json"
 """Says of which images the steps of a run are."""
 
 
-def claim(output: Path, settings: OwnDataSettings, images: Sequence[Path]) -> None:
-    """Make the folder of the run, and refuse one of other images, or that holds something else.
+def check_claim(settings: OwnDataSettings, images: Sequence[Path]) -> dict[str, Any]:
+    """Return what the folder of the run will say of its images.
 
     Raises:
-        UserError: the folder is not this run's.
+        UserError: the folder is of other images, or holds something else.
     """
+    output = settings.output
     path = output / RUN_FILE
-    if settings.fresh and path.is_file():
-        shutil.rmtree(output)
-    content = {"input": str(settings.input.resolve()), "images": len(images), "digest": names_digest(images)}
-    if path.is_file():
+    content = {
+        "input": str(settings.input.resolve()),
+        "images": len(images),
+        "digest": images_digest(settings.input, images),
+    }
+    if path.is_file() and not settings.fresh:
         before = read_json(path, "choose another `output`")
         trains = settings.checkpoint is None or settings.adapt
         if trains and before.get("digest") != content["digest"]:
@@ -41,14 +45,14 @@ def claim(output: Path, settings: OwnDataSettings, images: Sequence[Path]) -> No
                 f"{output}: its run is of {before.get('images')} images, {settings.input} has {len(images)} "
                 "or others now; choose another `output`, or begin anew with `fresh`"
             )
-    elif output.is_dir() and any(output.iterdir()):
+    elif output.is_dir() and any(output.iterdir()) and not path.is_file():
         raise UserError(f"{output}: holds something else; choose another `output`")
-    write_json(path, content)
+    return content
 
 
-def names_digest(images: Sequence[Path]) -> str:
-    """Return a digest of files' names and sizes."""
-    return digest_of([[str(path), image_bytes(path)] for path in images])
+def images_digest(root: Path, images: Sequence[Path]) -> str:
+    """Return a digest of the frames' names and the sizes of their files."""
+    return digest_of(list(zip(frame_names(root, images), map(image_bytes, images), strict=True)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,10 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.own_data.steps import OwnDataRun
 
     run = OwnDataRun(settings, plan_of(settings), tuple(values.pairs), further)
+    claim = check_claim(settings, run.plan.images)
     print(look(run), flush=True)
     if settings.check:
         return 0
-    claim(settings.output, settings, run.plan.images)
+    if settings.fresh:
+        shutil.rmtree(settings.output, ignore_errors=True)
+    write_json(settings.output / RUN_FILE, claim)
     records = run_steps(run.commands(), settings.output / "steps", "own data")
     print(f"report: {write_report(run, records)}")
     return 0
