@@ -32,15 +32,12 @@ def check_claim(settings: OwnDataSettings, images: Sequence[Path]) -> dict[str, 
     """
     output = settings.output
     path = output / RUN_FILE
-    content = {
-        "input": str(settings.input.resolve()),
-        "images": len(images),
-        "digest": images_digest(settings.input, images),
-    }
+    digest = images_digest(settings.input, images)
+    content = {"input": str(settings.input.resolve()), "images": len(images), "digest": digest}
     if path.is_file() and not settings.fresh:
         before = read_json(path, "choose another `output`")
         trains = settings.checkpoint is None or settings.adapt
-        if trains and before.get("digest") != content["digest"]:
+        if trains and before.get("digest") != digest:
             raise UserError(
                 f"{output}: its run is of {before.get('images')} images, {settings.input} has {len(images)} "
                 "or others now; choose another `output`, or begin anew with `fresh`"
