@@ -120,7 +120,9 @@ def label_split(
     return split
 
 
-def held_split(held: ThingStuffSplit, now: ThingStuffSplit, folder: Path, resumed: bool) -> ThingStuffSplit:
+def held_split(
+    held: ThingStuffSplit, now: ThingStuffSplit, folder: Path, network: Path, resumed: bool
+) -> ThingStuffSplit:
     """Return the split of a trained network, for labels whose own is `now`.
 
     The outputs of a network keep their meaning as long as it is trained. Labels that were generated anew move
@@ -129,6 +131,7 @@ def held_split(held: ThingStuffSplit, now: ThingStuffSplit, folder: Path, resume
     Args:
         held: of the network.
         folder: of the labels, for messages.
+        network: its checkpoint, for messages.
         resumed: the same run goes on, so that its split holds even where classes have changed sides.
 
     Raises:
@@ -137,15 +140,14 @@ def held_split(held: ThingStuffSplit, now: ThingStuffSplit, folder: Path, resume
     if sorted((*held.things, *held.stuffs)) != sorted((*now.things, *now.stuffs)):
         total, own = held.pseudo_classes.total, now.pseudo_classes.total
         raise UserError(
-            f"{folder}: has {own} pseudo-classes, the network to go on with {total}; use the labels it was "
-            "trained on"
+            f"{folder}: has {own} pseudo-classes, {network} {total}; use the labels it was trained on"
         )
     changed = sorted(set(now.things) ^ set(held.things))
     moved = f"pseudo-classes {' '.join(map(str, changed))} on other sides"
     if changed and not resumed:
         raise UserError(
-            f"{folder}: has {moved} of things and stuff than the network to go on with, so that equal "
-            "numbers mean other classes; use the labels it was trained on"
+            f"{folder}: has {moved} of things and stuff than {network}, so that equal numbers mean "
+            "other classes; use the labels it was trained on"
         )
     if now != held:
         log.warning(

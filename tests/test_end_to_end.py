@@ -247,34 +247,6 @@ def test_train_self__reads_images_alone(city: Path, trained: Path, tmp_path: Pat
     assert refused.stderr.strip().splitlines()[-1].startswith("error: MODEL.CHECKPOINT is not set")
 
 
-def test_own_images__from_a_plain_folder_to_a_network(city: Path, tmp_path: Path) -> None:
-    """The way of docs/stage1.md, "Your own images", with few clusters and short trainings."""
-    photos, out = tmp_path / "photos" / "clip1", tmp_path / "labels"
-    photos.mkdir(parents=True)
-    for number, image in enumerate(sorted((city / "leftImg8bit" / "train").glob("*/*.png")), start=1):
-        (photos / f"{number:06}.png").write_bytes(image.read_bytes())
-    images = ("--image_dir", photos.parent, "--output_root", out)
-    texton = ("--backbone", "texton", "--window", "64", "--stride", "32")
-    semantics = ("--semantic_subdir", "pseudo_semantic_raw_k8")
-    few = ("--codebook_steps", "3", "--head_steps", "3", "--probe_steps", "3", "--batch_size", "2")
-    for script, flags in {
-        "train_cause": (*texton, *few),
-        "generate_semantic_pseudolabels_cause": texton,
-        "generate_overclustered_semantics": (*texton, "--k", "8", "--raw"),
-        "generate_depth_spidepth": ("--checkpoint_dir", ROOT / "refs" / "spidepth" / "toy"),
-        "classify_stuff_things": (*semantics, "--num_things", "2"),
-        "generate_depth_guided_instances": (*semantics, "--min_thing_share", "0.1"),
-        "convert_to_cups_format": (*semantics, "--output_dir", out / "cups"),
-    }.items():
-        _run(f"pseudo_labels/{script}.py", *images, *flags)
-    config = ("--experiment_config_file", ROOT / "configs" / "demo_toy.yaml", "--disable_wandb")
-    run = ("--pseudo_root", out / "cups", "--log_path", tmp_path, "--run_name", "own", "--steps", 2)
-    data = ("DATA.ROOT", photos.parent, "DATA.ROOT_VAL", city)
-    _run("train.py", *config, *run, *data, *TINY)
-    provenance = torch.load(tmp_path / "own" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert provenance["hyper_parameters"]["provenance"]["uses_ground_truth"] is False
-
-
 def test_train__a_run_is_not_overwritten(city: Path, labels: Path, trained: Path) -> None:
     arguments = _training(city, labels, trained.parent, "whole", 4)
     run = _run("train.py", *arguments, expect=2)

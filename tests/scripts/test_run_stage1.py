@@ -160,7 +160,7 @@ def test_run_stage1__a_failed_step_ends_the_run_with_its_exit_code(tmp_path: Pat
     result = run("--cityscapes_root", tmp_path, *flags, expect=2)
     started = [line for line in result.stdout.splitlines() if line.startswith("+ ")]
     assert len(started) == 1 and "train_cause" in started[0]
-    assert "000001_leftImg8bit.png: truncated PNG" in result.stderr
+    assert "000001_leftImg8bit.png: cannot be decoded as an image" in result.stderr
 
 
 def test_run_stage1__all_that_is_missing_at_once_before_the_first_step(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_main__our_loader_then_shows_upstreams_window(
 ) -> None:
     root, labels, semantic = labelled
     assert displace(labels, tmp_path / "displaced") == 0
-    shown = PseudoLabelDataset(root, tmp_path / "displaced", 0.625, crop).load(0)
+    shown = PseudoLabelDataset(root, tmp_path / "displaced", 0.625, crop, fit="scale").load(0)
     expected = upstream_window(semantic, crop)
     # Class 0 is the thing (channel 0), the stuff follows by its id.
     assert np.array_equal(shown.sem_seg.numpy(), expected)

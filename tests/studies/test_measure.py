@@ -81,7 +81,8 @@ def test_run_measured__environment_and_time() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([sys.executable, "-S", "-c", "raise SystemExit(3)"], "failed with exit code 3"),
+        ([sys.executable, "-S", "-c", "raise SystemExit(4)"], "failed with exit code 4"),
+        ([sys.executable, "-S", "-c", "raise SystemExit(3)"], "found nothing"),
         ([sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)"], "failed with exit code -9"),
         (["/nowhere/program"], r"/nowhere/program: cannot be started \(No such file"),
     ],
