@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -39,6 +40,17 @@ class Stopped(Exception):
         self.code = 128 + number if number else 0
 
 
+OF_THE_PLACE = {
+    errno.EROFS: "write somewhere else",
+    errno.EACCES: "change its rights, or use another place",
+    errno.EPERM: "change its rights, or use another place",
+    errno.ENOSPC: "make room on that disk, or write somewhere else",
+    errno.EDQUOT: "make room within your quota, or write somewhere else",
+    errno.ENAMETOOLONG: "use a shorter name",
+}
+"""What a user can do about a place that cannot be read or written, by the number of the error."""
+
+
 def as_flags(message: str) -> str:
     """Return a message whose settings in backquotes are named as the flags of a command line."""
     return re.sub(r"`(\w+)`", r"--\1", message)
@@ -59,6 +71,11 @@ def run_main(main: Callable[[], int | None]) -> None:
         if str(stopped):
             print(as_flags(str(stopped)), file=sys.stderr)
         sys.exit(stopped.code)
+    except OSError as error:
+        if error.errno not in OF_THE_PLACE or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; {OF_THE_PLACE[error.errno]}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)

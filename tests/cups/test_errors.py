@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +36,23 @@ def test_run_main__one_line_and_an_exit_code(
         run_main(_raise(error))
     assert exit_.value.code == code
     assert capsys.readouterr().err == said
+
+
+def test_run_main__a_place_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "out"))
+
+    with pytest.raises(SystemExit) as end:
+        run_main(full)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/out: Read-only file system; write somewhere else\n"
+
+
+def test_run_main__a_fault_of_ours_stays_a_traceback() -> None:
+    def broken() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+
+    with pytest.raises(FileNotFoundError):
+        run_main(broken)
