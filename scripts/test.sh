@@ -13,4 +13,4 @@ echo "[test 2/3] mypy"
 mypy
 echo "[test 3/3] pytest"
 # One thread a worker: on few cores, more would only fight.
-OMP_NUM_THREADS=1 WANDB_MODE=disabled python -m pytest -n "$(nproc)" --dist loadfile "$@"
+OMP_NUM_THREADS=1 WANDB_MODE=disabled python -m pytest -n "$(nproc)" --dist loadfile --no-loadscope-reorder "$@"

@@ -35,6 +35,19 @@ settings.register_profile("deterministic", deadline=None, derandomize=True)
 settings.load_profile("deterministic")
 
 
+LONGEST_FIRST = (
+    *("test_own_data.py", "test_end_to_end.py", "test_seed_commands.py"),
+    *("test_run_stage1.py", "test_runs.py", "test_package.py"),
+)
+"""Files of minutes: started last, one worker would run them while the other waits."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the rest stays in its order."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     """Two worker processes on two cores: more threads each would only fight."""
