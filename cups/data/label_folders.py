@@ -11,6 +11,7 @@ from PIL import Image
 
 from cups.data.coco_sets import CocoSet, read_coco_set
 from cups.errors import UserError
+from cups.io.file_names import IMAGE_MARK, frame_name
 from cups.io.files import read_json
 from cups.io.png import read_ids
 
@@ -22,7 +23,7 @@ ENDINGS = (
 """Ends of the names, before the suffix, of a semantic and an instance file that lie side by side."""
 FOLDERS = (("semantic", "instance"), ("semantics", "instances"), ("classes", "instances"))
 """Sub-folders in which files of the same names lie."""
-MARKS = ("_gtFine", "_gtCoarse", "_leftImg8bit")
+MARKS = ("_gtFine", "_gtCoarse", IMAGE_MARK)
 """Further ends of Cityscapes' names."""
 COCO_NAME = "panoptic.json"
 
@@ -166,4 +167,4 @@ def _name(root: Path, file: Path, end: str) -> str:
     name = file.relative_to(root).with_suffix("").as_posix().removesuffix(end)
     for mark in MARKS:
         name = name.removesuffix(mark)
-    return name.replace("%2F", "/").replace("%25", "%")
+    return frame_name(name)

@@ -22,7 +22,7 @@ from cups.data.cityscapes import (
 from cups.data.coco_sets import CocoSet
 from cups.data.pseudo_label_dataset import align_labels, load_statistics
 from cups.errors import UserError
-from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
+from cups.io.file_names import IMAGE_MARK, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.label_split import label_split
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
@@ -36,7 +36,6 @@ from pseudo_labels.steps.frames import first_file
 
 log = logging.getLogger(__name__)
 
-IMAGE_END = "_leftImg8bit"
 PANOPTIC_ENDS = ("_gtFine_panoptic", "_panoptic", "_pred_panoptic")
 """Ends of names in panoptic sets of Cityscapes by other tools."""
 Pair = tuple[np.ndarray, np.ndarray]
@@ -79,7 +78,7 @@ class PanopticLabels:
         city, stem = frame.image.parent.name, frame.stem
         split = frame.image.parent.parent.name
         names = (f"{split}/{city}/{stem}", f"{city}/{stem}", stem)
-        ends = ("", IMAGE_END, *PANOPTIC_ENDS)
+        ends = ("", IMAGE_MARK, *PANOPTIC_ENDS)
         name = next((n + end for n in names for end in ends if n + end in self.labels.annotations), None)
         if name is None:
             raise UserError(f"{self.labels.path}: lists no {names[0]}.png; write the set of this split")
