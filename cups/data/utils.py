@@ -44,12 +44,14 @@ class ImageFolder(Dataset[LoadedImage]):
     def __init__(self, folder: Path | str, max_images: int | None = None) -> None:
         self.folder = Path(folder)
         if not self.folder.is_file() and not is_image_source(self.folder):
-            raise UserError(f"{self.folder}: no such folder; give a folder of images with `image_dir`")
+            raise UserError(f"{self.folder}: no such folder; give a folder of images, a video or an image")
         listing = scan_images(self.folder)
         names = frame_names(self.folder, listing.images)
         self.images = list(zip(names, listing.images, strict=True))[:max_images]
         if not self.images:
-            raise UserError(f"{self.folder}: holds no image{but_ignored(listing.ignored)}; check `image_dir`")
+            raise UserError(
+                f"{self.folder}: holds no image{but_ignored(listing.ignored)}; give a folder of images, a video or an image"
+            )
         log.info("%s: %s", self.folder, report_images([path for _, path in self.images], listing.ignored))
 
     def __len__(self) -> int:

@@ -55,6 +55,7 @@ def images_digest(root: Path, images: Sequence[Path]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Plan, look, run, report."""
     parser = make_parser(__doc__)
+    parser.prog = "run_own_data.sh"
     add_flags(parser, OwnDataSettings)
     parser.add_argument("--flags", action="append", metavar='SCRIPT "..."', help=ONE_SCRIPT)
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="overrides of the training config")
