@@ -50,7 +50,8 @@ class ImageFolder(Dataset[LoadedImage]):
         self.images = list(zip(names, listing.images, strict=True))[:max_images]
         if not self.images:
             raise UserError(
-                f"{self.folder}: holds no image{but_ignored(listing.ignored)}; give a folder of images, a video or an image"
+                f"{self.folder}: holds no image{but_ignored(listing.ignored)}; give a folder of images, a "
+                "video or an image"
             )
         log.info("%s: %s", self.folder, report_images([path for _, path in self.images], listing.ignored))
 
