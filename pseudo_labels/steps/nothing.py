@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from cups.errors import NothingFound, UserError
 from cups.io.png import read_ids, write_png
 from pseudo_labels.steps.frames import Folder, Frame
+
+F = TypeVar("F")
 
 log = logging.getLogger(__name__)
 PICTURE = "nothing_found.png"
@@ -20,8 +23,8 @@ SAMPLE = 500
 """Files that are looked into at most, evenly spread."""
 
 
-def evenly_spread(frames: Sequence[Frame], sample: int) -> list[Frame]:
-    """Return at most `sample` of the frames; 0: all."""
+def evenly_spread(frames: Sequence[F], sample: int) -> list[F]:
+    """Return at most `sample` of the frames, or of whatever stands for them; 0: all."""
     if not len(frames) > sample > 0:
         return list(frames)
     return [frames[i] for i in np.linspace(0, len(frames) - 1, sample).round().astype(int)]

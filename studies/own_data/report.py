@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -24,6 +23,7 @@ from cups.structures import ThingStuffSplit
 from cups.visualization import depth_to_color, figure_sheet, overlay, pseudo_palette
 from pseudo_labels.inputs.labels import read_depth
 from pseudo_labels.steps.folders import DEPTH_FOLDER
+from pseudo_labels.steps.nothing import evenly_spread
 from pseudo_labels.steps.pictures import fit
 from studies.measure import StepRecord, machine_line, steps_table
 from studies.own_data.look import headline
@@ -41,21 +41,12 @@ MEASURES = {
 """Column of a training's log -> what the report calls it."""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One image of the sheet: its name, its file."""
-
-    name: str
-    path: Path
-
-
-def shown_images(run: OwnDataRun) -> list[Shown]:
-    """Return a few images spread over all that were worked on."""
+def shown_images(run: OwnDataRun) -> list[tuple[str, Path]]:
+    """Return name and file of a few images spread over all that were worked on."""
     folder = run.images if run.trains or run.settings.adapt else run.settings.input
     images = list_images(folder)
     named = list(zip(frame_names(folder, images), images, strict=True))[: run.settings.max_images]
-    places = np.unique(np.linspace(0, len(named) - 1, min(SHOWN, len(named))).round().astype(int))
-    return [Shown(*named[place]) for place in places]
+    return evenly_spread(named, SHOWN)
 
 
 def label_map(run: OwnDataRun, name: str, split: ThingStuffSplit) -> np.ndarray | None:
@@ -80,21 +71,21 @@ def sheet(run: OwnDataRun) -> np.ndarray:
     split = read_split(run.output / "labels" / SPLIT_FILE) if run.trains else None
     with_depth = run.trains and run.plan.depth != "none"
     columns = ["image", *(["depth"] if with_depth else []), *(["pseudo-label"] if split else []), *opened]
-    rows = []
-    for shown in shown_images(run):
-        image = read_image(shown.path)
+    rows, shown = [], shown_images(run)
+    for name, path in shown:
+        image = read_image(path)
         small = _small(image)
         tiles: list[np.ndarray | None] = [small]
         if with_depth:
-            depth = run.output / "stage1" / DEPTH_FOLDER / f"{shown.name}.npy"
+            depth = run.output / "stage1" / DEPTH_FOLDER / f"{name}.npy"
             tiles.append(fit(depth_to_color(read_depth(depth)), small) if depth.is_file() else None)
         if split is not None:
-            panoptic = label_map(run, shown.name, split)
+            panoptic = label_map(run, name, split)
             palette = pseudo_palette(split.pseudo_classes.total)
             tiles.append(None if panoptic is None else _small(overlay(image, panoptic, palette)))
         tiles += [_small(network.predict(image).overlay(legend=False)) for network in opened.values()]
         rows.append(tiles)
-    return figure_sheet(columns, rows, [shown.name for shown in shown_images(run)])
+    return figure_sheet(columns, rows, [name for name, _ in shown])
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,8 +185,3 @@ def depth_feed(size: tuple[int, int], pixels: int) -> tuple[int, int]:
     scale = (pixels / (height * width)) ** 0.5
     rows, columns = (max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in (height, width))
     return rows, columns
-
-
-def command_names(commands: Sequence[Command]) -> str:
-    """Return the names of commands as part of a sentence."""
-    return ", ".join(command.name for command in commands)
