@@ -26,6 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--names", type=Path, help="class names, JSON or YAML (default: CHECKPOINT.names.json, if any)")
     add("--working_size", type=read_size, metavar="HxW", help="of training images (default: stored)")
     add("--use_teacher", action="store_true", help="the averaged teacher of a self-training checkpoint")
+    add(
+        "--snap_to_regions",
+        action="store_const",
+        const=True,
+        help="stuff follows edges (default: as trained)",
+    )
     add("--no_overlays", dest="overlays", action="store_false", help="no pictures, no videos")
     add("--max_images", type=int, metavar="N", help="predict on the first N only (default: all)")
     add("--skip_bad", action="store_true", help="leave out images that cannot be read (default: stop)")

@@ -18,7 +18,7 @@ from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.png import read_image
-from cups.model.model import network_of
+from cups.model.model import network_of, set_snap
 from cups.model.sized import SizedInference
 from cups.prediction import PanopticPrediction, prediction_of
 from cups.structures import PseudoClasses, ThingStuffSplit
@@ -111,6 +111,7 @@ def load(
     prefer_teacher: bool = False,
     names: str | Path | None = None,
     working_size: tuple[int, int] | None = None,
+    snap_to_regions: bool | None = None,
 ) -> PanopticNetwork:
     """Open a checkpoint of this project, or a published one of CUPS.
 
@@ -121,6 +122,7 @@ def load(
         prefer_teacher: of a self-training checkpoint, take the averaged teacher, not the student.
         names: file of class names; by default the one beside the checkpoint, see `cups.categories`.
         working_size: (H, W) of the training images; by default as the checkpoint says.
+        snap_to_regions: whether stuff follows the edges of the image; by default as it was trained.
 
     Raises:
         UserError: if the file is no such checkpoint.
@@ -136,6 +138,7 @@ def load(
     """
     checkpoint = load_checkpoint(path, prefer_teacher)
     model, pseudo = network_of(checkpoint, device, confidence_threshold)
+    set_snap(model, snap_to_regions)
     categories = load_categories(checkpoint.path, pseudo, Path(names) if names else None)
     size = working_size or working_size_of(checkpoint)
     return PanopticNetwork(model, split_of(checkpoint, pseudo), categories, size)

@@ -24,6 +24,7 @@ class PredictionSettings:
         names: file of class names; None takes those beside the checkpoint, if any.
         working_size: (H, W) of the training images; None as the checkpoint says.
         use_teacher: of a self-training checkpoint, take the averaged teacher.
+        snap_to_regions: let stuff follow the edges of the image; None as the network was trained.
         overlays: write pictures, and videos of videos.
         max_images: predict on the first images only.
         skip_bad: leave out images that cannot be read.
@@ -41,6 +42,7 @@ class PredictionSettings:
     names: Path | None = None
     working_size: tuple[int, int] | None = None
     use_teacher: bool = False
+    snap_to_regions: bool | None = None
     overlays: bool = True
     max_images: int | None = None
     skip_bad: bool = False

@@ -36,6 +36,7 @@ def predict_images(settings: PredictionSettings) -> Path:
         prefer_teacher=settings.use_teacher,
         names=settings.names,
         working_size=settings.working_size,
+        snap_to_regions=settings.snap_to_regions,
     )
     own = OwnImages(
         images,
@@ -51,6 +52,8 @@ def predict_images(settings: PredictionSettings) -> Path:
         "use_teacher": settings.use_teacher,
         "input": [str(path.resolve()) for path in settings.input],
     }
+    if settings.snap_to_regions is not None:
+        decisive["snap_to_regions"] = settings.snap_to_regions
     return predict_own_images(network, own, decisive)
 
 

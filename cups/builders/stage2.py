@@ -35,6 +35,7 @@ from cups.io.weights import stored_at, weight_files
 from cups.label_split import held_split, label_split
 from cups.model import (
     DEFAULT_CONFIG,
+    SNAP_KEY,
     VIT_CONFIG,
     panoptic_cascade_mask_r_cnn,
     panoptic_cascade_mask_r_cnn_from_checkpoint,
@@ -83,13 +84,17 @@ def find_backbone_checkpoint(config: CfgNode) -> Path | None:
 def network_of(config: CfgNode) -> dict[str, Any]:
     """Return `model_config` and `model_overrides` of the network: what a checkpoint needs to be reopened."""
     model = config.MODEL
+    overrides = [*model.OVERRIDES, *snap_override(config)]
     if model.BACKBONE_TYPE == "resnet50":
-        return {"model_config": model.CONFIG or DEFAULT_CONFIG, "model_overrides": list(model.OVERRIDES)}
+        return {"model_config": model.CONFIG or DEFAULT_CONFIG, "model_overrides": overrides}
     transformer = vit_overrides(model.BACKBONE_TYPE, model.FREEZE_BACKBONE, model.GRADIENT_CHECKPOINTING)
-    return {
-        "model_config": model.CONFIG or VIT_CONFIG,
-        "model_overrides": [*transformer, *model.OVERRIDES],
-    }
+    return {"model_config": model.CONFIG or VIT_CONFIG, "model_overrides": [*transformer, *overrides]}
+
+
+def snap_override(config: CfgNode) -> list[Any]:
+    """Return `MODEL.SNAP_TO_REGIONS` as an override of the network's config; nothing where it is None."""
+    snap = config.MODEL.SNAP_TO_REGIONS
+    return [] if snap is None else [SNAP_KEY, snap]
 
 
 def pseudo_label_folder(config: CfgNode) -> Path:

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from cups.augmentation import BatchAugmentation, RandomCrop
 from cups.builders.evaluation import build_metric, build_validation_data
-from cups.builders.stage2 import batch_augmentation, optimizer_settings
+from cups.builders.stage2 import batch_augmentation, optimizer_settings, snap_override
 from cups.builders.trainer import validation_loader
 from cups.config import plain
 from cups.config_keys import get
@@ -19,7 +19,7 @@ from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.provenance import code_version, ground_truth_answer
-from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint, set_snap
 from cups.model.speed import set_speed
 from cups.network import split_of
 from cups.pl_model_self import SelfTrainingModule
@@ -125,6 +125,7 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
     )
     pseudo = PseudoClasses(things, stuffs)
     set_drop_loss(model, config)
+    set_snap(model, config.MODEL.SNAP_TO_REGIONS)
     set_speed(model, channels_last=config.TRAINING.CHANNELS_LAST, compile_trunk=config.TRAINING.COMPILE)
     scales, flip = teacher_views(config)
     keys = config.SELF_TRAINING
@@ -145,11 +146,19 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
         seed=config.SYSTEM.SEED,
         description={
             "config": plain(config),
-            "model": checkpoint.hyper_parameters.get("model", {}),
+            "model": described_model(checkpoint, config),
             "provenance": self_training_provenance(checkpoint),
             "working_size": list(fit.working_size),
         },
     )
+
+
+def described_model(checkpoint: Checkpoint, config: CfgNode) -> dict[str, Any]:
+    """Return what the checkpoint says of its network, with what this stage changes."""
+    stored = checkpoint.hyper_parameters.get("model") or {}
+    if not (snap := snap_override(config)):
+        return dict(stored)
+    return {**stored, "model_overrides": [*stored.get("model_overrides", ()), *snap]}
 
 
 def set_drop_loss(model: Any, config: CfgNode) -> None:

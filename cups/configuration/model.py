@@ -54,6 +54,11 @@ MODEL = {
     "INFERENCE_CONFIDENCE_THRESHOLD": Key(
         CONFIDENCE_THRESHOLD, FRACTION, "Lowest score of a detection, and of an instance in the panoptic map."
     ),
+    "SNAP_TO_REGIONS": Key(
+        None,
+        optional(SWITCH, "None (as the network was trained)"),
+        "Average semantic probabilities over regions of even colour: stuff then follows the image's edges.",
+    ),
     "TTA_SCALES": Key(
         (0.5, 0.75, 1.0),
         SCALES,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cups.data.utils import image_array
+from cups.model.modeling.meta_arch.panoptic_fpn import finite_log
 from cups.ops.dense_crf import dense_crf_probabilities, require_dense_crf
 from cups.ops.resize import resize_image
 
@@ -44,12 +45,10 @@ class DenseCrfRefinement(nn.Module):
     def _refined(self, item: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
         scores = output["sem_seg"]
         image = resize_image(item["image"], (scores.shape[-2], scores.shape[-1]))
-        before = _log(scores) if self.probabilities else F.log_softmax(scores.float(), dim=0)
+        before = finite_log(scores) if self.probabilities else F.log_softmax(scores.float(), dim=0)
         after = dense_crf_probabilities(image_array(image), before.cpu().numpy())
         refined = torch.from_numpy(after).to(scores.device)
-        return output | {"sem_seg": _log(refined), "panoptic_seg": self.merge(output["instances"], refined)}
-
-
-def _log(probabilities: Tensor) -> Tensor:
-    """Return finite logarithms of probabilities, 0 included."""
-    return probabilities.float().clamp(min=torch.finfo(torch.float32).tiny).log()
+        return output | {
+            "sem_seg": finite_log(refined),
+            "panoptic_seg": self.merge(output["instances"], refined),
+        }

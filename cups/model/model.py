@@ -20,6 +20,7 @@ from cups.model import modeling
 from cups.model.backbone_dinov2_vit import SimpleFeaturePyramid
 from cups.structures import PseudoClasses
 
+SNAP_KEY = "MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS"
 CONFIG_DIR = Path(__file__).parent
 DEFAULT_CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
 
@@ -48,6 +49,7 @@ def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[A
     cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = []
     cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION = 0.0
     cfg.MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST = False
+    cfg.MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS = False
     cfg.MODEL.VIT = CfgNode({"NAME": "dinov2_vitb14", "FROZEN": True, "GRADIENT_CHECKPOINTING": False})
     path = CONFIG_DIR / model_config
     if not path.is_file() and Path(model_config).is_file():
@@ -172,6 +174,12 @@ def network_of(
     )
     load_into(model, checkpoint)
     return model.eval(), PseudoClasses(things, stuffs)
+
+
+def set_snap(model: nn.Module, snap_to_regions: bool | None) -> None:
+    """Switch whether stuff follows the image's edges, in place; None leaves it as it was trained."""
+    if snap_to_regions is not None:
+        model.combine_snap_to_regions = snap_to_regions  # type: ignore[assignment]
 
 
 def freeze_batch_norm(model: nn.Module) -> nn.Module:

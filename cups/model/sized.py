@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cups.model.inputs import inference_inputs
 from cups.model.modeling.meta_arch.merge import Crop, Segments, decide_semantic, merge_crops
-from cups.model.modeling.meta_arch.panoptic_fpn import CustomPanopticFPN
+from cups.model.modeling.meta_arch.panoptic_fpn import CustomPanopticFPN, finite_log
 from cups.model.tta import PanopticFPNWithTTA
 from cups.ops.working_size import TILE_PIXELS, Size, Tile, fitted_size, resize_pixels, tiles_of
 
@@ -105,14 +105,21 @@ class SizedInference:
         inputs = inference_inputs([_as_tensor(tile) for tile in tiles])
         if isinstance(self.model, CustomPanopticFPN):
             detections, logits = self.model.inference(inputs, do_postprocess=False)
-            for found, scores in zip(detections, logits, strict=True):
-                yield _Raw(scores, _soft_finds(found))
+            for found, scores, item in zip(detections, logits, inputs, strict=True):
+                yield _Raw(self._following(scores, item), _soft_finds(found))
             return
         for output in self.model(inputs):
             logits = output["sem_seg"].float()
             if isinstance(self.model, PanopticFPNWithTTA):  # probabilities
-                logits = logits.clamp(min=torch.finfo(torch.float32).tiny).log()
+                logits = finite_log(logits)
             yield _Raw(logits, _hard_finds(output["instances"]))
+
+    def _following(self, logits: Tensor, item: dict[str, Any]) -> Tensor:
+        """Return logits of one tile as the network itself would output them, see `follow_image`."""
+        if not self.network.combine_snap_to_regions:
+            return logits
+        probabilities = logits[:, : item["height"], : item["width"]].float().softmax(dim=0)
+        return finite_log(self.network.follow_image(probabilities, item["image"]))
 
     def _decide(self, logits: Tensor, size: Size, rows: _Axis, columns: _Axis) -> Tensor:
         def decide(values: Tensor) -> Tensor:

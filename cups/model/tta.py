@@ -91,6 +91,7 @@ class PanopticFPNWithTTA(nn.Module):
             view, logits = self._run(resize_image(image, self._view_size(image, scale)))
             views.append(view)
             probabilities = probabilities + self._probabilities(logits, view.size, size) / len(self.scales)
+        probabilities = self.model.follow_image(probabilities, item["image"])
         instances = self._pool(views, size)
         instances.pred_masks = self._masks(views, instances)
         instances = detector_postprocess(instances, *size)

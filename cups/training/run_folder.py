@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from cups.errors import Stopped
 from cups.io.checkpoint import write_file
+from cups.training.memory import keep_freed_memory
 from cups.training.stopping import SIGNALS, Clock, StopSignals, agree_on
 
 log = logging.getLogger(__name__)
@@ -189,6 +190,8 @@ def run_training(trainer: pl.Trainer, module: pl.LightningModule, data: Any, che
     """
     saver = trainer.checkpoint_callback
     assert isinstance(saver, SaveByTime)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     with saver.stop:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 

@@ -72,6 +72,9 @@ class _SeesColours(nn.Module):
             found.pred_masks = torch.cat(crops) if crops else torch.zeros(0, 1, 28, 28)
         return instances
 
+    def follow_image(self, probabilities: Tensor, _: Tensor) -> Tensor:
+        return probabilities
+
     def merge(self, instances: Instances, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
         return merge_panoptic(instances, probabilities.argmax(dim=0), stuff_area_limit=0)
 

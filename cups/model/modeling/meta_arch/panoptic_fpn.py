@@ -14,9 +14,15 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor
 
 from cups.model.modeling.meta_arch.merge import decide_semantic, merge_panoptic
+from cups.model.modeling.meta_arch.snap import snap_to_regions
 
 RANGE_TOLERANCE = 0.01
 """How far resampling may overshoot the image range 0-1."""
+
+
+def finite_log(probabilities: Tensor) -> Tensor:
+    """Return finite logarithms of probabilities, 0 included: logits whose softmax they are."""
+    return probabilities.float().clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
 @META_ARCH_REGISTRY.register()
@@ -25,7 +31,8 @@ class CustomPanopticFPN(PanopticFPN):
 
     `combine_stuff_area_fraction` makes the smallest stuff area a share of the image (4096 px of 1024 x 2048),
     so that the result does not depend on the resolution; 0 falls back to `combine_stuff_area_thresh` pixels.
-    `combine_things_first` is for many stuff pseudo-classes, see `decide_semantic`.
+    `combine_things_first` is for many stuff pseudo-classes, see `decide_semantic`. `combine_snap_to_regions`
+    makes the semantic output follow the edges of the image, see `snap_to_regions`.
     """
 
     @configurable
@@ -34,11 +41,13 @@ class CustomPanopticFPN(PanopticFPN):
         *,
         combine_stuff_area_fraction: float = 0.0,
         combine_things_first: bool = False,
+        combine_snap_to_regions: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.combine_stuff_area_fraction = combine_stuff_area_fraction
         self.combine_things_first = combine_things_first
+        self.combine_snap_to_regions = combine_snap_to_regions
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -47,6 +56,7 @@ class CustomPanopticFPN(PanopticFPN):
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
         arguments["combine_stuff_area_fraction"] = combine.STUFF_AREA_FRACTION
         arguments["combine_things_first"] = combine.THINGS_FIRST
+        arguments["combine_snap_to_regions"] = combine.SNAP_TO_REGIONS
         return arguments
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -123,8 +133,17 @@ class CustomPanopticFPN(PanopticFPN):
         height, width = item.get("height", size[0]), item.get("width", size[1])
         logits = sem_seg_postprocess(logits, size, height, width)
         instances = detector_postprocess(detections, height, width)
-        panoptic = self.merge(instances, logits.float().softmax(dim=0))
+        probabilities = logits.float().softmax(dim=0)
+        if self.combine_snap_to_regions:
+            probabilities = self.follow_image(probabilities, item["image"])
+            logits = finite_log(probabilities)
+        panoptic = self.merge(instances, probabilities)
         return {"sem_seg": logits, "instances": instances, "panoptic_seg": panoptic}
+
+    @torch.no_grad()
+    def follow_image(self, probabilities: Tensor, image: Tensor) -> Tensor:
+        """Return semantic probabilities (S+1, H, W) as they are merged and shown: see `snap_to_regions`."""
+        return snap_to_regions(probabilities, image) if self.combine_snap_to_regions else probabilities
 
     @torch.no_grad()
     def merge(self, instances: Instances, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:

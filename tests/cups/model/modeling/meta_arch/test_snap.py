@@ -1,0 +1,68 @@
+"""Semantic probabilities that follow the edges of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cups.model import set_snap
+from cups.model.inputs import inference_inputs
+from cups.model.modeling.meta_arch.snap import region_means, snap_to_regions
+from cups.model.tta import PanopticFPNWithTTA
+
+
+def halves(height: int = 48, width: int = 96, border: int = 40) -> Tensor:
+    """An image of two even colours, which meet between column `border` - 1 and `border`."""
+    image = torch.zeros(3, height, width)
+    image[0, :, :border], image[2, :, border:] = 0.9, 0.6
+    return image
+
+
+def test_region_means__as_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand((3, 5, 7), generator=generator)
+    ids = torch.randint(0, 3, (5, 7), generator=generator)
+    means = region_means(values, ids, 4)
+    for region in range(3):
+        torch.testing.assert_close(means[:, region], values[:, ids == region].mean(dim=1))
+    assert means[:, 3].tolist() == [0, 0, 0]  # a region without pixels
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_snap__a_border_moves_to_the_edge_of_the_image(factor: int) -> None:
+    image = halves()
+    # The network's border is four pixels off the edge.
+    right = (torch.arange(96 * factor) >= 44 * factor).float().expand(48 * factor, -1)
+    snapped = snap_to_regions(torch.stack((1 - right, right)), image)
+    expected = (torch.arange(96 * factor) >= 40 * factor).long().expand(48 * factor, -1)
+    assert torch.equal(snapped.argmax(dim=0), expected)
+    torch.testing.assert_close(snapped.sum(dim=0), torch.ones(48 * factor, 96 * factor))
+
+
+def test_snap__an_even_region_gets_one_vector() -> None:
+    values = torch.rand((4, 48, 96), generator=torch.Generator().manual_seed(1)).softmax(dim=0)
+    snapped = snap_to_regions(values, halves())
+    for part in (snapped[:, :, :40], snapped[:, :, 40:]):
+        # Regions are cut in halves where they are large: few vectors, not one for each pixel.
+        assert len(part.flatten(1).T.unique(dim=0)) <= 16
+    torch.testing.assert_close(snapped.mean(dim=(1, 2)), values.mean(dim=(1, 2)))
+
+
+def test_network__plain_and_augmented_output_follow_the_image(build_tiny: Callable[..., nn.Module]) -> None:
+    model: Any = build_tiny().eval()
+    image = halves(64, 128)
+    plain = model(inference_inputs([image]))[0]["sem_seg"]
+    set_snap(model, None)
+    assert not model.combine_snap_to_regions
+    set_snap(model, True)
+    (snapped,) = model(inference_inputs([image]))
+    torch.testing.assert_close(
+        snapped["sem_seg"].softmax(dim=0), snap_to_regions(plain.softmax(dim=0), image), atol=1e-5, rtol=0
+    )
+    augmented = PanopticFPNWithTTA(model, (1.0,), flip=False, score_threshold=0.5)
+    probabilities = augmented(inference_inputs([image]))[0]["sem_seg"]
+    torch.testing.assert_close(probabilities, snapped["sem_seg"].softmax(dim=0), atol=1e-5, rtol=0)
