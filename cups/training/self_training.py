@@ -81,9 +81,7 @@ def select_trainable(model: nn.Module, which: Trainable) -> None:
         parameter.requires_grad_(parameter.requires_grad and "head" in name and "norm" not in name)
 
 
-def semantic_targets(
-    probabilities: Tensor, relative_threshold: float, things_first: bool = False
-) -> Tensor:
+def semantic_targets(probabilities: Tensor, relative_threshold: float, things_first: bool = False) -> Tensor:
     """Return the label (H, W) int64 of each pixel, 65535 where the teacher is unsure.
 
     A class takes part where it is more probable than `relative_threshold` times its highest probability in
