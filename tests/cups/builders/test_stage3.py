@@ -157,14 +157,26 @@ def test_build_self_training_module__opens_what_earlier_versions_wrote(
     assert module.model.sem_seg_head.loss_weight == 0.25
 
 
-def test_build_self_training_module__a_transformer_trained_in_stage_two_is_trained(tmp_path: Path) -> None:
+class _Patches(nn.Conv2d):
+    """Stands in for a transformer."""
+
+    patch_size, embed_dim = 16, 32
+
+    def __init__(self) -> None:
+        super().__init__(3, self.embed_dim, self.patch_size, self.patch_size)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_build_self_training_module__a_transformer_stays_frozen_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
     """The default of MODEL.FREEZE_BACKBONE does not freeze it again."""
-    overrides = [*TINY, *cups.model.vit_overrides("dinov2_vits14", False, False)]
+    monkeypatch.setattr("cups.model.backbone_dinov2_vit.untrained_backbone", lambda name: _Patches())
+    overrides = [*TINY, *cups.model.vit_overrides("dinov2_vits14", frozen, False)]
     stored = {"model_config": "Panoptic-Cascade-Mask-R-CNN-Small.yaml", "model_overrides": overrides}
     network = cups.model.panoptic_cascade_mask_r_cnn(THINGS, STUFFS + 1, **stored)
-    torch.save(
-        {"state_dict": network.state_dict(), "hyper_parameters": {"model": stored}}, tmp_path / "a.ckpt"
-    )
+    content = {"state_dict": network.state_dict(), "hyper_parameters": {"model": stored}}
+    torch.save(content, tmp_path / "a.ckpt")
     module = _stage3(tmp_path / "a.ckpt", "SELF_TRAINING.TRAINABLE", "all").train()
     trunk = module.model.backbone.extractor
-    assert trunk.training and any(value.requires_grad for value in trunk.parameters())
+    assert (trunk.training, trunk.weight.requires_grad) == (not frozen, not frozen)

@@ -259,7 +259,7 @@ def test_build_model__a_checkpoint_of_another_network_is_refused(
 ) -> None:
     """It ended in a traceback of torch."""
     torch.save({"state_dict": build_tiny().state_dict()}, tmp_path / "a.ckpt")
-    narrow = ("MODEL.OVERRIDES", (*TINY, "MODEL.FPN.OUT_CHANNELS", 16))
+    narrow = ("MODEL.OVERRIDES", (*TINY, "MODEL.FPN.OUT_CHANNELS", 64))
     small = ("MODEL.CONFIG", "Panoptic-Cascade-Mask-R-CNN-Small.yaml", *narrow)
     config = build_config(None, [*small, "MODEL.CHECKPOINT", str(tmp_path / "a.ckpt")])
     for things, message in (((0, 1, 2), "weights of another network"), ((0, 1), "made for 3 thing and 4")):
