@@ -353,8 +353,8 @@ class BatchAugmentation:
     ) -> list[Sample]:
         """Return the augmented batch; objects to paste come from `sources`.
 
-        Sizes are drawn from `shared`, if it is given: seeded alike on all processes of a run, it gives them
-        images of one size, so that none waits for another with larger ones.
+        Sizes are drawn from `shared`, if it is given: seeded alike for all batches of an optimisation step,
+        it gives them images of one size, and no process waits for another with larger ones.
         """
         batch = list(samples)
         if self.copy_paste is not None:

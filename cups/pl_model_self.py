@@ -98,9 +98,16 @@ class SelfTrainingModule(PanopticModule):
         """Return the teacher's labels of a batch of clean images."""
         self.teacher_model.score_threshold = self.schedule.threshold_at(self.global_step)
         outputs = self.teacher_model([{"image": loaded.image} for loaded in batch])
+        # The labels decide between things and stuff as the merge that painted the instances did.
+        things_first = self.teacher_model.model.combine_things_first
         return [
             targets_from_output(
-                output, loaded.image, self.relative_threshold, loaded.name, self.ignore_unknown_things
+                output,
+                loaded.image,
+                self.relative_threshold,
+                loaded.name,
+                self.ignore_unknown_things,
+                things_first,
             )
             for output, loaded in zip(outputs, batch, strict=True)
         ]

@@ -21,7 +21,7 @@ from cups.config import plain
 from cups.data import PseudoLabelDataset
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
-from cups.io.checkpoint import load_checkpoint
+from cups.io.checkpoint import load_checkpoint, load_into
 from cups.io.provenance import (
     any_ground_truth,
     code_version,
@@ -38,12 +38,11 @@ from cups.model import (
     SNAP_KEY,
     VIT_CONFIG,
     panoptic_cascade_mask_r_cnn,
-    panoptic_cascade_mask_r_cnn_from_checkpoint,
     vit_overrides,
 )
 from cups.model.speed import set_speed
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
-from cups.structures import PseudoClasses, ThingStuffSplit
+from cups.structures import ThingStuffSplit
 from cups.training.optimizer import OptimizerSettings
 
 log = logging.getLogger(__name__)
@@ -175,7 +174,11 @@ def class_weights(data: PseudoLabelDataset) -> torch.Tensor:
 
 
 def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
-    """Build the network of Stage 2 for the pseudo-classes of `data`, from a checkpoint, DINO, or scratch."""
+    """Build the network of Stage 2 for the pseudo-classes of `data`, from a checkpoint, DINO, or scratch.
+
+    Raises:
+        UserError: a checkpoint of another network, or of other numbers of pseudo-classes.
+    """
     model_config = config.MODEL
     training = config.TRAINING
     split = data.split
@@ -190,23 +193,8 @@ def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
         drop_loss_iou_threshold=training.DROP_LOSS_IOU_THRESHOLD,
     )
     if model_config.CHECKPOINT is not None:
-        initialise_from(model, Path(model_config.CHECKPOINT), split)
+        load_into(model, load_checkpoint(model_config.CHECKPOINT))
     return set_speed(model, channels_last=training.CHANNELS_LAST, compile_trunk=training.COMPILE)
-
-
-def initialise_from(model: torch.nn.Module, path: Path, split: ThingStuffSplit) -> None:
-    """Load a checkpoint's weights into a model built for `split`.
-
-    Raises:
-        UserError: when the checkpoint has other numbers of things or stuff.
-    """
-    source, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(path)
-    if PseudoClasses(things, stuffs) != split.pseudo_classes:
-        raise UserError(
-            f"{path}: has {things} thing and {stuffs} stuff pseudo-classes, the pseudo-labels have "
-            f"{len(split.things)} and {len(split.stuffs)}; use the labels it was trained on"
-        )
-    model.load_state_dict(source.state_dict())
 
 
 def optimizer_settings(config: CfgNode) -> OptimizerSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
         path, confidence_threshold=config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
     )
     pseudo = PseudoClasses(things, stuffs)
+    tell_what_is_lost(config, checkpoint)
     set_drop_loss(model, config)
     set_snap(model, config.MODEL.SNAP_TO_REGIONS)
     set_speed(model, channels_last=config.TRAINING.CHANNELS_LAST, compile_trunk=config.TRAINING.COMPILE)
@@ -159,6 +161,31 @@ def described_model(checkpoint: Checkpoint, config: CfgNode) -> dict[str, Any]:
     if not (snap := snap_override(config)):
         return dict(stored)
     return {**stored, "model_overrides": [*stored.get("model_overrides", ()), *snap]}
+
+
+def tell_what_is_lost(config: CfgNode, checkpoint: Checkpoint) -> None:
+    """Warn of what does not reach Stage 3, which goes on with the network of the checkpoint."""
+    stored = checkpoint.hyper_parameters
+    network = stored.get("model") or {}
+    weighted = (stored.get("config") or {}).get("TRAINING", {}).get("CLASS_WEIGHTING", False)
+    if weighted and "class_weights" not in network:
+        log.warning(
+            "%s: was trained with class weights by a version that stored none; Stage 3 goes on without",
+            checkpoint.path,
+        )
+    built = pairs_of(network.get("model_overrides", ()))
+    wanted = pairs_of(config.MODEL.OVERRIDES)
+    if other := sorted(key for key, value in wanted.items() if built.get(key) != value):
+        log.warning(
+            "MODEL.OVERRIDES %s: no effect, Stage 3 goes on with the network of %s as it was built",
+            " ".join(other),
+            checkpoint.path,
+        )
+
+
+def pairs_of(flat: Sequence[Any]) -> dict[str, Any]:
+    """Return {key: value} of KEY, value, KEY, value, ...; of a repeated key the last counts."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def set_drop_loss(model: Any, config: CfgNode) -> None:

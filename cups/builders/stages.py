@@ -20,6 +20,7 @@ from cups.builders.stage3 import (
 from cups.builders.trainer import TrainingData, fit, prepare_process, run_directory
 from cups.builders.validation import check_selection, label_free_measures, training_validation
 from cups.data.fit import tell_fit
+from cups.training.recipe import CUPS_STAGE3
 from cups.training.run_folder import last_checkpoint, step_checkpoint
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def train_on_own_labels(
     callbacks: list[Callback] = [build_round_checkpoints(config, module, held_out, directory)]
     if validation is None:
         callbacks.append(label_free_measures(config, held_out, module.split.pseudo_classes))
-    fit(module, TrainingData(train, validation, config), config, directory, resume, callbacks)
+    fit(module, TrainingData(train, validation, config), config, directory, resume, callbacks, CUPS_STAGE3)
     return directory / "checkpoints" / "best.ckpt"
 
 

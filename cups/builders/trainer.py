@@ -21,6 +21,7 @@ from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.training.callbacks import MediaLogger, StepClock, Throughput
 from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit
+from cups.training.recipe import CUPS_STAGE2, Recipe
 from cups.training.run_folder import (
     WholeFiles,
     build_loggers,
@@ -34,8 +35,16 @@ from cups.training.stopping import ignore_stop_signals
 
 log = logging.getLogger(__name__)
 
-RESTORED = ("TRAINING.ADAMW.", "TRAINING.SGD.", "TRAINING.LAYER_DECAY")
-"""Keys of what a resumed optimiser takes from its checkpoint."""
+NO_EFFECT = {
+    "TRAINING.ADAMW.": "the optimiser goes on as in the checkpoint",
+    "TRAINING.SGD.": "the optimiser goes on as in the checkpoint",
+    "TRAINING.LAYER_DECAY": "the optimiser goes on as in the checkpoint",
+    "DATA.THING_STUFF_THRESHOLD": "the run keeps its split of things and stuff",
+    "MODEL.CHECKPOINT": "the run goes on with its own weights",
+    "MODEL.BACKBONE_CHECKPOINT": "the run goes on with its own weights",
+    "MODEL.USE_DINO": "the run goes on with its own weights",
+}
+"""Starts of keys that change nothing in a resumed run: {start: why}."""
 
 
 def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
@@ -163,10 +172,18 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
         raise UserError(f"{directory}: holds a run already; add `resume`, or choose another `run_name`")
     changed = changed_settings(config, directory / "config.yaml") if resume else {}
     for key, (before, now) in changed.items():
-        note = " (no effect: the optimiser goes on as in the checkpoint)" if key.startswith(RESTORED) else ""
-        log.warning("resumed with another setting: %s %s -> %s%s", key, before, now, note)
+        why = next((f" (no effect: {why})" for start, why in NO_EFFECT.items() if key.startswith(start)), "")
+        log.warning("resumed with another setting: %s %s -> %s%s", key, before, now, why)
     save_config(config, directory / "config.yaml")
     return checkpoint if resume else None
+
+
+def recipe_of(config: CfgNode, name: str, processes: int) -> Recipe:
+    """Translate the keys that decide how many images a training sees."""
+    training = config.TRAINING
+    return Recipe(
+        name, processes, training.BATCH_SIZE, training.ACCUMULATE_GRAD_BATCHES, steps=training.STEPS
+    )
 
 
 def prepare_process(config: CfgNode) -> None:
@@ -178,13 +195,17 @@ def prepare_process(config: CfgNode) -> None:
 
 def fit(
     module: pl.LightningModule,
-    data: pl.LightningDataModule,
+    data: TrainingData,
     config: CfgNode,
     directory: Path,
     resume: bool,
     callbacks: Sequence[Callback] = (),
+    published: Recipe = CUPS_STAGE2,
 ) -> Path:
     """Train a module to its last step in a run folder and return its last checkpoint.
+
+    Args:
+        published: the recipe of CUPS that the log compares this one with.
 
     Raises:
         UserError: see `start_run`.
@@ -192,6 +213,8 @@ def fit(
     """
     checkpoint = start_run(config, directory, resume)
     trainer = build_trainer(config, directory, callbacks)
+    if trainer.is_global_zero:
+        log.info("%s", recipe_of(config, published.name, trainer.world_size).told(len(data.train), published))
     run_training(trainer, module, data, checkpoint)
     save_last_step(trainer)
     log.info("finished at step %d; checkpoints in %s", trainer.global_step, directory / "checkpoints")

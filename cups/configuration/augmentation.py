@@ -17,7 +17,8 @@ AUGMENTATION = {
     "RESOLUTIONS": Key(
         tuple((384 + 32 * i, 768 + 64 * i) for i in range(11)),
         Check("a list of (height, width)", lambda value: all(map(is_size, value))),
-        "Sizes of which each batch gets one (CUPS, for crops of 640 x 1280); () keeps that of the crop.",
+        "Sizes of which each optimisation step gets one (CUPS, for crops of 640 x 1280); () keeps that of "
+        "the crop.",
     ),
     "BLUR_PROBABILITY": Key(0.5, FRACTION, "Chance that an image is blurred (CUPS: 1)."),
 }

@@ -25,7 +25,11 @@ MODEL = {
         choice(("resnet50", *NAMES)),
         "Trunk of the network; other names than resnet50 stand under a simple feature pyramid.",
     ),
-    "FREEZE_BACKBONE": Key(FREEZE_BACKBONE, SWITCH, "Train pyramid and heads alone; holds for transformers."),
+    "FREEZE_BACKBONE": Key(
+        FREEZE_BACKBONE,
+        SWITCH,
+        "Train pyramid and heads alone; holds for transformers, in Stage 3 as in its network.",
+    ),
     "GRADIENT_CHECKPOINTING": Key(
         GRADIENT_CHECKPOINTING,
         SWITCH,

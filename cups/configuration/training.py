@@ -30,7 +30,9 @@ TRAINING = {
     "LOG_MEDIA_N_STEPS": Key(100, POSITIVE, "Steps between two pictures of what the network is shown."),
     "VAL_EVERY_N_STEPS": Key(200, POSITIVE, "Steps between two validations; each leaves a checkpoint."),
     "SAVE_EVERY_N_MINUTES": Key(5.0, NOT_NEGATIVE, "Minutes between saves of last.ckpt; 0 saves each step."),
-    "CLASS_WEIGHTING": Key(False, SWITCH, "Weight rare pseudo-classes in the semantic loss."),
+    "CLASS_WEIGHTING": Key(
+        False, SWITCH, "Weight rare pseudo-classes in the semantic loss; Stage 3 keeps the weights."
+    ),
     "OPTIMIZER": Key("adamw", choice(OPTIMIZERS), "Optimiser, with the keys of its own below."),
     "ADAMW.LEARNING_RATE": Key(1e-4, POSITIVE, "Learning rate of AdamW."),
     "ADAMW.WEIGHT_DECAY": Key(1e-5, NOT_NEGATIVE, "Weight decay of AdamW."),

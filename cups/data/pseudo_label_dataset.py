@@ -189,16 +189,21 @@ class PseudoLabelDataset(Dataset[Sample]):
         thing_of[ids == 0] = -1
         if self.ignore_unknown_things:
             sem_seg[(sem_seg == 0) & (instance == 0)] = WIDE_VOID
-        # An instance of a stuff pseudo-class is contradictory evidence: it teaches neither head.
-        sem_seg[(thing_of[inverse] < 0) & (instance > 0)] = WIDE_VOID
+        # An instance of stuff alone is contradictory evidence: it teaches neither head (CUPS).
+        inside, is_thing = instance > 0, thing_of[inverse] >= 0
+        sem_seg = torch.where(inside, torch.where(is_thing, 0, WIDE_VOID), sem_seg)
         kept = torch.nonzero(thing_of >= 0).flatten()
         return Sample(image, sem_seg, inverse == kept[:, None, None], thing_of[kept], stem)
 
     def _majority_things(self, semantic: Tensor, inverse: Tensor, count: int) -> Tensor:
-        """Return (count,) int64: thing index of each instance's most frequent pseudo-class, -1 for stuff."""
+        """Return (count,) int64: thing index of each instance's most frequent thing class, -1 without any.
+
+        As `cups.ops.panoptic.to_panoptic`, by which labels are scored: stuff has no vote beside things.
+        """
         size = len(self._to_thing)
         votes = torch.bincount((inverse * size + semantic).flatten(), minlength=count * size)
-        return self._to_thing[votes.reshape(count, size).argmax(dim=1)]
+        votes = votes.reshape(count, size).masked_fill(self._to_thing < 0, 0)
+        return torch.where(votes.any(dim=1), self._to_thing[votes.argmax(dim=1)], -1)
 
     def hold_out(self, count: int) -> tuple[PseudoLabelDataset, FittedImages]:
         """Split off the images of about `count` frames, as `UnlabelledImages.hold_out` does.

@@ -305,7 +305,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     for name, value in own.items():
         if _is_counter(name):
             state.setdefault(name, value)
-    problems = _differences(own, state)
+    problems = differences(own, state)
     if problems:
         raise UserError(
             f"{checkpoint.path}: weights of another network ({problems}); "
@@ -318,7 +318,8 @@ def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+def differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return in a few words how weights differ from a network's in names and shapes; empty where they fit."""
     other = [name for name in own if name in state and own[name].shape != state[name].shape]
     groups = {
         "missing": sorted(own.keys() - state.keys()),

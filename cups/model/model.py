@@ -25,6 +25,7 @@ CONFIG_DIR = Path(__file__).parent
 DEFAULT_CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
 
 __all__ = [
+    "class_weights_of",
     "freeze_batch_norm",
     "load_config",
     "modeling",
@@ -142,7 +143,8 @@ def panoptic_cascade_mask_r_cnn_from_checkpoint(
     """Open a published CUPS checkpoint or one of ours.
 
     The class counts come from the weights, the architecture from `hyper_parameters["model"]`
-    (`model_config`, `model_overrides`) where our trainer stored it, else it is the published one.
+    (`model_config`, `model_overrides`) where our trainer stored it, else it is the published one. The
+    `class_weights` there go on in the semantic loss, should the network be trained further.
 
     Args:
         prefer_teacher: of a self-training checkpoint, take the averaged teacher, not the student.
@@ -170,6 +172,7 @@ def network_of(
         confidence_threshold,
         model_config=stored.get("model_config", DEFAULT_CONFIG),
         model_overrides=stored.get("model_overrides", ()),
+        class_weights=_checked_weights(stored.get("class_weights"), stuffs + 1, checkpoint.path),
         device=device,
     )
     load_into(model, checkpoint)
@@ -180,6 +183,26 @@ def set_snap(model: nn.Module, snap_to_regions: bool | None) -> None:
     """Switch whether stuff follows the image's edges, in place; None leaves it as it was trained."""
     if snap_to_regions is not None:
         model.combine_snap_to_regions = snap_to_regions  # type: ignore[assignment]
+
+
+def _checked_weights(weights: Any, channels: int, path: Path) -> list[float] | None:
+    """Return the class weights that a checkpoint holds, None where it holds none.
+
+    Raises:
+        UserError: no list of a number above 0 for each channel.
+    """
+    if weights is None:
+        return None
+    numbers = isinstance(weights, list) and all(isinstance(weight, float) for weight in weights)
+    if not numbers or len(weights) != channels or not all(0 < weight < float("inf") for weight in weights):
+        raise UserError(f"{path}: class weights that fit no {channels} channels; train Stage 2 again")
+    return list(weights)
+
+
+def class_weights_of(model: nn.Module) -> list[float] | None:
+    """Return the weights (S+1,) of a network's semantic loss, "some thing" first; None where it has none."""
+    weights = getattr(getattr(model, "sem_seg_head", None), "class_weights", None)
+    return None if weights is None else [float(weight) for weight in weights]
 
 
 def freeze_batch_norm(model: nn.Module) -> nn.Module:

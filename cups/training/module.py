@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cups.errors import UserError
+from cups.io.checkpoint import differences
+from cups.io.provenance import any_ground_truth
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model.inputs import inference_inputs, panoptic_from_output, to_detectron2
+from cups.model.model import class_weights_of
 from cups.structures import LoadedImage, Sample, ThingStuffSplit
 from cups.training.bad_batch import save_bad_batch
 from cups.training.optimizer import OptimizerSettings, build_optimizer
 from cups.training.processes import mean_over_processes, step_seed
+
+log = logging.getLogger(__name__)
 
 SHARED = 2**31
 """Stands in seeds where a process has its rank."""
@@ -63,8 +69,13 @@ class PanopticModule(pl.LightningModule):
         return step_seed(self.seed, self.global_step, micro_batch, self.global_rank)
 
     def generators(self, micro_batch: int) -> tuple[torch.Generator, torch.Generator]:
-        """Return the randomness of a batch: this process's own, and one that all processes share."""
-        shared = step_seed(self.seed, self.global_step, micro_batch, SHARED)
+        """Return the randomness of a batch: its own, and one that the whole optimisation step shares.
+
+        What is drawn for a whole batch (its size) is one choice for all processes and micro-batches, so that
+        accumulation stands for the GPUs that are missing. In CUPS a step is one batch on each GPU, whose
+        processes draw alike from one seed.
+        """
+        shared = step_seed(self.seed, self.global_step, SHARED)
         seeds = (self.step_seed(micro_batch), shared)
         own, common = (torch.Generator().manual_seed(seed) for seed in seeds)
         return own, common
@@ -147,17 +158,24 @@ class PanopticModule(pl.LightningModule):
         self.metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        described = dict(self.description)
+        if "model" in described:
+            # Of the network itself: no tensor of it holds them, and Stage 3 goes on with them.
+            described["model"] = {**described["model"], "class_weights": class_weights_of(self.model)}
         checkpoint["hyper_parameters"] = {
-            **self.description,
+            **described,
             "thing_pseudo_classes": list(self.split.things),
             "stuff_pseudo_classes": list(self.split.stuffs),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose outputs mean other pseudo-classes, even where the sizes fit.
+        """Take over what a resumed run must not change, whatever became of its labels since.
+
+        Refuses a checkpoint whose outputs mean other pseudo-classes, even where the sizes fit.
 
         Raises:
-            UserError: the labels, or the network given, are split otherwise than when the run began.
+            UserError: the labels, or the network given, are split otherwise than when the run began, or the
+                network is built otherwise.
         """
         stored = checkpoint.get("hyper_parameters", {})
         sides = (("thing", self.split.things), ("stuff", self.split.stuffs))
@@ -168,6 +186,32 @@ class PanopticModule(pl.LightningModule):
                     f"the run to resume: has other {kind} pseudo-classes than the labels or MODEL.CHECKPOINT "
                     "now; give those it began with, or choose another `run_name`"
                 )
+        if problems := differences(self.state_dict(), checkpoint["state_dict"]):
+            raise UserError(
+                f"the run to resume: weights of another network ({problems}); give the keys of MODEL that it "
+                "began with, or choose another `run_name`"
+            )
+        self._keep_class_weights(stored.get("model", {}).get("class_weights"))
+        self._keep_ground_truth(stored.get("provenance") or {})
+
+    def _keep_class_weights(self, then: list[float] | None) -> None:
+        """Go on with the class weights that the run began with; those of labels made anew have moved.
+
+        Where one side has none, the settings have switched them, of which the start of the run tells.
+        """
+        now = class_weights_of(self.model)
+        if then is None or now is None or then == now:
+            return
+        head: Any = self.model.sem_seg_head
+        head.class_weights.copy_(torch.tensor(then))
+        log.warning("the labels weight classes otherwise than when the run began; its own class weights hold")
+
+    def _keep_ground_truth(self, then: Mapping[str, Any]) -> None:
+        """Remember that the run has seen ground truth, though what it goes on with has none."""
+        now = self.description.get("provenance")
+        if now and then:
+            facts = [part.get("uses_ground_truth") for part in (then, now)]
+            self.description["provenance"] = {**now, "uses_ground_truth": any_ground_truth(facts)}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, list) and batch and isinstance(batch[0], (Sample, LoadedImage)):

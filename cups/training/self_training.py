@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cups.model.modeling.meta_arch.merge import decide_semantic
 from cups.structures import Sample
 from cups.taxonomy import WIDE_VOID
 from cups.training.choices import Trainable
@@ -80,19 +81,27 @@ def select_trainable(model: nn.Module, which: Trainable) -> None:
         parameter.requires_grad_(parameter.requires_grad and "head" in name and "norm" not in name)
 
 
-def semantic_targets(probabilities: Tensor, relative_threshold: float) -> Tensor:
+def semantic_targets(probabilities: Tensor, relative_threshold: float, things_first: bool = False) -> Tensor:
     """Return the label (H, W) int64 of each pixel, 65535 where the teacher is unsure.
 
     A class takes part where it is more probable than `relative_threshold` times its highest probability in
     the image; of these the most probable one is the label (CUPS, self-training; after Araslanov and Roth,
     CVPR 2021). The bar is lower for classes that the teacher is never sure of, so they do not die out.
 
+    With `things_first`, "some thing" takes part only where the merge decides for things, against the whole
+    probability of stuff. The bars do not touch that decision: a stuff class below its own bar is no label,
+    but it is evidence of stuff all the same. Without this, what the merge paints as stuff is taught as
+    "some thing" wherever no single stuff class is as probable as all things together.
+
     Args:
-        probabilities: (C, H, W) float, channel 0 "some thing".
-        relative_threshold: 0-1.
+        probabilities: (S+1, H, W) float, channel 0 "some thing".
+        relative_threshold: 0-1; at 0 the labels are those of `decide_semantic`.
+        things_first: that of the network's merge, see `decide_semantic`.
     """
     limits = relative_threshold * probabilities.amax(dim=(1, 2), keepdim=True)
     confident = torch.where(probabilities > limits, probabilities, 0.0)
+    if things_first:
+        confident[0].masked_fill_(decide_semantic(probabilities, things_first) != 0, 0.0)
     best, labels = confident.max(dim=0)
     return torch.where(best > 0, labels, WIDE_VOID)
 
@@ -103,6 +112,7 @@ def targets_from_output(
     relative_threshold: float,
     name: str = "",
     ignore_unknown_things: bool = False,
+    things_first: bool = False,
 ) -> Sample:
     """Return the training sample that a teacher's output makes of an image.
 
@@ -112,7 +122,7 @@ def targets_from_output(
     Args:
         output: of `PanopticFPNWithTTA`: `sem_seg` probabilities (S+1, H, W) and `panoptic_seg`.
         image: (3, H, W) float RGB 0-1, as the teacher saw it.
-        relative_threshold: see `semantic_targets`.
+        relative_threshold, things_first: see `semantic_targets`.
         name: frame, for messages.
         ignore_unknown_things: "some thing" outside every instance becomes void, as in `PseudoLabelDataset`.
     """
@@ -121,7 +131,7 @@ def targets_from_output(
     ids = torch.tensor([segment["id"] for segment in things], device=panoptic.device)
     masks = panoptic == ids[:, None, None]
     classes = torch.tensor([segment["category_id"] for segment in things], device=panoptic.device)
-    sem_seg = semantic_targets(output["sem_seg"], relative_threshold)
+    sem_seg = semantic_targets(output["sem_seg"], relative_threshold, things_first)
     if ignore_unknown_things:
         sem_seg = sem_seg.masked_fill(sem_seg == 0, WIDE_VOID)
     return Sample(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ from yacs.config import CfgNode
 
 from cups import defaults
 from cups.builders.stage2 import network_of
+from cups.builders.stage3 import self_training_config
+from cups.builders.trainer import recipe_of
 from cups.config import BASE_KEY, build_config, flatten, inheritance
 from cups.config_keys import get
 from cups.model.model import load_config
+from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(file for kind in ("train", "val") for file in FOLDER.glob(f"{kind}_*.yaml"))
@@ -117,6 +122,15 @@ def test_configs__effective_batch_of_sixteen(name: str) -> None:
     assert effective_batch(name) == 16
 
 
+@pytest.mark.parametrize("name", [file.stem for file in FOLDER.glob("*.yaml") if "val" not in file.stem])
+def test_configs__header_says_how_many_images_a_step_sees(name: str) -> None:
+    """The number that decides what a run costs and reaches stood in none; CUPS's is 64."""
+    lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
+    header = " ".join(line[1:].strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+    assert f"{effective_batch(name)} images" in header
+    assert re.search(r"CUPS.*\b64\b|\b64\b.*CUPS", header) and "step" in header
+
+
 @pytest.mark.parametrize("name", [file.stem for file in FILES if "vitb" in file.stem])
 def test_configs__transformers_are_frozen(name: str) -> None:
     model = config(name).MODEL
@@ -154,6 +168,15 @@ def test_train_cityscapes__is_the_published_recipe() -> None:
     assert (tuple(data.CROP_RESOLUTION), data.SCALE) == ((640, 1280), 0.625)
     assert data.THING_STUFF_THRESHOLD is None and defaults.THING_STUFF_THRESHOLD == 0.08
     assert (augmentation.NUM_STEPS_STARTUP, augmentation.CONFIDENCE) == (1000, 0.75)
+    assert (augmentation.BLUR_PROBABILITY, augmentation.MAX_NUM_PASTED_OBJECTS) == (1.0, 8)
+    assert len(augmentation.RESOLUTIONS) == 11
+    cups_gpus = CUPS_STAGE2.gpus
+    assert recipe_of(tree, "Stage 2", cups_gpus) == CUPS_STAGE2
+    stage3 = self_training_config(config("train_self_cityscapes"), Path("a.ckpt"))
+    assert recipe_of(stage3, "Stage 3", cups_gpus) == CUPS_STAGE3
+    keys = stage3.SELF_TRAINING
+    assert (keys.SEMANTIC_SEGMENTATION_THRESHOLD, keys.EMA_MOMENTUM, keys.TRAINABLE) == (0.5, 0.999, "heads")
+    assert (tuple(keys.CROP_HEIGHTS), keys.USE_DROP_LOSS) == ((0.5, 1.0), False)
 
 
 def test_val__protocols() -> None:

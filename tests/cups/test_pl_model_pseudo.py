@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
 from math import isnan
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,8 +109,8 @@ def test_augment__same_step_same_result_other_step_other_result() -> None:
     )
 
 
-def test_augment__processes_share_sizes_and_nothing_else() -> None:
-    """Each drew its own resolution, and every step took as long as the largest."""
+def test_augment__a_step_shares_sizes_and_nothing_else() -> None:
+    """Each process and micro-batch drew its own resolution: accumulation was not what more GPUs are."""
     sizes = tuple((32 + 8 * i, 64 + 16 * i) for i in range(8))
     module = _module(
         _Network(),
@@ -121,11 +122,11 @@ def test_augment__processes_share_sizes_and_nothing_else() -> None:
     for step in range(6):
         module.trainer.global_step = step  # type: ignore[misc]
         drawn = []
-        for rank in range(2):
+        for rank, micro_batch in product(range(2), range(3)):
             module.trainer.global_rank = rank  # type: ignore[misc]
-            drawn.append(module.augment([_sample()], 0)[0].image)
-        assert drawn[0].shape == drawn[1].shape
-        assert not torch.equal(drawn[0], drawn[1])
+            drawn.append(module.augment([_sample()], micro_batch)[0].image)
+        assert len({image.shape for image in drawn}) == 1
+        assert not any(torch.equal(one, two) for one, two in combinations(drawn, 2))
         seen.add(drawn[0].shape)
     assert len(seen) > 1
 
@@ -166,13 +167,74 @@ def test_training_step__proposals_that_are_not_finite_stop_it_too(tmp_path: Path
     assert (tmp_path / "bad_batch_step=000000.pt").is_file()
 
 
+def _saved(module: PanopticModule, **changes: Any) -> dict[str, Any]:
+    """Return what the module would store, with some of its hyper-parameters changed."""
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    checkpoint["hyper_parameters"] |= changes
+    return checkpoint
+
+
 def test_on_load_checkpoint__another_split_is_refused() -> None:
     """The sizes fit, the pseudo-classes behind the outputs do not: the run would go on with others."""
-    module: Any = SimpleNamespace(split=ThingStuffSplit((1, 2), (0, 3)))
-    PanopticModule.on_load_checkpoint(module, {"hyper_parameters": {}})
-    same = {"thing_pseudo_classes": [1, 2], "stuff_pseudo_classes": [0, 3]}
-    PanopticModule.on_load_checkpoint(module, {"hyper_parameters": same})
+    module = _module(_Network())
+    module.on_load_checkpoint(_saved(module))
+    module.on_load_checkpoint({**_saved(module), "hyper_parameters": {}})
     with pytest.raises(UserError, match=r"other thing pseudo-classes than the labels or MODEL\.CHECKPOINT"):
-        PanopticModule.on_load_checkpoint(
-            module, {"hyper_parameters": {**same, "thing_pseudo_classes": [1, 3]}}
-        )
+        module.on_load_checkpoint(_saved(module, thing_pseudo_classes=[3, 5]))
+
+
+def test_on_load_checkpoint__another_network_is_refused() -> None:
+    """Other MODEL.OVERRIDES ended in a traceback."""
+    module = _module(_Network())
+    saved = _saved(module)
+    saved["state_dict"] = {"model.weight": torch.zeros(2)}
+    with pytest.raises(UserError, match=r"another network \(1 of another shape, .*give the keys of MODEL"):
+        module.on_load_checkpoint(saved)
+
+
+def _weighted(weights: list[float] | None) -> PseudoLabelModule:
+    network = _Network()
+    network.sem_seg_head = nn.Module()
+    values = None if weights is None else torch.tensor(weights)
+    network.sem_seg_head.register_buffer("class_weights", values, persistent=False)
+    module = _module(network)
+    module.description = {"model": {"model_config": "a.yaml"}}
+    return module
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "after"),
+    [
+        ([0.5, 1.25, 1.25], [0.75, 1.0, 1.25], [0.5, 1.25, 1.25]),
+        ([0.5, 1.25, 1.25], None, None),
+        (None, [0.75, 1.0, 1.25], [0.75, 1.0, 1.25]),
+    ],
+)
+def test_on_load_checkpoint__class_weights_are_those_of_the_run(
+    then: list[float] | None,
+    now: list[float] | None,
+    after: list[float] | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Labels made anew moved them in the middle of a run. Settings still switch them, with a warning."""
+    saved = _saved(_weighted(then))
+    assert saved["hyper_parameters"]["model"] == {"model_config": "a.yaml", "class_weights": then}
+    resumed = _weighted(now)
+    resumed.on_load_checkpoint(saved)
+    assert _saved(resumed)["hyper_parameters"]["model"]["class_weights"] == after
+    assert ("its own class weights hold" in caplog.text) == (None not in (then, now))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "after"), [(True, False, True), (None, False, None), (False, False, False)]
+)
+def test_on_load_checkpoint__ground_truth_of_earlier_labels_is_remembered(
+    then: bool | None, now: bool, after: bool | None
+) -> None:
+    """Resumed on labels without ground truth, a run once begun on it counted as free of it."""
+    module = _module(_Network())
+    module.description = {"provenance": {"uses_ground_truth": now, "code_version": "1"}}
+    module.on_load_checkpoint(_saved(module, provenance={"uses_ground_truth": then}))
+    stored = _saved(module)["hyper_parameters"]["provenance"]
+    assert stored == {"uses_ground_truth": after, "code_version": "1"}

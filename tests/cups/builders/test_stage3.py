@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
 
+import cups.model
 from cups.builders.stage3 import (
     build_self_training_module,
     self_augmentation,
@@ -18,6 +23,7 @@ from cups.config import build_config
 from cups.data.fit import Fit
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
+from tests.cups.conftest import STUFFS, THINGS, TINY
 
 
 def test_self_training_config__own_keys_or_those_of_stage_two() -> None:
@@ -74,3 +80,103 @@ def test_provenance__carries_on_from_stage_two(fact: bool | None) -> None:
     assert provenance["uses_ground_truth"] is fact
     assert provenance["stage2"] == stored
     assert self_training_provenance(_checkpoint())["uses_ground_truth"] is None
+
+
+Builder = Callable[..., nn.Module]
+WEIGHTS = [0.5, 0.75, 1.0, 1.25, 1.5]
+NETWORK = [
+    *(
+        "MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST",
+        True,
+        "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION",
+        0.03,
+    ),
+    *("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 0.25, "MODEL.RESNETS.NORM", "BN"),
+]
+
+
+def _stage2(build_tiny: Builder, path: Path, **model: Any) -> nn.Module:
+    """Write what Stage 2 would, with `model` on top of what it says of its network; return the network."""
+    network = build_tiny(*NETWORK, class_weights=WEIGHTS, use_drop_loss=True)
+    stored = {
+        "config": {"TRAINING": {"CLASS_WEIGHTING": True}},
+        "model": {
+            "model_config": "Panoptic-Cascade-Mask-R-CNN-Small.yaml",
+            "model_overrides": [*TINY, *NETWORK],
+            **model,
+        },
+        "working_size": [64, 96],
+        "thing_pseudo_classes": [6, 4, 5],
+        "stuff_pseudo_classes": [3, 0, 1, 2],
+    }
+    state = {f"model.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "hyper_parameters": stored}, path)
+    return network
+
+
+def _stage3(path: Path, *pairs: Any) -> Any:
+    config = self_training_config(build_config(None, ["MODEL.CHECKPOINT", str(path), *pairs]))
+    return build_self_training_module(config, Fit((128, 192), (128, 192), None))
+
+
+def test_build_self_training_module__keeps_all_of_stage_two(build_tiny: Builder, tmp_path: Path) -> None:
+    """What belongs to the network is the checkpoint's, what belongs to training the configuration's."""
+    before = _stage2(build_tiny, tmp_path / "a.ckpt", class_weights=WEIGHTS)
+    settings = ("SELF_TRAINING.USE_DROP_LOSS", True, "TRAINING.DROP_LOSS_IOU_THRESHOLD", 0.2)
+    settings += ("MODEL.INFERENCE_CONFIDENCE_THRESHOLD", 0.3, "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD", 0.6)
+    module = _stage3(tmp_path / "a.ckpt", *settings, "TRAINING.LAYER_DECAY", 0.75)
+    teacher = module.teacher_model.model
+    for network in (module.model, teacher):
+        assert network.sem_seg_head.class_weights.tolist() == WEIGHTS
+        assert network.sem_seg_head.loss_weight == 0.25
+        assert (network.combine_things_first, network.combine_stuff_area_fraction) == (True, 0.03)
+        assert (network.roi_heads.use_drop_loss, network.roi_heads.drop_loss_iou) == (True, 0.2)
+        assert network.roi_heads.box_predictor[-1].test_score_thresh == 0.3
+        assert network.combine_instances_score_thresh == 0.3
+        assert torch.equal(network.sem_seg_head.predictor.weight, before.sem_seg_head.predictor.weight)
+        kinds = {type(part) for part in network.modules()}
+        assert FrozenBatchNorm2d in kinds and nn.BatchNorm2d not in kinds
+    assert (module.split.things, module.split.stuffs) == ((6, 4, 5), (3, 0, 1, 2))
+    assert (module.schedule.threshold, module.settings.layer_decay) == (0.6, 0.75)
+    saved: dict[str, Any] = {}
+    module.on_save_checkpoint(saved)
+    assert saved["hyper_parameters"]["model"]["class_weights"] == WEIGHTS
+    assert saved["hyper_parameters"]["model"]["model_overrides"] == [*TINY, *NETWORK]
+    assert saved["hyper_parameters"]["working_size"] == [128, 192], "of Stage 3's own images"
+
+
+def test_build_self_training_module__opens_what_earlier_versions_wrote(
+    build_tiny: Builder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They held no class weights: the loss has none, and a warning says so."""
+    _stage2(build_tiny, tmp_path / "a.ckpt")
+    module = _stage3(tmp_path / "a.ckpt", "MODEL.OVERRIDES", ("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 2.0))
+    assert module.model.sem_seg_head.class_weights is None
+    assert "a.ckpt: was trained with class weights by a version that stored none" in caplog.text
+    assert "MODEL.OVERRIDES MODEL.SEM_SEG_HEAD.LOSS_WEIGHT: no effect" in caplog.text
+    assert module.model.sem_seg_head.loss_weight == 0.25
+
+
+class _Patches(nn.Conv2d):
+    """Stands in for a transformer."""
+
+    patch_size, embed_dim = 16, 32
+
+    def __init__(self) -> None:
+        super().__init__(3, self.embed_dim, self.patch_size, self.patch_size)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_build_self_training_module__a_transformer_stays_frozen_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    """The default of MODEL.FREEZE_BACKBONE does not freeze it again."""
+    monkeypatch.setattr("cups.model.backbone_dinov2_vit.untrained_backbone", lambda name: _Patches())
+    overrides = [*TINY, *cups.model.vit_overrides("dinov2_vits14", frozen, False)]
+    stored = {"model_config": "Panoptic-Cascade-Mask-R-CNN-Small.yaml", "model_overrides": overrides}
+    network = cups.model.panoptic_cascade_mask_r_cnn(THINGS, STUFFS + 1, **stored)
+    content = {"state_dict": network.state_dict(), "hyper_parameters": {"model": stored}}
+    torch.save(content, tmp_path / "a.ckpt")
+    module = _stage3(tmp_path / "a.ckpt", "SELF_TRAINING.TRAINABLE", "all").train()
+    trunk = module.model.backbone.extractor
+    assert (trunk.training, trunk.weight.requires_grad) == (not frozen, not frozen)

@@ -78,15 +78,37 @@ def _stored(run: Path) -> dict[str, Any]:
     return parameters
 
 
-def test_run_both_stages__images_alone(photos: Path) -> None:
-    """Both stages insisted on ground truth in the Cityscapes layout."""
-    run_both_stages(_config(photos), Resume())
-    for stage in ("stage2", "stage3"):
-        run = photos.parent / "run" / stage
+def _make_labels_anew(photos: Path) -> None:
+    """Move the statistics of the labels, as other parameters of Stage 1 do: stuff 0, 1 becomes 1, 0."""
+    path = photos.parent / "labels" / "split_1.pt"
+    counts = torch.load(path, weights_only=True)
+    counts[INSIDE_INSTANCES][0], counts[INSIDE_INSTANCES][1] = 1.0, 2.0
+    counts[ALL_PIXELS][1] /= 2
+    torch.save(counts, path)
+
+
+def test_run_both_stages__images_alone(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Both stages insisted on ground truth in the Cityscapes layout; Stage 3 lost the class weights.
+
+    And resumed after labels were made anew, Stage 3 goes on as it began.
+    """
+    with caplog.at_level("INFO"):
+        run_both_stages(_config(photos), Resume())
+    two, three = (photos.parent / "run" / stage for stage in ("stage2", "stage3"))
+    for run in (two, three):
         (row,) = _measures(run)
         assert 0 <= float(row["label_free/void"]) <= 1 and row["label_free/objects_per_image"]
         assert _stored(run)["working_size"] == [48, 72], "of the files, neither enlarged nor padded"
-    assert (run / "checkpoints" / "best.ckpt").is_file()
+    for line in ("Stage 2: 2 images per optimiser step", "Stage 3: 2 images per optimiser step"):
+        assert caplog.text.count(line) == 1
+    weights = _stored(two)["model"]["class_weights"]
+    assert len(weights) == 3 and len(set(weights)) > 1 and _stored(three)["model"]["class_weights"] == weights
+    assert (three / "checkpoints" / "best.ckpt").is_file()
+    _make_labels_anew(photos)
+    run_both_stages(_config(photos, **{"SELF_TRAINING.ROUNDS": 2}), Resume(always=True))
+    after = _stored(three)
+    assert (three / "checkpoints" / "round_2.ckpt").is_file()
+    assert (after["stuff_pseudo_classes"], after["model"]["class_weights"]) == ([0, 1], weights)
 
 
 def test_run_stage2__resumed_with_labels_made_anew_the_split_holds(
@@ -95,15 +117,14 @@ def test_run_stage2__resumed_with_labels_made_anew_the_split_holds(
     """The order of the classes moved with the statistics: each output had another meaning from then on."""
     run_stage2(_config(photos), Resume())
     before = _stored(photos.parent / "run")
-    path = photos.parent / "labels" / "split_1.pt"
-    counts = torch.load(path, weights_only=True)
-    counts[INSIDE_INSTANCES][0] = 1.0
-    counts[INSIDE_INSTANCES][1] = 2.0  # stuff 0, 1 -> 1, 0
-    torch.save(counts, path)
-    run_stage2(_config(photos, steps=2), Resume(always=True))
+    _make_labels_anew(photos)
+    run_stage2(_config(photos, steps=2, **{"DATA.THING_STUFF_THRESHOLD": 0.2}), Resume(always=True))
     after = _stored(photos.parent / "run")
     assert "another order of pseudo-classes than when the network was trained" in caplog.text
+    assert "THRESHOLD None -> 0.2 (no effect: the run keeps its split" in caplog.text
     assert after["stuff_pseudo_classes"] == before["stuff_pseudo_classes"] == [0, 1]
+    assert after["model"]["class_weights"] == before["model"]["class_weights"], "the labels would move them"
+    assert "its own class weights hold" in caplog.text
 
 
 def test_run_both_stages__a_choice_by_ground_truth_is_refused_before_stage_two(photos: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from cups.builders.stage2 import (
     DINO_NAMES,
     batch_augmentation,
+    build_model,
     build_training_data,
     class_weights,
     find_backbone_checkpoint,
@@ -29,6 +32,7 @@ from cups.io.weights import ROOT, weight_files
 from cups.structures import ThingStuffSplit
 from cups.training.processes import precision_of
 from cups.training.run_folder import last_checkpoint
+from tests.cups.conftest import TINY
 
 
 def test_run_directory__name_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +73,9 @@ def test_start_run__resumed_with_other_settings_says_which(
     assert not caplog.records
     start_run(build_config(None, [*pairs, "TRAINING.STEPS", "9000"], {"lr": 1e-6}), tmp_path, resume=True)
     assert "TRAINING.STEPS 4000 -> 9000\n" in caplog.text
-    assert "TRAINING.ADAMW.LEARNING_RATE 0.0001 -> 1e-06 (no effect" in caplog.text
+    assert "TRAINING.ADAMW.LEARNING_RATE 0.0001 -> 1e-06 (no effect: the optimiser goes on" in caplog.text
+    start_run(build_config(None, ["MODEL.CHECKPOINT", "b.ckpt"]), tmp_path, resume=True)
+    assert "MODEL.CHECKPOINT None -> b.ckpt (no effect: the run goes on with its own weights)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -232,3 +238,31 @@ def test_split_to_go_on_with__is_that_of_the_network(
         return
     assert split_to_go_on_with(config, path if resumed else None) == ThingStuffSplit((2, 3), (0, 1))
     assert split_to_go_on_with(build_config(None, pairs), None) is None, "from scratch"
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_split_to_go_on_with__another_number_of_pseudo_classes_is_refused(
+    tmp_path: Path, resumed: bool
+) -> None:
+    """Other k, or another number of merged clusters: the network's outputs stand for none of them."""
+    labels = _labels(tmp_path / "labels", [2, 3])
+    path = tmp_path / "before.ckpt"
+    stored = {"thing_pseudo_classes": [2], "stuff_pseudo_classes": [0, 1]}
+    torch.save({"state_dict": {"model.w": torch.zeros(1)}, "hyper_parameters": stored}, path)
+    pairs = ["DATA.ROOT_PSEUDO", str(labels), *([] if resumed else ["MODEL.CHECKPOINT", str(path)])]
+    with pytest.raises(UserError, match=f"^{labels}: has 4 pseudo-classes, .*before.ckpt 3; use the labels"):
+        split_to_go_on_with(build_config(None, pairs), path if resumed else None)
+
+
+def test_build_model__a_checkpoint_of_another_network_is_refused(
+    tmp_path: Path, build_tiny: Callable[..., torch.nn.Module]
+) -> None:
+    """It ended in a traceback of torch."""
+    torch.save({"state_dict": build_tiny().state_dict()}, tmp_path / "a.ckpt")
+    narrow = ("MODEL.OVERRIDES", (*TINY, "MODEL.FPN.OUT_CHANNELS", 64))
+    small = ("MODEL.CONFIG", "Panoptic-Cascade-Mask-R-CNN-Small.yaml", *narrow)
+    config = build_config(None, [*small, "MODEL.CHECKPOINT", str(tmp_path / "a.ckpt")])
+    for things, message in (((0, 1, 2), "weights of another network"), ((0, 1), "made for 3 thing and 4")):
+        data: Any = SimpleNamespace(split=ThingStuffSplit(things, (3, 4, 5, 6)))
+        with pytest.raises(UserError, match=rf"a\.ckpt: {message}"):
+            build_model(config, data)

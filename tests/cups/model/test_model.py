@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,15 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from cups.errors import UserError
-from cups.model import panoptic_cascade_mask_r_cnn, panoptic_from_output, to_detectron2
-from cups.model.model import CONFIG_DIR, load_config
+from cups.model import (
+    panoptic_cascade_mask_r_cnn,
+    panoptic_cascade_mask_r_cnn_from_checkpoint,
+    panoptic_from_output,
+    to_detectron2,
+)
+from cups.model.model import CONFIG_DIR, class_weights_of, load_config
 from cups.structures import PseudoClasses, Sample
+from tests.cups.conftest import TINY
 
 Builder = Callable[..., nn.Module]
 Sampler = Callable[..., Sample]
@@ -122,6 +129,37 @@ def test_inference__same_seed_same_result(sample: Sample, build_tiny: Builder) -
     with torch.no_grad():
         outputs = [model([{"image": sample.image}])[0]["sem_seg"] for model in (first, second)]
     assert torch.equal(outputs[0], outputs[1])
+
+
+def _write(model: nn.Module, path: Path, **stored: Any) -> Path:
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": {"model": stored}}, path)
+    return path
+
+
+TINY_NETWORK = {"model_config": "Panoptic-Cascade-Mask-R-CNN-Small.yaml", "model_overrides": TINY}
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 0.75, 1.0, 1.25, 1.5]])
+def test_from_checkpoint__restores_the_class_weights(
+    build_tiny: Builder, tmp_path: Path, weights: list[float] | None
+) -> None:
+    """They are no tensor of the checkpoint, and were forgotten: Stage 3 trained by another loss."""
+    path = _write(build_tiny(), tmp_path / "a.ckpt", class_weights=weights, **TINY_NETWORK)
+    model, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(path)
+    assert (things, stuffs, class_weights_of(model)) == (THINGS, STUFFS, weights)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0] * 4, [1.0] * 4 + [0.0], [1.0] * 4 + [float("nan")], ["a"] * 5, 1.0]
+)
+def test_from_checkpoint__class_weights_of_nothing_are_refused(
+    build_tiny: Builder, tmp_path: Path, weights: Any
+) -> None:
+    path = _write(build_tiny(), tmp_path / "a.ckpt", class_weights=weights, **TINY_NETWORK)
+    with pytest.raises(
+        UserError, match=r"a\.ckpt: class weights that fit no 5 channels; train Stage 2 again"
+    ):
+        panoptic_cascade_mask_r_cnn_from_checkpoint(path)
 
 
 @pytest.mark.parametrize("factor", [255.0, -1.0])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from cups.model.modeling.meta_arch.merge import decide_semantic
 from cups.taxonomy import WIDE_VOID
 from cups.training.self_training import (
     RoundSchedule,
@@ -81,6 +82,34 @@ def test_semantic_targets__each_class_is_measured_by_its_own_maximum() -> None:
     assert semantic_targets(probabilities, 0.0).tolist() == [[0, 1, 0]]
     # At 1 even the maximum does not exceed its own limit.
     assert semantic_targets(probabilities, 1.0).tolist() == [[65535, 65535, 65535]]
+
+
+@pytest.mark.parametrize("things_first", [False, True])
+def test_semantic_targets__without_a_bar_they_are_the_merge_s(things_first: bool) -> None:
+    probabilities = torch.randn(9, 40, 60, generator=torch.Generator().manual_seed(0)).softmax(dim=0)
+    merged = decide_semantic(probabilities, things_first)
+    assert torch.equal(semantic_targets(probabilities, 0.0, things_first), merged)
+    assert 0 < (merged == 0).float().mean() < 0.2
+
+
+def test_semantic_targets__what_the_merge_paints_as_stuff_is_no_thing() -> None:
+    """The most probable channel was "some thing" wherever stuff divided its probability among clusters."""
+    # "Some thing", then three clusters of stuff; maxima 0.8, 0.6, 0.3, 0.3, so limits 0.4, 0.3, 0.15, 0.15.
+    probabilities = torch.tensor(
+        [
+            [[0.80, 0.40, 0.45, 0.45, 0.10]],
+            [[0.10, 0.00, 0.25, 0.27, 0.60]],
+            [[0.05, 0.30, 0.14, 0.18, 0.00]],
+            [[0.05, 0.30, 0.16, 0.10, 0.30]],
+        ]
+    )
+    assert decide_semantic(probabilities, True).tolist() == [[0, 2, 1, 1, 1]]
+    # Third and fourth pixel: the most probable cluster is below its bar, the next one is not; together with
+    # clusters that no bar lets through they outweigh things.
+    assert semantic_targets(probabilities, 0.5, True).tolist() == [[0, 2, 3, 2, 1]]
+    assert semantic_targets(probabilities, 0.5, False).tolist() == [[0, 2, 0, 0, 1]]
+    unsure = torch.tensor([[[0.8, 0.45]], [[0.1, 0.28]], [[0.1, 0.27]]])
+    assert semantic_targets(torch.cat((unsure, 1 - unsure), dim=-1), 0.9, True)[0, 1] == WIDE_VOID
 
 
 def test_targets__instances_are_some_thing_in_the_semantics() -> None:
