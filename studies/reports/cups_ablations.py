@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from yacs.config import CfgNode
 
 from cups.config import build_config
 from cups.config_keys import get
@@ -76,46 +77,47 @@ class Row:
 
 def stage2_rows(steps: int) -> tuple[Row, ...]:
     """Return the rows of Stage 2; each adds one part. `steps`: of the training."""
-    own = int(build_config(CONFIG).AUGMENTATION.NUM_STEPS_STARTUP)
+    config = build_config(CONFIG)
+    own = int(config.AUGMENTATION.NUM_STEPS_STARTUP)
     never, finds = (own, steps // CUPS_STARTUP) if own >= steps else (NEVER, own)
     labels = {DROP_LOSS: True, COPY_PASTE: True, OWN_FINDS: never}
     return (
-        _row("vanilla", "ablation_vanilla", {DROP_LOSS: False, COPY_PASTE: False}),
-        _row("+ DropLoss", "ablation_drop_loss", {DROP_LOSS: True, COPY_PASTE: False}),
-        _row("+ copy-paste", "ablation_copy_paste", labels),
-        _row("+ self-enhanced copy-paste", "ablation_own_finds", {**labels, OWN_FINDS: finds}),
+        _row(config, "vanilla", "ablation_vanilla", {DROP_LOSS: False, COPY_PASTE: False}),
+        _row(config, "+ DropLoss", "ablation_drop_loss", {DROP_LOSS: True, COPY_PASTE: False}),
+        _row(config, "+ copy-paste", "ablation_copy_paste", labels),
+        _row(config, "+ self-enhanced copy-paste", "ablation_own_finds", {**labels, OWN_FINDS: finds}),
     )
 
 
-def _row(name: str, run_name: str, settings: Mapping[str, object]) -> Row:
-    config = build_config(CONFIG)
+def _row(config: CfgNode, name: str, run_name: str, settings: Mapping[str, object]) -> Row:
     others = {key: value for key, value in settings.items() if get(config, key) != value}
     return Row(name, run_name, tuple(str(part) for pair in others.items() for part in pair))
 
 
-def self_training_run(steps: int) -> str:
-    """Return the run of the last row: Stage 3 from the row before it."""
-    return STAGE3 if stage2_rows(steps)[-1].run == STAGE2 else "ablation_self_training"
+def self_training_run(rows: Sequence[Row]) -> str:
+    """Return the run of the row behind those of Stage 2: Stage 3 from the last of them."""
+    return STAGE3 if rows[-1].run == STAGE2 else "ablation_self_training"
 
 
 def variants(runs: ToyRuns) -> list[tuple[str, str]]:
     """Return printed name and result file of each row."""
-    trained = [(row.name, network_result(row.run)) for row in stage2_rows(runs.steps)]
-    return [*trained, ("+ self-training", network_result(self_training_run(runs.steps)))]
+    rows = stage2_rows(runs.steps)
+    trained = [(row.name, network_result(row.run)) for row in rows]
+    return [*trained, ("+ self-training", network_result(self_training_run(rows)))]
 
 
 def steps(runs: ToyRuns) -> list[Command]:
     """Return the experiments; a row with the settings of the self-training report is its run."""
     result = []
+    rows = stage2_rows(runs.steps)
     for seed in runs.seeds:
         run = ToyTraining(runs, seed)
         result += run.label_steps()
-        rows = stage2_rows(runs.steps)
         for row in rows:
             shared = row.run == STAGE2
             title = "Stage 2" if shared else f"ablation, {row.name.removeprefix('+ ')}"
             result += run.long_stage2(title, row.run, row.pairs)
-        last = self_training_run(runs.steps)
+        last = self_training_run(rows)
         title = "Stage 3" if last == STAGE3 else "ablation, self-training"
         result += run.best_stage3(title, last, rows[-1].run)
     return result

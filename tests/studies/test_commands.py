@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import subprocess
 import sys
@@ -125,7 +126,7 @@ def test_plan__lists_what_is_missing(tmp_path: Path) -> None:
 
 def test_toy_streets__has_frames_enough_for_an_interval(tmp_path: Path) -> None:
     given = toy_streets(tmp_path).arguments
-    values = dict(zip(given, given[1:], strict=False))
+    values = dict(itertools.pairwise(given))
     assert (int(values["--train_frames"]), int(values["--val_frames"])) == FRAMES
     assert FRAMES[0] >= 300 and FRAMES[1] >= 150
 

@@ -140,18 +140,8 @@ def test_main__runs_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.Mon
 def test_main__dry_run_prints_the_commands_and_runs_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [
-        "--runs",
-        str(tmp_path / "runs"),
-        "--only",
-        "cups_ablations",
-        "--seeds",
-        "0",
-        "1",
-        "--steps",
-        "40",
-    ]
-    assert main([*flags, "--dry_run"]) == 0
+    flags = ["--only", "cups_ablations", "--seeds", "0", "1", "--steps", "40", "--dry_run"]
+    assert main(["--runs", str(tmp_path / "runs"), *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert not (tmp_path / "runs").exists()
     commands = [line for line in lines if not line.startswith("# ")]
@@ -172,7 +162,9 @@ def test_main__runs_of_another_budget_or_other_data_are_refused(
     assert main([*flags, "--steps", "40", "--render_only"]) == 0
     size = {"parameters": {"train_frames": 90, "val_frames": 20}}
     write_json(tmp_path / "runs" / "toy_streets" / "toy_streets.json", size)
-    with pytest.raises(UserError, match="90 training and 20 validation frames, .*another folder with `runs`"):
+    with pytest.raises(
+        UserError, match=r"90 training and 20 validation frames, .*another folder with `runs`"
+    ):
         main([*flags, "--steps", "40"])
 
 
