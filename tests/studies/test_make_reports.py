@@ -163,7 +163,7 @@ def test_main__runs_of_another_budget_or_other_data_are_refused(
     size = {"parameters": {"train_frames": 90, "val_frames": 20}}
     write_json(tmp_path / "runs" / "toy_streets" / "toy_streets.json", size)
     with pytest.raises(
-        UserError, match=r"90 training and 20 validation frames, .*another folder with `runs`"
+        UserError, match=r"90 training and 20 .*another folder with `runs`"
     ):
         main([*flags, "--steps", "40"])
 
