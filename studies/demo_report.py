@@ -109,8 +109,8 @@ def verdict(files: DemoFiles, name: str, stem: str, before_name: str, before_ste
     """
     both = [files.output / before_stem, files.output / stem]
     if all(rows_path(results).is_file() for results in both):
-        found = paired_differences(*(rows_of(results) for results in both))
-        return sentence(name, before_name, found["pq"])
+        first, second = (rows_of(results) for results in both)
+        return sentence(name, before_name, paired_differences(first, second)["pq"])
     result, before = files.results(stem)[0], files.results(before_stem)[0]
     compare = "beats" if result.metrics["pq"] > before.metrics["pq"] else "does not beat"
     return (

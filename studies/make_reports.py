@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = tuple(dict.fromkeys(settings.seeds))
     runs = ToyRuns(settings.runs.resolve(), seeds, settings.num_workers, settings.steps)
     reports = load(name for name in NAMES if name in settings.only)
-    runs.check()
+    runs.check_budget()
+    if not settings.render_only:
+        runs.check_data()
     steps = list(dict.fromkeys(step for report in reports for step in report.steps(runs)))
     if settings.dry_run:
         print(plan(steps, runs.records))

@@ -110,13 +110,20 @@ class ToyRuns:
         made = [entry for content in contents for entry in (content, *content.get("results", ()))]
         return sorted({entry["code_version"] for entry in made if entry.get("code_version")})
 
-    def check(self) -> None:
-        """Refuse runs on other data, or of another budget: their networks would be taken for those asked for.
+    def check_data(self) -> None:
+        """Refuse to go on with runs on other data, as those of version 0.2: new ones would not fit them.
 
         Raises:
             UserError: naming the folder and the fix.
         """
         check_streets(self.data, FRAMES, "choose another folder with `runs`")
+
+    def check_budget(self) -> None:
+        """Refuse runs of another budget: their networks would be taken for those asked for.
+
+        Raises:
+            UserError: naming the folder and the fix.
+        """
         path = self.folder / "budget.json"
         steps = read_json(path, REPEAT).get("steps") if path.is_file() else self.steps
         if steps != self.steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,13 +82,15 @@ class ScoredRows:
         """
         if not path.is_file():
             raise UserError(f"{path}: no such file; {_FIX}: results of earlier versions have no rows")
-        stored = read_npz(path, (*_ARRAYS, *(f"{kind}_{rule}" for kind, rule in _matchings())))
+        stored: dict[str, Any] = read_npz(
+            path, (*_ARRAYS, *(f"{kind}_{rule}" for kind, rule in _matchings()))
+        )
         by_kind: dict[str, dict[VoidRule, np.ndarray]] = {"panoptic": {}, "semantic": {}}
         for kind, rule in _matchings():
             by_kind[kind][rule] = stored.pop(f"{kind}_{rule}")
         try:
             clusters, void = int(stored.pop("clusters")), int(stored.pop("void"))
-            scored = cls(**stored, void=void, **by_kind)
+            scored = cls(**stored, void=void, panoptic=by_kind["panoptic"], semantic=by_kind["semantic"])
             fits = _fits(scored, clusters)
         except (TypeError, ValueError, IndexError):
             fits = False
