@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Evaluate a checkpoint (PQ, SQ, RQ, mIoU, accuracy), score label files, or predict on a folder of images."""
+"""Evaluate a checkpoint (PQ, SQ, RQ, mIoU, accuracy), score label files, or predict on a folder of images.
+
+--compare tells whether two evaluations differ by more than the choice of frames.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="auto",
         help="auto: names of a COCO set, else clusters that are matched",
     )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("A", "B"),
+        help="what B gains over A on the same frames, with intervals: results of two evaluations",
+    )
     parser.add_argument("--only_predicted", action="store_true", help="leave out frames without a prediction")
     args, config = parse_args(parser, argv)
+    if args.compare:
+        from cups.evaluation.comparison import compare
+
+        print(compare(*args.compare))
+        return 0
     ids = args.truth_ids, args.prediction_ids
     files = FolderSettings(args.truth, args.prediction, *ids, args.only_predicted)
     if files.given:

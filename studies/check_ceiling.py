@@ -12,9 +12,9 @@ from pathlib import Path
 from cups.errors import run_main
 from pseudo_labels.steps.flags import Settings, flag, parse
 from pseudo_labels.steps.stage1 import ROOT, Command
-from studies.commands import run_steps, toy_streets
+from studies.commands import check_streets, run_steps, toy_streets
 from studies.measure import StepRecord
-from studies.toy_settings import CONFIG
+from studies.toy_settings import CONFIG, FRAMES
 from studies.training_commands import TrainingCommands
 
 CEILING = ROOT / "configs" / "ceiling_toy.yaml"
@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     budgets = settings.budgets or [build_config(config).TRAINING.STEPS for config in (CONFIG, CEILING)]
     output = settings.output.resolve()
+    check_streets(output / "toy_streets", FRAMES, "choose another `output`")
     records = run_steps(steps(output, budgets, settings.seed), output / "steps", "check")
     text = report(output, budgets, settings.seed, records)
     path = output / "report.md"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from cups.errors import UserError
+from cups.io.files import read_json
+from cups.io.locking import exclusive
 from pseudo_labels.steps.stage1 import Command
 from studies.measure import StepRecord, config_digests, read_step, run_measured
+from studies.toy_settings import FRAMES
 
 NEVER_READ = {
     "pseudo_labels/generate_semantic_pseudolabels_cause.py": frozenset({"--seed"}),
@@ -16,9 +21,33 @@ NEVER_READ = {
 """Flags that scripts once took without reading them: records with them hold."""
 
 
-def toy_streets(data: Path, *flags: str) -> Command:
-    """Return the command that renders the toy data set."""
-    return Command("toy streets", "cups.data.toy_streets", ("--output", str(data), *flags))
+def toy_streets(data: Path, *flags: str, frames: tuple[int, int] = FRAMES) -> Command:
+    """Return the command that renders the toy data set. `frames`: of training and validation."""
+    train, val = map(str, frames)
+    size = ("--train_frames", train, "--val_frames", val)
+    return Command("toy streets", "cups.data.toy_streets", ("--output", str(data), *size, *flags))
+
+
+def check_streets(data: Path, frames: tuple[int, int], fix: str) -> None:
+    """Refuse toy streets of other numbers of frames: the runs on them would not fit new ones.
+
+    Args:
+        frames: of training and validation, as they should be.
+        fix: what the user can do, in the words of the study; "{} {}" stands for the numbers found.
+
+    Raises:
+        UserError: naming the folder and what it holds.
+    """
+    path = data / "toy_streets.json"
+    if not path.is_file():
+        return
+    size = read_json(path, "remove the folder").get("parameters", {})
+    found = size.get("train_frames"), size.get("val_frames")
+    if found != frames:
+        raise UserError(
+            f"{data}: holds {found[0]} training and {found[1]} validation frames, not {frames[0]} and "
+            f"{frames[1]}; {fix.format(*found)}"
+        )
 
 
 def record_path(command: Command, folder: Path) -> Path:
@@ -54,16 +83,32 @@ def _in_order(arguments: Sequence[str], without: frozenset[str] = frozenset()) -
 
 
 def run_steps(commands: Sequence[Command], folder: Path, title: str = "demo") -> list[StepRecord]:
-    """Run the commands whose record is not in `folder` yet; each is recorded as soon as it is done."""
+    """Run the commands whose record is not in `folder` yet; each is recorded as soon as it is done.
+
+    Several processes may run lists that share commands: each command is run by one of them.
+    """
     records = []
     for number, command in enumerate(commands, start=1):
         head = f"[{title} {number}/{len(commands)}] {command.name}"
-        record = recorded(command, folder)
-        if record is not None:
-            print(f"{head}: done before", flush=True)
-        else:
-            print(head, flush=True)
-            record = run_measured(command.line(), command.name)
-            record.write_json(record_path(command, folder))
+        # Two processes with other seeds share some steps: the second waits, and then finds them done.
+        with exclusive(record_path(command, folder)):
+            record = recorded(command, folder)
+            if record is not None:
+                print(f"{head}: done before", flush=True)
+            else:
+                print(head, flush=True)
+                record = run_measured(command.line(), command.name)
+                record.write_json(record_path(command, folder))
         records.append(record)
     return records
+
+
+def plan(commands: Sequence[Command], folder: Path) -> str:
+    """Return what `run_steps` would run, a line each: a comment for what is done, else the command line."""
+    lines = []
+    for command in commands:
+        done = recorded(command, folder) is not None
+        lines.append(f"# {command.name}{': done before' if done else ''}")
+        if not done:
+            lines.append(shlex.join(command.line()))
+    return "\n".join(lines)

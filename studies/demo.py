@@ -13,9 +13,9 @@ from pathlib import Path
 from cups.errors import UserError, run_main
 from pseudo_labels.steps.flags import Settings, add_flags, flag, make_parser, take
 from pseudo_labels.steps.stage1 import ROOT
-from studies.commands import run_steps
+from studies.commands import check_streets, run_steps
 from studies.demo_steps import DEPTH, demo_steps
-from studies.toy_settings import OVERCLUSTERS, PROPOSALS
+from studies.toy_settings import FRAMES, OVERCLUSTERS, PROPOSALS
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,25 @@ class DemoSettings(Settings):
         "first (trained); or from stereo",
         choices=tuple(PROPOSALS),
     )
+    frames: tuple[int, int] = flag(
+        FRAMES, "training and validation frames of the city", metavar=("TRAIN", "VAL")
+    )
     fresh: bool = flag(False, "remove an earlier demo in `output` first")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.frames) < 1:
+            raise UserError(f"`frames` {self.frames[0]} {self.frames[1]}: give at least one of each")
 
-def prepare(output: Path, fresh: bool) -> None:
-    """Refuse a folder that holds anything but a demo; remove an earlier demo if `fresh`."""
+
+def prepare(output: Path, fresh: bool, frames: tuple[int, int]) -> None:
+    """Refuse a folder that holds anything but a demo of as many frames; remove an earlier one if `fresh`."""
     if output.exists() and any(output.iterdir()):
         if not (output / "toy_streets").exists():
             raise UserError(f"{output}: holds something else; choose another `output`")
         if fresh:
             shutil.rmtree(output)
+    check_streets(output / "toy_streets", frames, "add `fresh` to start over, or `frames` {} {} to go on")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,8 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = parser.parse_intermixed_args(argv)
     settings = take(DemoSettings, values)
     output = settings.output.resolve()
-    prepare(output, settings.fresh)
-    steps = demo_steps(output, settings.num_workers, settings.seed, values.pairs, settings.depth)
+    prepare(output, settings.fresh, settings.frames)
+    steps = demo_steps(
+        output, settings.num_workers, settings.seed, values.pairs, settings.depth, settings.frames
+    )
     records = run_steps(steps, output / "steps")
     from studies.demo_report import write_report  # after parsing: --help is quick
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from cups.data.cityscapes import GroundTruthFrame, list_ground_truth_frames, read_panoptic_target
+from cups.evaluation.comparison import NOTE, rows_of, sentence
 from cups.evaluation.predict import to_classes
-from cups.evaluation.results import Result, class_table, read_results, results_table
+from cups.evaluation.results import Result, class_table, read_results, results_table, rows_path
 from cups.io.coco_panoptic import read_panoptic
 from cups.io.file_names import SPLIT_FILE
 from cups.io.files import write_text
@@ -18,6 +19,7 @@ from cups.io.markdown import percent
 from cups.io.png import read_image, write_png
 from cups.io.provenance import code_version, read_provenance
 from cups.io.thing_stuff import read_split
+from cups.metrics.bootstrap import paired_differences
 from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
@@ -31,6 +33,8 @@ from pseudo_labels.steps.pictures import fit
 from studies.measure import StepRecord, machine_line, steps_table
 from studies.toy_settings import LABELS
 
+STEMS = ("pseudo_labels_val", "stage2_val/results", "stage3_val/results")
+"""Results of the labels and of both stages."""
 COLUMNS = ("image", "depth", "pseudo-label", "Stage 2", "Stage 3", "ground truth")
 
 
@@ -98,8 +102,16 @@ def figure(files: DemoFiles, pseudo: Result, stage2: Result, stage3: Result, cou
     return figure_sheet(COLUMNS, rows, [frame.stem for frame in frames], legend=legend)
 
 
-def verdict(name: str, result: Result, before_name: str, before: Result) -> str:
-    """Say in a sentence whether a stage improved on what it learnt from."""
+def verdict(files: DemoFiles, name: str, stem: str, before_name: str, before_stem: str) -> str:
+    """Say in a sentence whether a stage improved on what it learnt from, and whether the frames tell.
+
+    stem, before_stem: of the results. Those of earlier versions have no rows, so no interval is given.
+    """
+    both = [files.output / before_stem, files.output / stem]
+    if all(rows_path(results).is_file() for results in both):
+        first, second = (rows_of(results) for results in both)
+        return sentence(name, before_name, paired_differences(first, second)["pq"])
+    result, before = files.results(stem)[0], files.results(before_stem)[0]
     compare = "beats" if result.metrics["pq"] > before.metrics["pq"] else "does not beat"
     return (
         f"{name} {compare} {before_name}: {percent(result.metrics['pq'])} against "
@@ -110,9 +122,7 @@ def verdict(name: str, result: Result, before_name: str, before: Result) -> str:
 def write_report(output: Path, semantics: str, records: Sequence[StepRecord]) -> Path:
     """Write `report.md` and `figure.png` into the demo's folder; return the report's path."""
     files = DemoFiles(output, semantics)
-    pseudo, stage2, stage3 = (
-        files.results(name) for name in ("pseudo_labels_val", "stage2_val/results", "stage3_val/results")
-    )
+    pseudo, stage2, stage3 = (files.results(stem) for stem in STEMS)
     write_png(output / "figure.png", figure(files, pseudo[0], stage2[0], stage3[0]))
     provenance = read_provenance(files.labels) or {}
     uses = provenance.get("uses_ground_truth")
@@ -123,8 +133,10 @@ Training labels used ground truth: **{uses}** (`{files.labels.name}/provenance.j
 
 {results_table([results[rule] for rule in (0, 1) for results in (pseudo, stage2, stage3)])}
 
-{verdict("Stage 2", stage2[0], "its pseudo-labels", pseudo[0])}
-{verdict("Stage 3", stage3[0], "Stage 2", stage2[0])}
+- {verdict(files, "Stage 2", STEMS[1], "labels", STEMS[0])}
+- {verdict(files, "Stage 3", STEMS[2], "Stage 2", STEMS[1])}
+
+Standard void rule. {NOTE}
 
 ![image, depth, labels of each stage, ground truth](figure.png)
 

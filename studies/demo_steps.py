@@ -9,6 +9,7 @@ from pseudo_labels.steps.stage1 import Command, Stage1Options
 from studies.commands import toy_streets
 from studies.toy_settings import (
     CLUSTERS,
+    FRAMES,
     LABELS,
     PROPOSALS,
     REGIONS,
@@ -53,14 +54,24 @@ def toy_stage1(output: Path, workers: int, seed: int, depth: str) -> Stage1Optio
 
 
 def demo_steps(
-    output: Path, workers: int, seed: int, extra: Sequence[str] = (), depth: str = DEPTH
+    output: Path,
+    workers: int,
+    seed: int,
+    extra: Sequence[str] = (),
+    depth: str = DEPTH,
+    frames: tuple[int, int] = FRAMES,
 ) -> list[Command]:
-    """Return the commands of the demo, in order. `extra`: `KEY VALUE` pairs for training."""
+    """Return the commands of the demo, in order.
+
+    Args:
+        extra: `KEY VALUE` pairs for training.
+        frames: of training and validation.
+    """
     stage1 = toy_stage1(output, workers, seed, depth)
     training = TrainingCommands(stage1.root, output, ("SYSTEM.SEED", str(seed), *extra))
     scores = output / "pseudo_labels_val"
     return [
-        toy_streets(stage1.root, "--show", "6"),
+        toy_streets(stage1.root, "--show", "6", frames=frames),
         *stage1.commands(),
         stage1.panoptic_scores("pseudo-labels evaluated", stage1.semantics, CLUSTERS, scores),
         training.stage2("Stage 2", output / LABELS, "stage2"),

@@ -1,6 +1,7 @@
 """Run the experiments on toy streets that are missing, and write reports/*.md from their result files.
 
-Finished steps are remembered, so a killed run goes on where it was; --render_only runs nothing.
+Finished steps are remembered, so a killed run goes on where it was; --render_only runs nothing. Processes
+with other --seeds may run at the same time: what they share is made by one of them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError, run_main
-from pseudo_labels.steps.flags import Settings, flag, parse
+from pseudo_labels.steps.flags import Settings, flag, parse, require_at_least
 from pseudo_labels.steps.stage1 import ROOT
-from studies.commands import recorded, run_steps
+from studies.commands import plan, recorded, run_steps
 from studies.reports.names import NAMES
+from studies.toy_settings import STEPS
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class ReportSettings(Settings):
     output: Path = flag(ROOT / "reports", "folder of the reports")
     seeds: tuple[int, ...] = flag((0, 1, 2), "seeds to run and report")
     only: tuple[str, ...] = flag(NAMES, "reports to make", metavar="REPORT")
+    steps: int = flag(STEPS, "training steps of Stage 2; another number needs another folder of `runs`")
     num_workers: int = flag(2, "processes of each step")
+    dry_run: bool = flag(False, "print the commands that would run, and stop")
     render_only: bool = flag(False, "run nothing; write what is there")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_at_least(1, self, "steps", "num_workers")
         unknown = [name for name in self.only if name not in NAMES]
         if unknown:
             raise UserError(f"`only` {unknown[0]}: unknown; choose from {', '.join(NAMES)}")
@@ -42,13 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.reports.collection import load, write_report  # after parsing: --help is quick
     from studies.toy_runs import ToyRuns
 
-    runs = ToyRuns(settings.runs.resolve(), tuple(dict.fromkeys(settings.seeds)), settings.num_workers)
+    seeds = tuple(dict.fromkeys(settings.seeds))
+    runs = ToyRuns(settings.runs.resolve(), seeds, settings.num_workers, settings.steps)
     reports = load(name for name in NAMES if name in settings.only)
+    runs.check_budget()
     if not settings.render_only:
-        steps = dict.fromkeys(step for report in reports for step in report.steps(runs))
+        runs.check_data()
+    steps = list(dict.fromkeys(step for report in reports for step in report.steps(runs)))
+    if settings.dry_run:
+        print(plan(steps, runs.records))
+        return 0
+    if not settings.render_only:
+        runs.note_budget()
         if any(recorded(step, runs.records) is None for step in steps):
             runs.note_machine()
-        run_steps(list(steps), runs.records, "reports")
+        run_steps(steps, runs.records, "reports")
     for report in reports:
         print(f"report: {write_report(report, runs, settings.output)}")
     return 0

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cups.evaluation.results import Result, read_results
+from cups.errors import UserError
+from cups.evaluation.results import Result, read_results, rows_path
 from cups.io.files import read_json, write_json
 from cups.io.provenance import read_provenance
+from cups.metrics.scored_rows import ScoredRows
 from pseudo_labels.steps.stage1 import Command
-from studies.commands import recorded
+from studies.commands import check_streets, recorded
 from studies.measure import StepRecord, machine_line
+from studies.toy_settings import FRAMES, STEPS
 
 REPEAT = "run `python -m studies.make_reports` again"
 
@@ -25,11 +28,13 @@ class ToyRuns:
         folder: holds everything.
         seeds: of clustering and training; the data are the same for all.
         workers: processes of each step.
+        steps: of Stage 2; one folder holds runs of one budget.
     """
 
     folder: Path
     seeds: tuple[int, ...] = (0, 1, 2)
     workers: int = 2
+    steps: int = STEPS
 
     @property
     def data(self) -> Path:
@@ -72,6 +77,11 @@ class ToyRuns:
         results = self.results(name, void_rule)
         return {seed: result.metrics[metric] for seed, result in results.items() if metric in result.metrics}
 
+    def rows(self, name: str) -> dict[int, ScoredRows]:
+        """Return the rows of an evaluation by seed, of the seeds that have them; `name` as in `results`."""
+        paths = {seed: rows_path(self.stem(seed, name)) for seed in self.seeds}
+        return {seed: ScoredRows.read(path) for seed, path in paths.items() if path.is_file()}
+
     def with_results(self, names: Iterable[str]) -> ToyRuns:
         """Return the runs of the seeds that have all of these evaluations; where none has, all."""
         common = set(self.seeds).intersection(*(self.results(name) for name in names))
@@ -99,6 +109,32 @@ class ToyRuns:
         contents = [content for file in files if isinstance(content := read_json(file, REPEAT, object), dict)]
         made = [entry for content in contents for entry in (content, *content.get("results", ()))]
         return sorted({entry["code_version"] for entry in made if entry.get("code_version")})
+
+    def check_data(self) -> None:
+        """Refuse to go on with runs on other data, as those of version 0.2: new ones would not fit them.
+
+        Raises:
+            UserError: naming the folder and the fix.
+        """
+        check_streets(self.data, FRAMES, "choose another folder with `runs`")
+
+    def check_budget(self) -> None:
+        """Refuse runs of another budget: their networks would be taken for those asked for.
+
+        Raises:
+            UserError: naming the folder and the fix.
+        """
+        path = self.folder / "budget.json"
+        steps = read_json(path, REPEAT).get("steps") if path.is_file() else self.steps
+        if steps != self.steps:
+            raise UserError(
+                f"{self.folder}: holds runs of {steps} steps; give `steps` {steps}, or another folder with "
+                "`runs`"
+            )
+
+    def note_budget(self) -> None:
+        """Keep with the runs how long Stage 2 is trained."""
+        write_json(self.folder / "budget.json", {"steps": self.steps})
 
     def note_machine(self) -> None:
         """Keep with the runs which machine made them."""

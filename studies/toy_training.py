@@ -14,9 +14,9 @@ from studies.toy_settings import CLUSTERS, CONFIG, LABELS, OVERCLUSTERS
 from studies.toy_stage1 import ToyStage1, toy_streets
 from studies.training_commands import TrainingCommands
 
-STEPS = 3600
-"""Of Stage 2 before self-training: three times the demo's, which has to end within minutes."""
 ROUNDS = int(build_config(CONFIG).SELF_TRAINING.ROUNDS)
+STAGE2, STAGE3 = "stage2", "stage3"
+"""Runs with the demo's settings, which reports share."""
 PSEUDO_LABELS = "overclusters_depth"
 """Result file of the labels that are trained on: those of the demo."""
 
@@ -67,9 +67,24 @@ class ToyTraining(ToySeed):
             self.evaluation(name, run_name, self.commands.checkpoint(run_name), pairs),
         ]
 
-    def stage3(self, name: str, run_name: str, pairs: Sequence[str] = ()) -> Command:
-        """Train Stage 3 from the run "stage2" into the run `run_name`."""
-        return self.commands.stage3(name, self.commands.checkpoint("stage2"), run_name, pairs)
+    def long_stage2(
+        self, name: str = "Stage 2", run_name: str = STAGE2, pairs: Sequence[str] = ()
+    ) -> list[Command]:
+        """Train Stage 2 with the budget of the reports, and evaluate it; by default the shared run."""
+        return self.stage2(name, run_name, ("TRAINING.STEPS", str(self.runs.steps), *pairs))
+
+    def stage3(self, name: str, run_name: str, pairs: Sequence[str] = (), start: str = STAGE2) -> Command:
+        """Train Stage 3 from a run of Stage 2 into the run `run_name`."""
+        return self.commands.stage3(name, self.commands.checkpoint(start), run_name, pairs)
+
+    def best_stage3(
+        self, name: str = "Stage 3", run_name: str = STAGE3, start: str = STAGE2
+    ) -> list[Command]:
+        """Train Stage 3 from a run of Stage 2, and evaluate the round that it chooses without labels."""
+        return [
+            self.stage3(name, run_name, start=start),
+            self.round_evaluation(name, run_name, run_name, "best"),
+        ]
 
     def evaluation(self, name: str, result: str, checkpoint: Path, pairs: Sequence[str] = ()) -> Command:
         """Score a checkpoint on the validation split into `network_result(result)`."""

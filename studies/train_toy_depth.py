@@ -34,7 +34,7 @@ def steps(output: Path) -> list[Command]:
     data = output / "toy_streets"
     stage1 = Stage1Steps(data, output, seed=0, num_workers=0)
     return [
-        toy_streets(data, "--seed", str(CITY_SEED), "--train_frames", str(FRAMES)),
+        toy_streets(data, "--seed", str(CITY_SEED), frames=(FRAMES, 20)),
         stage1.depth_network(output / "spidepth", *TOY_DEPTH_NETWORK, *LONG_DEPTH_TRAINING),
     ]
 

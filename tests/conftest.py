@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from cups import config
 from cups.data.cityscapes import CityscapesPanopticValidation
 from cups.data.toy_streets import write_dataset
+from cups.evaluation.comparison import rows_of
+from cups.evaluation.results import read_results
+from cups.metrics.bootstrap import METRICS, paired_differences
 from cups.structures import PseudoClasses
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,6 +112,29 @@ def tiny_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def oracle(tiny_city: Path) -> NoisyOracle:
     """The stand-in for a network trained on the tiny city."""
     return NoisyOracle(CityscapesPanopticValidation(tiny_city))
+
+
+@pytest.fixture
+def rows_agree() -> Callable[[Path], None]:
+    """Return a function that fails unless the rows beside panoptic results, re-counted, give their metrics.
+
+    Call it with the stem of the results.
+    """
+
+    def check(stem: Path) -> None:
+        rows = rows_of(stem)
+        panoptic = [result for result in read_results(Path(f"{stem}.json")) if "pq" in result.metrics]
+        assert {result.void_rule for result in panoptic} == {"standard", "upstream"}
+        for result in panoptic:
+            counted = paired_differences(rows, rows, result.void_rule, draws=2)  # type: ignore[arg-type]
+            for name in METRICS:
+                told = result.metrics[name]
+                assert counted[name].first == pytest.approx(told, abs=1e-12, nan_ok=True), name
+            for name, values in result.per_class.items():
+                found = counted[f"pq {name}"].first
+                assert values["pq"] == pytest.approx(0 if found != found else found, abs=1e-12), name
+
+    return check
 
 
 class Parsed(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from cups.io.files import file_sha256
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Protocol
+from cups.metrics.scored_rows import ScoredRows
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint, set_snap
 from cups.model.crf import DenseCrfRefinement
 from cups.model.tta import PanopticFPNWithTTA
@@ -152,9 +154,15 @@ def build_semantic_scorers(config: CfgNode, pseudo: PseudoClasses) -> list[Seman
 
 
 def results_of(
-    metric: PanopticQualitySemanticMatching, scorers: list[SemanticScorer], config: CfgNode
-) -> list[Result]:
-    """Return all results under both void rules; the first is panoptic, under `VALIDATION.VOID_RULE`."""
+    metric: PanopticQualitySemanticMatching,
+    names: Sequence[str],
+    scorers: list[SemanticScorer],
+    config: CfgNode,
+) -> tuple[list[Result], ScoredRows]:
+    """Return all results under both void rules, and the rows that the panoptic ones were made of.
+
+    The first result is panoptic, under `VALIDATION.VOID_RULE`. `names`: of the images that `metric` saw.
+    """
     scores = metric.compute_all()
     first = config.VALIDATION.VOID_RULE
     checkpoint = Path(config.MODEL.CHECKPOINT)
@@ -176,7 +184,7 @@ def results_of(
     )
     for scorer in scorers:
         results += scorer.results(name, **rest)
-    return results
+    return results, metric.scored_rows(names, evaluated_classes(config).names, scores)
 
 
 def validation_root(config: CfgNode) -> str:

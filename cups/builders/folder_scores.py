@@ -55,11 +55,11 @@ def score_folders(config: CfgNode, settings: FolderSettings, output: Path | None
         "provenance": describe_input(prediction_path),
     }
     name = f"{prediction_path.name} on {truth_path.name} ({len(pairs.both)} images)"
-    results = score(
+    results, rows = score(
         truth, guess, pairs, name, config.VALIDATION.ADHERE_THING_STUFF, config.SYSTEM.NUM_WORKERS, **rest
     )
     output = output or run_directory(config, "val")
     report = "\n\n".join([results_report(results), *(f"- {note}." for note in pairs.notes())])
-    write_results(output / "results", results, report)
+    write_results(output / "results", results, report, rows)
     log.info("results: %s", output)
     return report

@@ -40,13 +40,14 @@ def evaluate(config: CfgNode, output: Path | None = None, visualize: bool = Fals
     dataset = build_validation_data(config)
     metric = build_metric(config, pseudo)
     scorers = build_semantic_scorers(config, pseudo)
-    visitors: list[Visitor] = [*scorers, score_with(metric)]
+    names: list[str] = []
+    visitors: list[Visitor] = [*scorers, score_with(metric, names)]
     if visualize:
         visitors.append(save_to(output / "predictions", pseudo))
     loader = validation_loader(dataset, config)
     predict(model, loader, pseudo, visitors, len(loader))
-    results = results_of(metric, scorers, config)
-    write_results(output / "results", results)
+    results, rows = results_of(metric, names, scorers, config)
+    write_results(output / "results", results, rows=rows)
     if visualize:
         assignment = np.array(results[0].assignment)
         overlays = output / "overlays"
@@ -95,9 +96,10 @@ def export_panoptic(config: CfgNode, output: Path, raw: bool = False) -> list[Re
     if raw:
         log.info("pseudo-classes: %s", export.write_raw_json())
     metric = build_metric(config, pseudo)
+    names: list[str] = []
     loader = validation_loader(dataset, config)
-    export.replay(loader, score_with(metric), len(loader))
-    results = results_of(metric, [], config)
-    write_results(output / "results", results)
+    export.replay(loader, score_with(metric, names), len(loader))
+    results, rows = results_of(metric, names, [], config)
+    write_results(output / "results", results, rows=rows)
     log.info("classes: %s", export.write_mapped(np.array(results[0].assignment), dataset.classes))
     return results

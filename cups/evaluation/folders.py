@@ -33,6 +33,7 @@ from cups.evaluation.semantic import results_of_counts
 from cups.folder_settings import Ids
 from cups.metrics import ConfusionMatrix, PanopticQualitySemanticMatching, semantic_quality
 from cups.metrics.protocol import VOID_RULES, Matching, Protocol, VoidRule
+from cups.metrics.scored_rows import ScoredRows
 from cups.ops.matching import hungarian_assignment
 from cups.ops.panoptic import to_panoptic
 from cups.ops.resize import resize_ids
@@ -305,10 +306,10 @@ class FolderFrames(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 def score(
     truth: Truth, guess: Guess, pairs: Pairs, name: str, separate: bool = True, workers: int = 0, **rest: Any
-) -> list[Result]:
-    """Score a prediction in one pass; one Result per void rule.
+) -> tuple[list[Result], ScoredRows | None]:
+    """Score a prediction in one pass; one Result per void rule, and the rows that they were made of.
 
-    PQ where both sets have instances, else the semantic scores alone.
+    PQ where both sets have instances, else the semantic scores alone, which have no rows.
 
     Args:
         name: of the protocol: what is scored on what.
@@ -355,7 +356,7 @@ def score(
             protocol, task="semantic", matching="named" if guess.named is not None else "joint"
         )
         assignment = hungarian_assignment(confusion.counts[:-1]) if guess.named is None else guess.named
-        return results_of_counts(label, confusion.counts, assignment, protocol, **rest)
+        return results_of_counts(label, confusion.counts, assignment, protocol, **rest), None
     scores: Mapping[VoidRule, dict[str, Any]] = {
         rule: dict(values) for rule, values in metric.compute_all(guess.named).items()
     }
@@ -363,4 +364,6 @@ def score(
         assert guess.named is not None
         quality = semantic_quality(confusion.counts, guess.named, void_rule=rule)
         scores[rule].update(miou=quality.miou, accuracy=quality.accuracy, iou_per_class=quality.iou_per_class)
-    return results_from_scores(label, scores, classes, protocol, **rest)
+        scores[rule]["assignment_semantic"] = scores[rule]["assignment"]
+    rows = metric.scored_rows([frame for frame, _ in pairs.both], classes.names, scores)
+    return results_from_scores(label, scores, classes, protocol, **rest), rows

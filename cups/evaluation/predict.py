@@ -49,11 +49,13 @@ def predict(
                 visit(loaded, prediction)
 
 
-def score_with(metric: PanopticQualitySemanticMatching) -> Visitor:
-    """Return a visitor that adds each image with ground truth to `metric`."""
+def score_with(metric: PanopticQualitySemanticMatching, names: list[str] | None = None) -> Visitor:
+    """Return a visitor that adds each image with ground truth to `metric`, and its name to `names`."""
 
     def visit(loaded: LoadedImage, prediction: Prediction) -> None:
         metric.update(prediction.panoptic[None].cpu(), loaded.ground_truth(metric.void)[None])
+        if names is not None:
+            names.append(loaded.name)
 
     return visit
 

@@ -14,6 +14,7 @@ from cups.io.files import check_fields, read_json, write_csv, write_json, write_
 from cups.io.markdown import markdown_table, percent
 from cups.io.provenance import ground_truth_answer
 from cups.metrics.protocol import Protocol, VoidRule
+from cups.metrics.scored_rows import ScoredRows
 from cups.taxonomy import VOID, ClassSet
 
 MAIN_METRICS = ("pq", "pq_things", "pq_stuff", "miou")
@@ -92,11 +93,25 @@ def results_from_scores(
     return results
 
 
-def write_results(stem: Path, results: Sequence[Result], report: str | None = None) -> None:
+def rows_path(stem: Path) -> Path:
+    """Return where the rows of results stand, beside `{stem}.json`."""
+    return Path(f"{stem}.rows.npz")
+
+
+def write_results(
+    stem: Path, results: Sequence[Result], report: str | None = None, rows: ScoredRows | None = None
+) -> None:
     """Write `{stem}.json` (everything), `.csv` (a row per value) and `.md` (tables), each atomically.
 
-    report: the content of `.md`, if it is not to be `results_report`.
+    Args:
+        report: the content of `.md`, if it is not to be `results_report`.
+        rows: what panoptic results were made of: `{stem}.rows.npz`, for `cups.evaluation.comparison`. None
+            removes those of earlier results.
     """
+    if rows is None:
+        rows_path(stem).unlink(missing_ok=True)
+    else:
+        rows.write(rows_path(stem))
     write_json(Path(f"{stem}.json"), {"results": [asdict(result) for result in results]})
     columns = ("name", "void_rule", "class", "metric", "value")
     write_csv(Path(f"{stem}.csv"), columns, (row for result in results for row in _rows(result)))

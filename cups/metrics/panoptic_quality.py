@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 from cups.defaults import VOID_RULE
 from cups.metrics.overlap import overlap_rows, overlap_table
 from cups.metrics.protocol import VOID_RULES, VoidRule, check_void_rule
+from cups.metrics.scored_rows import ScoredRows
 from cups.metrics.segments import VOID_CLASS, PanopticCounts, SegmentTable, panoptic_counts, segment_table
 from cups.metrics.semantic import semantic_quality
 from cups.ops.matching import hungarian_assignment
@@ -139,6 +140,39 @@ class PanopticQualitySemanticMatching(Metric):
             self._append(np.empty((0, _ROW)), np.empty((0, _HEADER)))
         super().sync(*args, **kwargs)
 
+    def scored_rows(
+        self,
+        names: Sequence[str],
+        class_names: Sequence[str],
+        scores: Mapping[VoidRule, Mapping[str, Any]],
+    ) -> ScoredRows:
+        """Return what the scores were made of, image by image.
+
+        Args:
+            names: of the images, in the order of their updates.
+            class_names: in rising class id order.
+            scores: of `compute_all`; the matchings are taken from their `assignment` and
+                `assignment_semantic`.
+
+        Raises:
+            ValueError: another number of names than images.
+        """
+        rows = dim_zero_cat(self.rows).cpu().numpy()
+        _, lengths = dim_zero_cat(self.header).cpu().numpy().T
+        if (len(names), len(class_names)) != (len(lengths), len(self._classes)):
+            raise ValueError(
+                f"{len(names)} names for {len(lengths)} images, {len(class_names)} for {len(self._classes)} "
+                "classes"
+            )
+        panoptic, semantic = (
+            {rule: self._positions(np.asarray(values[key])) for rule, values in scores.items()}
+            for key in ("assignment", "assignment_semantic")
+        )
+        texts = (np.array(list(part), dtype=np.str_) for part in (names, class_names))
+        of_image, of_class = texts
+        about = (self._classes, self._is_thing, self._mask, self.void)
+        return ScoredRows(of_image, lengths, rows, of_class, *about, panoptic, semantic)
+
     @property
     def state_bytes(self) -> int:
         """Bytes of the kept state."""
@@ -228,6 +262,11 @@ class PanopticQualitySemanticMatching(Metric):
 
     def _class_ids(self, assignment: np.ndarray) -> np.ndarray:
         return np.append(self._classes, self.void)[assignment]
+
+    def _positions(self, class_ids: np.ndarray) -> np.ndarray:
+        """Return the opposite of `_class_ids`."""
+        class_ids = np.atleast_1d(class_ids)
+        return np.where(class_ids == self.void, VOID_CLASS, np.searchsorted(self._classes, class_ids))
 
     def _check_categories(self, pred: np.ndarray, target: np.ndarray) -> None:
         wrong = pred[(pred >= self.num_clusters) & (pred != self.void)]

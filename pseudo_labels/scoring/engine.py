@@ -26,6 +26,7 @@ from cups.io.file_names import IMAGE_MARK, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.label_split import label_split
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
+from cups.metrics.scored_rows import ScoredRows
 from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import VOID, ClassSet, class_set, void_value
 from pseudo_labels.algorithms.cups_format import FORMAT_FILE
@@ -177,11 +178,13 @@ class Evaluation:
 
     Attributes:
         scores: `scores[void rule][key]`, keys as in the metric's `compute`.
+        rows: what they were made of, image by image.
         counts: (K + 1, C) int64 pixels of pseudo-class and class, row K void; None unless asked for.
     """
 
     protocol: Protocol
     scores: dict[VoidRule, dict[str, torch.Tensor]]
+    rows: ScoredRows
     counts: np.ndarray | None = None
 
 
@@ -221,14 +224,17 @@ def evaluate(
     )
     data = EvaluationFrames(frames, read, classes, things, num_clusters, semantics)
     counts = np.zeros((num_clusters + 1, classes.num_classes), dtype=np.int64) if semantics else None
+    names: list[str] = []
     loader = DataLoader(data, batch_size=None, num_workers=workers)
     for item in tqdm(loader, total=len(data), desc="evaluate", unit="img"):
+        names.append(item["name"])
         metric.update(item["prediction"][None], item["target"][None])
         if counts is not None:
             counts += item["counts"].numpy()
     name = f"pseudo-labels-{classes.num_classes}"
     protocol = Protocol(name, num_classes=classes.num_classes, class_file=classes.file, matching=matching)
-    return Evaluation(protocol, metric.compute_all(assignment), counts)
+    scores = metric.compute_all(assignment)
+    return Evaluation(protocol, scores, metric.scored_rows(names, classes.names, scores), counts)
 
 
 def ground_truth_frames(

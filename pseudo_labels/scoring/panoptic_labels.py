@@ -16,6 +16,7 @@ from cups.evaluation.results import Result, results_from_scores, results_report
 from cups.io.file_names import SEMANTIC_SUFFIX
 from cups.io.markdown import markdown_table, percent
 from cups.metrics.protocol import Matching
+from cups.metrics.scored_rows import ScoredRows
 from cups.taxonomy import VOID
 from pseudo_labels.inputs.instances import found_instances
 from pseudo_labels.inputs.labels import thing_classes
@@ -81,7 +82,7 @@ def score_pseudolabels(images: ScoredImages, settings: PseudoLabelScores) -> str
     settings = replace(settings, num_semantic_classes=labels.num_classes)
     more = record(images, settings, labels.inputs, things=list(labels.things))
     results = results_from_scores(labels.name, evaluation.scores, classes, evaluation.protocol, **more)
-    return publish(images, labels.name, results, results_report(results))
+    return publish(images, labels.name, results, results_report(results), evaluation.rows)
 
 
 def choose_labels(images: ScoredImages, settings: PseudoLabelScores) -> Labels:
@@ -139,11 +140,11 @@ def score_labels(
     settings: CascadeScores | OverclusterScores,
     labels: Labels,
     frames: Sequence[GroundTruthFrame],
-) -> tuple[list[Result], str]:
+) -> tuple[list[Result], str, ScoredRows]:
     """Score labels in one pass: PQ under the Hungarian matching, and semantics under every matching.
 
     Returns:
-        Results and their report.
+        Results, their report, and the rows of the panoptic ones.
     """
     classes = settings.scored
     evaluation = _evaluate(images, settings, labels, frames, semantics=True)
@@ -156,7 +157,7 @@ def score_labels(
     )
     semantic = semantic_results(labels.name, evaluation.counts, protocol, fitted=fitted, **more)
     report = f"{results_report(panoptic)}\n\nSemantics alone, as stored:\n\n{semantic_report(semantic)}"
-    return [*panoptic, *semantic], report
+    return [*panoptic, *semantic], report, evaluation.rows
 
 
 def score_cascade_labels(images: ScoredImages, settings: CascadeScores) -> str:
@@ -169,9 +170,9 @@ def score_cascade_labels(images: ScoredImages, settings: CascadeScores) -> str:
     count, things = read_cups_classes(folder, settings.thing_stuff_threshold)
     reader = SemanticLabels(folder, None, count)
     labels = Labels(folder.name, CupsLabels(folder, count), count, things, (folder,), reader)
-    results, report = score_labels(images, settings, labels, labelled_frames(images, settings))
+    results, report, rows = score_labels(images, settings, labels, labelled_frames(images, settings))
     table = pseudo_class_table(folder, things, results[0], settings.scored.names)
-    return publish(images, folder.name, results, f"{report}\n\n{table}")
+    return publish(images, folder.name, results, f"{report}\n\n{table}", rows)
 
 
 def labelled_frames(images: ScoredImages, settings: CascadeScores) -> list[GroundTruthFrame]:
@@ -232,9 +233,9 @@ def score_overclusters(images: ScoredImages, settings: OverclusterScores) -> str
         SemanticLabels(semantics.directory, settings.match_split or images.split, k),
     )
     frames = ground_truth_frames(images.cityscapes_root, images.split, images.max_images, settings.scored)
-    results, report = score_labels(images, replace(settings, k=k), labels, frames)
+    results, report, rows = score_labels(images, replace(settings, k=k), labels, frames)
     saved = save_names(settings.save_names, results[0], semantics.directory)
-    return publish(images, f"{labels.name}_k{k}", results, report) + saved
+    return publish(images, f"{labels.name}_k{k}", results, report, rows) + saved
 
 
 def thing_clusters(semantics: Folder, settings: OverclusterScores, k: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from cups.errors import UserError
 from cups.evaluation.results import Result, write_results
 from cups.io.provenance import code_version, describe_input
+from cups.metrics.scored_rows import ScoredRows
 from pseudo_labels.inputs.cluster_names import clusters_in, names_of
 from pseudo_labels.settings.scoring import ScoredImages
 
@@ -62,8 +63,13 @@ def save_names(path: Path | None, result: Result, folder: Path) -> str:
     return f"\nnames of the clusters, from ground truth: {path}"
 
 
-def publish(images: ScoredImages, name: str, results: Sequence[Result], report: str) -> str:
-    """Write the results beside the labels (or at `results`); returns the report and where it is."""
+def publish(
+    images: ScoredImages, name: str, results: Sequence[Result], report: str, rows: ScoredRows | None = None
+) -> str:
+    """Write the results beside the labels (or at `results`); returns the report and where it is.
+
+    rows: of panoptic results, see `cups.evaluation.results.write_results`.
+    """
     stem = images.results or images.label_root / "evaluation" / f"{name}_{images.split}"
-    write_results(stem, results, report)
+    write_results(stem, results, report, rows)
     return f"{report}\nresults: {stem}.json, .csv, .md"

@@ -12,6 +12,7 @@ from pseudo_labels.steps.stage1 import Command, refined_folder
 from studies.reports.pictures import label_sheet, picture_link
 from studies.reports.text import (
     NOT_RUN,
+    RULE_WITHOUT_ROWS,
     header,
     judge,
     protocols,
@@ -213,7 +214,7 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
 
 {verdict_list(verdicts)}
 
-More clusters can follow the classes more finely; the third verdict compares equally many.
+{RULE_WITHOUT_ROWS} More clusters can follow the classes more finely; the third verdict compares equally many.
 
 ## Semantics
 

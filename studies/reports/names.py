@@ -8,4 +8,5 @@ NAMES = (
     "overclustered_spidepth_sweep",
     "stage2_spatial_alignment_fix",
     "stage3_self_training",
+    "cups_ablations",
 )

@@ -14,7 +14,16 @@ from pseudo_labels.scoring.instance_sweep import Configuration
 from pseudo_labels.scoring.sweep_report import METRICS, ranked_rows, write_heat_map
 from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import picture_link
-from studies.reports.text import header, judge, published_table, spread, steps_summary, table, verdict_list
+from studies.reports.text import (
+    RULE_WITHOUT_ROWS,
+    header,
+    judge,
+    published_table,
+    spread,
+    steps_summary,
+    table,
+    verdict_list,
+)
 from studies.toy_runs import ToyRuns
 from studies.toy_settings import MIN_AREA, OVERCLUSTERS
 from studies.toy_stage1 import (
@@ -187,6 +196,8 @@ For settings that were fixed beforehand (depth step {GRAD_THRESHOLD:g}, with lea
 area {MIN_AREA} pixels of a 512-row image):
 
 {verdict_list(verdicts)}
+
+{RULE_WITHOUT_ROWS}
 
 {fixed_table(runs)}
 

@@ -12,9 +12,10 @@ from cups.data.image_finder import ImageFinder
 from cups.data.pseudo_label_dataset import align_labels
 from cups.data.utils import image_array, image_tensor
 from cups.evaluation.predict import to_classes
-from cups.evaluation.results import Result
+from cups.evaluation.results import TITLES, Result
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import read_ids, read_image
+from cups.metrics.bootstrap import METRICS
 from cups.ops.panoptic import to_panoptic
 from cups.ops.resize import resize_image, scaled_size
 from cups.taxonomy import class_set
@@ -22,9 +23,10 @@ from cups.visualization import figure_sheet, overlay
 from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import legend, picture_link
 from studies.reports.text import (
+    RULE,
     fact,
     header,
-    judge,
+    judge_runs,
     metrics_table,
     protocols,
     published_table,
@@ -152,15 +154,15 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
         "around their centres?"
     )
     (_, aligned), (_, displaced) = ARMS
-    metrics = (("PQ", "pq"), ("PQ things", "pq_things"), ("PQ stuff", "pq_stuff"), ("mIoU", "miou"))
     verdicts = [
-        judge(
-            f"aligned labels beat displaced ones on {title}",
-            ("aligned", runs.values(aligned, metric)),
-            ("displaced", runs.values(displaced, metric)),
-            title,
+        judge_runs(
+            runs,
+            f"aligned labels beat displaced ones on {TITLES[metric]}",
+            ("aligned", aligned),
+            ("displaced", displaced),
+            metric,
         )
-        for title, metric in metrics
+        for metric in METRICS
     ]
     height, width = scaled_size((1024, 2048), (1 - SCALE) / 2)
     folders = (LABELS, DISPLACED)
@@ -170,6 +172,8 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
 ## Verdict
 
 {verdict_list(verdicts)}
+
+{RULE}
 
 ## What goes wrong
 

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from cups.config import build_config
+from cups.metrics.protocol import VoidRule
 from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import class_sheet, label_classes, picture_link, predicted_classes
 from studies.reports.text import (
     NOT_RUN,
+    RULE,
     Verdict,
     fact,
     header,
-    judge,
+    judge_runs,
     metrics_table,
     protocols,
     published_table,
@@ -27,7 +29,7 @@ from studies.reports.text import (
 )
 from studies.toy_runs import ToyRuns
 from studies.toy_settings import CONFIG, LABELS
-from studies.toy_training import PSEUDO_LABELS, ROUNDS, STEPS, ToyTraining, network_result, prediction_folder
+from studies.toy_training import PSEUDO_LABELS, ROUNDS, ToyTraining, network_result, prediction_folder
 
 NAME = "stage3_self_training"
 STAGES = (
@@ -87,6 +89,12 @@ PUBLISHED = (
 )
 
 
+RULES: tuple[tuple[VoidRule, str], ...] = (
+    ("standard", ""),
+    ("upstream", ", void rule of the published figures"),
+)
+
+
 def steps(runs: ToyRuns) -> list[Command]:
     """Return the experiments."""
     result = []
@@ -94,9 +102,8 @@ def steps(runs: ToyRuns) -> list[Command]:
         run = ToyTraining(runs, seed)
         result += [
             *run.label_steps(),
-            *run.stage2("Stage 2", "stage2", ("TRAINING.STEPS", str(STEPS))),
-            run.stage3("Stage 3", "stage3"),
-            run.round_evaluation("Stage 3", "stage3", "stage3", "best"),
+            *run.long_stage2(),
+            *run.best_stage3(),
         ]
         for number in range(1, ROUNDS + 1):
             name = f"Stage 3, round {number}"
@@ -158,22 +165,23 @@ def network_facts(runs: ToyRuns, run_name: str) -> dict[int, bool | None]:
 def verdicts(runs: ToyRuns) -> list[Verdict]:
     """Return the verdicts on the stages, and on each part of Stage 3."""
     stages = [
-        judge(
+        judge_runs(
+            runs,
             f"{better} beats {'its ' if worse == 'pseudo-labels' else ''}{worse} on PQ{note}",
-            (better, runs.values(better_file, "pq", rule)),
-            (worse, runs.values(worse_file, "pq", rule)),
-            "PQ",
+            (better, better_file),
+            (worse, worse_file),
+            void_rule=rule,
         )
-        for rule, note in (("standard", ""), ("upstream", ", void rule of the published figures"))
+        for rule, note in RULES
         for (worse, worse_file), (better, better_file) in itertools.pairwise(STAGES)
     ]
     full, *ablated = ABLATION_ROWS
     parts = [
-        judge(
+        judge_runs(
+            runs,
             f"the full method beats the one with {name} on PQ, after round {ROUNDS}",
-            ("full", runs.values(full[1], "pq")),
-            ("ablated", runs.values(file, "pq")),
-            "PQ",
+            ("full", full[1]),
+            ("ablated", file),
         )
         for name, file in ablated
     ]
@@ -199,6 +207,8 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
 
 {verdict_list(verdicts(runs))}
 
+{RULE}
+
 ## Three stages
 
 {metrics_table(NAME, runs, STAGES)}
@@ -209,7 +219,7 @@ Void rule: standard (a predicted void pixel is an error). The same under the rul
 
 {protocols(runs, files)}
 
-Stage 2 has {STEPS} steps from random weights, three times the demo's. Networks are evaluated on the plain
+Stage 2 has {runs.steps} steps, the demo's {config.TRAINING.STEPS}. Networks are evaluated on the plain
 frame, without test-time augmentation. Stage 3 is the student of the round that was chosen without labels
 (below).
 

@@ -9,9 +9,10 @@ import numpy as np
 from pseudo_labels.steps.stage1 import Command, refined_folder
 from studies.reports.pictures import label_sheet, picture_link
 from studies.reports.text import (
+    RULE,
     fact,
     header,
-    judge,
+    judge_runs,
     metrics_table,
     protocols,
     published_table,
@@ -141,13 +142,13 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
     """Return the report as Markdown."""
     files = [file for _, file in VARIANTS]
     question = "What does each step of Stage 1 cost, what is it worth, and did any of them see ground truth?"
-    components = ("components", runs.values("overclusters_cc", "pq_things"))
     verdicts = [
-        judge(
+        judge_runs(
+            runs,
             f"{claim} beat connected components on PQ things",
-            (name, runs.values(file, "pq_things")),
-            components,
-            "PQ things",
+            (name, file),
+            ("components", "overclusters_cc"),
+            "pq_things",
             why=why,
         )
         for claim, name, file, why in CLAIMS
@@ -158,6 +159,8 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
 ## Verdict
 
 {verdict_list(verdicts)}
+
+{RULE}
 
 ## Labels
 

@@ -10,10 +10,25 @@ from typing import Any
 from cups.evaluation.results import TITLES
 from cups.io.files import read_json
 from cups.io.markdown import markdown_table
+from cups.metrics.bootstrap import DRAWS, LEVEL, Difference, paired_differences
+from cups.metrics.protocol import VoidRule
 from studies.measure import StepRecord, duration
 from studies.toy_runs import ToyRuns
 
 NOT_RUN = "not run"
+RULE = (
+    "Rule: a claim holds if, for every seed, the interval of the difference lies above 0. It is not settled "
+    "if every interval holds 0. Else it holds for some seeds only, or it does not hold: no interval lies "
+    f"above 0, one at least below. Intervals ({100 * LEVEL:.0f} %) come from {DRAWS} draws of validation "
+    "frames with replacement, the same for both sides (paired bootstrap); they know nothing of other seeds. "
+    "Where no interval stands, results have no rows of single frames, and the signs of the differences judge."
+)
+"""How verdicts on panoptic results come about."""
+RULE_WITHOUT_ROWS = (
+    "Rule: a claim holds if the difference lies above 0 for every seed. These results keep no rows of single "
+    "frames, so no interval says how much the choice of frames matters."
+)
+"""How verdicts on other results come about."""
 Values = Mapping[int, float]
 """One measure: seed -> value (a share in 0-1); seeds that were not run are missing."""
 
@@ -50,8 +65,11 @@ def judge(
     *,
     strict: bool = True,
     why: str = "",
+    intervals: Mapping[int, Difference] | None = None,
 ) -> Verdict:
     """Judge a claim by the pairs of runs with the same seed: it holds if it does for each of them.
+
+    `RULE` and `RULE_WITHOUT_ROWS` say it to the reader.
 
     Args:
         claim: a clause, e.g. "overclustering beats plain CAUSE on mIoU".
@@ -60,17 +78,59 @@ def judge(
         unit: printed name of the measure.
         strict: better must be more; else not less is enough.
         why: the reason, added where the claim does not hold.
+        intervals: paired differences by seed; with one for each seed, they judge instead of the bare signs.
     """
+    intervals = intervals or {}
     gains = {seed: ours[1][seed] - other[1][seed] for seed in ours[1] if seed in other[1]}
     if not gains:
         return Verdict(None, f"**Not run**: {claim}.")
-    good = [gain > 0 or (gain == 0 and not strict) for gain in gains.values()]
+    told = all(seed in intervals for seed in gains)
+    good = [
+        intervals[seed].sign > 0 if told else gain > 0 or (gain == 0 and not strict)
+        for seed, gain in gains.items()
+    ]
+    open_question = told and not any(intervals[seed].sign for seed in gains)
     head = "Holds" if all(good) else "Holds for some seeds only" if any(good) else "Does not hold"
+    head = "Not settled" if open_question else head
     first, second = (spread({seed: values[seed] for seed in gains}) for _, values in (ours, other))
-    listed = ", ".join(f"{100 * gain:+.2f} (seed {seed})" for seed, gain in sorted(gains.items()))
+    listed = ", ".join(
+        f"{100 * gain:+.2f} (seed {seed}{_within(intervals[seed]) if told else ''})"
+        for seed, gain in sorted(gains.items())
+    )
     numbers = f"{unit}: {ours[0]} {first}, {other[0]} {second}; difference {listed}"
     reason = f" {why}" if why and not all(good) else ""
     return Verdict(all(good), f"**{head}**: {claim}. {numbers}.{reason}")
+
+
+def _within(one: Difference) -> str:
+    return f", {one.interval(2)}"
+
+
+def judge_runs(
+    runs: ToyRuns,
+    claim: str,
+    ours: tuple[str, str],
+    other: tuple[str, str],
+    metric: str = "pq",
+    void_rule: VoidRule = "standard",
+    *,
+    why: str = "",
+) -> Verdict:
+    """Judge a claim on panoptic results by their intervals, where their rows were kept.
+
+    Args:
+        ours, other: printed name and result file, of what should be the better one and of its rival.
+        metric: one of `cups.metrics.bootstrap.METRICS`.
+        why: see `judge`.
+    """
+    first, second = ((name, runs.values(file, metric, void_rule)) for name, file in (ours, other))
+    mine, theirs = (runs.rows(file) for _, file in (ours, other))
+    intervals = {
+        seed: paired_differences(theirs[seed], rows, void_rule)[metric]
+        for seed, rows in mine.items()
+        if seed in theirs
+    }
+    return judge(claim, first, second, TITLES[metric], why=why, intervals=intervals)
 
 
 def verdict_list(verdicts: Iterable[Verdict]) -> str:

@@ -16,6 +16,7 @@ import val
 from cups.builders import scoring
 from cups.data import CityscapesPanopticValidation
 from cups.errors import UserError
+from cups.evaluation.comparison import compare, rows_of
 from cups.evaluation.results import read_results
 from cups.io.coco_panoptic import from_rgb
 from cups.io.png import read_image
@@ -92,6 +93,15 @@ def test_main__saved_files_score_as_val_does(run: Run, tiny_city: Path, oracle: 
     content = json.loads((folder / "panoptic.json").read_text())
     assert [c["name"] for c in content["categories"]] == list(class_set(19).names)
     assert content["images"][0]["file_name"].endswith("_leftImg8bit.png")
+
+
+def test_main__rows_stand_beside_the_results(run: Run, rows_agree: Callable[[Path], None]) -> None:
+    for module, output in ((cups_inference_val, "coco"), (val, "val")):
+        stem = run(module, output) / "results"
+        rows_agree(stem)
+        assert len(rows_of(stem).names) == 3
+    text = compare(stem.parents[1] / "coco", stem)
+    assert "+0.0 to +0.0" in text and "- 3 frames" in text
 
 
 def test_main__results_say_where_they_come_from(run: Run) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cups.errors import UserError
+from cups.io.files import write_json
 from pseudo_labels.steps.stage1 import Command
-from studies.commands import record_path, recorded, run_steps
+from studies.commands import check_streets, plan, record_path, recorded, run_steps, toy_streets
 from studies.measure import StepRecord
+from studies.toy_settings import FRAMES
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _append(counter: Path, name: str, text: str = "x") -> Command:
@@ -84,6 +92,53 @@ def test_run_steps__an_edited_configuration_file_runs_again(tmp_path: Path) -> N
     config.write_text("STEPS: 2")
     run_steps([step], tmp_path / "steps")
     assert counter.read_text() == "xx"
+
+
+def test_run_steps__two_processes_run_a_shared_step_once(tmp_path: Path) -> None:
+    """`make_reports --seeds 0` and `--seeds 1` at once: the second waits for the data, and takes them."""
+    counter, script = tmp_path / "counter", tmp_path / "slow.py"
+    script.write_text(
+        "import sys, time\n"
+        f"open({str(counter)!r}, 'a').write(sys.argv[1])\n"
+        "time.sleep(float(sys.argv[2]))\n"
+        f"open({str(counter)!r}, 'a').write(sys.argv[1])\n"
+    )
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pseudo_labels.steps.stage1 import Command; from studies.commands import run_steps\n"
+        f"shared = Command('data', {str(script)!r}, ('d', '1'))\n"
+        f"own = Command('seed ' + sys.argv[1], {str(script)!r}, (sys.argv[1], '0'))\n"
+        f"run_steps([shared, own], Path({str(tmp_path / 'steps')!r}))\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, seed], cwd=ROOT) for seed in "12"]
+    assert [process.wait() for process in running] == [0, 0]
+    assert counter.read_text().startswith("dd") and sorted(counter.read_text()) == sorted("dd1122")
+
+
+def test_plan__lists_what_is_missing(tmp_path: Path) -> None:
+    first, second = (_append(tmp_path / "counter", name) for name in ("first", "second"))
+    run_steps([first], tmp_path / "steps")
+    lines = plan([first, second], tmp_path / "steps").splitlines()
+    assert lines[:2] == ["# first: done before", "# second"] and len(lines) == 3
+    assert shlex.split(lines[2]) == second.line()
+    assert (tmp_path / "counter").read_text() == "x", "nothing was run"
+
+
+def test_toy_streets__has_frames_enough_for_an_interval(tmp_path: Path) -> None:
+    given = toy_streets(tmp_path).arguments
+    values = dict(itertools.pairwise(given))
+    assert (int(values["--train_frames"]), int(values["--val_frames"])) == FRAMES
+    assert FRAMES[0] >= 300 and FRAMES[1] >= 150
+
+
+def test_check_streets__other_frames_are_refused(tmp_path: Path) -> None:
+    check_streets(tmp_path, FRAMES, "start anew")
+    write_json(tmp_path / "toy_streets.json", {"parameters": {"train_frames": 90, "val_frames": 20}})
+    check_streets(tmp_path, (90, 20), "start anew")
+    with pytest.raises(
+        UserError, match="holds 90 training and 20 validation frames, not 300 and 150; or 90 20"
+    ):
+        check_streets(tmp_path, (300, 150), "or {} {}")
 
 
 def test_run_steps__failure_leaves_no_record(tmp_path: Path) -> None:

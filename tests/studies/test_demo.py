@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cups.errors import UserError
+from cups.io.files import write_json
 from studies import demo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +19,7 @@ SCRIPTS = sorted(
     for path in (ROOT / folder).glob("*.py")
     if "def main(argv" in path.read_text()
 )
+SIZE = {"train_frames": 6, "val_frames": 3}
 HEAVY = ("torch", "scipy", "sklearn", "matplotlib", "detectron2", "pytorch_lightning")
 
 
@@ -31,10 +33,23 @@ def test_prepare__another_folder_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fresh", [True, False])
 def test_prepare__an_earlier_demo_goes_on_unless_fresh(tmp_path: Path, fresh: bool) -> None:
     output = tmp_path / "demo"
-    demo.prepare(output, fresh)
-    (output / "toy_streets").mkdir(parents=True)
-    demo.prepare(output, fresh)
+    demo.prepare(output, fresh, (6, 3))
+    write_json(output / "toy_streets" / "toy_streets.json", {"parameters": SIZE})
+    demo.prepare(output, fresh, (6, 3))
     assert output.exists() != fresh
+
+
+def test_prepare__a_demo_of_other_frames_goes_on_with_its_own(tmp_path: Path) -> None:
+    """A folder of 90 and 20 frames, as all were: its labels and networks would not fit new data."""
+    output = tmp_path / "demo"
+    write_json(output / "toy_streets" / "toy_streets.json", {"parameters": SIZE})
+    found = r"holds 6 training and 3 validation frames, not 300 and 150; .*`fresh`.* `frames` 6 3 to go on"
+    with pytest.raises(UserError, match=found):
+        demo.main(["--output", str(output)])
+    with pytest.raises(UserError, match="`frames` 4 0: give at least one of each"):
+        demo.main(["--output", str(output), "--frames", "4", "0"])
+    demo.prepare(output, True, (300, 150))
+    assert not output.exists()
 
 
 def test_main__pairs_may_stand_between_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +59,9 @@ def test_main__pairs_may_stand_between_flags(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("studies.demo_report.write_report", lambda *arguments: tmp_path)
     output = tmp_path / "demo"
     flags = ["--output", str(output), "TRAINING.STEPS", "4", "--seed", "3", "SYSTEM.SEED", "5"]
-    assert demo.main([*flags, "--depth", "disparity"]) == 0
+    assert demo.main([*flags, "--depth", "disparity", "--frames", "6", "3"]) == 0
     pairs = ["TRAINING.STEPS", "4", "SYSTEM.SEED", "5"]
-    assert asked["steps"] == (output.resolve(), 2, 3, pairs, "disparity")
+    assert asked["steps"] == (output.resolve(), 2, 3, pairs, "disparity", (6, 3))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

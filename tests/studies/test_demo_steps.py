@@ -18,7 +18,7 @@ from cups.taxonomy import class_set
 from pseudo_labels import classify_stuff_things, generate_depth_spidepth
 from pseudo_labels.inputs.labels import read_split
 from studies.demo_steps import demo_steps
-from studies.toy_settings import PROPOSALS, TOY_DEPTH
+from studies.toy_settings import FRAMES, PROPOSALS, TOY_DEPTH
 
 Parses = Callable[[str, Sequence[str]], None]
 
@@ -92,6 +92,15 @@ def test_outlines__learned_depth_tells_things_from_stuff(unseen_city: Path) -> N
     names = {classes.names[index] for index in things}
     assert {"truck", "bus"} <= names
     assert not {"road", "sidewalk", "building", "vegetation", "terrain", "sky"} & names
+
+
+def test_demo_steps__a_small_city_for_tests(tmp_path: Path) -> None:
+    """Frames change the first command alone; unless told otherwise they are enough for an interval."""
+    usual, small = (demo_steps(tmp_path, 2, 0, frames=frames) for frames in (FRAMES, (6, 3)))
+    assert demo_steps(tmp_path, 2, 0) == usual and usual[1:] == small[1:]
+    for steps, frames in ((usual, ("300", "150")), (small, ("6", "3"))):
+        given = dict(zip(steps[0].arguments, steps[0].arguments[1:], strict=False))
+        assert (given["--train_frames"], given["--val_frames"]) == frames
 
 
 def test_demo_steps__names_are_different(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
 from cups.data.toy_streets import write_dataset
 from cups.errors import UserError
 from cups.evaluation.results import Result, write_results
+from cups.io.files import write_json
 from cups.io.png import write_png
 from cups.io.provenance import write_provenance
 from cups.taxonomy import VOID, class_set
@@ -134,6 +135,36 @@ def test_main__runs_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.Mon
     text = (tmp_path / "reports" / "counting.md").read_text()
     assert "cores" in text and "('counting',)" in text
     assert (tmp_path / "reports" / "figures" / "counting.jpg").is_file()
+
+
+def test_main__dry_run_prints_the_commands_and_runs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--only", "cups_ablations", "--seeds", "0", "1", "--steps", "40", "--dry_run"]
+    assert main(["--runs", str(tmp_path / "runs"), *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not (tmp_path / "runs").exists()
+    commands = [line for line in lines if not line.startswith("# ")]
+    assert sum("train.py" in line for line in commands) == 2 * 4
+    assert sum("train_self.py" in line for line in commands) == 2
+    assert all("TRAINING.STEPS 40" in line for line in commands if "/train.py" in line)
+    assert sum("cups.data.toy_streets" in line for line in commands) == 1
+
+
+def test_main__runs_of_another_budget_or_other_data_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "load", lambda names: (_Counting(tmp_path / "counter"),))
+    flags = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "reports")]
+    assert main([*flags, "--steps", "40"]) == 0
+    with pytest.raises(UserError, match="holds runs of 40 steps; give `steps` 40, or another folder"):
+        main([*flags, "--render_only"])
+    assert main([*flags, "--steps", "40", "--render_only"]) == 0
+    size = {"parameters": {"train_frames": 90, "val_frames": 20}}
+    write_json(tmp_path / "runs" / "toy_streets" / "toy_streets.json", size)
+    with pytest.raises(UserError, match=r"90 training and 20 .*another folder with `runs`"):
+        main([*flags, "--steps", "40"])
+    assert main([*flags, "--steps", "40", "--render_only"]) == 0, "reports on them can still be written"
 
 
 def test_main__render_only_needs_runs(tmp_path: Path) -> None:

@@ -10,20 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cups.config import build_config
 from cups.data.cityscapes import list_ground_truth_frames, read_panoptic_target
 from cups.data.toy_streets import write_dataset
-from cups.evaluation.results import Result, write_results
+from cups.evaluation.results import Result, results_from_scores, write_results
 from cups.io.coco_panoptic import write_panoptic
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import write_png
+from cups.metrics import PanopticQualitySemanticMatching
+from cups.metrics.protocol import NAMED
 from cups.taxonomy import VOID, class_set
 from studies import displace_labels
+from studies.reports import cups_ablations as ablations
 from studies.reports import stage2_spatial_alignment_fix as alignment
 from studies.reports import stage3_self_training as self_training
 from studies.reports import stage_1_report
 from studies.reports.pictures import predicted_classes
 from studies.toy_runs import ToyRuns
-from studies.toy_settings import LABELS
+from studies.toy_settings import CONFIG, LABELS
 from studies.toy_training import PSEUDO_LABELS, ROUNDS, ToyTraining, network_result, prediction_folder
 
 THINGS = list(range(11, 19))
@@ -38,6 +42,21 @@ def write_scores(runs: ToyRuns, name: str, pq: Mapping[int, float], **more: Any)
             for rule in ("standard", "upstream")
         ]
         write_results(runs.stem(seed, name), results)
+
+
+def write_rows(runs: ToyRuns, name: str, found: Mapping[int, float], frames: int = 40) -> None:
+    """Result files with rows: road in every frame, and of 400 cars the share that is found."""
+    classes = class_set(19)
+    for seed, share in found.items():
+        metric = PanopticQualitySemanticMatching(classes.things, classes.stuffs, 19, void=VOID)
+        for frame in range(frames):
+            luck = np.random.default_rng(frame).random(10)
+            cars = [(13 if luck[n] < share else 0, n + 1, 13, n + 1, 50) for n in range(10)]
+            metric.update_rows(np.array([(0, 0, 0, 0, 1000), *cars], dtype=np.int32))
+        scores = metric.compute_all()
+        results = results_from_scores(name, scores, classes, NAMED["toy-19"], code_version="1.2.3 abc")
+        rows = metric.scored_rows([f"frame_{n}" for n in range(frames)], classes.names, scores)
+        write_results(runs.stem(seed, name), results, rows=rows)
 
 
 def row(text: str, title: str) -> str:
@@ -59,7 +78,7 @@ def test_label_steps__are_those_of_the_stage_1_report(tmp_path: Path) -> None:
 
 def test_steps__every_checkpoint_is_written_before_it_is_read(tmp_path: Path) -> None:
     runs = ToyRuns(tmp_path, (0, 1))
-    for report in (alignment, self_training):
+    for report in (alignment, self_training, ablations):
         written: set[Path] = set()
         for step in report.steps(runs):
             given = dict(zip(step.arguments, step.arguments[1:], strict=False))
@@ -77,6 +96,7 @@ def test_steps__results_are_read_where_they_are_written(tmp_path: Path) -> None:
             self_training,
             (*self_training.STAGES, *self_training.ROUND_ROWS, *self_training.ABLATION_ROWS),
         ),
+        (ablations, ablations.variants(runs)),
     ):
         arguments = {argument for step in report.steps(runs) for argument in step.arguments}
         for _, file in files:
@@ -121,6 +141,87 @@ def test_self_training__verdicts_follow_the_numbers(tmp_path: Path, gain: float,
     assert "| before (Stage 2) | 40.0 / 33.0 | 40.0 / 34.0 | 40.0 / 35.0 |" in re.sub(r" +", " ", text)
     assert re.search(r"\| Stage 3 +\| +no \|", text) and re.search(r"\| Stage 2 +\| +unknown \|", text)
     assert "- code: 1.2.3 abc\n" in text
+
+
+@pytest.mark.parametrize(
+    ("stage3", "head"),
+    [
+        ({0: 0.9, 1: 0.9}, "**Holds**"),
+        ({0: 0.9, 1: 0.505}, "**Holds for some seeds only**"),
+        ({0: 0.505, 1: 0.5}, "**Not settled**"),
+        ({0: 0.1, 1: 0.505}, "**Does not hold**"),
+    ],
+)
+def test_self_training__verdicts_follow_the_intervals(
+    tmp_path: Path, stage3: dict[int, float], head: str
+) -> None:
+    """A difference that other frames could turn is none; the old rule took every sign for a verdict."""
+    runs = ToyRuns(tmp_path, (0, 1))
+    write_rows(runs, network_result("stage2"), {0: 0.5, 1: 0.5})
+    write_rows(runs, network_result("stage3"), stage3)
+    text = self_training.render(runs, ())
+    line = next(line for line in text.splitlines() if ": Stage 3 beats Stage 2 on PQ. " in line)
+    assert line.startswith(f"- {head}: ")
+    found = re.findall(r"([+-][\d.]+) \(seed \d, ([+-][\d.]+) to ([+-][\d.]+)\)", line)
+    assert len(found) == 2 and all(float(low) <= float(gain) <= float(high) for gain, low, high in found)
+    assert "Rule: a claim holds if" in text and "paired bootstrap" in text
+
+
+def test_cups_ablations__rows_add_one_part_each_and_share_the_demos_run(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path, (0,))
+    rows = ablations.stage2_rows(runs.steps)
+    trained = {}
+    for step in ablations.steps(runs):
+        if step.script == "train.py":
+            given = dict(zip(step.arguments, step.arguments[1:], strict=False))
+            config = build_config(CONFIG, step.arguments[step.arguments.index("SYSTEM.SEED") :])
+            paste = config.AUGMENTATION
+            source = "labels" if runs.steps <= paste.NUM_STEPS_STARTUP else "own"
+            kind = source if paste.COPY_PASTE else "none"
+            trained[given["--run_name"]] = (config.TRAINING.DROP_LOSS, kind, config.TRAINING.STEPS)
+    assert [trained[row.run] for row in rows] == [
+        (False, "none", runs.steps),
+        (True, "none", runs.steps),
+        (True, "labels", runs.steps),
+        (True, "own", runs.steps),
+    ]
+    assert [row.run for row in rows if row.run == "stage2"] == ["stage2"], "the demo is one of them"
+    shared = [step for step in ablations.steps(runs) if step in self_training.steps(runs)]
+    assert {"seed 0: Stage 2", "seed 0: Stage 2, evaluated"} <= {step.name for step in shared}
+
+
+def test_cups_ablations__self_training_goes_on_from_the_row_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the demo pastes own finds itself, the last two rows are the runs of the other report."""
+    runs = ToyRuns(tmp_path, (0,))
+    for startup, start, last in (("1000000", "ablation_own_finds", None), ("100", "stage2", "stage3")):
+        config = build_config(CONFIG, ["AUGMENTATION.NUM_STEPS_STARTUP", startup])
+        monkeypatch.setattr(ablations, "build_config", lambda _, config=config: config)
+        steps = ablations.steps(runs)
+        (trained,) = [step for step in steps if step.script == "train_self.py"]
+        given = dict(zip(trained.arguments, trained.arguments[1:], strict=False))
+        assert Path(given["--checkpoint"]).parents[1].name == start
+        assert last in (None, given["--run_name"])
+        assert (trained in self_training.steps(runs)) == (last == "stage3")
+
+
+def test_cups_ablations__each_row_is_judged_against_the_one_before(tmp_path: Path) -> None:
+    runs = ToyRuns(tmp_path, (0, 1))
+    files = [file for _, file in ablations.variants(runs)]
+    for file, share in zip(files, (0.3, 0.6, 0.6, 0.2), strict=False):
+        write_rows(runs, file, dict.fromkeys(runs.seeds, share))
+    text = ablations.render(runs, ())
+    for head, claim in (
+        ("Holds", "+ DropLoss beats the row before, vanilla"),
+        ("Not settled", "+ copy-paste beats the row before, + DropLoss"),
+        ("Does not hold", "+ self-enhanced copy-paste beats the row before, + copy-paste"),
+        ("Not run", "+ self-training beats the row before, + self-enhanced copy-paste"),
+    ):
+        assert f"- **{head}**: {claim}, on PQ" in text
+    published = text.split("## Published figures")[1]
+    assert "Another data set (Cityscapes)" in published
+    assert re.findall(r"PQ (\d\d\.\d)", published) == ["24.1", "25.3", "26.3", "26.6", "27.8"]
 
 
 def test_self_training__a_choice_by_ground_truth_is_told(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 from cups.builders.folder_scores import score_folders
 from cups.config import build_config
 from cups.errors import UserError
-from cups.evaluation.results import Result, read_results
+from cups.evaluation.comparison import rows_of
+from cups.evaluation.results import Result, read_results, rows_path
 from cups.folder_settings import FolderSettings
 from cups.io.coco_panoptic import to_rgb
 from cups.io.png import write_png
@@ -139,6 +140,20 @@ def test_score__both_void_rules(classes: Path, truth: Path, tmp_path: Path) -> N
     both = score(classes, truth, write_ids(tmp_path / "void", change), prediction_ids="id")
     assert both["standard"].per_class["sky"]["sq"] == pytest.approx(0.7)
     assert both["upstream"].per_class["sky"]["sq"] == 1.0
+
+
+@pytest.mark.parametrize("ids", ["clusters", "id"])
+def test_score__rows_stand_beside_panoptic_results_alone(
+    classes: Path, truth: Path, tmp_path: Path, ids: str, rows_agree: Any
+) -> None:
+    """Matched and named classes; semantics alone remove the rows of before."""
+    renamed = write_ids(tmp_path / "renamed", lambda i, n: (np.where(i == 13, 12, i).astype(np.uint8), n))
+    score(classes, truth, renamed, prediction_ids=ids)
+    stem = tmp_path / "scores" / "results"
+    rows_agree(stem)
+    assert rows_of(stem).names.tolist() == list(FRAMES)
+    score(classes, truth, (tmp_path / "renamed" / "semantic").rename(tmp_path / "alone"), prediction_ids=ids)
+    assert not rows_path(stem).is_file()
 
 
 def test_score__half_size_predictions_and_semantics_alone(classes: Path, truth: Path, tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ def scores(root: Any, *more: str) -> dict[str, Result]:
     return {r.name: r for r in read_results(Path(f"{stem}.json")) if r.void_rule == "standard"}
 
 
-def test_main__perfect_labels(perfect_root: Any, capsys: Any) -> None:
+def test_main__perfect_labels(perfect_root: Any, capsys: Any, rows_agree: Any) -> None:
     results = scores(perfect_root)
+    rows_agree(perfect_root.path / "out")
     # The matching gives every cluster its class: two of road, one of building, one of car.
     assert results["cups_pseudo_labels"].metrics["pq_things"] == 1.0
     assert results["cups_pseudo_labels"].per_class["building"]["pq"] == 1.0

@@ -42,11 +42,12 @@ def test_main__things_from_each_source(perfect_root: Any, source: str) -> None:
     assert results[f"{NAME}, one-to-one"].metrics["miou"] < 1.0
 
 
-def test_main__things_matched_with_things_only(perfect_root: Any) -> None:
+def test_main__things_matched_with_things_only(perfect_root: Any, rows_agree: Any) -> None:
     # Called stuff, cars cannot be matched; matched together with all classes, they can.
     apart = scores(perfect_root, "--thing_classes", "2")
     together = scores(perfect_root, "--thing_classes", "2", "--matching", "joint")
     assert apart[NAME].assignment[1] != 13 and together[NAME].assignment[1] == 13
+    rows_agree(perfect_root.path / "out")
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,13 @@ def scores(root: Any, *more: str) -> dict[str, Result]:
     return {result.void_rule: result for result in read_results(Path(f"{results}.json"))}
 
 
-def test_main__depth_beats_components(scored_root: Any) -> None:
+def test_main__depth_beats_components(scored_root: Any, rows_agree: Any) -> None:
     split = scores(scored_root)["standard"].metrics
     plain = scores(scored_root, "--instance_subdir", "pseudo_instance_cc_mapped_k300")["standard"].metrics
     # Perfect semantics; the two cars that overlap are one component without depth.
     assert split["pq"] > 0.95 and split["miou"] == 1.0
     assert plain["pq_stuff"] == 1.0 and plain["pq_things"] < 0.5
+    rows_agree(scored_root.path / "results")
 
 
 def test_main__all_formats_score_alike(scored_root: Any) -> None:
