@@ -249,16 +249,18 @@ class Photometric:
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         """Return the sample with a changed image, values in 0-1."""
-        image = sample.image
+        # Blur is a convolution: autocast would leave 8 bits of each colour.
+        with full_precision(sample.image.device):
+            return sample.replace(image=self._change(sample.image, generator).clamp(0.0, 1.0))
+
+    def _change(self, image: Tensor, generator: torch.Generator) -> Tensor:
         if _chance(generator, self.blur_probability):
-            sigma = _uniform(generator, *self.sigma)
-            with full_precision(image.device):  # a convolution: autocast would leave 8 bits of each colour
-                image = TF.gaussian_blur(image, [self.kernel] * 2, [sigma] * 2)
+            image = TF.gaussian_blur(image, [self.kernel] * 2, [_uniform(generator, *self.sigma)] * 2)
         if _chance(generator, self.jitter_probability):
             image = self._jitter(image, generator)
         if _chance(generator, self.grayscale_probability):
             image = TF.rgb_to_grayscale(image, num_output_channels=3)
-        return sample.replace(image=image.clamp(0.0, 1.0))
+        return image
 
     def _jitter(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Apply the four colour changes in random order, as they do not commute."""
