@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 SMALL_NETWORK = "Panoptic-Cascade-Mask-R-CNN-Small.yaml"
 SIZES = {"curve": (192, 384), "stage2": (640, 1280), "stage3": (1024, 2048), "syncs": (640, 1280)}
-CPU_SIZE = (64, 64)
+CPU_SIZE = (64, 128)
 CPU_NETWORK = (
     *("MODEL.RPN.PRE_NMS_TOPK_TRAIN", "50", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "16"),
     *("MODEL.RPN.PRE_NMS_TOPK_TEST", "20", "MODEL.RPN.POST_NMS_TOPK_TEST", "8"),
