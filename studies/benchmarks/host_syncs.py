@@ -62,6 +62,8 @@ class _Asked(TorchDispatchMode):
         by_mask = name in ("index", "index_put", "index_put_") and any(
             index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         )
+        if name != "index" and by_mask and args[2].numel() == 1:  # a GPU fills where the mask says
+            by_mask = False
         if name in WAITS or by_mask:
             self.places[_place(sys._getframe(1))] += 1
         return func(*args, **(kwargs or {}))
