@@ -49,6 +49,7 @@ def test_compare__every_part_runs_and_a_second_run_measures_nothing(
     """Contenders of Stage 2 run in the tests of the training step; ours stands for them here."""
     makers = train_step.makers
     monkeypatch.setattr(train_step, "makers", lambda steps: {"ours": makers(steps)["ours"]})
+    monkeypatch.setattr(gpu, "SYNCED", ("ours",))
     chosen = replace(settings, only=("curve", "stage2", "stage3", "syncs"))
     assert gpu.compare(chosen) == 0
     text = capsys.readouterr().out
