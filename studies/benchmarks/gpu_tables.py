@@ -18,12 +18,13 @@ def _no_number(result: Mapping[str, Any]) -> str | None:
     """Return what stands in a row that has no numbers."""
     if result.get("out_of_memory"):
         return "out of memory"
-    return result.get("failed") or result.get("skipped")
+    reason: str | None = result.get("failed") or result.get("skipped")
+    return reason
 
 
 def parity_table(results: Results) -> str:
     """Return the largest deviation of each stored quantity."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, result in results.items():
         if reason := _no_number(result):
             rows.append((name, reason, "", ""))
@@ -51,7 +52,7 @@ def curve_table(results: Results) -> str:
 
 def speed_table(results: Results) -> str:
     """Return images/s and memory, beside ours with the same batch."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, result in results.items():
         if reason := _no_number(result):
             rows.append((name, reason, "", ""))
@@ -65,7 +66,7 @@ def speed_table(results: Results) -> str:
 
 def sync_table(results: Results) -> str:
     """Return the waits of a step of two images, and the places of most."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, result in results.items():
         if reason := _no_number(result):
             rows.append((name, reason, "", "", "", ""))

@@ -78,7 +78,7 @@ def counted_syncs(device: str) -> Iterator[Places]:
             yield places
         return
 
-    def seen(message: Any, *_: Any) -> None:
+    def seen(message: Any, *_: Any, **__: Any) -> None:
         if "synchroniz" in str(message):
             places[_place(sys._getframe(1))] += 1
 

@@ -31,7 +31,8 @@ def losses(model: nn.Module, settings: TrainStepSettings, steps: int, draws: int
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         values.append(loss.detach())
-    return torch.stack(values).tolist()
+    curve: list[float] = torch.stack(values).tolist()
+    return curve
 
 
 def distance(first: list[float], second: list[float]) -> float:

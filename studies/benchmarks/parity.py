@@ -133,20 +133,24 @@ def cause(fixtures: Fixtures) -> Deviations:
     code = codes[0].T.reshape(90, 23, 23)
     average = torch.from_numpy(stored["code_flip_averaged"]).to(fixtures.device)
     full = F.interpolate(average.T.reshape(1, 90, 23, 23), size=(64, 64), mode="bilinear")
-    given = (torch.from_numpy(loss[key]).to(fixtures.device) for key in ("x", "codebook"))
+    x, codebook = (torch.from_numpy(loss[key]).to(fixtures.device) for key in ("x", "codebook"))
     return {
         "codes": (largest(code, stored["code"]), 1e-4),
         "log-probabilities": (
             largest(cluster.log_probabilities(full)[0], stored["cluster_log_probability_64x64"]),
             1e-4,
         ),
-        "modularity loss, relative": (abs(modularity_loss(*given).item() / float(loss["loss"]) - 1), 1e-4),
+        "modularity loss, relative": (
+            abs(modularity_loss(x, codebook).item() / float(loss["loss"]) - 1),
+            1e-4,
+        ),
     }
 
 
 def panoptic_quality(fixtures: Fixtures) -> Deviations:
     """Check the metric against upstream's scores."""
-    archive, result = fixtures.stored("panoptic_quality"), {}
+    archive = fixtures.stored("panoptic_quality")
+    result: Deviations = {}
     for case in ("a", "b", "c"):
         start = f"public_{case}/"
         stored = {key.removeprefix(start): value for key, value in archive.items() if key.startswith(start)}
@@ -161,7 +165,8 @@ def panoptic_quality(fixtures: Fixtures) -> Deviations:
             range(11, 19), range(11), clusters, void_rule="upstream", **split
         ).to(fixtures.device)
         maps = (torch.from_numpy(stored.pop(key).astype(np.int64)) for key in ("prediction", "target"))
-        metric.update(*(item.to(fixtures.device) for item in maps))
+        prediction, target = (item.to(fixtures.device) for item in maps)
+        metric.update(prediction, target)
         scores = metric.compute()
         result[f"scores, case {case}"] = (max(largest(scores[key], stored[key]) for key in stored), 1e-6)
     return result

@@ -92,7 +92,12 @@ def test_compare__too_large_and_broken_rows_are_rows(
     assert "out of memory" in text and "RuntimeError: no compiler" in text and "long story" not in text
     # What failed is tried again, what did not fit is known.
     tried: list[str] = []
-    monkeypatch.setattr(gpu, "measured", lambda row: tried.append(row.name) or {"out_of_memory": True})
+
+    def remember(row: gpu.Row) -> dict[str, Any]:
+        tried.append(row.name)
+        return {"out_of_memory": True}
+
+    monkeypatch.setattr(gpu, "measured", remember)
     assert gpu.compare(chosen) == 0
     assert tried == ["plain, batch 1"]
 

@@ -47,7 +47,7 @@ class PreciseROIAlign(ROIAlign):
         """Pool maps (B, C, h, w) in regions (R, 5) of image number and XYXY -> (R, C, P, P)."""
         wide = widen(input)
         with full_precision(input.device):
-            pooled = roi_align(
+            pooled: Tensor = roi_align(
                 wide,
                 rois.to(wide.dtype),
                 self.output_size,
