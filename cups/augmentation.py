@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from cups.ops.precision import full_precision
 from cups.ops.resize import nearest_indices, resize_ids, resize_image
 from cups.structures import Sample, boxes_from_masks
 
@@ -164,10 +165,11 @@ class CopyPaste:
     def _pool(self, sources: Sequence[Sample]) -> list[_Source]:
         pool = []
         for source in sources:
-            boxes = boxes_from_masks(source.masks).long()
-            large = ((boxes[:, 2:] - boxes[:, :2]) > self.min_side).all(dim=1)
-            for index in torch.nonzero(large).flatten().tolist():
-                left, top, right, bottom = boxes[index].tolist()
+            # All boxes in one list: a GPU waits once for each of those.
+            for index, box in enumerate(boxes_from_masks(source.masks).int().tolist()):
+                left, top, right, bottom = box
+                if min(right - left, bottom - top) <= self.min_side:
+                    continue
                 pool.append(
                     _Source(
                         source.image[:, top:bottom, left:right],
@@ -247,14 +249,18 @@ class Photometric:
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         """Return the sample with a changed image, values in 0-1."""
-        image = sample.image
+        # Blur is a convolution: autocast would leave 8 bits of each colour.
+        with full_precision(sample.image.device):
+            return sample.replace(image=self._change(sample.image, generator).clamp(0.0, 1.0))
+
+    def _change(self, image: Tensor, generator: torch.Generator) -> Tensor:
         if _chance(generator, self.blur_probability):
             image = TF.gaussian_blur(image, [self.kernel] * 2, [_uniform(generator, *self.sigma)] * 2)
         if _chance(generator, self.jitter_probability):
             image = self._jitter(image, generator)
         if _chance(generator, self.grayscale_probability):
             image = TF.rgb_to_grayscale(image, num_output_channels=3)
-        return sample.replace(image=image.clamp(0.0, 1.0))
+        return image
 
     def _jitter(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Apply the four colour changes in random order, as they do not commute."""

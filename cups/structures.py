@@ -41,6 +41,8 @@ class Sample:
 
     def keep(self, selection: Tensor) -> Sample:
         """Return the sample with only the selected instances. `selection`: (N,) bool or indices."""
+        if selection.dtype == torch.bool:
+            selection = selection.nonzero().flatten()  # once: a GPU waits for each selection by bool
         return self.replace(masks=self.masks[selection], classes=self.classes[selection])
 
     def to(self, device: torch.device | str) -> Sample:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 
 from cups.backbones import untrained_backbone
+from cups.ops.precision import full_precision, widen
 
 STRIDES = (4, 8, 16, 32)
 
@@ -102,8 +103,11 @@ def resample(features: Tensor, patch: int, stride: int, size: Sequence[int]) -> 
         # grid_sample's -1 and 1 are the outer edges of the map (align_corners=False).
         axes.append(2 * centers / (cells * patch) - 1)
     rows, columns = torch.meshgrid(*axes, indexing="ij")
-    grid = torch.stack((columns, rows), dim=-1).to(features.dtype).expand(len(features), -1, -1, -1)
-    return F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    wide = widen(features)
+    grid = torch.stack((columns, rows), dim=-1).to(wide.dtype).expand(len(features), -1, -1, -1)
+    with full_precision(features.device):
+        sampled = F.grid_sample(wide, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.to(features.dtype)
 
 
 def _level(dim: int, out_channels: int, source: int, target: int) -> nn.Sequential:

@@ -24,7 +24,8 @@ def to_detectron2(sample: Sample) -> dict[str, Any]:
     """
     height, width = sample.size
     boxes = boxes_from_masks(sample.masks)
-    keep = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(dim=1)
+    # Indices, not a mask of bool: a GPU waits for the number of kept ones once, not for each selection.
+    keep = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(dim=1).nonzero().flatten()
     instances = Instances((height, width))
     instances.gt_boxes = Boxes(boxes[keep])
     instances.gt_classes = sample.classes[keep].long()

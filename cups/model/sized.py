@@ -20,6 +20,7 @@ from cups.model.inputs import inference_inputs
 from cups.model.modeling.meta_arch.merge import Crop, Segments, decide_semantic, merge_crops
 from cups.model.modeling.meta_arch.panoptic_fpn import CustomPanopticFPN, finite_log
 from cups.model.tta import PanopticFPNWithTTA
+from cups.ops.precision import full_precision
 from cups.ops.working_size import TILE_PIXELS, Size, Tile, fitted_size, resize_pixels, tiles_of
 
 BAND_PIXELS = 2**20
@@ -276,7 +277,8 @@ def paste(find: Found, scale: tuple[float, float], size: Size) -> Crop:
     first_row, rows = _samples(top * scale[0], bottom * scale[0], find.mask.shape[0], size[0])
     first_column, columns = _samples(left * scale[1], right * scale[1], find.mask.shape[1], size[1])
     device = find.mask.device
-    values = rows.to(device) @ find.mask.float() @ columns.to(device).T
+    with full_precision(device):
+        values = rows.to(device) @ find.mask.float() @ columns.to(device).T
     return Crop(first_row, first_column, values >= 0.5)
 
 

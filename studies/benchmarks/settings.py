@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.errors import UserError
-from pseudo_labels.steps.flags import Settings, flag
+from pseudo_labels.steps.flags import Settings, flag, require_at_least
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,35 @@ class TrainStepSettings(SizedSettings):
     size: tuple[int, ...] = flag((640, 1280), "pixels of an image, height and width", metavar="PIXELS")
     batch_size: int = flag(2, "images per step")
     device: str = flag("auto", "cpu or cuda (auto: cuda if there is one)")
+    precision: str = flag("fp32", "numbers inside the network", choices=("fp32", "bf16"))
     config: str = flag("Panoptic-Cascade-Mask-R-CNN.yaml", "model YAML")
+    overrides: tuple[str, ...] = flag((), "KEY VALUE pairs of detectron2's config", metavar="WORD")
     things: int = flag(8, "thing pseudo-classes")
     stuffs: int = flag(19, "stuff pseudo-classes")
     objects: int = flag(12, "instances in an image")
     channels_last: bool = flag(False, "measure TRAINING.CHANNELS_LAST too")
     compile: bool = flag(False, "measure TRAINING.COMPILE too")
+
+
+GPU_PARTS = ("parity", "curve", "stage2", "stage3", "syncs")
+
+
+@dataclass(frozen=True)
+class GpuSettings(Settings):
+    """Run; rows that stand in the output are not measured again."""
+
+    output: Path = flag(Path("runs/gpu_benchmark"), "folder of gpu.md and gpu.json", decides=False)
+    only: tuple[str, ...] = flag(GPU_PARTS, "parts to run", choices=GPU_PARTS, decides=False)
+    quick: bool = flag(False, "batches of 1 and 4 alone, a tenth of `curve_steps`, nothing compiled")
+    batch_sizes: tuple[int, ...] = flag((1, 4, 16), "images per step", metavar="N", decides=False)
+    repeats: int = flag(5, "timed steps of a row, of which the median counts; two before them warm up")
+    curve_steps: int = flag(300, "steps of each loss curve")
+    fixtures: Path = flag(Path("tests/parity"), "folder of the parity fixtures", decides=False)
+    seed: int = flag(0, "seed of weights and images")
+    device: str = flag("cuda", "where to run", choices=("cuda", "cpu"), hidden=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "repeats", "curve_steps")
+        if min(self.batch_sizes, default=0) < 1:
+            raise UserError(f"`batch_sizes` {min(self.batch_sizes, default=0)}: must be at least 1")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cups.backbones import autocast
 from cups.io.files import write_json
 from cups.io.markdown import markdown_table
 from cups.model import panoptic_cascade_mask_r_cnn, to_detectron2
@@ -26,10 +27,13 @@ PLAIN_PARTS = {
     "MODEL.META_ARCHITECTURE": "PanopticFPN",
     "MODEL.PROPOSAL_GENERATOR.NAME": "RPN",
     "MODEL.ROI_HEADS.NAME": "CascadeROIHeads",
+    "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
     "MODEL.SEM_SEG_HEAD.NAME": "SemSegFPNHead",
 }
+FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Batch = list[Sample]
 Step = Callable[[Batch], None]
+Maker = Callable[[nn.Module], Step]
 
 
 def street(size: tuple[int, int], things: int, stuffs: int, objects: int, seed: int) -> Sample:
@@ -52,7 +56,8 @@ def plain_network(ours: nn.Module, settings: TrainStepSettings) -> nn.Module:
     """Build detectron2's own classes from the same model config, with the weights of our network."""
     from detectron2.modeling import build_model
 
-    cfg = load_config(settings.config, [part for pair in PLAIN_PARTS.items() for part in pair])
+    plain_parts = [part for pair in PLAIN_PARTS.items() for part in pair]
+    cfg = load_config(settings.config, [*settings.overrides, *plain_parts])
     cfg.MODEL.DEVICE = settings.device
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = settings.things
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = settings.stuffs + 1
@@ -63,60 +68,105 @@ def plain_network(ours: nn.Module, settings: TrainStepSettings) -> nn.Module:
     return plain
 
 
-def training_step(model: nn.Module) -> Step:
-    """Return forward, backward and optimiser of a network on a batch."""
+def our_network(settings: TrainStepSettings) -> nn.Module:
+    """Build our network with seeded random weights."""
+    torch.manual_seed(settings.seed)
+    return panoptic_cascade_mask_r_cnn(
+        settings.things,
+        settings.stuffs + 1,
+        model_config=settings.config,
+        model_overrides=settings.overrides,
+        device=settings.device,
+    )
+
+
+def losses_of(model: nn.Module, batch: Batch, settings: TrainStepSettings) -> dict[str, torch.Tensor]:
+    """Return the named losses of a batch, computed in the number format of the settings."""
     from detectron2.utils.events import EventStorage
 
+    with EventStorage(), autocast(torch.device(settings.device), FORMATS[settings.precision]):
+        losses: dict[str, torch.Tensor] = model([to_detectron2(sample) for sample in batch])
+    return losses
+
+
+def training_step(model: nn.Module, settings: TrainStepSettings) -> Step:
+    """Return forward, backward and optimiser of a network on a batch."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad()
-        with EventStorage():
-            losses: dict[str, torch.Tensor] = model([to_detectron2(sample) for sample in batch])
-        torch.stack(list(losses.values())).sum().backward()
+        torch.stack(list(losses_of(model, batch, settings).values())).sum().backward()
         optimizer.step()
 
     return step
 
 
 @torch.no_grad()
-def infer(model: nn.Module, batch: Batch) -> None:
+def infer(model: nn.Module, batch: Batch, settings: TrainStepSettings) -> None:
     """Run all of inference on the clean batch."""
     model.eval()
-    model([{"image": sample.image} for sample in batch])
+    with autocast(torch.device(settings.device), FORMATS[settings.precision]):
+        model([{"image": sample.image} for sample in batch])
     model.train()
 
 
-def contenders(settings: TrainStepSettings) -> dict[str, Step]:
-    """Build all networks; return what each does with a batch."""
-    torch.manual_seed(settings.seed)
-    ours = panoptic_cascade_mask_r_cnn(
-        settings.things, settings.stuffs + 1, model_config=settings.config, device=settings.device
-    )
-    step = training_step(ours)
+def pasting_step(ours: nn.Module, settings: TrainStepSettings) -> Step:
+    """Return our step with what it does from `AUGMENTATION.NUM_STEPS_STARTUP` on: it detects objects too."""
+    step = training_step(ours, settings)
 
     def pasting(batch: Batch) -> None:
         step(batch)
         network: Any = ours.eval()
-        network.find_objects([{"image": sample.image} for sample in batch], 0.75)
+        with autocast(torch.device(settings.device), FORMATS[settings.precision]):
+            network.find_objects([{"image": sample.image} for sample in batch], 0.75)
         network.train()
+
+    return pasting
+
+
+def upstream_step(ours: nn.Module, settings: TrainStepSettings) -> Step:
+    """Return our step with a deep copy of the batch and all of inference on the clean one."""
+    step = training_step(ours, settings)
 
     def upstream(batch: Batch) -> None:
         step(deepcopy(batch))
-        infer(ours, batch)
+        infer(ours, batch, settings)
 
-    steps: dict[str, Step] = {"ours": step, "ours, pasting own finds": pasting, "upstream's habits": upstream}
-    steps["plain detectron2"] = training_step(plain_network(ours, settings))
+    return upstream
+
+
+def makers(settings: TrainStepSettings) -> dict[str, Maker]:
+    """Return, by name, what makes of our network the step of each contender."""
+
+    def sped_up(model: nn.Module, channels_last: bool) -> Step:
+        model = set_speed(deepcopy(model), channels_last=channels_last, compile_trunk=not channels_last)
+        return training_step(model, settings)
+
+    named: dict[str, Maker] = {
+        "ours": lambda ours: training_step(ours, settings),
+        "ours, pasting own finds": lambda ours: pasting_step(ours, settings),
+        "upstream's habits": lambda ours: upstream_step(ours, settings),
+        "plain detectron2": lambda ours: training_step(plain_network(ours, settings), settings),
+    }
     if settings.channels_last:
-        steps["ours, channels last"] = training_step(
-            set_speed(deepcopy(ours), channels_last=True, compile_trunk=False)
-        )
+        named["ours, channels last"] = lambda ours: sped_up(ours, channels_last=True)
     if settings.compile:
-        steps["ours, compiled trunk"] = training_step(
-            set_speed(deepcopy(ours), channels_last=False, compile_trunk=True)
-        )
-    return steps
+        named["ours, compiled trunk"] = lambda ours: sped_up(ours, channels_last=False)
+    return named
+
+
+def contenders(settings: TrainStepSettings) -> dict[str, Step]:
+    """Build all networks; return what each does with a batch."""
+    ours = our_network(settings)
+    return {name: make(ours) for name, make in makers(settings).items()}
+
+
+def draw_batch(settings: TrainStepSettings, number: int) -> Batch:
+    """Return the batch of a number, on the device."""
+    seeds = range(number * settings.batch_size, (number + 1) * settings.batch_size)
+    sizes = (settings.shape, settings.things, settings.stuffs, settings.objects)
+    return [street(*sizes, seed).to(settings.device) for seed in seeds]
 
 
 def seconds(step: Step, batch: Batch, device: str) -> float:
@@ -132,15 +182,10 @@ def seconds(step: Step, batch: Batch, device: str) -> float:
 
 def run(settings: TrainStepSettings) -> dict[str, dict[str, Any]]:
     """Measure all contenders in turns; return median images/s and all times of each."""
-    size = settings.shape
     steps = contenders(settings)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(settings.repeats + 1):
-        seeds = range(repeat * settings.batch_size, (repeat + 1) * settings.batch_size)
-        batch = [
-            street(size, settings.things, settings.stuffs, settings.objects, seed).to(settings.device)
-            for seed in seeds
-        ]
+        batch = draw_batch(settings, repeat)
         for name, step in steps.items():
             torch.manual_seed(repeat)
             times[name].append(seconds(step, batch, settings.device))
@@ -162,7 +207,8 @@ def markdown(results: dict[str, dict[str, Any]], settings: TrainStepSettings) ->
     setting = (
         f"{settings.config}, batch of {settings.batch_size}, {height}x{width} pixels, "
         f"{settings.objects} objects, {settings.things} things and {settings.stuffs} stuff, "
-        f"{settings.device}, float32, {torch.get_num_threads()} threads, median of {settings.repeats}."
+        f"{settings.device}, {settings.precision}, {torch.get_num_threads()} threads, "
+        f"median of {settings.repeats}."
     )
     table = markdown_table(rows, ("", "images/s", "against ours"))
     return "\n".join([setting, "", table, "", machine_line()])

@@ -8,7 +8,10 @@ from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
+from detectron2.structures import Boxes, Instances
 from torch import Tensor
+
+from cups.ops.precision import full_precision, widen
 
 
 class TouchingMatcher(Matcher):
@@ -32,7 +35,7 @@ class TouchingMatcher(Matcher):
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class CustomRPN(RPN):
-    """detectron2's RPN with the `TouchingMatcher`."""
+    """detectron2's RPN with the `TouchingMatcher`, whose losses and proposals are made in float32."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -46,3 +49,30 @@ class CustomRPN(RPN):
             cfg.MODEL.RPN.IOU_THRESHOLDS, cfg.MODEL.RPN.IOU_LABELS, allow_low_quality_matches=True
         )
         return arguments
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return `loss_rpn_cls` and `loss_rpn_loc`; arguments as in detectron2's `RPN.losses`."""
+        logits, deltas = ([widen(level) for level in x] for x in (pred_objectness_logits, pred_anchor_deltas))
+        with full_precision(logits[0].device):
+            losses: dict[str, Tensor] = super().losses(anchors, logits, gt_labels, deltas, gt_boxes)
+        return losses
+
+    def predict_proposals(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        """Return each image's proposals; arguments as in detectron2's `RPN.predict_proposals`."""
+        logits, deltas = ([widen(level) for level in x] for x in (pred_objectness_logits, pred_anchor_deltas))
+        with full_precision(logits[0].device):
+            proposals: list[Instances] = super().predict_proposals(anchors, logits, deltas, image_sizes)
+        return proposals

@@ -34,7 +34,8 @@ def semantic_loss(
     else:
         total = _InStrips.apply(logits, targets, weights, ignore_value, stride, rows)
     labelled = targets != ignore_value
-    count = labelled.sum() if weights is None else weights[targets[labelled]].sum()
+    # Selecting the labelled pixels would make a GPU wait for their number.
+    count = labelled.sum() if weights is None else (weights[targets * labelled] * labelled).sum()
     return total / torch.where(count > 0, count, 1)
 
 

@@ -13,6 +13,7 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor
 
 from cups.model.modeling.meta_arch.semantic_loss import semantic_loss
+from cups.ops.precision import widen
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -41,9 +42,11 @@ class CustomSemSegFPNHead(SemSegFPNHead):
         arguments["class_weights"] = cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS or None
         return arguments
 
+    def layers(self, features: dict[str, Tensor]) -> Tensor:
+        """Return logits (B, S+1, H/4, W/4) in 32 bits: they are enlarged, and compared where classes meet."""
+        return widen(super().layers(features))
+
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return `loss_sem_seg` of logits (B, S+1, H/4, W/4) and targets (B, H, W)."""
-        loss = semantic_loss(
-            predictions.float(), targets, self.class_weights, self.ignore_value, self.common_stride
-        )
+        loss = semantic_loss(predictions, targets, self.class_weights, self.ignore_value, self.common_stride)
         return {"loss_sem_seg": loss * self.loss_weight}

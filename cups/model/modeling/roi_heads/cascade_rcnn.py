@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from detectron2.config import configurable
-from detectron2.layers import ROIAlign, ShapeSpec
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
@@ -14,7 +14,8 @@ from detectron2.structures import BitMasks, ImageList, Instances
 from torch import Tensor, nn
 
 from cups.model.modeling.roi_heads.fast_rcnn import CustomFastRCNNOutputLayers, drop_weights
-from cups.model.modeling.roi_heads.pooler import SparseROIPooler
+from cups.model.modeling.roi_heads.pooler import PreciseROIAlign, SparseROIPooler
+from cups.ops.precision import widen
 
 
 class SharedMasks:
@@ -40,8 +41,9 @@ class SharedMasks:
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """Return (M, mask_size, mask_size) bool: each mask inside its box, (M, 4) XYXY pixels."""
+        boxes = widen(boxes)
         rois = torch.cat((self.indices[:, None].to(boxes), boxes), dim=1)
-        align = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
+        align = PreciseROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
         return align(self.masks[:, None].to(boxes.dtype), rois).squeeze(1) >= 0.5
 
 

@@ -9,6 +9,8 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor
 
+from cups.ops.precision import full_precision
+
 
 @torch.no_grad()
 def drop_weights(predicted: list[Tensor], ground_truth: list[Boxes], iou_threshold: float) -> Tensor:
@@ -37,6 +39,15 @@ def drop_weights(predicted: list[Tensor], ground_truth: list[Boxes], iou_thresho
 
 class CustomFastRCNNOutputLayers(FastRCNNOutputLayers):
     """Class scores and class-agnostic box deltas of one cascade stage."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return class logits (R, T+1) and deltas (R, 4) of features (R, D), in the format of the weights.
+
+        Under autocast too: in bfloat16 a score near 1 has steps of 0.4 %, so that many detections tie.
+        """
+        with full_precision(x.device):
+            predictions: tuple[Tensor, Tensor] = super().forward(x.to(self.cls_score.weight.dtype))
+        return predictions
 
     def losses(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances], weights: Tensor | None = None

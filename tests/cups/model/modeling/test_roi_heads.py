@@ -9,12 +9,15 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
 from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from cups.model import to_detectron2
 from cups.model.modeling.roi_heads import CustomFastRCNNOutputLayers, drop_weights
 from cups.model.modeling.roi_heads.cascade_rcnn import SharedMasks
+from cups.model.modeling.roi_heads.mask_head import mask_loss
 from cups.model.modeling.roi_heads.pooler import SparseROIPooler
 from cups.structures import Sample
 
@@ -139,3 +142,21 @@ def test_shared_masks__crops_equal_bit_masks_without_copies() -> None:
     assert len(shared) == 4
     assert shared.masks.data_ptr() == masks.data_ptr()
     assert torch.equal(shared.crop_and_resize(boxes, 14), BitMasks(masks)[chosen].crop_and_resize(boxes, 14))
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_mask_loss__equals_detectron2(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((5, channels, 14, 14), generator=generator)
+    masks = torch.rand((5, 40, 60), generator=generator) < 0.5
+    instances = []
+    for numbers in ([0, 1], [], [2, 3, 4]):
+        boxes = Boxes(torch.tensor([[1.0 + n, 2, 30 + n, 33] for n in numbers]).reshape(-1, 4))
+        classes = torch.tensor(numbers).long() % 3
+        part = Instances((40, 60), proposal_boxes=boxes, gt_classes=classes)
+        part.gt_masks = BitMasks(masks[torch.tensor(numbers).long()])
+        instances.append(part)
+    with EventStorage():
+        expected = mask_rcnn_loss(logits, instances)
+    assert torch.equal(mask_loss(logits, instances), expected)
+    assert float(mask_loss(logits[:0], instances[1:2])) == 0
