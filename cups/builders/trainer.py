@@ -214,7 +214,8 @@ def fit(
     checkpoint = start_run(config, directory, resume)
     trainer = build_trainer(config, directory, callbacks)
     if trainer.is_global_zero:
-        log.info("%s", recipe_of(config, published.name, trainer.world_size).told(len(data.train), published))
+        recipe, frames = recipe_of(config, published.name, trainer.world_size), data.train
+        log.info("%s", recipe.told(len(frames), published))  # type: ignore[arg-type]
     run_training(trainer, module, data, checkpoint)
     save_last_step(trainer)
     log.info("finished at step %d; checkpoints in %s", trainer.global_step, directory / "checkpoints")
