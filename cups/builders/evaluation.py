@@ -22,7 +22,7 @@ from cups.evaluation.semantic import SemanticScorer
 from cups.io.checkpoint import load_checkpoint
 from cups.io.files import file_sha256
 from cups.io.provenance import code_version
-from cups.metrics import PanopticQualitySemanticMatching
+from cups.metrics import PanopticQualitySemanticMatching, ScoredRows
 from cups.metrics.protocol import Protocol
 from cups.metrics.scored_rows import ScoredRows
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint, set_snap
