@@ -65,6 +65,8 @@ class SparseROIPooler(ROIPooler):
     `ROIPooler` itself, with `PreciseROIAlign`.
     """
 
+    level_poolers: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.level_poolers = nn.ModuleList(
