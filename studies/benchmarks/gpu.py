@@ -133,7 +133,7 @@ def rows(settings: GpuSettings) -> Iterator[Row]:
                 yield Row(part, name, partial(parity_row, name, settings.fixtures, settings.device))
         elif part == "curve":
             count = max(2, settings.curve_steps // 10) if settings.quick else settings.curve_steps
-            steps = step_settings(settings, part, 2 if settings.device == "cpu" else 4)
+            steps = step_settings(settings, part, 1 if settings.device == "cpu" else 4)
             yield Row(part, f"Stage 2, {count} steps", partial(curves, steps, count))
         elif part == "syncs":
             yield from sync_rows(settings)

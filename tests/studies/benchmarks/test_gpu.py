@@ -21,7 +21,7 @@ MAIN = runpy.run_path(str(Path(__file__).resolve().parents[3] / "benchmarks" / "
 
 @pytest.fixture
 def settings(tmp_path: Path) -> GpuSettings:
-    return GpuSettings(output=tmp_path, device="cpu", batch_sizes=(1,), repeats=1, curve_steps=2)
+    return GpuSettings(output=tmp_path, device="cpu", batch_sizes=(1,), repeats=1, curve_steps=1)
 
 
 def test_main__without_a_gpu_says_so(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +63,8 @@ def test_compare__every_part_runs_and_a_second_run_measures_nothing(
     assert torch.__version__.startswith(content["machine"]["torch"])
     stages = [result for key, result in results.items() if key.startswith("stage")]
     assert len(stages) == 6 and all(result["images_per_second"] > 0 for result in stages)
-    curve = results["curve: Stage 2, 2 steps"]
-    assert [len(values) for values in curve["curves"].values()] == [2, 2, 2]
+    curve = results["curve: Stage 2, 1 steps"]
+    assert [len(values) for values in curve["curves"].values()] == [1, 1, 1]
     first = [values[0] for values in curve["curves"].values()]
     assert first[1] == pytest.approx(first[0], rel=0.05) and curve["difference"] > 0
     assert all(result["syncs"] > 0 for key, result in results.items() if key.startswith("syncs"))
