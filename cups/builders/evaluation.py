@@ -24,7 +24,6 @@ from cups.io.files import file_sha256
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching, ScoredRows
 from cups.metrics.protocol import Protocol
-from cups.metrics.scored_rows import ScoredRows
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint, set_snap
 from cups.model.crf import DenseCrfRefinement
 from cups.model.tta import PanopticFPNWithTTA

@@ -47,6 +47,7 @@ def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[A
     cfg = get_cfg()
     cfg.MODEL.ROI_HEADS.USE_DROPLOSS = False
     cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH = DROP_LOSS_IOU
+    cfg.MODEL.ROI_HEADS.THINGS_TOGETHER = False
     cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = []
     cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION = 0.0
     cfg.MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST = False

@@ -127,7 +127,7 @@ class PanopticFPNWithTTA(nn.Module):
         return resize_image(logits, size).softmax(dim=1).mean(dim=0)
 
     def _pool(self, views: Sequence[_View], size: Size) -> Instances:
-        """Return the detections of all views in the output's frame after class-wise suppression."""
+        """Return the detections of all views in the output's frame after suppression, as in one view."""
         boxes = torch.cat(
             [
                 _change_frame(found.pred_boxes.tensor, view.size, size, mirrored=index == 1)
@@ -140,7 +140,10 @@ class PanopticFPNWithTTA(nn.Module):
         confident = torch.nonzero(found.scores > self.score_threshold).flatten()
         boxes, found = boxes[confident], found[confident]
         # Suppression keeps the falling order of the scores.
-        kept = batched_nms(boxes.float(), found.scores.float(), found.pred_classes, predictor.test_nms_thresh)
+        kinds = found.pred_classes
+        if self.model.roi_heads.things_together:
+            kinds = torch.zeros_like(kinds)
+        kept = batched_nms(boxes.float(), found.scores.float(), kinds, predictor.test_nms_thresh)
         kept = kept[: predictor.test_topk_per_image]
         pooled = found[kept]
         pooled.pred_boxes = Boxes(boxes[kept])

@@ -29,6 +29,7 @@ class _SeesColours(nn.Module):
         self.scores = scores or {}
         self.shapes: list[tuple[int, ...]] = []
         self.roi_heads = SimpleNamespace(
+            things_together=False,
             detect_boxes=self._detect,
             forward_with_given_boxes=self._masks,
             box_predictor=[SimpleNamespace(test_nms_thresh=0.5, test_topk_per_image=100)],

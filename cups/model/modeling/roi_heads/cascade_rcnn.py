@@ -49,11 +49,23 @@ class SharedMasks:
 
 @ROI_HEADS_REGISTRY.register()
 class CustomCascadeROIHeads(CascadeROIHeads):
-    """Three box stages of rising IoU and one mask head; DropLoss acts on each stage's classification."""
+    """Three box stages of rising IoU and one mask head; DropLoss acts on each stage's classification.
+
+    `things_together` is for many thing pseudo-classes, which divide the probability of an object among them:
+    a detection then scores the probability of all of them, and suppresses others of any class.
+    """
 
     @configurable
-    def __init__(self, *, use_drop_loss: bool = False, drop_loss_iou: float = 0.4, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        use_drop_loss: bool = False,
+        drop_loss_iou: float = 0.4,
+        things_together: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.things_together = things_together
         self.use_drop_loss = use_drop_loss
         self.drop_loss_iou = drop_loss_iou
 
@@ -63,6 +75,7 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         arguments = super().from_config(cfg, input_shape)
         arguments["use_drop_loss"] = cfg.MODEL.ROI_HEADS.USE_DROPLOSS
         arguments["drop_loss_iou"] = cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH
+        arguments["things_together"] = cfg.MODEL.ROI_HEADS.THINGS_TOGETHER
         strides = [input_shape[name].stride for name in cfg.MODEL.ROI_HEADS.IN_FEATURES]
         arguments["box_pooler"] = _pooler(cfg.MODEL.ROI_BOX_HEAD, strides)
         arguments["mask_pooler"] = _pooler(cfg.MODEL.ROI_MASK_HEAD, strides) if cfg.MODEL.MASK_ON else None
@@ -128,9 +141,15 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         # Class probabilities are averaged over the stages; boxes are those of the last one.
         averaged = [sum(stages) * (1.0 / len(scores)) for stages in zip(*scores, strict=True)]
         last = self.box_predictor[-1]
-        detections, _ = fast_rcnn_inference(
+        kinds = [probabilities[:, :-1].argmax(dim=1) for probabilities in averaged]
+        if self.things_together:
+            averaged = [torch.stack((1 - p[:, -1], p[:, -1]), dim=1) for p in averaged]
+        detections, kept = fast_rcnn_inference(
             boxes, averaged, sizes, last.test_score_thresh, last.test_nms_thresh, last.test_topk_per_image
         )
+        if self.things_together:
+            for found, kind, indices in zip(detections, kinds, kept, strict=True):
+                found.pred_classes = kind[indices]
         return detections
 
 
