@@ -70,6 +70,8 @@ def test_load__a_network_ready_for_images(saved: Path) -> None:
     assert all(
         segment["category_id"] < (THINGS if segment["isthing"] else STUFFS + 1) for segment in segments
     )
+    assert not network.model.combine_snap_to_regions
+    assert cups.load(saved, snap_to_regions=True).model.combine_snap_to_regions
     with pytest.raises(FrozenInstanceError):
         network.model = nn.Identity()  # type: ignore[misc]
 

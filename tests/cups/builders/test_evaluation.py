@@ -43,6 +43,15 @@ def test_as_evaluated__a_drop_in_for_the_network(network: torch.nn.Module, wrapp
     assert categories <= {*range(THINGS + STUFFS), 255} and int(seen[0].semantic.max()) <= STUFFS
 
 
+@pytest.mark.parametrize(("pairs", "expected"), [((), True), (("False",), False), (("True",), True)])
+def test_as_evaluated__edges_as_trained_unless_told(
+    network: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, pairs: tuple[str, ...], expected: bool
+) -> None:
+    monkeypatch.setattr(network, "combine_snap_to_regions", True)
+    as_evaluated(network, build_config(None, [item for p in pairs for item in ("MODEL.SNAP_TO_REGIONS", p)]))
+    assert network.combine_snap_to_regions is expected
+
+
 def test_prediction_settings__change_with_all_that_changes_a_prediction(tmp_path: Path) -> None:
     checkpoint = tmp_path / "a.ckpt"
     checkpoint.write_bytes(b"one")
@@ -56,6 +65,7 @@ def test_prediction_settings__change_with_all_that_changes_a_prediction(tmp_path
         ("VALIDATION.USE_CRF", "True"),
         ("MODEL.TTA_SCALES", "(1.0,)"),
         ("MODEL.USE_TEACHER", "True"),
+        ("MODEL.SNAP_TO_REGIONS", "False"),
         ("MODEL.INFERENCE_CONFIDENCE_THRESHOLD", "0.9"),
         ("DATA.VAL_SCALE", "0.25"),
         ("DATA.ROOT_VAL", "/elsewhere"),

@@ -145,6 +145,17 @@ def test_build_self_training_module__keeps_all_of_stage_two(build_tiny: Builder,
     assert saved["hyper_parameters"]["working_size"] == [128, 192], "of Stage 3's own images"
 
 
+def test_build_self_training_module__edges_as_told_by_the_key(build_tiny: Builder, tmp_path: Path) -> None:
+    """Both networks follow it, and so does whoever opens the checkpoint of Stage 3."""
+    _stage2(build_tiny, tmp_path / "a.ckpt")
+    module = _stage3(tmp_path / "a.ckpt", "MODEL.SNAP_TO_REGIONS", True)
+    assert module.model.combine_snap_to_regions and module.teacher_model.model.combine_snap_to_regions
+    saved: dict[str, Any] = {}
+    module.on_save_checkpoint(saved)
+    overrides = saved["hyper_parameters"]["model"]["model_overrides"]
+    assert overrides == [*TINY, *NETWORK, "MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS", True]
+
+
 def test_build_self_training_module__opens_what_earlier_versions_wrote(
     build_tiny: Builder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -29,6 +29,7 @@ from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, SPLIT_FILE
 from cups.io.files import write_json
 from cups.io.provenance import read_provenance, write_provenance
 from cups.io.weights import ROOT, weight_files
+from cups.model.model import load_config
 from cups.structures import ThingStuffSplit
 from cups.training.processes import precision_of
 from cups.training.run_folder import last_checkpoint
@@ -183,6 +184,15 @@ def test_network_of__the_backbone_type_chooses_config_and_overrides() -> None:
     assert vit["model_config"] == "Panoptic-Cascade-Mask-R-CNN-ViTB.yaml"
     assert "dinov3_vits16" in vit["model_overrides"]
     assert vit["model_overrides"][-2:] == ["MODEL.FPN.OUT_CHANNELS", 64]
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "dinov2_vits14"])
+def test_network_of__a_checkpoint_keeps_whether_stuff_follows_edges(backbone: str) -> None:
+    pairs = ["MODEL.BACKBONE_TYPE", backbone, "MODEL.SNAP_TO_REGIONS", True]
+    network = network_of(build_config(None, pairs))
+    assert load_config(
+        network["model_config"], network["model_overrides"]
+    ).MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS
 
 
 def test_batch_augmentation__sizes_keep_the_shape_of_the_canvas() -> None:

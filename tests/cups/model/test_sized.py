@@ -63,6 +63,19 @@ def test_call__as_the_network_itself_at_full_size(
     assert (described(found, listed) == described(ids, segments)).mean() > 0.99
 
 
+def test_call__follows_edges_as_the_network_itself(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "combine_snap_to_regions", True)
+    image = picture(64, 128)
+    item = {"image": torch.from_numpy(image).permute(2, 0, 1) / 255, "height": 64, "width": 128}
+    with torch.no_grad():
+        ids, segments = network([item])[0]["panoptic_seg"]
+    found, listed = SizedInference(network, None)([image])[0]
+    snapped = described(found, listed)
+    assert (snapped == described(ids, segments)).mean() > 0.999
+    monkeypatch.setattr(network, "combine_snap_to_regions", False)
+    assert (snapped != described(*SizedInference(network, None)([image])[0])).mean() > 0.01
+
+
 def test_call__a_photo_and_its_enlarged_copy_have_one_map(network: Any) -> None:
     inference = SizedInference(network, (48, 96))
     image = picture(48, 96)
