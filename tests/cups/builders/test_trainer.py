@@ -190,9 +190,8 @@ def test_network_of__the_backbone_type_chooses_config_and_overrides() -> None:
 def test_network_of__a_checkpoint_keeps_whether_stuff_follows_edges(backbone: str) -> None:
     pairs = ["MODEL.BACKBONE_TYPE", backbone, "MODEL.SNAP_TO_REGIONS", True]
     network = network_of(build_config(None, pairs))
-    assert load_config(
-        network["model_config"], network["model_overrides"]
-    ).MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS
+    built = load_config(network["model_config"], network["model_overrides"])
+    assert built.MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS
 
 
 def test_batch_augmentation__sizes_keep_the_shape_of_the_canvas() -> None:
