@@ -22,6 +22,8 @@ from studies.toy_settings import (
 
 DATA_SEED = 1
 CAUSE = CAUSE_SEMANTICS
+LEARNED = "overclusters_learned_depth"
+"""Result file of the overclusters with objects by learned depth: the labels of the demo."""
 MERGED = f"{OVERCLUSTERS}_merged27"
 KS = (27, 50, 100, 200, 300)
 GRAD_THRESHOLD = OUTLINES[STEREO].cut
@@ -146,6 +148,11 @@ class ToyStage1(ToySeed):
         flags = (*learned_depth_flag(self.runs), "--output_json", self.learned_split)
         return self.steps.thing_split(OVERCLUSTERS, *flags, name="things and stuff by learned depth")
 
+    def learned_scores(self) -> Command:
+        """Score the overclusters with these objects."""
+        flags = ("--split_json", self.learned_split)
+        return self.panoptic_scores(LEARNED, OVERCLUSTERS, CLUSTERS, "learned_depth", *flags)
+
     def learned_objects(self) -> Command:
         """Split things, as learned depth tells them, into the objects that it proposes."""
         return self.instances(OVERCLUSTERS, "learned_depth", *self.learned_inputs)
@@ -201,12 +208,18 @@ class ToyStage1(ToySeed):
             *(self.learned_inputs if sweep.learned else ()),
         )
 
-    def semantics(self) -> list[Command]:
-        """Return the commands up to both kinds of semantics, with depth and thing/stuff splits."""
+    def clusters(self) -> list[Command]:
+        """Return the commands up to both kinds of semantics."""
         return [
             self.steps.cause_heads(*SMALL_HEADS),
             self.steps.cause_semantics("all"),
             self.steps.overclusters("all", CLUSTERS, *REGIONS, "--raw"),
+        ]
+
+    def semantics(self) -> list[Command]:
+        """Return the commands up to both kinds of semantics, with stereo depth and its thing/stuff splits."""
+        return [
+            *self.clusters(),
             self.steps.depth("all", "--source", "disparity", name="depth from disparity"),
             self.thing_split(CAUSE),
             self.thing_split(OVERCLUSTERS),

@@ -176,7 +176,13 @@ class Stage1Steps:
         return self.command(name, "generate_depth_guided_instances", split, *where, *flags)
 
     def cups_format(
-        self, split: str, semantics: str, folder: Path, classes: int | None, instances: str | None = None
+        self,
+        split: str,
+        semantics: str,
+        folder: Path,
+        classes: int | None,
+        instances: str | None = None,
+        further: tuple[str, ...] = (),
     ) -> Command:
         """Write the labels that Stage 2 trains on into a flat folder.
 
@@ -184,9 +190,8 @@ class Stage1Steps:
         """
         flags = ("--semantic_subdir", semantics, *_given("instance_subdir", instances))
         flags += _given("num_semantic_classes", classes) or ("--trainid_input",)
-        return self.command(
-            "CUPS format", "convert_to_cups_format", split, *flags, "--output_dir", str(folder)
-        )
+        where = ("--output_dir", str(folder))
+        return self.command("CUPS format", "convert_to_cups_format", split, *flags, *further, *where)
 
     def panoptic_scores(
         self,

@@ -119,13 +119,7 @@ def steps(runs: ToyRuns) -> list[Command]:
             run.panoptic_scores("overclusters_cc", OVERCLUSTERS, CLUSTERS, "cc"),
             run.panoptic_scores("overclusters_depth_classes", OVERCLUSTERS, CLUSTERS, "depth_classes"),
             run.panoptic_scores("overclusters_depth", OVERCLUSTERS, CLUSTERS, "depth_guided"),
-            run.panoptic_scores(
-                "overclusters_learned_depth",
-                OVERCLUSTERS,
-                CLUSTERS,
-                "learned_depth",
-                *("--split_json", run.learned_split),
-            ),
+            run.learned_scores(),
             run.panoptic_scores("overclusters_dinosaur", OVERCLUSTERS, CLUSTERS, "dinosaur"),
             run.panoptic_scores("refined_depth", refined_folder(OVERCLUSTERS), CLUSTERS, "refined_depth"),
         ]

@@ -106,10 +106,10 @@ def merge_crops(
 
 def _paint(panoptic: Tensor, crop: Crop, number: int, overlap_threshold: float) -> bool:
     """Paint a mask where nothing is painted; return whether enough of it was free."""
-    area = int(crop.mask.sum())
     window = panoptic[crop.top : crop.top + crop.mask.shape[0], crop.left : crop.left + crop.mask.shape[1]]
     free = crop.mask & (window == 0)
-    if area == 0 or area - int(free.sum()) > overlap_threshold * area:
+    area, unpainted = torch.stack((crop.mask.sum(), free.sum())).tolist()  # one wait for a GPU, not two
+    if area == 0 or area - unpainted > overlap_threshold * area:
         return False
     window[free] = number
     return True
