@@ -94,7 +94,12 @@ def test_steps__results_are_read_where_they_are_written(tmp_path: Path) -> None:
         (alignment, alignment.ARMS),
         (
             self_training,
-            (*self_training.STAGES, *self_training.ROUND_ROWS, *self_training.ABLATION_ROWS),
+            (
+                *self_training.STAGES,
+                *self_training.EDGE_ROWS,
+                *self_training.ROUND_ROWS,
+                *self_training.ABLATION_ROWS,
+            ),
         ),
         (ablations, ablations.variants(runs)),
     ):
