@@ -160,7 +160,8 @@ def described_model(checkpoint: Checkpoint, config: CfgNode) -> dict[str, Any]:
     stored = checkpoint.hyper_parameters.get("model") or {}
     if not (snap := snap_override(config)):
         return dict(stored)
-    return {**stored, "model_overrides": [*stored.get("model_overrides", ()), *snap]}
+    overrides = pairs_of(stored.get("model_overrides", ())) | pairs_of(snap)
+    return {**stored, "model_overrides": [part for pair in overrides.items() for part in pair]}
 
 
 def tell_what_is_lost(config: CfgNode, checkpoint: Checkpoint) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 import cups.model
 from cups.builders.stage3 import (
     build_self_training_module,
+    described_model,
     self_augmentation,
     self_training_config,
     self_training_provenance,
@@ -23,6 +24,7 @@ from cups.config import build_config
 from cups.data.fit import Fit
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
+from cups.model import SNAP_KEY
 from tests.cups.conftest import STUFFS, THINGS, TINY
 
 
@@ -153,7 +155,16 @@ def test_build_self_training_module__edges_as_told_by_the_key(build_tiny: Builde
     saved: dict[str, Any] = {}
     module.on_save_checkpoint(saved)
     overrides = saved["hyper_parameters"]["model"]["model_overrides"]
-    assert overrides == [*TINY, *NETWORK, "MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS", True]
+    assert overrides == [*TINY, *NETWORK, SNAP_KEY, True]
+
+
+def test_described_model__says_each_override_once(tmp_path: Path) -> None:
+    """Stage 2 and Stage 3 of one configuration describe one network."""
+    stored = {"model": {"model_config": "a.yaml", "model_overrides": ["X", 1, SNAP_KEY, True, "Y", 2]}}
+    checkpoint = Checkpoint(tmp_path / "a.ckpt", {}, stored)
+    for value, expected in ((None, True), (True, True), (False, False)):
+        told = described_model(checkpoint, build_config(None, ["MODEL.SNAP_TO_REGIONS", value]))
+        assert told == {"model_config": "a.yaml", "model_overrides": ["X", 1, SNAP_KEY, expected, "Y", 2]}
 
 
 def test_build_self_training_module__opens_what_earlier_versions_wrote(
