@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from cups.errors import Stopped
 from cups.io.checkpoint import write_file
-from cups.training.memory import keep_freed_memory
+from cups.training.memory import freed_memory_kept
 from cups.training.stopping import SIGNALS, Clock, StopSignals, agree_on
 
 log = logging.getLogger(__name__)
@@ -190,9 +191,8 @@ def run_training(trainer: pl.Trainer, module: pl.LightningModule, data: Any, che
     """
     saver = trainer.checkpoint_callback
     assert isinstance(saver, SaveByTime)
-    if trainer.strategy.root_device.type == "cpu":
-        keep_freed_memory()
-    with saver.stop:
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    with saver.stop, freed_memory_kept() if on_cpu else nullcontext():
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 
 
