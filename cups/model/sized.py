@@ -107,20 +107,14 @@ class SizedInference:
         if isinstance(self.model, CustomPanopticFPN):
             detections, logits = self.model.inference(inputs, do_postprocess=False)
             for found, scores, item in zip(detections, logits, inputs, strict=True):
-                yield _Raw(self._following(scores, item), _soft_finds(found))
+                inside = scores[:, : item["height"], : item["width"]]
+                yield _Raw(self.network.follow_image_logits(inside, item["image"]), _soft_finds(found))
             return
         for output in self.model(inputs):
             logits = output["sem_seg"].float()
             if isinstance(self.model, PanopticFPNWithTTA):  # probabilities
                 logits = finite_log(logits)
             yield _Raw(logits, _hard_finds(output["instances"]))
-
-    def _following(self, logits: Tensor, item: dict[str, Any]) -> Tensor:
-        """Return logits of one tile as the network itself would output them, see `follow_image`."""
-        if not self.network.combine_snap_to_regions:
-            return logits
-        probabilities = logits[:, : item["height"], : item["width"]].float().softmax(dim=0)
-        return finite_log(self.network.follow_image(probabilities, item["image"]))
 
     def _decide(self, logits: Tensor, size: Size, rows: _Axis, columns: _Axis) -> Tensor:
         def decide(values: Tensor) -> Tensor:

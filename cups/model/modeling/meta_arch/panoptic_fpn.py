@@ -133,17 +133,20 @@ class CustomPanopticFPN(PanopticFPN):
         height, width = item.get("height", size[0]), item.get("width", size[1])
         logits = sem_seg_postprocess(logits, size, height, width)
         instances = detector_postprocess(detections, height, width)
-        probabilities = logits.float().softmax(dim=0)
-        if self.combine_snap_to_regions:
-            probabilities = self.follow_image(probabilities, item["image"])
-            logits = finite_log(probabilities)
-        panoptic = self.merge(instances, probabilities)
+        logits = self.follow_image_logits(logits, item["image"])
+        panoptic = self.merge(instances, logits.float().softmax(dim=0))
         return {"sem_seg": logits, "instances": instances, "panoptic_seg": panoptic}
 
     @torch.no_grad()
     def follow_image(self, probabilities: Tensor, image: Tensor) -> Tensor:
         """Return semantic probabilities (S+1, H, W) as they are merged and shown: see `snap_to_regions`."""
         return snap_to_regions(probabilities, image) if self.combine_snap_to_regions else probabilities
+
+    def follow_image_logits(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Return semantic logits (S+1, H, W) whose softmax `follow_image` gives."""
+        if not self.combine_snap_to_regions:
+            return logits
+        return finite_log(self.follow_image(logits.float().softmax(dim=0), image))
 
     @torch.no_grad()
     def merge(self, instances: Instances, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:

@@ -141,15 +141,15 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         # Class probabilities are averaged over the stages; boxes are those of the last one.
         averaged = [sum(stages) * (1.0 / len(scores)) for stages in zip(*scores, strict=True)]
         last = self.box_predictor[-1]
-        kinds = [probabilities[:, :-1].argmax(dim=1) for probabilities in averaged]
+        classes = averaged
         if self.things_together:
             averaged = [torch.stack((1 - p[:, -1], p[:, -1]), dim=1) for p in averaged]
         detections, kept = fast_rcnn_inference(
             boxes, averaged, sizes, last.test_score_thresh, last.test_nms_thresh, last.test_topk_per_image
         )
         if self.things_together:
-            for found, kind, indices in zip(detections, kinds, kept, strict=True):
-                found.pred_classes = kind[indices]
+            for found, probabilities, indices in zip(detections, classes, kept, strict=True):
+                found.pred_classes = probabilities[indices, :-1].argmax(dim=1)
         return detections
 
 
