@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,22 @@ class NoisyOracle(nn.Module):
             ids[(pairs == torch.tensor((kind, number))).all(dim=-1)] = len(segments)
         logits = nn.functional.one_hot(channels, self.PSEUDO.stuffs + 1).permute(2, 0, 1).float() * 10
         return {"panoptic_seg": (ids, segments), "sem_seg": logits}
+
+
+@pytest.fixture(scope="module")
+def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Return a function that makes a folder for a module's fixtures.
+
+    It goes with the module: what all modules write would fill a disk.
+    """
+    with ExitStack() as stack:
+
+        def make(name: str) -> Path:
+            folder = tmp_path_factory.mktemp(name)
+            stack.callback(shutil.rmtree, folder)
+            return folder
+
+        yield make
 
 
 @pytest.fixture(scope="session")

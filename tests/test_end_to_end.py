@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ def _run(script: str, *arguments: object, expect: int = 0) -> subprocess.Complet
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("city")
+def city(make_folder: Callable[[str], Path]) -> Path:
+    root = make_folder("city")
     write_dataset(root, train_frames=6, val_frames=3, height=96, width=192, workers=1, progress=False)
     return root
 
@@ -95,9 +96,9 @@ def _training(city: Path, labels: Path, logs: Path, name: str, steps: int, *more
 
 
 @pytest.fixture(scope="module")
-def trained(city: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(city: Path, labels: Path, make_folder: Callable[[str], Path]) -> Path:
     """Train four steps without interruption; return the run's folder."""
-    logs = tmp_path_factory.mktemp("logs")
+    logs = make_folder("logs")
     _run("train.py", *_training(city, labels, logs, "whole", 4))
     return logs / "whole"
 
@@ -177,9 +178,9 @@ SELF_TRAINING = (
 
 
 @pytest.fixture(scope="module")
-def hybrid(city: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hybrid(city: Path, labels: Path, make_folder: Callable[[str], Path]) -> Path:
     """Run both stages without interruption; return the run's folder."""
-    logs = tmp_path_factory.mktemp("hybrid")
+    logs = make_folder("hybrid")
     _run("train_hybrid.py", *_training(city, labels, logs, "whole", 2, *SELF_TRAINING))
     return logs / "whole"
 

@@ -116,9 +116,9 @@ def _fit(self: pl.Trainer, module: Any, data: Any, **_: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def labels(tiny_city: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labels(tiny_city: Path, make_folder: Callable[[str], Path]) -> Path:
     """Training labels of the tiny city, in the CUPS format."""
-    folder = tmp_path_factory.mktemp("labels")
+    folder = make_folder("labels")
     ground_truth_to_cups.main(["--cityscapes_root", str(tiny_city), "--output_dir", str(folder)])
     return folder
 

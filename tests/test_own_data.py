@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -91,9 +92,9 @@ def write_truth(folder: Path, name: str, image: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(make_folder: Callable[[str], Path]) -> Path:
     """A checkout with `photos/` and `clip.mp4` in it."""
-    folder = tmp_path_factory.mktemp("own_data")
+    folder = make_folder("own_data")
     for part in ROOT.iterdir():
         if part.name not in ("experiments", "runs", "photos"):
             (folder / part.name).symlink_to(part)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -76,9 +76,9 @@ def test_hooks__are_local_and_ci_runs_the_script() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(make_folder: Callable[[str], Path]) -> Path:
     """Build the wheel of a copy of the sources, without network."""
-    copy, output = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
+    copy, output = make_folder("sources"), make_folder("wheel")
     for folder in (*PACKAGES, "configs"):
         unwanted = shutil.ignore_patterns("__pycache__", "backbone_checkpoints", "checkpoints", "CAUSE")
         shutil.copytree(ROOT / folder, copy / folder, ignore=unwanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,8 @@ SMALL = DepthSettings(
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("spidepth")
+def checkpoints(make_folder: Callable[[str], Path]) -> Path:
+    folder = make_folder("spidepth")
     torch.manual_seed(0)
     save_depth_network(folder, build_depth_network(SMALL), None, SMALL)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,9 @@ CLASSES = class_set(19)
 
 
 @pytest.fixture(scope="module")
-def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_root(make_folder: Callable[[str], Path]) -> Path:
     """A few small frames with depth, and ground truth in the place of semantic pseudo-labels."""
-    root = tmp_path_factory.mktemp("toy")
+    root = make_folder("toy")
     write_dataset(root, train_frames=24, val_frames=3, height=96, width=192, workers=1, progress=False)
     for frame in list_ground_truth_frames(root, "train"):
         target = read_panoptic_target(frame.label_ids, frame.instance_ids, CLASSES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("own") / "photos"
+def photos(make_folder: Callable[[str], Path]) -> Path:
+    folder = make_folder("own") / "photos"
     for index in range(4):
         write_png(folder / f"{index}.png", scene(index)[0])
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,8 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("streets")
+def streets(make_folder: Callable[[str], Path]) -> Path:
+    root = make_folder("streets")
     return write_dataset(root, train_frames=4, val_frames=0, height=64, width=128, workers=1, progress=False)
 
 

@@ -47,9 +47,9 @@ def test_demo_steps__depth_is_learned_unless_asked_otherwise(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def unseen_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unseen_city(make_folder: Callable[[str], Path]) -> Path:
     """A city that the toy depth network has not seen, with the depth of both, in `true/` and `seen/`."""
-    root = tmp_path_factory.mktemp("city")
+    root = make_folder("city")
     write_dataset(root, train_frames=5, val_frames=5, height=192, width=384, seed=7, workers=1)
     frames = ["--cityscapes_root", str(root), "--split", "val", "--num_workers", "1"]
     true, seen = (["--output_root", str(root / name)] for name in ("true", "seen"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +236,9 @@ def test_self_training__a_choice_by_ground_truth_is_told(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def streets(tmp_path_factory: pytest.TempPathFactory) -> ToyRuns:
+def streets(make_folder: Callable[[str], Path]) -> ToyRuns:
     """Runs of one seed with tiny toy streets; frames of 192x384 as in the reports."""
-    runs = ToyRuns(tmp_path_factory.mktemp("runs"), (0,))
+    runs = ToyRuns(make_folder("runs"), (0,))
     write_dataset(runs.data, train_frames=2, val_frames=1, workers=1, progress=False)
     return runs
 

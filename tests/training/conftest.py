@@ -20,8 +20,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("city")
+def city(make_folder: Callable[[str], Path]) -> Path:
+    root = make_folder("city")
     write_dataset(root, train_frames=4, val_frames=3, height=64, width=128, workers=1, progress=False)
     return root
 

@@ -106,9 +106,9 @@ def _weights(run: Path) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def whole(city: Path, label: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(city: Path, label: Callable[[int], Path], make_folder: Callable[[str], Path]) -> Path:
     """Train the semantic part in one process, in batches of two; return the run's folder."""
-    logs = tmp_path_factory.mktemp("semantic")
+    logs = make_folder("semantic")
     assert semantic_run.main(_semantic_run(city, label(20), logs, "whole", TRAINING__BATCH_SIZE=2)) == 0
     return logs / "whole"
 
@@ -161,10 +161,10 @@ def test_fit__stopped_then_killed_ends_with_the_same_weights(
 
 @pytest.fixture(scope="module")
 def two_processes(
-    city: Path, label: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory
+    city: Path, label: Callable[[int], Path], make_folder: Callable[[str], Path]
 ) -> tuple[Path, str]:
     """Make three runs of two processes each; return their folder and what they said at the end."""
-    logs, labels = tmp_path_factory.mktemp("two"), label(20)
+    logs, labels = make_folder("two"), label(20)
     settings: dict[str, object] = {"TRAINING__BATCH_SIZE": 1, "SYSTEM__NUM_GPUS": 2}
     runs = (
         _semantic_run(city, labels, logs, "semantic", **settings),

@@ -138,11 +138,16 @@ def test_dinov3_vitl16__as_timm_from_every_layout(tmp_path: Path) -> None:
     network.load_state_dict(timm)
     with torch.no_grad():
         expected = network.forward_features(images)[:, 5:].transpose(1, 2).unflatten(2, (2, 3))
-    torch.save(official, tmp_path / "dinov3_vitl16_pretrain_lvd1689m-8aa4cbdd.pth")
-    save_file(timm, tmp_path / "timm.safetensors")
-    save_file(as_transformers(official, "layer"), tmp_path / "model.safetensors")
-    for file in sorted(tmp_path.iterdir()):
-        assert torch.equal(features("dinov3_vitl16", file, images), expected), file.name
+    layouts = {
+        "dinov3_vitl16_pretrain_lvd1689m-8aa4cbdd.pth": official,
+        "timm.safetensors": timm,
+        "model.safetensors": as_transformers(official, "layer"),
+    }
+    for name, state in layouts.items():
+        file = tmp_path / name
+        (torch.save if file.suffix == ".pth" else save_file)(state, file)
+        assert torch.equal(features("dinov3_vitl16", file, images), expected), name
+        file.unlink()  # 1.2 GB
 
 
 def test_transformers_to_official__a_missing_part_stays_missing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,14 @@ def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(make_folder: Callable[[str], Path]) -> Path:
     """A network as the trainer writes it, that has learnt nothing."""
     torch.manual_seed(0)
     overrides = ["MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RPN.POST_NMS_TOPK_TEST", 16]
     model = panoptic_cascade_mask_r_cnn(2, 5, model_config=SMALL, model_overrides=overrides)
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     stored = {"model": {"model_config": SMALL, "model_overrides": overrides}, "working_size": [48, 96]}
-    path = tmp_path_factory.mktemp("network") / "last.ckpt"
+    path = make_folder("network") / "last.ckpt"
     torch.save({"state_dict": state, "hyper_parameters": stored}, path)
     return path
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,8 +92,8 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toy") / "streets"
+def root(make_folder: Callable[[str], Path]) -> Path:
+    folder = make_folder("toy") / "streets"
     return write_dataset(
         folder, train_frames=6, val_frames=3, height=SIZE[0], width=SIZE[1], workers=1, progress=False
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from tests.clips import FRAMES, HEIGHT, WIDTH, make_clip, number_of
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("video") / "clip.mp4")
+def clip(make_folder: Callable[[str], Path]) -> Path:
+    return make_clip(make_folder("video") / "clip.mp4")
 
 
 def test_video__is_listed_as_its_frames(clip: Path) -> None:

@@ -56,9 +56,9 @@ class Labelled:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(make_folder: Callable[[str], Path]) -> Path:
     """Four frames of 14 boxes: classes 0-3 stuff in columns, boxes of class 4 and 5 with instances."""
-    base = tmp_path_factory.mktemp("labelled")
+    base = make_folder("labelled")
     labelled = Labelled(base / "data", base / "labels")
     for number in range(len(STEMS)):
         generator = np.random.default_rng(number)

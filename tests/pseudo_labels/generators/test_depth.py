@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +37,8 @@ SMALL = DepthSettings(
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("spidepth")
+def checkpoints(make_folder: Callable[[str], Path]) -> Path:
+    folder = make_folder("spidepth")
     torch.manual_seed(0)
     save_depth_network(folder, build_depth_network(SMALL), None, SMALL)
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -172,10 +173,10 @@ def test_settings__impossible_values(wrong: dict[str, object], message: str) -> 
 
 
 @pytest.fixture(scope="module")
-def vits16(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+def vits16(make_folder: Callable[[str], Path]) -> tuple[object, ...]:
     """Flags of a network with attention and random weights, on small images."""
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "vits16.pth"
+    path = make_folder("weights") / "vits16.pth"
     torch.save(DinoV3("vits16", None).network.state_dict(), path)
     return ("--backbone", "dinov3_vits16", "--backbone_checkpoint", path, "--height", 48, "--window", 48)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ SMALL = DepthSettings(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("depth")
+def folder(make_folder: Callable[[str], Path]) -> Path:
+    folder = make_folder("depth")
     torch.manual_seed(0)
     save_depth_network(folder, build_depth_network(SMALL), None, SMALL)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +30,8 @@ FRAMES = 4
 
 
 @pytest.fixture(scope="module")
-def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("streets")
+def streets(make_folder: Callable[[str], Path]) -> Path:
+    root = make_folder("streets")
     return write_dataset(
         root, train_frames=FRAMES, val_frames=2, height=64, width=128, workers=1, progress=False
     )
