@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
+
+from cups.failures import line_of, own_words
+
+TRACEBACK_VARIABLE = "CUPS_TRACEBACK"
+"""Environment variable: 1 shows where an error came from, for who mends the code."""
 
 
 class UserError(Exception):
@@ -40,17 +45,6 @@ class Stopped(Exception):
         self.code = 128 + number if number else 0
 
 
-OF_THE_PLACE = {
-    errno.EROFS: "write somewhere else",
-    errno.EACCES: "change its rights, or use another place",
-    errno.EPERM: "change its rights, or use another place",
-    errno.ENOSPC: "make room on that disk, or write somewhere else",
-    errno.EDQUOT: "make room within your quota, or write somewhere else",
-    errno.ENAMETOOLONG: "use a shorter name",
-}
-"""What a user can do about a place that cannot be read or written, by the number of the error."""
-
-
 def as_flags(message: str) -> str:
     """Return a message whose settings in backquotes are named as the flags of a command line."""
     return re.sub(r"`(\w+)`", r"--\1", message)
@@ -59,24 +53,23 @@ def as_flags(message: str) -> str:
 def run_main(main: Callable[[], int | None]) -> None:
     """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and its exit code.
 
-    A run that a signal stopped exits as a shell expects it: 130 for Ctrl-C, 143 for SIGTERM.
+    So do failures that are no fault of the code, see `cups.failures`. A run that a signal stopped exits as a
+    shell expects it: 130 for Ctrl-C, 143 for SIGTERM.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         code = main()
-    except UserError as error:
-        print(f"error: {as_flags(str(error))}", file=sys.stderr)
-        sys.exit(error.code)
     except Stopped as stopped:
         if str(stopped):
             print(as_flags(str(stopped)), file=sys.stderr)
         sys.exit(stopped.code)
-    except OSError as error:
-        if error.errno not in OF_THE_PLACE or error.filename is None:
-            raise
-        print(f"error: {error.filename}: {error.strerror}; {OF_THE_PLACE[error.errno]}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        line = own_words(error) if isinstance(error, UserError) else line_of(error)
+        if line is None or os.environ.get(TRACEBACK_VARIABLE) == "1":
+            raise
+        print(f"error: {as_flags(line)}", file=sys.stderr)
+        sys.exit(error.code if isinstance(error, UserError) else UserError.code)
     sys.exit(code or 0)

@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from cups.errors import UserError
+from cups.io.archives import check_archive
 from cups.io.files import atomic_write
+from cups.io.limits import AGAIN, check_file
 from cups.io.weights import SAFE_SUFFIX, stored_at
 
 logger = logging.getLogger(__name__)
@@ -68,8 +70,11 @@ CONFIG_STAND_INS = [
 ]
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickler of numpy arrays and plain containers; any other class in the file is an error."""
+class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[misc,name-defined]
+    """Unpickler of numpy arrays and plain containers; any other class in the file is an error.
+
+    The one in Python: that in C takes memory for as much as a damaged number in the file says.
+    """
 
     ALLOWED = frozenset(
         {("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict"), ("_codecs", "encode")}
@@ -106,8 +111,7 @@ def read_file(path: str | Path, fix: str = "check MODEL.CHECKPOINT or the path g
         UserError: for a missing, truncated or foreign file, and for one that holds anything but data.
     """
     path = stored_at(Path(path))
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {fix}")
+    check_file(path, fix)
     if path.suffix == SAFE_SUFFIX:
         return _read_safetensors(path)
     return _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
@@ -190,6 +194,7 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _read_torch(path: Path) -> Any:
+    check_archive(path)
     try:
         with torch.serialization.safe_globals([*CONFIG_STAND_INS]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -202,7 +207,7 @@ def _read_torch(path: Path) -> Any:
         )
         raise UserError(f"{path}: {reason}") from error
     except Exception as error:  # damaged archives raise RuntimeError, EOFError, KeyError, ...
-        raise UserError(f"{path}: not a readable checkpoint ({_short(error)}); save it again") from error
+        raise UserError(f"{path}: not a readable checkpoint ({_short(error)}); {AGAIN}") from error
 
 
 def _short(error: Exception) -> str:

@@ -1,15 +1,16 @@
-"""Files that are whole or not there: atomic writing; text, JSON, CSV and NPY; checksums."""
+"""Files that are whole or not there: atomic writing; text, JSON, CSV, NPY and NPZ; checksums."""
 
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -18,12 +19,28 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from cups.errors import UserError
+from cups.failures import FULL, causes
+from cups.io import npy
+from cups.io.limits import (
+    AGAIN,
+    ARRAY_BYTES,
+    JSON_BYTES,
+    MEBIBYTE,
+    TEXT_BYTES,
+    UNPACKED_BYTES,
+    check_bytes,
+    check_file,
+)
 
 Kind = TypeVar("Kind")
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: readers never see half a file."""
+    """Let `write` fill a temporary file beside `path`, then rename it: readers never see half a file.
+
+    Raises:
+        OSError: a full disk or quota among others, of which libraries tell each in its own way.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -34,8 +51,29 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except Exception as error:
+        _tell_of_full_disk(error, path, temporary)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _tell_of_full_disk(error: Exception, path: Path, temporary: Path) -> None:
+    """Raise an `OSError` that names folder and sizes, if a full disk or quota is behind an error."""
+    full = next(
+        (cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno in FULL), None
+    )
+    free = shutil.disk_usage(path.parent).free
+    written = temporary.stat().st_size if temporary.exists() else 0
+    # The stream of torch tells of a failed write without its reason.
+    if full is None and not (free < MEBIBYTE and any("iostream" in str(cause) for cause in causes(error))):
+        return
+    number = errno.ENOSPC if full is None else full.errno
+    text = (
+        f"{os.strerror(number or errno.ENOSPC)}, {free / MEBIBYTE:.1f} MiB are free; {path.name} needs more "
+        f"than the {written / MEBIBYTE:.1f} MiB that were written"
+    )
+    raise OSError(number, text, str(path.parent)) from error
 
 
 def file_sha256(path: str | Path) -> str:
@@ -75,6 +113,23 @@ def write_text(path: Path, text: str) -> None:
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def read_text(path: Path, fix: str, limit: int = TEXT_BYTES) -> str:
+    """Read a text file.
+
+    Args:
+        fix: what to do about a missing file, for the error.
+        limit: of its size, in bytes.
+
+    Raises:
+        UserError: missing file, a folder, no right to read it, a larger one, another encoding than UTF-8.
+    """
+    check_file(path, fix, limit)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text, see byte {error.start}; save it as UTF-8") from None
+
+
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
     """Write JSON atomically: nan and infinity as null, arrays as lists, paths as text.
 
@@ -108,15 +163,13 @@ def read_json(path: Path, fix: str, kind: type[Any] = dict) -> Any:
         kind: type of the outermost value.
 
     Raises:
-        UserError: missing file, another encoding than UTF-8, invalid JSON, an outermost value that is no
-            `kind`.
+        UserError: a file that `read_text` refuses, invalid JSON, an outermost value that is no `kind`.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {fix}")
+    text = read_text(path, fix, JSON_BYTES)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        content = json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not valid JSON ({reason}); {fix}") from None
     if not isinstance(content, kind):
         raise UserError(f"{path}: holds no JSON {'object' if kind is dict else kind.__name__}; {fix}")
@@ -154,49 +207,72 @@ def is_readable(path: Path) -> bool:
         return is_complete_png(path)
     if path.suffix == ".npy":
         try:
-            np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError):
+            _npy_header(path)
+        except (ValueError, OSError):
             return False
         return True
     return path.stat().st_size > 0
 
 
+def _npy_header(path: Path) -> npy.Header:
+    with path.open("rb") as file:
+        return npy.read_header(file.read(npy.HEADER), path.stat().st_size)
+
+
 def write_npy(path: Path, array: np.ndarray) -> None:
-    """Write an array as .npy, atomically."""
-    atomic_write(path, lambda temporary: np.save(temporary, array, allow_pickle=False))
+    """Write an array as .npy with a digest behind it, atomically."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            npy.write(file, array)
+
+    atomic_write(path, write)
 
 
 def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read named arrays of an .npz file; of the `optional` ones those that it holds.
 
     Raises:
-        UserError: missing or damaged file, an array that holds objects, or a required one is missing.
+        UserError: missing or damaged file, arrays of objects or larger than is read, a required one is missing.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
+    check_file(path, "check the path")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if isinstance(stored, np.ndarray):
-                raise ValueError("one array without a name")
-            return {name: stored[name] for name in (*required, *(n for n in optional if n in stored))}
-    except KeyError as error:
-        raise UserError(f"{path}: holds no array {error.args[0].split()[0]}; check the file") from None
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: unreadable arrays ({error}); copy or generate the file again") from None
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            check_bytes(path, sum(member.file_size for member in members), UNPACKED_BYTES)
+            # All are read, which compares them with their CRC32: a damaged name looks like a missing array.
+            data = {
+                member.filename.removesuffix(".npy"): bytearray(archive.read(member)) for member in members
+            }
+        arrays = {name: npy.parse(data[name]) for name in (*required, *optional) if name in data}
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives raise nearly anything
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: unreadable arrays ({reason}); {AGAIN}") from None
+    if missing := [name for name in required if name not in arrays]:
+        raise UserError(f"{path}: holds no array {missing[0]}; check the file")
+    return arrays
 
 
 def read_npy(path: Path, ndim: int | None = None) -> np.ndarray:
-    """Read a .npy array.
+    """Read a .npy array, and compare it with its digest if it has one (files of `write_npy`).
 
     Raises:
-        UserError: missing or cut-short file, or another number of dimensions than `ndim`.
+        UserError: missing, cut or changed file, or another number of dimensions than `ndim`.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run the step that writes it")
+    size = check_file(path, "run the step that writes it")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path}: unreadable array ({error}); generate the file again") from None
+        _npy_header(path)
+        check_bytes(path, size, ARRAY_BYTES)
+        data = bytearray(size)
+        with path.open("rb") as file:
+            if file.readinto(data) != size:
+                raise ValueError("it was cut while it was read")
+        array = npy.parse(data)
+    except (ValueError, MemoryError, OSError) as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: unreadable array ({reason}); {AGAIN}") from None
     if ndim is not None and array.ndim != ndim:
         raise UserError(
             f"{path}: array of shape {array.shape}, expected {ndim} dimensions; generate it again"

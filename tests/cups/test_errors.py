@@ -51,8 +51,11 @@ def test_run_main__a_place_that_cannot_be_written_is_one_line(
 
 
 def test_run_main__a_fault_of_ours_stays_a_traceback() -> None:
-    def broken() -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+    with pytest.raises(KeyError):
+        run_main(_raise(KeyError("x")))
 
-    with pytest.raises(FileNotFoundError):
-        run_main(broken)
+
+def test_run_main__shows_the_traceback_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUPS_TRACEBACK", "1")
+    with pytest.raises(UserError):
+        run_main(_raise(UserError("x")))

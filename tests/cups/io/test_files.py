@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import math
@@ -13,7 +14,19 @@ import numpy as np
 import pytest
 
 from cups.errors import UserError
-from cups.io.files import as_stored, file_sha256, read_json, read_npy, write_csv, write_json, write_npy
+from cups.io.files import (
+    as_stored,
+    atomic_write,
+    file_sha256,
+    is_readable,
+    read_json,
+    read_npy,
+    read_npz,
+    read_text,
+    write_csv,
+    write_json,
+    write_npy,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,12 +34,11 @@ from cups.io.files import as_stored, file_sha256, read_json, read_npy, write_csv
     [
         (b"{", "not valid JSON"),
         (b"", "not valid JSON"),
-        (b'{"name": "\xe9"}', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         (b"[1]", "holds no JSON object"),
         (b"null", "holds no JSON object"),
     ],
-    ids=["cut short", "empty", "Latin-1", "too deep", "a list", "null"],
+    ids=["cut short", "empty", "too deep", "a list", "null"],
 )
 def test_read_json__one_line_with_the_fix(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.json"
@@ -38,10 +50,25 @@ def test_read_json__one_line_with_the_fix(tmp_path: Path, content: bytes, reason
     assert "\n" not in message
 
 
+def test_read_json__another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"name": "\xe9"}')
+    with pytest.raises(UserError, match=r"a\.json: not UTF-8 text, see byte 10; save it as UTF-8$"):
+        read_json(path, "run it again")
+    path.write_bytes("\ufeff{}".encode())
+    assert read_json(path, "") == {}, "as Windows writes UTF-8"
+
+
 def test_read_json__missing_file_and_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "a.json", tmp_path):
-        with pytest.raises(UserError, match="no such file; run it first"):
+    (tmp_path / "link.json").symlink_to(tmp_path / "gone.json")
+    for path, what in (
+        (tmp_path / "a.json", "no such file"),
+        (tmp_path, "no such file, but a folder"),
+        (tmp_path / "link.json", f"a link to {tmp_path}/gone.json, which is missing"),
+    ):
+        with pytest.raises(UserError) as error:
             read_json(path, "run it first")
+        assert str(error.value) == f"{path}: {what}; run it first"
 
 
 def test_read_json__other_kinds(tmp_path: Path) -> None:
@@ -102,3 +129,69 @@ def test_read_npy__bad_files(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match="unreadable"):
         read_npy(path)
+
+
+def test_write_npy__any_reader_opens_it(tmp_path: Path) -> None:
+    path, array = tmp_path / "codes.npy", np.arange(12, dtype=np.float16).reshape(3, 4)
+    for stored in (array, np.asfortranarray(array), array[:0], np.array("text")):
+        write_npy(path, stored)
+        for found in (read_npy(path), np.load(path), np.load(path, mmap_mode="r")):
+            assert found.dtype == stored.dtype
+            np.testing.assert_array_equal(found, stored)
+    assert path.read_bytes()[-16:-9] == b"\ncrc32 "
+
+
+def test_read_npy__of_earlier_versions_without_a_digest(tmp_path: Path) -> None:
+    path, array = tmp_path / "codes.npy", np.arange(12, dtype=np.float16).reshape(3, 4)
+    np.save(path, array)
+    np.testing.assert_array_equal(read_npy(path), array)
+    read_npy(path)[0, 0] = 1  # one's own copy
+    assert is_readable(path)
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert not is_readable(path)
+    with pytest.raises(UserError, match=r"codes\.npy: unreadable array \(156 bytes, but an array \(3, 4\)"):
+        read_npy(path)
+
+
+def test_read_npz__names_and_objects(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, one=np.arange(3), names=np.array(["x"], dtype=object))
+    assert list(read_npz(path, ["one"], ["two"])) == ["one"], "objects that nobody asked for are left alone"
+    with pytest.raises(UserError, match="holds no array two"):
+        read_npz(path, ["two"])
+    with pytest.raises(UserError, match="values of type object"):
+        read_npz(path, ["names"])
+
+
+def test_read_text__limit_is_raised_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a" * (2**20 + 1))
+    with pytest.raises(
+        UserError, match=r"a\.yaml: 1 MiB are more than the 1 that are read; .*CUPS_MAX_FILE_MB"
+    ):
+        read_text(path, "", 2**20)
+    monkeypatch.setenv("CUPS_MAX_FILE_MB", "2")
+    assert len(read_text(path, "", 2**20)) == 2**20 + 1
+    monkeypatch.setenv("CUPS_MAX_FILE_MB", "many")
+    with pytest.raises(UserError, match="CUPS_MAX_FILE_MB many: must be a whole number of MiB"):
+        read_text(path, "")
+
+
+def test_atomic_write__a_full_disk_names_folder_and_room(tmp_path: Path) -> None:
+    """Linux has a file on a full disk, so that what libraries raise is real."""
+    path = tmp_path / "last.ckpt"
+
+    def fill(temporary: Path) -> None:
+        with Path("/dev/full").open("wb") as full:
+            full.write(b"0" * 10**6)
+
+    with pytest.raises(OSError) as error:
+        atomic_write(path, fill)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path))
+    assert "MiB are free; last.ckpt needs more than the 0.0 MiB that were written" in str(
+        error.value.strerror
+    )
+    assert not list(tmp_path.iterdir())
