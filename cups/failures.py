@@ -32,8 +32,8 @@ OF_THE_PLACE = {
 }
 """What a user can do about a place that cannot be read or written, by the number of the error."""
 ON_THE_CPU = (
-    "close other programs, or lower what applies: `num_workers`, `batch_size`, `cache_gb`, TRAINING.BATCH_SIZE, "
-    "DATA.NUM_WORKERS, DATA.CROP_RESOLUTION"
+    "close other programs, or lower what applies: `num_workers`, `batch_size`, `cache_gb`, "
+    "TRAINING.BATCH_SIZE, SYSTEM.NUM_WORKERS, DATA.CROP_RESOLUTION"
 )
 ON_THE_GPU = (
     "lower what applies: `batch_size`, TRAINING.BATCH_SIZE (and raise TRAINING.ACCUMULATE_GRAD_BATCHES), "
@@ -55,7 +55,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def own_words(error: BaseException) -> str:
-    """Return what an error says; of one that a loader's process handed on, without that process's traceback."""
+    """Return what an error says; without the traceback of the loader's process that it comes from."""
     text = str(error)
     if text.startswith("Caught ") and "Original Traceback" in text:
         told = re.findall(r"^(?:\w+\.)*\w+: (.*)$", text, re.MULTILINE)

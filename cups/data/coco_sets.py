@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cups.errors import UserError
 from cups.io.coco_panoptic import from_rgb
 from cups.io.files import read_json
-from cups.io.png import read_image
+from cups.io.pixels import read_header, read_image
 from cups.taxonomy import ClassSet
 
 FIX = "give the JSON of a COCO panoptic set"
@@ -110,17 +109,11 @@ def read_segments(path: Path) -> np.ndarray:
     Raises:
         UserError: missing file, or one that is no RGB picture.
     """
-    if path.is_file():
-        try:
-            with Image.open(path) as picture:
-                mode = picture.mode
-        except OSError:
-            mode = "RGB"  # the reader says what is wrong with it
-        if mode not in ("RGB", "RGBA"):
-            raise UserError(
-                f"{path}: has one channel, a COCO panoptic PNG has three (id = R + 256 G + 65536 B); leave "
-                "the JSON out to score it as a map of class ids"
-            )
+    if read_header(path).mode not in ("RGB", "RGBA"):
+        raise UserError(
+            f"{path}: has one channel, a COCO panoptic PNG has three (id = R + 256 G + 65536 B); leave "
+            "the JSON out to score it as a map of class ids"
+        )
     return from_rgb(read_image(path))
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cups.data.coco_sets import CocoSet, read_coco_set
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_MARK, frame_name
 from cups.io.files import read_json
+from cups.io.pixels import read_header
 from cups.io.png import read_ids
 
 ENDINGS = (
@@ -78,18 +78,11 @@ def read_label_ids(path: Path) -> np.ndarray:
     Raises:
         UserError: missing or unreadable file, or a colour picture.
     """
-    if path.is_file():
-        try:
-            with Image.open(path) as picture:
-                if picture.mode == "P":
-                    return np.array(picture)
-                if picture.mode in ("RGB", "RGBA"):
-                    raise UserError(
-                        f"{path}: is a colour picture, and ids are due; give the id files (Cityscapes: "
-                        "*_labelIds.png), or the JSON of a COCO panoptic set"
-                    )
-        except OSError:
-            pass  # the reader below says what is wrong with it
+    if read_header(path).mode in ("RGB", "RGBA"):
+        raise UserError(
+            f"{path}: is a colour picture, and ids are due; give the id files (Cityscapes: *_labelIds.png), "
+            "or the JSON of a COCO panoptic set"
+        )
     return read_ids(path)
 
 

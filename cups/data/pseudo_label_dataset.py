@@ -7,7 +7,6 @@ Scaling the image alone and cropping both, as upstream does, displaces labels st
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -25,6 +24,7 @@ from cups.data.image_finder import ImageFinder
 from cups.data.unlabelled import FittedImages, held_out_indices
 from cups.data.utils import image_tensor
 from cups.errors import UserError
+from cups.io.checkpoint import read_file
 from cups.io.file_names import (
     ALL_PIXELS,
     CUPS_FOLDER,
@@ -37,8 +37,6 @@ from cups.label_split import label_split
 from cups.ops.resize import resize_ids, resize_image
 from cups.structures import Draw, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
-
-UNREADABLE = (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ValueError)
 
 
 def align_labels(
@@ -80,9 +78,9 @@ def load_statistics(folder: Path) -> tuple[Tensor, Tensor]:
     totals: dict[str, Tensor] = {}
     for file in files:
         try:
-            stored = torch.load(file, map_location="cpu", weights_only=True)
+            stored = read_file(file)
             parts = {key: stored[key].double() for key in (ALL_PIXELS, INSIDE_INSTANCES)}
-        except UNREADABLE as error:
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{file}: not pseudo-label statistics ({reason}); convert again") from None
         for key, value in parts.items():

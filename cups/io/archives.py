@@ -6,6 +6,7 @@ before (a pickle, not a zip file) have none.
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -26,6 +27,8 @@ BYTES = {
     **dict.fromkeys(("CharStorage", "ByteStorage", "BoolStorage", "UntypedStorage", "QInt8Storage"), 1),
 }
 """Of an element, by the kind of storage."""
+REPEATED = 2**20
+"""Values of a tensor that may repeat those of a smaller storage, as indices that were expanded do."""
 
 
 def check_archive(path: Path) -> None:
@@ -112,9 +115,18 @@ class _StorageList(pickle._Unpickler):  # type: ignore[misc,name-defined]
         self.storages: list[tuple[str, str, int]] = []
 
     def find_class(self, module: str, name: str) -> Any:
+        if name == "_rebuild_tensor_v2":
+            return _check_tensor
         return OrderedDict if (module, name) == ("collections", "OrderedDict") else type(name, (_Inert,), {})
 
-    def persistent_load(self, told: Any) -> _Inert:
+    def persistent_load(self, told: Any) -> int:
         _, kind, key, _, count = told
         self.storages.append((kind.__name__, str(key), int(count)))
-        return _Inert()
+        return int(count)
+
+
+def _check_tensor(stored: int, _: int, shape: tuple[int, ...], *__: Any) -> _Inert:
+    """Refuse a tensor that repeats its few values without end: what is made to fit it would be as large."""
+    if math.prod(shape) > max(stored, REPEATED):
+        raise ValueError(f"a tensor of shape {shape}, but {stored} values")
+    return _Inert()

@@ -99,22 +99,25 @@ class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[misc,name-defined]
         return super().find_class(module, name)
 
 
-def read_file(path: str | Path, fix: str = "check MODEL.CHECKPOINT or the path given") -> Any:
+def read_file(
+    path: str | Path, fix: str = "check MODEL.CHECKPOINT or the path given", mapped: bool = False
+) -> Any:
     """Read a `.pkl` (arrays), `.safetensors` or any torch file (tensors) as plain data.
 
     Where only a safetensors file lies beside `path`, that is read.
 
     Args:
         fix: what to do about a missing file, for the error.
+        mapped: leave the tensors of a torch file on the disk until they are used.
 
     Raises:
-        UserError: for a missing, truncated or foreign file, and for one that holds anything but data.
+        UserError: for a missing, damaged or foreign file, and for one that holds anything but data.
     """
     path = stored_at(Path(path))
     check_file(path, fix)
     if path.suffix == SAFE_SUFFIX:
         return _read_safetensors(path)
-    return _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
+    return _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path, mapped)
 
 
 def write_file(path: Path, content: Any) -> None:
@@ -193,11 +196,11 @@ def _read_safetensors(path: Path) -> State:
         raise UserError(f"{path}: not a readable safetensors file ({_short(error)}); get it again") from error
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, mapped: bool) -> Any:
     check_archive(path)
     try:
         with torch.serialization.safe_globals([*CONFIG_STAND_INS]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"\bGLOBAL ([\w.]+)", str(error))
         reason = (

@@ -185,6 +185,18 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     write_text(path, text.getvalue())
 
 
+def read_csv(path: Path, fix: str) -> list[dict[str, str]]:
+    """Read a table whose columns are named in its first line: a dict for each row.
+
+    Raises:
+        UserError: a file that `read_text` refuses, or no table.
+    """
+    try:
+        return list(csv.DictReader(io.StringIO(read_text(path, fix))))
+    except csv.Error as error:
+        raise UserError(f"{path}: not a table ({error}); {fix}") from None
+
+
 def check_fields(content: Any, kind: type[Any], path: Path, fix: str) -> None:
     """Refuse the content of a JSON file that lacks fields of a dataclass, or has others.
 
@@ -233,7 +245,8 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     """Read named arrays of an .npz file; of the `optional` ones those that it holds.
 
     Raises:
-        UserError: missing or damaged file, arrays of objects or larger than is read, a required one is missing.
+        UserError: missing or damaged file, arrays of objects or larger than is read, a required one
+            is missing.
     """
     check_file(path, "check the path")
     try:

@@ -1,7 +1,6 @@
 """How much a reader takes, in one place, and what is checked before a file is opened.
 
-Sizes are looked at before memory is asked for: a file may say anything of itself. Images have a limit of their
-own, in pixels (`cups.io.pixels`).
+Sizes are looked at before memory is asked for: a file may say anything of itself.
 """
 
 from __future__ import annotations
@@ -25,6 +24,11 @@ ARRAY_BYTES = 4096 * MEBIBYTE
 """An array of one image, such as features: those of 4096 channels at 512 x 512 patches fill it."""
 UNPACKED_BYTES = 1024 * MEBIBYTE
 """All arrays of an `.npz` together, unpacked: centroids, masks and tables of results have a few MB."""
+
+PIXEL_VARIABLE = "CUPS_MAX_MEGAPIXELS"
+"""Environment variable: the largest image that is read, in millions of pixels."""
+MEGAPIXELS = 200.0
+"""Twice a camera's largest photograph; its RGB takes 600 MB."""
 
 
 def size_limit(usual: int) -> int:
@@ -77,4 +81,34 @@ def check_bytes(path: Path, size: int, limit: int) -> None:
         raise UserError(
             f"{path}: {size / MEBIBYTE:.0f} MiB are more than the {most // MEBIBYTE} that are read; "
             f"check the file, or set {LIMIT_VARIABLE} to more"
+        )
+
+
+def pixel_limit() -> float:
+    """Return the largest image that is read, in millions of pixels.
+
+    Raises:
+        UserError: the environment variable holds no positive number.
+    """
+    text = os.environ.get(PIXEL_VARIABLE) or str(MEGAPIXELS)
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = 0.0
+    if not limit > 0:
+        raise UserError(f"{PIXEL_VARIABLE} {text}: must be a positive number of megapixels; set it anew")
+    return limit
+
+
+def check_pixels(path: Path, height: int, width: int) -> None:
+    """Refuse an image, or the frames of a video, of more pixels than `pixel_limit`.
+
+    Raises:
+        UserError: naming the file, and how to raise the limit.
+    """
+    pixels = height * width / 1e6
+    if pixels > (limit := pixel_limit()):
+        raise UserError(
+            f"{path}: {height}x{width} is {pixels:.0f} megapixels, more than {limit:g}; make it smaller, "
+            f"or set {PIXEL_VARIABLE} to more"
         )

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from cups.errors import UserError
+
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".webp")
 """Endings that masks have: others do not keep ids."""
 NAMED = re.compile(
@@ -89,16 +91,17 @@ def _has_few_colours(path: Path) -> bool:
     if path.suffix.lower() not in LOSSLESS:
         return False
     import numpy as np
-    from PIL import Image
+
+    from cups.io.pixels import read_header, read_stored
 
     try:
-        with Image.open(path) as image:
-            if image.mode in ("P", "1"):
-                return True
-            if image.format in ("PNG", "WEBP") and path.stat().st_size > PHOTO * image.width * image.height:
-                return False
-            pixels = np.asarray(image)
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError):
+        header = read_header(path)
+        if header.mode in ("P", "1"):
+            return True
+        if header.kind in ("PNG", "WEBP") and path.stat().st_size > PHOTO * header.size[0] * header.size[1]:
+            return False
+        pixels = read_stored(path)
+    except UserError:
         return False
     colours = pixels.reshape(-1, pixels.shape[2] if pixels.ndim == 3 else 1)
     return 1 < len(np.unique(colours[:: max(1, len(colours) // 10**5)], axis=0)) <= MOST_COLOURS

@@ -6,7 +6,6 @@ count, as stored), and with 10, 12 or 16 bits brought to 8 by their true range.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -20,29 +19,17 @@ from PIL import Image
 
 from cups.errors import UserError
 from cups.io.file_names import HEIC_SUFFIXES
+from cups.io.limits import check_file, check_pixels
 from cups.io.video import is_frame, read_frame, video_size
 
-LIMIT_VARIABLE = "CUPS_MAX_MEGAPIXELS"
-"""Environment variable: the largest image that is read, in millions of pixels."""
-LIMIT = 200.0
 AGAIN = "copy or generate the file again"
 RANGES = (8, 10, 12, 16)
 """Bits that cameras deliver inside files of 16."""
 NEIGHBOURS = 5
 """Files of a folder that tell, together, how many bits its 16-bit files use."""
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-"""What Pillow raises for files that are damaged."""
-ORIENTATION, MAX_SAMPLE = 0x0112, 281
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""What is decoded, whatever a file is called: Pillow knows others that run programs (EPS)."""
+ORIENTATION, EXIF, MAX_SAMPLE = 0x0112, 0x8769, 281
 EMPTY = bytes(64)
 """How a WebP file ends whose copying stopped after their length was set."""
 _UPRIGHT = 1
@@ -105,38 +92,50 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         UserError: missing file, no image, or more pixels than `CUPS_MAX_MEGAPIXELS`.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the folder and the split")
+    check_file(path, "check the folder and the split")
     if path.suffix.lower() in HEIC_SUFFIXES:
         _register_heic(path)
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             header = _header(path, image)
-    except UNREADABLE:
+    except Exception:  # damaged files raise nearly anything
         raise UserError(f"{path}: cannot be decoded as an image; {AGAIN}") from None
-    pixels = header.size[0] * header.size[1] / 1e6
-    if pixels > (limit := pixel_limit()):
-        raise UserError(
-            f"{path}: {header.size[0]}x{header.size[1]} is {pixels:.0f} megapixels, more than {limit:g}; "
-            f"make it smaller, or set {LIMIT_VARIABLE} to more"
-        )
+    check_pixels(path, *header.size)
     return header
 
 
-def pixel_limit() -> float:
-    """Return the largest image that is read, in millions of pixels.
+def _opened(path: Path) -> Image.Image:
+    return Image.open(path, formats=(*FORMATS, *({"HEIF"} & Image.OPEN.keys())))
+
+
+def read_stored(path: Path) -> np.ndarray:
+    """Read the values of an image as they are stored: of a palette image its indices, (H, W) or (H, W, C).
 
     Raises:
-        UserError: the environment variable holds no positive number.
+        UserError: as `read_image`.
     """
-    text = os.environ.get(LIMIT_VARIABLE) or str(LIMIT)
+    header = read_header(path)
+    if header.kind == "PNG":
+        _check_png(path, path.read_bytes())
     try:
-        limit = float(text)
-    except ValueError:
-        limit = 0.0
-    if not limit > 0:
-        raise UserError(f"{LIMIT_VARIABLE} {text}: must be a positive number of megapixels; set it anew")
-    return limit
+        with _opened(path) as image:
+            return np.array(image)
+    except Exception:  # damaged files raise nearly anything
+        raise UserError(f"{path}: truncated or damaged {header.kind}; {AGAIN}") from None
+
+
+def exif_number(path: Path, tag: int) -> float | None:
+    """Return a number of the photograph's EXIF data, None where they lack it or are damaged.
+
+    Raises:
+        UserError: as `read_header`.
+    """
+    read_header(path)
+    try:
+        with _opened(path) as image:
+            return float(image.getexif().get_ifd(EXIF)[tag])
+    except Exception:  # damaged data raise nearly anything
+        return None
 
 
 def decode(path: Path, header: ImageHeader, flags: int) -> np.ndarray:
@@ -148,15 +147,22 @@ def decode(path: Path, header: ImageHeader, flags: int) -> np.ndarray:
     data = np.fromfile(path, dtype=np.uint8)
     # OpenCV fills the missing rows of a truncated file silently: check its end first.
     if header.kind == "PNG":
-        _check_png(path, data.tobytes())
+        _check_png(path, data.data)
     elif header.kind == "JPEG" and not _is_whole_jpeg(path):
         raise UserError(f"{path}: truncated JPEG; {AGAIN}")
     elif header.kind == "TIFF" and not _is_whole_tiff(path, len(data)):
         raise UserError(f"{path}: truncated TIFF; {AGAIN}")
-    array = cv2.imdecode(data, flags)
+    try:
+        array = cv2.imdecode(data, flags)
+    except cv2.error as error:  # limits of its own, too little memory, damaged TIFF files
+        raise UserError(f"{path}: cannot be decoded as an image ({_first_line(error)}); {AGAIN}") from None
     if array is None:
         raise UserError(f"{path}: cannot be decoded as an image; {AGAIN}")
     return np.asarray(array)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def _header(path: Path, image: Any) -> ImageHeader:
@@ -179,6 +185,8 @@ def _header(path: Path, image: Any) -> ImageHeader:
         orientation = image.getexif().get(ORIENTATION, _UPRIGHT)
     if orientation not in range(1, 9):
         orientation = _UPRIGHT
+    if used > bits:
+        used = 0
     return ImageHeader(size[::-1] if orientation >= 5 else size, orientation, image.mode, bits, used, kind)
 
 
@@ -197,17 +205,22 @@ def _png_bits(path: Path) -> tuple[int, int]:
     return bits, 0
 
 
-def _check_png(path: Path, data: bytes) -> None:
-    """Raise a `UserError` for a PNG file that does not reach its last chunk, or whose pixels are damaged."""
-    place = 8
+def _check_png(path: Path, data: bytes | memoryview) -> None:
+    """Raise a `UserError` for a PNG file that does not reach its last chunk, or of which a chunk has changed.
+
+    Each chunk has a CRC32 of its name and content behind it: see ISO/IEC 15948, 5.3. OpenCV passes over some.
+    """
+    place, has_pixels = 8, False
     while place + 12 <= len(data):
         length, name = struct.unpack(">I4s", data[place : place + 8])
-        if name == b"IEND":
-            return
         end = place + 8 + length
-        unchecked = name != b"IDAT" or end + 4 > len(data)
-        if not unchecked and zlib.crc32(data[place + 4 : end]) != struct.unpack(">I", data[end : end + 4])[0]:
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(data[place + 4 : end]) != struct.unpack(">I", data[end : end + 4])[0]:
             raise UserError(f"{path}: damaged PNG; {AGAIN}")
+        has_pixels |= name == b"IDAT"
+        if name == b"IEND" and has_pixels:
+            return
         place = end + 4
     raise UserError(f"{path}: truncated PNG; {AGAIN}")
 
@@ -229,22 +242,25 @@ def _scan_start(data: bytes) -> int:
 
 
 def _is_whole_tiff(path: Path, length: int) -> bool:
-    with Image.open(path) as image:
-        tags: Any = image.tag_v2  # type: ignore[attr-defined]
-        for starts, counts in ((273, 279), (324, 325)):
-            ends = [a + b for a, b in zip(tags.get(starts, ()), tags.get(counts, ()), strict=False)]
-            if max(ends, default=0) > length:
-                return False
+    try:
+        with _opened(path) as image:
+            tags: Any = image.tag_v2  # type: ignore[attr-defined]
+            for starts, counts in ((273, 279), (324, 325)):
+                ends = [a + b for a, b in zip(tags.get(starts, ()), tags.get(counts, ()), strict=False)]
+                if max(ends, default=0) > length:
+                    return False
+    except Exception:  # damaged tags raise nearly anything
+        return False
     return True
 
 
 def _by_pillow(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             if image.format == "WEBP" and path.read_bytes().endswith(EMPTY):
                 raise OSError("no pixels at the end")
             return _without_transparency(image)
-    except UNREADABLE:
+    except Exception:  # damaged files raise nearly anything
         raise UserError(f"{path}: truncated or damaged {path.suffix.lstrip('.')}; {AGAIN}") from None
 
 
@@ -310,11 +326,11 @@ def folder_bits(folder: Path, suffix: str) -> int:
     files = sorted(file for file in folder.glob(f"*{suffix}") if file.is_file() and file.name[0] != ".")
     bits = RANGES[0]
     for file in files[:: -(-len(files) // NEIGHBOURS) or 1]:
-        pixels = (
-            cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-            if file.stat().st_size
-            else None
-        )
+        try:
+            header = read_header(file)
+            pixels = decode(file, header, cv2.IMREAD_UNCHANGED) if header.bits > 8 else None
+        except UserError:
+            continue  # it says so when it is read
         if pixels is not None and pixels.dtype == np.uint16:
             bits = max(bits, _bits_used(int(pixels[..., :3].max() if pixels.ndim == 3 else pixels.max()), 0))
     return bits

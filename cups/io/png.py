@@ -8,13 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from cups.errors import UserError
 from cups.io.files import atomic_write
-from cups.io.pixels import ImageHeader, decode, image_size, read_header, read_image
+from cups.io.pixels import ImageHeader, decode, image_size, read_header, read_image, read_stored
 
-__all__ = ["encode_ids", "image_size", "read_ids", "read_image", "write_png"]
+__all__ = ["encode_ids", "image_size", "read_ids", "read_image", "read_stored", "write_png"]
 _FILTER_UP = 2
 
 
@@ -26,8 +25,7 @@ def read_ids(path: Path) -> np.ndarray:
     """
     header = read_header(path)
     if header.mode == "P":
-        with Image.open(path) as image:
-            return np.array(image)
+        return read_stored(path)
     ids = decode(path, header, cv2.IMREAD_UNCHANGED)
     if ids.ndim != 2:
         raise UserError(f"{path}: has {ids.shape[2]} channels, an id map has one; generate the file again")

@@ -21,6 +21,7 @@ import numpy as np
 
 from cups.errors import UserError
 from cups.io.file_names import VIDEO_SUFFIXES
+from cups.io.limits import check_file, check_pixels, pixel_limit
 
 log = logging.getLogger(__name__)
 OPEN_VIDEOS = 2
@@ -110,8 +111,7 @@ def video_index(video: Path) -> VideoIndex:
     Raises:
         UserError: missing file, or no video that can be decoded.
     """
-    if not video.is_file():
-        raise UserError(f"{video}: no such file; check the path")
+    check_file(video, "check the path")
     state = video.stat()
     return _index(video, state.st_size, state.st_mtime_ns)
 
@@ -231,7 +231,13 @@ def _opened(video: Path) -> Any:
         container.close()
         raise UserError(f"{video}: holds no moving pictures; check the file")
     context = container.streams.video[0].codec_context
+    try:
+        check_pixels(video, context.height, context.width)
+    except UserError:
+        container.close()
+        raise
     context.thread_count, context.thread_type = 1, "NONE"
+    context.options = {"max_pixels": str(int(min(pixel_limit() * 1e6, 2**31 - 1)))}  # frames may say more
     return container
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from cups.io.files import atomic_write
+from cups.io.checkpoint import write_file
 from cups.structures import Sample
 
 
@@ -31,5 +30,5 @@ def save_bad_batch(
         "masks": [sample.masks.cpu() for sample in samples],
         "classes": [sample.classes.cpu() for sample in samples],
     }
-    atomic_write(path, lambda temporary: torch.save(content, temporary))
+    write_file(path, content)
     return path

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.io.files import atomic_write
+from cups.io.files import atomic_write, read_npz
 from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
 from cups.ops.dense_crf import refined_labels
@@ -135,11 +135,11 @@ class Fits:
                 content = {"centroids": centroids, **settings, **origin}
                 atomic_write(path, lambda temporary: np.savez(temporary, **content))
                 return centroids
-        with np.load(path, allow_pickle=False) as stored:
-            found = {key: stored[key].item() for key in settings if key in stored}
-            centroids = stored["centroids"]
-            source = stored["source"].item() if "source" in stored else None
-            frames = stored["frames"].tolist() if "frames" in stored else None
+        stored = read_npz(path, ["centroids"], [*settings, "source", "frames"])
+        found = {key: stored[key].item() for key in settings if key in stored}
+        centroids = stored["centroids"]
+        source = stored["source"].item() if "source" in stored else None
+        frames = stored["frames"].tolist() if "frames" in stored else None
         if found != settings:
             raise UserError(
                 f"{path}: made with {found}, not {settings}; add `overwrite`, or remove the folder"
@@ -155,10 +155,15 @@ class Fits:
         """
         if not path.is_file():
             return False
-        with np.load(path, allow_pickle=False) as stored:
-            equal = np.array_equal(stored["centroids"], centroids)
-            frames = stored["frames"].tolist() if "frames" in stored else None
-            same_origin = frames == list(self.frames) and stored["source"].item() == self.source
+        try:
+            stored = read_npz(path, ["centroids"], ["source", "frames"])
+        except UserError:
+            if self.stays:
+                raise
+            return False  # damaged: it is written anew
+        equal = np.array_equal(stored["centroids"], centroids)
+        frames = stored["frames"].tolist() if "frames" in stored else None
+        same_origin = frames == list(self.frames) and stored["source"].item() == self.source
         if not equal:
             self._refuse_mixture(path)
         return equal and same_origin

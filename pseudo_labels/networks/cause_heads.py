@@ -17,7 +17,9 @@ from cups.backbones import build_backbone, load_strict
 from cups.backbones.names import DEFAULT_DINOV2, TEXTON, is_own
 from cups.errors import UserError
 from cups.io.checkpoint import load_tensors, write_file
-from cups.io.files import atomic_write, read_json, write_json
+from cups.io.files import read_json, write_json, write_npy
+from cups.io.fingerprint import digest_of
+from cups.io.limits import AGAIN
 from cups.io.provenance import known_weights, read_provenance, trained_weights
 from cups.io.weights import stored_at, weight_files
 from pseudo_labels.inputs.class_order import class_order
@@ -36,6 +38,8 @@ from refs.cause import Cluster, SegmentTR
 
 log = logging.getLogger(__name__)
 SEGMENT, CLUSTER, CODEBOOK, SETTINGS = "segment_tr.pth", "cluster_tr.pth", "modular.npy", "settings.json"
+STANDARDIZER_DIGEST = "standardizer_digest"
+"""In `settings.json`: digest of its lists `mean` and `std`, which decide every code."""
 PUBLISHED_FOLDER = Path(refs.cause.__file__).parent / "CAUSE"
 
 
@@ -120,6 +124,9 @@ def load_extractor(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH)
     extractor = build_extractor(choice, folder, stored, batch)
     if "mean" not in stored:
         return extractor
+    # Heads of earlier versions have no digest.
+    if stored.get(STANDARDIZER_DIGEST, digest := digest_of([stored["mean"], stored.get("std")])) != digest:
+        raise UserError(f"{folder / SETTINGS}: its mean or std has changed since it was written; {AGAIN}")
     mean, std = (torch.tensor(stored[key], dtype=torch.float32) for key in ("mean", "std"))
     return replace(extractor, standardizer=Standardizer(mean, std).to(extractor.device))
 
@@ -206,5 +213,5 @@ def save_heads(folder: Path, segment: SegmentTR, cluster: Cluster, settings: dic
     write_file(folder / SEGMENT, segment.state_dict())
     write_file(folder / CLUSTER, cluster.state_dict())
     codebook = cluster.codebook.detach().cpu().numpy().astype(np.float32)
-    atomic_write(folder / CODEBOOK, lambda path: np.save(path, codebook))
+    write_npy(folder / CODEBOOK, codebook)
     write_json(folder / SETTINGS, settings)

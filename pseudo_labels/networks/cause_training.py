@@ -20,6 +20,7 @@ from cups.backbones.names import TEXTON, is_own
 from cups.errors import Stopped, UserError
 from cups.io.checkpoint import load_tensors, write_file
 from cups.io.files import write_json
+from cups.io.fingerprint import digest_of
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
 from cups.training.stopping import StopSignals
@@ -27,6 +28,7 @@ from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
 from pseudo_labels.networks.cause_heads import (
     CLUSTER,
     SEGMENT,
+    STANDARDIZER_DIGEST,
     backbone_file,
     build_extractor,
     own_heads,
@@ -330,6 +332,7 @@ def describe(settings: CauseTraining, extractor: FeatureExtractor, num_frames: i
     if extractor.standardizer is not None:
         stored["mean"] = np.round(extractor.standardizer.mean.tolist(), 6).tolist()
         stored["std"] = np.round(extractor.standardizer.std.tolist(), 6).tolist()
+        stored[STANDARDIZER_DIGEST] = digest_of([stored["mean"], stored["std"]])
     return {**stored, "training": settings_of(settings), "frames": num_frames}
 
 

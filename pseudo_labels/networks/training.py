@@ -145,10 +145,10 @@ def _saved_step(checkpoint: Path, fit: Fit) -> int:
     Raises:
         UserError: a damaged file, or another network's.
     """
+    content = read_file(checkpoint, mapped=True)
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         step, shapes = int(content["global_step"]), _shapes(content["state_dict"])
-    except Exception as error:  # torch raises many kinds for a damaged file
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(
             f"{checkpoint}: unreadable ({type(error).__name__}); remove it, or add `overwrite`"
         ) from None

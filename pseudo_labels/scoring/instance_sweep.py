@@ -16,8 +16,7 @@ import torch
 
 from cups.data.cityscapes import ground_truth_paths, read_panoptic_target
 from cups.data.pseudo_label_dataset import align_labels
-from cups.errors import UserError
-from cups.io.files import atomic_write
+from cups.io.files import atomic_write, read_npz
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import VoidRule
 from cups.ops.components import majority_classes
@@ -184,12 +183,8 @@ class FrameTables:
         Raises:
             UserError: missing or damaged file.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                rows = np.split(stored["rows"], np.cumsum(stored["lengths"])[:-1])
-                return cls(rows, stored["counts"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UserError(f"{path}: unreadable table ({error}); remove it and start again") from None
+        stored = read_npz(path, ["rows", "lengths", "counts"])
+        return cls(np.split(stored["rows"], np.cumsum(stored["lengths"])[:-1]), stored["counts"])
 
 
 @dataclass(frozen=True)

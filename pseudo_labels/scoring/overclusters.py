@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from cups.data.cityscapes import ground_truth_paths
 from cups.errors import UserError
-from cups.io.files import atomic_write
+from cups.io.files import atomic_write, read_npz
 from cups.io.png import read_ids
 from cups.metrics import semantic_quality
 from cups.metrics.protocol import Matching
@@ -67,15 +66,15 @@ def load_tally(path: Path, k: int, fingerprint: str) -> Tally:
     if not path.is_file():
         return empty
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            tally = Tally(
-                stored["counts"],
-                float(stored["distance"]),
-                int(stored["tokens"]),
-                int(stored["frames"]),
-                str(stored["fingerprint"]),
-            )
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
+        stored = read_npz(path, [item.name for item in fields(Tally)])
+        tally = Tally(
+            stored["counts"],
+            float(stored["distance"]),
+            int(stored["tokens"]),
+            int(stored["frames"]),
+            str(stored["fingerprint"]),
+        )
+    except (UserError, TypeError, ValueError):
         return empty
     return tally if tally.fingerprint == fingerprint else empty
 

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from cups.backbones import find_weights
 from cups.backbones.names import DEFAULT_DINOV2, TEXTON
 from cups.errors import UserError
 from cups.io.images import list_images
-from cups.io.png import image_size
+from cups.io.pixels import exif_number, image_size
 from cups.io.video import frame_rate, is_frame
 from cups.io.weights import how_to_get, stored_at, weight_files
 from pseudo_labels.networks.depth_network import DEPTH, ENCODER
@@ -171,12 +169,8 @@ def _focal(settings: OwnDataSettings, image: Path, notes: list[str]) -> float:
 
 def exif_focal(image: Path) -> float | None:
     """Return the focal length that EXIF tells, in widths of the upright image; None if it is silent."""
-    with Image.open(image) as photo:
-        exif = photo.getexif()
-        millimetres = exif.get_ifd(0x8769).get(0xA405)  # FocalLengthIn35mmFilm
-        upright = photo.width, photo.height
-        if exif.get(0x0112, 1) >= 5:  # turned by a quarter
-            upright = upright[::-1]
+    millimetres = exif_number(image, 0xA405)  # FocalLengthIn35mmFilm
+    height, width = image_size(image)
     if not millimetres:
         return None
-    return float(millimetres) / (FILM[0] if upright[0] >= upright[1] else FILM[1])
+    return millimetres / (FILM[0] if width >= height else FILM[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import cups
 from cups.errors import as_flags
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE, flat_name
-from cups.io.files import read_json, write_text
+from cups.io.files import read_csv, read_json, write_text
 from cups.io.images import frame_names, list_images
 from cups.io.markdown import markdown_table, percent
 from cups.io.png import read_ids, read_image, write_png
@@ -101,9 +100,8 @@ def last_measures(folder: Path) -> dict[str, float]:
     """Return the last value of each of `MEASURES` that a training has logged."""
     found: dict[str, float] = {}
     for path in sorted(folder.glob("csv/version_*/metrics.csv")):
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                found |= {name: float(row[name]) for name in MEASURES if row.get(name)}
+        for row in read_csv(path, "train again"):
+            found |= {name: float(row[name]) for name in MEASURES if row.get(name)}
     return found
 
 

@@ -154,7 +154,7 @@ def test_load_statistics__files_are_summed_and_junk_is_named(tmp_path: Path) -> 
     assert total.tolist() == [2, 2, 2]
     assert inside.tolist() == [3, 3, 3]
     (tmp_path / "junk.pt").write_bytes(b"not a tensor")
-    with pytest.raises(UserError, match=r"junk\.pt: not pseudo-label statistics"):
+    with pytest.raises(UserError, match=r"junk\.pt: not a checkpoint that torch can read"):
         load_statistics(tmp_path)
 
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from cups.errors import UserError
-from cups.io.pixels import LIMIT_VARIABLE, folder_bits, image_size, read_image
+from cups.io.limits import PIXEL_VARIABLE
+from cups.io.pixels import folder_bits, image_size, read_image
 from cups.io.png import read_ids
 
 BLOCKS = np.random.default_rng(0).integers(0, 256, (3, 5, 3)).astype(np.uint8)
@@ -129,10 +130,10 @@ def test_read_image__the_pixel_limit_holds_before_decoding(
         with pytest.raises(UserError, match=r"bomb\.png: 20000x30000 is 600 megapixels, more than 200"):
             read(bomb)
     Image.fromarray(PHOTO).save(tmp_path / "a.png")
-    monkeypatch.setenv(LIMIT_VARIABLE, "0.003")
+    monkeypatch.setenv(PIXEL_VARIABLE, "0.003")
     with pytest.raises(UserError, match=r"0 megapixels, more than 0\.003; make it smaller, or set CUPS_MAX"):
         read_image(tmp_path / "a.png")
-    monkeypatch.setenv(LIMIT_VARIABLE, "many")
+    monkeypatch.setenv(PIXEL_VARIABLE, "many")
     with pytest.raises(UserError, match="must be a positive number"):
         read_image(tmp_path / "a.png")
 
