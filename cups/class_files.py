@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from cups.errors import UserError
+from cups.io.files import read_json
 
 SHIPPED = Path(__file__).resolve().parent / "classes"
 """The class files that come with the project: `{name}.yaml`."""
@@ -83,7 +83,7 @@ def _yaml(path: Path) -> Any:
 def _categories(path: Path) -> dict[str, Any]:
     """Return the categories of a COCO panoptic JSON as a class file would have them, by rising id."""
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["categories"]
+        listed = read_json(path, "give a class file")["categories"]
         classes = [
             {"id": one["id"], "name": one["name"], "thing": bool(one["isthing"]), "color": one.get("color")}
             for one in sorted(listed, key=lambda one: one["id"])

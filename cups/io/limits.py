@@ -20,6 +20,8 @@ TEXT_BYTES = 64 * MEBIBYTE
 """YAML, CSV, lists of classes: parsed, they take up to fifty times their size. Ours have kilobytes."""
 JSON_BYTES = 512 * MEBIBYTE
 """The largest panoptic JSON of COCO has 112 MB, that of its instances 448."""
+IMAGE_BYTES = 2048 * MEBIBYTE
+"""A file of one image: 200 megapixels of 16 bits in four channels, not compressed, are 1526."""
 ARRAY_BYTES = 4096 * MEBIBYTE
 """An array of one image, such as features: those of 4096 channels at 512 x 512 patches fill it."""
 UNPACKED_BYTES = 1024 * MEBIBYTE

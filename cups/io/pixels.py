@@ -19,7 +19,7 @@ from PIL import Image
 
 from cups.errors import UserError
 from cups.io.file_names import HEIC_SUFFIXES
-from cups.io.limits import check_file, check_pixels
+from cups.io.limits import IMAGE_BYTES, check_file, check_pixels
 from cups.io.video import is_frame, read_frame, video_size
 
 AGAIN = "copy or generate the file again"
@@ -92,7 +92,7 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         UserError: missing file, no image, or more pixels than `CUPS_MAX_MEGAPIXELS`.
     """
-    check_file(path, "check the folder and the split")
+    check_file(path, "check the folder and the split", IMAGE_BYTES)
     if path.suffix.lower() in HEIC_SUFFIXES:
         _register_heic(path)
     try:

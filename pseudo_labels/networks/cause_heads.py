@@ -124,9 +124,6 @@ def load_extractor(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH)
     extractor = build_extractor(choice, folder, stored, batch)
     if "mean" not in stored:
         return extractor
-    # Heads of earlier versions have no digest.
-    if stored.get(STANDARDIZER_DIGEST, digest := digest_of([stored["mean"], stored.get("std")])) != digest:
-        raise UserError(f"{folder / SETTINGS}: its mean or std has changed since it was written; {AGAIN}")
     mean, std = (torch.tensor(stored[key], dtype=torch.float32) for key in ("mean", "std"))
     return replace(extractor, standardizer=Standardizer(mean, std).to(extractor.device))
 
@@ -203,9 +200,17 @@ def build_segment(tensors: dict[str, Tensor], path: Path) -> SegmentTR:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return `settings.json` of heads trained here; empty for published ones."""
+    """Return `settings.json` of heads trained here; empty for published ones.
+
+    Raises:
+        UserError: a damaged file. Those of earlier versions have no digest.
+    """
     path = folder / SETTINGS
-    return read_json(path, "train the heads again") if path.is_file() else {}
+    stored = read_json(path, "train the heads again") if path.is_file() else {}
+    digest = digest_of([stored.get("mean"), stored.get("std")])
+    if stored.get(STANDARDIZER_DIGEST, digest) != digest:
+        raise UserError(f"{path}: its mean or std has changed since it was written; {AGAIN}")
+    return stored
 
 
 def save_heads(folder: Path, segment: SegmentTR, cluster: Cluster, settings: dict[str, Any]) -> None:
