@@ -103,7 +103,7 @@ class _Inert:
         """Take items of a list."""
 
 
-class _StorageList(pickle._Unpickler):  # type: ignore[misc,name-defined]
+class _StorageList(pickle._Unpickler):
     """Reads which storages a torch pickle refers to; no name in it is looked up.
 
     The unpickler in Python: that in C takes memory for as much as a damaged number says.

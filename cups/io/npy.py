@@ -70,8 +70,9 @@ def parse(data: bytearray) -> np.ndarray:
     told = bytes(data[header.end :])
     if told and told != _trailer(zlib.crc32(memoryview(data)[: header.end])):
         raise ValueError("bits have changed since it was written")
-    order = "F" if header.by_columns else "C"
-    array = np.ndarray(header.shape, header.dtype, data, header.start, order=order)
+    array: np.ndarray = np.ndarray(
+        header.shape, header.dtype, data, header.start, order="F" if header.by_columns else "C"
+    )
     return array if array.flags.aligned else array.copy()
 
 

@@ -7,6 +7,7 @@ count, as stored), and with 10, 12 or 16 bits brought to 8 by their true range.
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -36,6 +37,9 @@ _UPRIGHT = 1
 
 # The limit here is ours, and settable; that of Pillow would come before it.
 Image.MAX_IMAGE_PIXELS = None
+# What is wrong with a file is told once, by the one line of its error.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
 
 @dataclass(frozen=True)

@@ -231,6 +231,9 @@ def _opened(video: Path) -> Any:
         container.close()
         raise UserError(f"{video}: holds no moving pictures; check the file")
     context = container.streams.video[0].codec_context
+    if context is None:
+        container.close()
+        raise UserError(f"{video}: its codec is not known; {FIX}")
     try:
         check_pixels(video, context.height, context.width)
     except UserError:

@@ -107,7 +107,18 @@ def _more_values(name: str, content: bytes) -> bytes:
 
 
 def _tall_json(path: Path) -> None:
+    """Write what is nested 100 000 deep."""
     path.write_bytes(b'{"a":' * 100_000)
+
+
+def _sparse(path: Path) -> None:
+    """Write 64 GiB of zeros that take no room on the disk."""
+    path.touch()
+    os.truncate(path, 2**36)
+
+
+def _postscript(path: Path) -> None:
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
 
 
 LIES = {
@@ -126,11 +137,7 @@ LIES = {
     "photo.jpg": (_jpeg, read_image, "3600 megapixels"),
     "photo.tif": (_tiff, read_image, "3600 megapixels"),
     "photo.bmp": (_patched("BMP", (18, struct.pack("<ii", 60000, 60000))), read_image, "3600 megapixels"),
-    "long.png": (
-        lambda path: (path.touch(), os.truncate(path, 2**36)),
-        read_image,
-        "65536 MiB are more than the 2048",
-    ),
+    "long.png": (_sparse, read_image, "65536 MiB are more than the 2048"),
     "codes.npy": (_npy_header, read_npy, "144 bytes, but an array .* makes 768800000128"),
     "sparse.npy": (_sparse_npy, read_npy, "are more than the 4096 that are read; .*CUPS_MAX_FILE_MB"),
     "centroids.npz": (_lying_npz, partial(read_npz, required=["centroids"]), "are more than the 1024"),
@@ -138,21 +145,9 @@ LIES = {
     "packed.pth": (_torch_zip(lambda _, content: content, packed=True), load_tensors, "is packed"),
     "tall.json": (_tall_json, partial(read_json, fix="x"), "not valid JSON"),
     "latin.json": (lambda path: path.write_bytes(b'"\xe9"'), partial(read_json, fix="x"), "not UTF-8 text"),
-    "long.txt": (
-        lambda path: (path.touch(), os.truncate(path, 2**36)),
-        partial(read_text, fix="x"),
-        "65536 MiB",
-    ),
-    "long.json": (
-        lambda path: (path.touch(), os.truncate(path, 2**36)),
-        partial(read_json, fix="x"),
-        "65536 MiB",
-    ),
-    "page.png": (
-        lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-        read_image,
-        "de",
-    ),
+    "long.txt": (_sparse, partial(read_text, fix="x"), "65536 MiB"),
+    "long.json": (_sparse, partial(read_json, fix="x"), "65536 MiB"),
+    "page.png": (_postscript, read_image, "cannot be decoded as an image"),
 }
 """Files that say they hold more than they do: how they are written and read, and what is said of them."""
 
