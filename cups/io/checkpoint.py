@@ -70,7 +70,7 @@ CONFIG_STAND_INS = [
 ]
 
 
-class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[misc,name-defined]
+class _ArrayUnpickler(pickle._Unpickler):
     """Unpickler of numpy arrays and plain containers; any other class in the file is an error.
 
     The one in Python: that in C takes memory for as much as a damaged number in the file says.
