@@ -42,6 +42,8 @@ ON_THE_GPU = (
 _CPU_SIGNS = ("can't allocate memory", "not enough memory", "Insufficient memory", "Unable to allocate")
 _GPU_SIGNS = ("CUDA out of memory", "HIP out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _LONGEST = 300
+LITTLE_ROOM = 64 * 2**20
+"""Bytes that are free on a disk of which one is told that it is full."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -109,10 +111,15 @@ def _of_place(error: OSError) -> str:
 
 
 def _fullest() -> str:
-    """Return the folder with the least room, and that room, of those that the command may write to."""
+    """Return the folder with the least room, and that room, of those that the command may write to.
+
+    Where all have room, nothing tells which disk it was.
+    """
     given = [Path(word.partition("=")[2] or word) for word in sys.argv[1:] if not word.startswith("-")]
     folders = {folder for path in given for folder in (path, *path.parents) if folder.is_dir()}
     folders = {folder.resolve() for folder in folders} | {Path.cwd(), Path(tempfile.gettempdir())}
     room = {folder: shutil.disk_usage(folder).free for folder in folders}
     least = min(room, key=lambda folder: (room[folder], -len(folder.parts)))
+    if room[least] > LITTLE_ROOM:
+        return "a disk that is written to"
     return f"{least} ({room[least] / 2**20:.1f} MiB are free)"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,7 +87,20 @@ def test_line_of__a_full_disk_behind_another_error() -> None:
             raise RuntimeError("unexpected pos 704 vs 598")
     except RuntimeError as error:
         line = _line(error)
-    assert "MiB are free): No space left on device; make room" in line
+    assert line.startswith("a disk that is written to: No space left on device; make room")
+
+
+def test_line_of__a_full_disk_is_looked_for_among_the_folders_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", f"--log_path={tmp_path}", "--steps", "3"])
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda folder: SimpleNamespace(free=2**19 if Path(folder) == tmp_path else 2**40),
+    )
+    line = _line(OSError(errno.ENOSPC, "No space left on device"))
+    assert line.startswith(f"{tmp_path} (0.5 MiB are free): No space left on device")
 
 
 class _Broken(Dataset[Any]):

@@ -31,6 +31,7 @@ from cups.io import files
 from cups.io.checkpoint import load_checkpoint, load_tensors, read_file, write_file
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES
 from cups.io.files import read_csv, read_json, read_npy, read_npz, write_json, write_npy
+from cups.io.fingerprint import digest_of
 from cups.io.pixels import exif_number, read_image, read_stored
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
@@ -44,6 +45,7 @@ from pseudo_labels.inputs.cluster_names import KIND, read_names
 from pseudo_labels.inputs.disparity import read_disparity
 from pseudo_labels.inputs.instances import read_masks
 from pseudo_labels.inputs.labels import read_depth
+from pseudo_labels.networks.cause_heads import STANDARDIZER_DIGEST, read_settings
 from pseudo_labels.networks.training import load_weights, save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,6 +243,19 @@ def test_readers__no_right_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for read in readers:
         with pytest.raises(UserError, match="a: may not be read; change its rights, or copy it"):
             read(tmp_path / "a")
+
+
+def test_read_settings__numbers_of_heads_have_a_digest(tmp_path: Path) -> None:
+    numbers = {"mean": [0.25, -1.5], "std": [1.0, 2.0]}
+    stored = {**numbers, "frames": 3, STANDARDIZER_DIGEST: digest_of(list(numbers.values()))}
+    path = tmp_path / "settings.json"
+    write_json(path, stored)
+    assert read_settings(tmp_path) == stored
+    path.write_text(path.read_text().replace("-1.5", "-9.5"))
+    with pytest.raises(UserError, match=r"settings\.json: its mean or std has changed since it was written"):
+        read_settings(tmp_path)
+    write_json(path, {**numbers, "mean": [9.0, 9.0]})
+    assert read_settings(tmp_path)["mean"] == [9.0, 9.0], "heads of earlier versions have none"
 
 
 def test_torch_files__without_digests_still_open(tmp_path: Path) -> None:
