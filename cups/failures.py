@@ -115,7 +115,8 @@ def _fullest() -> str:
 
     Where all have room, nothing tells which disk it was.
     """
-    given = [Path(word.partition("=")[2] or word) for word in sys.argv[1:] if not word.startswith("-")]
+    words = [word.partition("=")[2] if word.startswith("-") else word for word in sys.argv[1:]]
+    given = [Path(word) for word in words if word]
     folders = {folder for path in given for folder in (path, *path.parents) if folder.is_dir()}
     folders = {folder.resolve() for folder in folders} | {Path.cwd(), Path(tempfile.gettempdir())}
     room = {folder: shutil.disk_usage(folder).free for folder in folders}

@@ -1,12 +1,14 @@
-"""Torch's zip files, checked before torch reads them: damage, and sizes that lie.
+"""Zip archives, torch's above all, checked before they are read: damage, and sizes that lie.
 
-Each record of such a file has a CRC32 beside it, which torch writes and does not look at. Files of the format
-before (a pickle, not a zip file) have none.
+Each record of a torch file has a CRC32 beside it, which torch writes and does not look at. Files of the
+format before (a pickle, not a zip file) have none.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 from io import BytesIO
@@ -17,6 +19,10 @@ from cups.errors import UserError
 from cups.io.limits import AGAIN, check_file
 
 ZIP = b"PK\x03\x04"
+FOLDER = 0x10
+"""Of the attributes: torch reads nothing of a record with it, and gives what the memory held before."""
+END = 22
+"""Bytes of the last part of a zip archive, without its comment."""
 BLOCK = 2**22
 BYTES = {
     "ComplexDoubleStorage": 16,
@@ -51,7 +57,23 @@ def check_archive(path: Path) -> None:
         raise UserError(f"{path}: not a readable checkpoint, it is damaged ({reason}); {AGAIN}") from None
 
 
+def check_directory(archive: zipfile.ZipFile) -> None:
+    """Refuse a zip archive whose list of records lost some: a damaged length makes one swallow the next.
+
+    Raises:
+        ValueError: it has another number of records than its end tells, or comments.
+    """
+    assert archive.fp is not None
+    archive.fp.seek(-END - len(archive.comment), os.SEEK_END)
+    (told,) = struct.unpack("<10xH10x", archive.fp.read(END))
+    records = archive.infolist()
+    # Neither NumPy nor torch comments on a record. The largest number stands for more.
+    if told not in (len(records), 2**16 - 1) or any(record.comment for record in records):
+        raise ValueError("its list of records is damaged")
+
+
 def _check_records(archive: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo]) -> None:
+    check_directory(archive)
     if len(records) < len(archive.infolist()):
         raise ValueError("two records of one name")
     # Torch can be told to leave the digests out; it writes 0 then.
@@ -59,6 +81,8 @@ def _check_records(archive: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo]
     for info in records.values():
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise ValueError(f"{info.filename} is packed, which torch never does")
+        if info.external_attr & FOLDER:
+            raise ValueError(f"{info.filename} is marked as a folder")
         if not told:
             info.CRC = None  # type: ignore[assignment]
             continue

@@ -21,6 +21,7 @@ import numpy as np
 from cups.errors import UserError
 from cups.failures import FULL, causes
 from cups.io import npy
+from cups.io.archives import check_directory
 from cups.io.limits import (
     AGAIN,
     ARRAY_BYTES,
@@ -251,6 +252,7 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     check_file(path, "check the path")
     try:
         with zipfile.ZipFile(path) as archive:
+            check_directory(archive)
             members = archive.infolist()
             check_bytes(path, sum(member.file_size for member in members), UNPACKED_BYTES)
             # All are read, which compares them with their CRC32: a damaged name looks like a missing array.
