@@ -1,5 +1,5 @@
-"""Time and memory of panoptic quality: ours, torchmetrics and hotcoco on the same street-like maps, in one
-run.
+"""Time and memory of panoptic quality: ours, the paper's definition, torchmetrics and hotcoco on the same
+street-like maps, in one run.
 
     python benchmarks/panoptic_quality.py --images 3 --json panoptic_quality.json
 

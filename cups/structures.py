@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID, void_value
 
 
@@ -62,16 +63,16 @@ class LoadedImage:
     Attributes:
         image: (3, H, W) float32 RGB in 0-1.
         name: frame stem or relative path, for messages and output files.
-        target: (H, W, 2) int64 (class, instance), void classes 255; None without ground truth.
+        target: classes and instances, void classes 255; None without ground truth.
         index: position in the data set.
     """
 
     image: Tensor
     name: str
-    target: Tensor | None = None
+    target: PanopticMap | None = None
     index: int = 0
 
-    def ground_truth(self, void: int = VOID) -> Tensor:
+    def ground_truth(self, void: int = VOID) -> PanopticMap:
         """Return `target` with void classes `void` instead of 255.
 
         Raises:
@@ -79,20 +80,15 @@ class LoadedImage:
         """
         if self.target is None:
             raise ValueError(f"{self.name}: this data set has no ground truth")
-        if void == VOID:
-            return self.target
-        category, instance = self.target.unbind(-1)
-        return torch.stack((category.masked_fill(category == VOID, void), instance), dim=-1)
+        return self.target.with_void(VOID, void)
 
     def to(self, device: torch.device | str) -> LoadedImage:
-        """Return the image with its tensors on `device`."""
-        target = None if self.target is None else self.target.to(device, non_blocking=True)
-        return replace(self, image=self.image.to(device, non_blocking=True), target=target)
+        """Return the image on `device`; scores are counted on the CPU, where the ground truth stays."""
+        return replace(self, image=self.image.to(device, non_blocking=True))
 
     def pin_memory(self) -> LoadedImage:
         """Return the image in page-locked memory; a `DataLoader` asks for it where there is a GPU."""
-        target = None if self.target is None else self.target.pin_memory()
-        return replace(self, image=self.image.pin_memory(), target=target)
+        return replace(self, image=self.image.pin_memory())
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +96,11 @@ class Prediction:
     """What a network says about one image.
 
     Attributes:
-        panoptic: (H, W, 2) int64 (category, instance), see `cups.model.panoptic_from_output`.
+        panoptic: categories and instances, see `cups.model.panoptic_map_from_output`.
         semantic: (H, W) int64 channel of the semantic head: 0 "some thing", 1..S stuff.
     """
 
-    panoptic: Tensor
+    panoptic: PanopticMap
     semantic: Tensor
 
 

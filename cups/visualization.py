@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cups.ops.borders import label_borders
+from cups.ops.panoptic_map import PanopticMap, as_panoptic_map
 from cups.taxonomy import void_value
 
 VOID_COLOR = (38, 38, 42)
@@ -125,21 +126,20 @@ def _shades(colors: np.ndarray, instances: np.ndarray) -> np.ndarray:
     return np.where(instances[:, None] > 0, shaded, colors)
 
 
-def panoptic_to_color(panoptic: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Colour a panoptic map: (H, W, 2) integer (category, instance) -> (H, W, 3) uint8.
+def panoptic_to_color(panoptic: PanopticMap | np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Colour a panoptic map, or (H, W, 2) integer (category, instance): (H, W, 3) uint8.
 
     Stuff wears its class colour, each instance a shade of it.
 
     Raises:
         ValueError: for a category without a colour.
     """
-    category, instance = np.moveaxis(np.asarray(panoptic).astype(np.int64), -1, 0)
-    _check_ids(category, colors)
-    segments, inverse = np.unique(category * 2**32 + instance, return_inverse=True)
-    classes, numbers = segments >> 32, segments & (2**32 - 1)
-    table = semantic_to_color(classes, colors)
-    shaded = np.where((classes == void_value(len(colors)))[:, None], table, _shades(table, numbers))
-    return shaded[inverse.reshape(category.shape)].astype(np.uint8)
+    panoptic = as_panoptic_map(panoptic)
+    classes = panoptic.category
+    _check_ids(classes[panoptic.areas > 0], colors)
+    table = semantic_to_color(np.where(panoptic.areas > 0, classes, void_value(len(colors))), colors)
+    shaded = np.where((classes == void_value(len(colors)))[:, None], table, _shades(table, panoptic.instance))
+    return shaded.astype(np.uint8)[panoptic.ids]
 
 
 def _draw_borders(picture: np.ndarray, segments: np.ndarray, bright: np.ndarray) -> np.ndarray:
@@ -155,12 +155,14 @@ def _draw_borders(picture: np.ndarray, segments: np.ndarray, bright: np.ndarray)
     return np.round(result).astype(np.uint8)
 
 
-def overlay(image: np.ndarray, panoptic: np.ndarray, colors: np.ndarray, alpha: float = 0.6) -> np.ndarray:
+def overlay(
+    image: np.ndarray, panoptic: PanopticMap | np.ndarray, colors: np.ndarray, alpha: float = 0.6
+) -> np.ndarray:
     """Lay a panoptic map over its image.
 
     Args:
         image: (H, W, 3) uint8.
-        panoptic: (H', W', 2) integer (category, instance), brought to the image's size.
+        panoptic: a map, or (H', W', 2) integer (category, instance); brought to the image's size.
         colors: (C, 3) uint8, one for each category.
         alpha: opacity of the colours, 0-1.
 
@@ -172,18 +174,18 @@ def overlay(image: np.ndarray, panoptic: np.ndarray, colors: np.ndarray, alpha: 
         ValueError: for a category without a colour.
     """
     height, width = image.shape[:2]
-    panoptic = cv2.resize(
-        np.asarray(panoptic).astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST
+    panoptic = as_panoptic_map(panoptic).merged()
+    panoptic = panoptic.with_ids(
+        cv2.resize(panoptic.ids, (width, height), interpolation=cv2.INTER_NEAREST).astype(panoptic.ids.dtype)
     )
-    category, instance = panoptic[..., 0], panoptic[..., 1]
     paint = panoptic_to_color(panoptic, colors).astype(np.float32)
     # Colours of grey detail, not of the photograph's colours, keep their meaning.
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
     base = 0.5 * image + 0.5 * gray
-    void = category == void_value(len(colors))
-    mixed = np.where(void[..., None], 0.45 * base, (1 - alpha) * base + alpha * paint)
-    segments = category.astype(np.int64) * 2**32 + instance
-    return _draw_borders(np.round(mixed).astype(np.uint8), segments, (instance > 0) & ~void)
+    void = panoptic.category == void_value(len(colors))
+    mixed = np.where(void[panoptic.ids][..., None], 0.45 * base, (1 - alpha) * base + alpha * paint)
+    bright = ((panoptic.instance > 0) & ~void)[panoptic.ids]
+    return _draw_borders(np.round(mixed).astype(np.uint8), panoptic.ids, bright)
 
 
 @cache

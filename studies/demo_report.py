@@ -21,6 +21,7 @@ from cups.io.provenance import code_version, read_provenance
 from cups.io.thing_stuff import read_split
 from cups.metrics.bootstrap import paired_differences
 from cups.ops.panoptic import to_panoptic
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import class_set
 from cups.visualization import depth_to_color, figure_sheet, overlay
 from pseudo_labels.inputs.labels import read_depth, read_pair
@@ -65,8 +66,8 @@ class DemoFiles:
         return read_results(self.output / f"{name}.json")
 
 
-def pseudo_label_classes(files: DemoFiles, frame: GroundTruthFrame, assignment: np.ndarray) -> np.ndarray:
-    """Return (H, W, 2) classes and instances of a frame's pseudo-label, as the evaluation sees it."""
+def pseudo_label_classes(files: DemoFiles, frame: GroundTruthFrame, assignment: np.ndarray) -> PanopticMap:
+    """Return classes and instances of a frame's pseudo-label, as the evaluation sees it."""
     relative = Path(frame.image.parent.parent.name) / frame.image.parent.name / f"{frame.stem}.png"
     semantic, instance = read_pair(
         files.data / files.semantics / relative, files.data / files.instances / relative

@@ -47,8 +47,8 @@ def convert(settings: OracleSettings) -> None:
     )
     for frame in tqdm(frames, desc="convert", unit="img"):
         target = read_panoptic_target(frame.label_ids, frame.instance_ids, classes)
-        write_png(output / f"{frame.stem}{SEMANTIC_SUFFIX}", target[..., 0].astype(np.uint8))
-        write_png(output / f"{frame.stem}{INSTANCE_SUFFIX}", target[..., 1].astype(np.uint16))
+        write_png(output / f"{frame.stem}{SEMANTIC_SUFFIX}", target.categories.astype(np.uint8))
+        write_png(output / f"{frame.stem}{INSTANCE_SUFFIX}", target.instances.astype(np.uint16))
     write_statistics(output / STATISTICS_FILE, statistics_on_disk(output, settings.num_classes))
     split = {"things": classes.things, "stuffs": classes.stuffs, "uses_ground_truth": True}
     write_json(output / SPLIT_FILE, split)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
-from torch import Tensor, nn
+from torch import nn
 
 from cups import config
 from cups.data.cityscapes import CityscapesPanopticValidation
@@ -24,6 +24,7 @@ from cups.data.toy_streets import write_dataset
 from cups.evaluation.comparison import rows_of
 from cups.evaluation.results import read_results
 from cups.metrics.bootstrap import METRICS, paired_differences
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import PseudoClasses
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,8 +84,8 @@ class NoisyOracle(nn.Module):
         self.frames_seen += len(batch)
         return [self._output(self.targets[float(item["image"].sum())]) for item in batch]
 
-    def _output(self, target: Tensor) -> dict[str, Any]:
-        classes, instance = target.unbind(-1)
+    def _output(self, target: PanopticMap) -> dict[str, Any]:
+        classes, instance = torch.from_numpy(target.pairs).unbind(-1)
         height, width = classes.shape
         category = torch.where(classes >= 11, classes + 1 + (instance % 3 == 0).long(), classes)
         category[(classes == 2) & (torch.arange(width) >= width // 2)] = 11

@@ -146,7 +146,11 @@ def build_semantic_scorers(config: CfgNode, pseudo: PseudoClasses) -> list[Seman
         if protocol.crop is not None:
             where = f" (crop {protocol.crop})"
             name = f"panoptic output{where}"
-            scorers.append(SemanticScorer(name, protocol, pseudo.total, lambda p: p.panoptic[..., 0]))
+            scorers.append(
+                SemanticScorer(
+                    name, protocol, pseudo.total, lambda p: torch.from_numpy(p.panoptic.categories)
+                )
+            )
         name = f"semantic head{where}"
         scorers.append(SemanticScorer(name, protocol, pseudo.stuffs + 1, lambda p: p.semantic))
     return scorers

@@ -18,7 +18,8 @@ from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.images import frame_stem, list_city_images
 from cups.io.png import read_ids, read_image
-from cups.ops.resize import center_crop_or_pad, resize_ids, resize_image, scaled_size
+from cups.ops.panoptic_map import PanopticMap
+from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
 from cups.structures import LoadedImage
 from cups.taxonomy import VOID, ClassSet, class_set
 
@@ -61,8 +62,8 @@ def list_ground_truth_frames(root: Path, split: str) -> list[GroundTruthFrame]:
     return frames
 
 
-def read_panoptic_target(label_ids: Path, instance_ids: Path, classes: ClassSet) -> np.ndarray:
-    """Read ground truth as a panoptic map: (H, W, 2) int64 of (class, instance).
+def read_panoptic_target(label_ids: Path, instance_ids: Path, classes: ClassSet) -> PanopticMap:
+    """Read ground truth as a panoptic map of classes.
 
     Void is (255, 0). Numbered things get instances 1..n per image; a thing pixel without a number (a group
     region) keeps instance 0, which the metric's standard rule treats as a crowd.
@@ -97,17 +98,17 @@ def check_ground_truth(frames: Sequence[GroundTruthFrame], classes: ClassSet) ->
     check_numbering(files, lambda index: read_ground_truth(*files[index]), classes)
 
 
-def panoptic_target(labels: np.ndarray, instances: np.ndarray, classes: ClassSet) -> np.ndarray:
-    """Return (H, W, 2) int64 (class, instance) of Cityscapes label ids and instance ids, both (H, W).
+def panoptic_target(labels: np.ndarray, instances: np.ndarray, classes: ClassSet) -> PanopticMap:
+    """Return the panoptic map of Cityscapes label ids and instance ids, both (H, W).
 
     `read_panoptic_target` says what the values mean.
     """
-    category = classes.of_ids(labels)
-    numbered = (instances >= FIRST_NUMBERED_ID) & np.isin(category, classes.things)
-    values, inverse = np.unique(np.where(numbered, instances, 0), return_inverse=True)
+    stored = PanopticMap.from_maps(labels, instances)
+    category = classes.of_ids(stored.category)
+    numbered = (stored.instance >= FIRST_NUMBERED_ID) & np.isin(category, classes.things)
+    values, instance = np.unique(np.where(numbered, stored.instance, 0), return_inverse=True)
     # Number the objects from 1 whether or not the value 0 (no object) occurs.
-    instance = inverse.reshape(labels.shape) + (0 if values[0] == 0 else 1)
-    return np.stack((category, instance), axis=-1)
+    return PanopticMap(stored.ids, category, instance + (0 if values[0] == 0 else 1))
 
 
 class CityscapesPanopticValidation(Dataset[LoadedImage]):
@@ -149,8 +150,8 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
         """Refuse ground truth that cannot be scored; see `check_ground_truth`."""
         check_ground_truth(self.frames, self.classes)
 
-    def read_target(self, frame: GroundTruthFrame) -> np.ndarray:
-        """Read the ground truth of a frame: (H, W, 2) int64 (class, instance)."""
+    def read_target(self, frame: GroundTruthFrame) -> PanopticMap:
+        """Read the ground truth of a frame."""
         return read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes)
 
     @property
@@ -164,18 +165,19 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
     def __getitem__(self, index: int) -> LoadedImage:
         frame = self.frames[index]
         image = image_tensor(read_image(frame.image))
-        target = torch.from_numpy(self.read_target(frame))
-        if image.shape[-2:] != target.shape[:2]:
+        target = self.read_target(frame)
+        if image.shape[-2:] != target.shape:
             raise UserError(f"{frame.label_ids}: size differs from {frame.image.name}; unpack it again")
-        image, target = self._geometry(image, target.permute(2, 0, 1))
-        target = target.permute(1, 2, 0).contiguous()
+        image, target = self._geometry(image, target)
         return LoadedImage(image, frame.stem, target, index)
 
-    def _geometry(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _geometry(self, image: Tensor, target: PanopticMap) -> tuple[Tensor, PanopticMap]:
         size = scaled_size((image.shape[-2], image.shape[-1]), self.scale)
-        image, target = resize_image(image, size), resize_ids(target, size)
+        image, target = resize_image(image, size), target.resized(size)
         if self.crop is None:
             return image, target
-        category = center_crop_or_pad(target[0], self.crop, VOID)
-        instance = center_crop_or_pad(target[1], self.crop, 0)
-        return center_crop_or_pad(image, self.crop, 0.0), torch.stack((category, instance))
+        padded, void = target.padded_row(VOID)
+        ids = center_crop_or_pad(torch.from_numpy(padded.ids.astype(np.int32)), self.crop, void)
+        return center_crop_or_pad(image, self.crop, 0.0), padded.with_ids(
+            ids.numpy().astype(padded.ids.dtype)
+        )

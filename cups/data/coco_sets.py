@@ -18,6 +18,7 @@ from cups.errors import UserError
 from cups.io.coco_panoptic import from_rgb
 from cups.io.files import read_json
 from cups.io.pixels import read_header, read_image
+from cups.ops.panoptic_map import PanopticMap, number_values
 from cups.taxonomy import ClassSet
 
 FIX = "give the JSON of a COCO panoptic set"
@@ -68,8 +69,8 @@ class CocoSet:
     def _position(self) -> dict[int, int]:
         return {category.id: index for index, category in enumerate(self.categories)}
 
-    def read(self, name: str, void: int) -> np.ndarray:
-        """Read a frame: (H, W, 2) int64 of the position of its category, `void` for none, and of its object.
+    def read(self, name: str, void: int) -> PanopticMap:
+        """Read a frame: categories are positions among those of the set, `void` for none.
 
         Objects are numbered 1, 2, ...; stuff and crowds have 0.
 
@@ -77,8 +78,7 @@ class CocoSet:
             UserError: a missing or wrong file, or segments that the JSON does not list.
         """
         annotation = self.annotations[name]
-        segments = read_segments(annotation.png)
-        ids, inverse = np.unique(segments, return_inverse=True)
+        numbers, ids = number_values(read_segments(annotation.png))
         listed = annotation.segments
         unknown = [int(segment) for segment in ids if segment and int(segment) not in listed]
         if unknown:
@@ -92,8 +92,7 @@ class CocoSet:
             category[index] = position
             if self.categories[position].is_thing and not listed[segment][1]:
                 instance[index] = index + 1
-        inverse = inverse.reshape(segments.shape)
-        return np.stack((category[inverse], instance[inverse]), axis=-1)
+        return PanopticMap(numbers, category, instance)
 
     def _why_unknown(self, unknown: Sequence[int], listed: Mapping[int, Any]) -> str:
         swapped = [(segment & 255) << 16 | segment & 0xFF00 | segment >> 16 for segment in unknown]
@@ -104,7 +103,7 @@ class CocoSet:
 
 
 def read_segments(path: Path) -> np.ndarray:
-    """Read the segment ids of a COCO panoptic PNG: (H, W) int64.
+    """Read the segment ids of a COCO panoptic PNG: (H, W) int32.
 
     Raises:
         UserError: missing file, or one that is no RGB picture.

@@ -21,6 +21,7 @@ from cups.data.id_schemes import FIRST_NUMBERED_ID, check_numbering
 from cups.errors import UserError
 from cups.io.coco_panoptic import from_rgb
 from cups.io.png import read_ids, read_image
+from cups.ops.panoptic_map import PanopticMap
 
 GREY_FOLDER, RGB_FOLDER = "cityscapes_instance_format", "annotations"
 SPLITS = {"val": "validation", "train": "training"}
@@ -66,8 +67,8 @@ class KittiPanopticValidation(CityscapesPanopticValidation):
         """Return the frames of a split."""
         return list_kitti_frames(root, split)
 
-    def read_target(self, frame: GroundTruthFrame) -> np.ndarray:
-        """Read the ground truth of a frame: (H, W, 2) int64 (class, instance).
+    def read_target(self, frame: GroundTruthFrame) -> PanopticMap:
+        """Read the ground truth of a frame.
 
         Raises:
             UserError: unreadable file, or ids that are not Cityscapes'.

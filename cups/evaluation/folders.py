@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -36,7 +35,7 @@ from cups.metrics.protocol import VOID_RULES, Matching, Protocol, VoidRule
 from cups.metrics.scored_rows import ScoredRows
 from cups.ops.matching import hungarian_assignment
 from cups.ops.panoptic import to_panoptic
-from cups.ops.resize import resize_ids
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID, WIDE_VOID, ClassSet, void_value
 
 log = logging.getLogger(__name__)
@@ -56,12 +55,12 @@ class Truth:
     classes: ClassSet
     table: np.ndarray | None = None
 
-    def read(self, name: str) -> np.ndarray:
-        """Read a frame: (H, W, 2) int64 of (class, instance), 255 void; instance 0 of a thing is a crowd."""
+    def read(self, name: str) -> PanopticMap:
+        """Read a frame as classes, 255 void; instance 0 of a thing is a crowd."""
         if isinstance(self.labels, CocoSet):
             assert self.table is not None
             panoptic = self.labels.read(name, len(self.table))
-            return np.stack((as_classes(panoptic[..., 0], self.table), panoptic[..., 1]), axis=-1)
+            return panoptic.with_category(as_classes(panoptic.category, self.table))
         ids, instances = self.labels.read(name)
         refuse_other_ids(self.labels.files[name][0], ids, self.classes)
         category = self.classes.of_ids(ids)
@@ -69,7 +68,7 @@ class Truth:
         if self.labels.files[name][1] is not None:
             refuse_other_instances(self._instance_file(name), instances, ids, self.classes, plain=True)
         numbers = np.where(thing, without_bare_ids(instances, ids), 0)
-        return np.stack((category, numbers), axis=-1)
+        return PanopticMap.from_maps(category, numbers)
 
     def _instance_file(self, name: str) -> Path:
         assert isinstance(self.labels, IdFolder)
@@ -102,8 +101,8 @@ class Guess:
         """K."""
         return len(self.ids)
 
-    def read(self, name: str) -> np.ndarray:
-        """Read a frame: (H, W, 2) int64 of (pseudo-class, instance), void is `void_value(K)`.
+    def read(self, name: str) -> PanopticMap:
+        """Read a frame as pseudo-classes, void is `void_value(K)`.
 
         Raises:
             UserError: unreadable files, or an id that is no pseudo-class.
@@ -116,7 +115,7 @@ class Guess:
         known = self.ids[place] == ids
         semantic = np.where(known, place, void).astype(np.uint16)
         if not self.labels.has_instances:
-            return np.stack((semantic.astype(np.int64), np.zeros(ids.shape, np.int64)), axis=-1)
+            return PanopticMap.from_maps(semantic, np.zeros_like(semantic))
         numbers = without_bare_ids(instances, ids).astype(np.uint16)
         return to_panoptic(semantic, numbers, self.things, self.total)
 
@@ -282,8 +281,8 @@ def pair(truth: Labels, guess: Labels) -> Pairs:
     return Pairs(both, missing, tuple(name for name in guess.names if name not in paired))
 
 
-class FolderFrames(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Items: prediction and ground truth of a frame, (H, W, 2) int64 each at the size of the ground truth."""
+class FolderFrames(Dataset[tuple[PanopticMap, PanopticMap]]):
+    """Items: prediction and ground truth of a frame, both at the size of the ground truth."""
 
     def __init__(self, truth: Truth, guess: Guess, frames: Sequence[tuple[str, str]]) -> None:
         self.truth, self.guess, self.frames = truth, guess, frames
@@ -291,17 +290,17 @@ class FolderFrames(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[PanopticMap, PanopticMap]:
         name, other = self.frames[index]
-        target, prediction = torch.from_numpy(self.truth.read(name)), torch.from_numpy(self.guess.read(other))
-        target[..., 0][target[..., 0] == VOID] = void_value(self.guess.total)
-        size, found = (target.shape[0], target.shape[1]), (prediction.shape[0], prediction.shape[1])
+        prediction = self.guess.read(other)
+        target = self.truth.read(name).with_void(VOID, void_value(self.guess.total))
+        size, found = target.shape, prediction.shape
         if abs(found[1] * size[0] / size[1] - found[0]) > 1.0:
             raise UserError(
                 f"{self.guess.labels.path}: {other} is {found[0]}x{found[1]}, which does not fit the ground "
                 f"truth {size[0]}x{size[1]}; predict on the images of this ground truth"
             )
-        return resize_ids(prediction.permute(2, 0, 1), size).permute(1, 2, 0).contiguous(), target
+        return prediction.resized(size), target
 
 
 def score(
@@ -340,9 +339,9 @@ def score(
     for prediction, target in tqdm(
         DataLoader(data, batch_size=None, num_workers=workers), total=len(data), desc="score", unit="img"
     ):
-        confusion.update(prediction[..., 0].numpy(), target[..., 0].numpy())
+        confusion.update(prediction.categories, target.categories)
         if panoptic:
-            metric.update(prediction[None], target[None])
+            metric.update([prediction], [target])
     if not confusion.counts.any():
         raise UserError(
             f"{truth.labels.path}: void everywhere: there is nothing to score; give other ground truth"

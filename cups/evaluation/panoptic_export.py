@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cups.io.coco_panoptic import (
 from cups.io.files import as_stored, is_complete_png, read_json, write_json
 from cups.io.png import read_image
 from cups.io.video import is_frame
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import ClassSet
 
@@ -100,20 +101,20 @@ class PanopticExport:
         path = self.png(name)
         return path.is_file() and is_complete_png(path)
 
-    def read(self, name: str) -> np.ndarray:
-        """Return the prediction of a frame: (H, W, 2) int64 (category, instance)."""
+    def read(self, name: str) -> PanopticMap:
+        """Return the prediction of a frame."""
         return read_panoptic(self.png(name), self.pseudo.void)
 
     def segments(self, name: str) -> np.ndarray:
-        """Return the prediction of a frame: (H, W) int64 segment ids."""
+        """Return the prediction of a frame: (H, W) int32 segment ids."""
         return from_rgb(read_image(self.png(name)))
 
     def replay(self, batches: Iterable[list[LoadedImage]], visitor: Visitor, total: int) -> None:
         """Show a visitor the written predictions; `semantic` is their category."""
         for batch in tqdm(batches, total=total, desc="score", unit="batch"):
             for loaded in batch:
-                panoptic = torch.from_numpy(self.read(loaded.name))
-                visitor(loaded, Prediction(panoptic, panoptic[..., 0]))
+                panoptic = self.read(loaded.name)
+                visitor(loaded, Prediction(panoptic, torch.from_numpy(panoptic.categories)))
 
     def write_raw_json(self) -> Path:
         """Describe the raw predictions in `raw.json`; return its path."""
@@ -130,7 +131,8 @@ class PanopticExport:
         """
         for name, _ in tqdm(self.images, desc="map", unit="img"):
             mapped = to_classes(self.read(name), assignment)
-            mapped[..., 1] *= np.isin(mapped[..., 0], classes.things)
+            of_things = np.isin(mapped.category, classes.things)
+            mapped = replace(mapped, instance=np.where(of_things, mapped.instance, 0))
             write_panoptic(self.folder / "panoptic" / f"{name}.png", mapped)
         return self._write_json("panoptic", categories_of(classes.names, classes.things))
 

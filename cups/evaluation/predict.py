@@ -15,7 +15,8 @@ from cups.data.utils import image_array
 from cups.io.coco_panoptic import read_panoptic, write_panoptic
 from cups.io.png import write_png
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.model.inputs import inference_inputs, panoptic_from_output
+from cups.model.inputs import inference_inputs, panoptic_map_from_output
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import VOID, ClassSet, void_value
 from cups.visualization import figure_sheet, overlay
@@ -43,7 +44,7 @@ def predict(
     for batch in tqdm(batches, total=total, desc="predict", unit="batch"):
         outputs = model(inference_inputs([loaded.image for loaded in batch]))
         for loaded, output in zip(batch, outputs, strict=True):
-            panoptic = panoptic_from_output(output, pseudo)
+            panoptic = panoptic_map_from_output(output, pseudo)
             prediction = Prediction(panoptic, output["sem_seg"].argmax(dim=0))
             for visit in visitors:
                 visit(loaded, prediction)
@@ -53,7 +54,7 @@ def score_with(metric: PanopticQualitySemanticMatching, names: list[str] | None 
     """Return a visitor that adds each image with ground truth to `metric`, and its name to `names`."""
 
     def visit(loaded: LoadedImage, prediction: Prediction) -> None:
-        metric.update(prediction.panoptic[None].cpu(), loaded.ground_truth(metric.void)[None])
+        metric.update([prediction.panoptic], [loaded.ground_truth(metric.void)])
         if names is not None:
             names.append(loaded.name)
 
@@ -64,16 +65,16 @@ def save_to(folder: Path, pseudo: PseudoClasses) -> Visitor:
     """Return a visitor that writes each prediction as `{name}.png`, see `cups.io.coco_panoptic`."""
 
     def visit(loaded: LoadedImage, prediction: Prediction) -> None:
-        write_panoptic(folder / f"{loaded.name}.png", prediction.panoptic.cpu().numpy(), pseudo.void)
+        write_panoptic(folder / f"{loaded.name}.png", prediction.panoptic, pseudo.void)
 
     return visit
 
 
-def to_classes(prediction: np.ndarray, assignment: np.ndarray) -> np.ndarray:
-    """Map the categories of (H, W, 2) to classes by `assignment` (K,); void becomes 255."""
+def to_classes(prediction: PanopticMap, assignment: np.ndarray) -> PanopticMap:
+    """Map categories to classes by `assignment` (K,); void becomes 255."""
     void = void_value(len(assignment))
-    category = np.where(prediction[..., 0] == void, len(assignment), prediction[..., 0])
-    return np.stack((np.append(assignment, VOID)[category], prediction[..., 1]), axis=-1)
+    category = np.where(prediction.category == void, len(assignment), prediction.category)
+    return prediction.with_category(np.append(assignment, VOID)[category])
 
 
 def write_overlays(
@@ -92,7 +93,7 @@ def write_overlays(
         panels = [
             image,
             overlay(image, to_classes(prediction, assignment), classes.colors),
-            overlay(image, loaded.ground_truth().numpy(), classes.colors),
+            overlay(image, loaded.ground_truth(), classes.colors),
         ]
         sheet = figure_sheet(["image", "prediction", "ground truth"], [panels])
         write_png(folder / f"{loaded.name}.png", sheet)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cups.evaluation.results import Result
@@ -96,7 +97,8 @@ class SemanticScorer:
 
     def __call__(self, loaded: LoadedImage, prediction: Prediction) -> None:
         """Count one image."""
-        maps = (self.select(prediction).cpu(), loaded.ground_truth(self.void)[..., 0])
+        truth = torch.from_numpy(loaded.ground_truth(self.void).categories)
+        maps = (self.select(prediction).cpu(), truth)
         pred, target = (to_protocol(ids, self.protocol, self.void).numpy() for ids in maps)
         self.confusion.update(pred, target)
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from cups.io.files import write_json
 from cups.io.png import read_image, write_png
+from cups.ops.panoptic_map import PanopticMap, as_panoptic_map, number_values
 from cups.taxonomy import VOID
 
 SEGMENT_FACTOR = 1000
@@ -19,67 +21,68 @@ A PNG therefore tells its categories by itself, and the JSON can be rebuilt from
 processes."""
 
 
-def to_segments(category: np.ndarray, instance: np.ndarray, void: int = VOID) -> np.ndarray:
-    """Return (H, W) int64 segment ids, see `SEGMENT_FACTOR`; void is 0.
+def segment_ids(panoptic: PanopticMap, void: int = VOID) -> np.ndarray:
+    """Return (S,) int64 segment id of each row of a map's table, see `SEGMENT_FACTOR`; void is 0.
+
+    The objects of a category are numbered 1, 2, ... in the order of their instances.
 
     Args:
-        category: (H, W) integers, `void` for no category.
-        instance: (H, W) integers, 0 = none; the pixels of one instance are of one category.
+        panoptic: the pixels of one instance are of one category.
+        void: the category that is none.
 
     Raises:
         ValueError: 1000 or more objects of one category.
     """
-    category = category.astype(np.int64)
-    is_void = category == void
-    numbers = _numbers_in_category(category, np.where(is_void, 0, instance))
-    return np.where(is_void, 0, (category + 1) * SEGMENT_FACTOR + numbers)
-
-
-def from_segments(segments: np.ndarray, void: int = VOID) -> tuple[np.ndarray, np.ndarray]:
-    """Undo `to_segments`: (H, W) int64 categories, and instances numbered over all categories, 0 = none."""
-    ids, inverse = np.unique(segments, return_inverse=True)
-    inverse = inverse.reshape(segments.shape)
-    category = np.where(ids == 0, void, ids // SEGMENT_FACTOR - 1)
-    instance = np.where(ids % SEGMENT_FACTOR > 0, np.arange(1, len(ids) + 1), 0)
-    return category[inverse], instance[inverse]
-
-
-def _numbers_in_category(category: np.ndarray, instance: np.ndarray) -> np.ndarray:
-    """Number the objects of each category 1, 2, ... in the order of their ids; (H, W) int64, 0 = none."""
-    ids, first = np.unique(instance, return_index=True)
-    numbers = np.zeros(int(ids[-1]) + 1, dtype=np.int64)
+    is_object = (panoptic.instance > 0) & (panoptic.category != void) & (panoptic.areas > 0)
+    numbers = np.zeros(len(is_object), dtype=np.int64)
     count: dict[int, int] = {}
-    for index, kind in zip(ids.tolist(), category.ravel()[first].tolist(), strict=True):
-        if index:
-            numbers[index] = count[kind] = count.get(kind, 0) + 1
+    known: dict[tuple[int, int], int] = {}
+    for row in np.flatnonzero(is_object)[np.argsort(panoptic.instance[is_object], kind="stable")].tolist():
+        category, instance = int(panoptic.category[row]), int(panoptic.instance[row])
+        if (category, instance) not in known:
+            known[category, instance] = count[category] = count.get(category, 0) + 1
+        numbers[row] = known[category, instance]
     if max(count.values(), default=0) >= SEGMENT_FACTOR:
         raise ValueError(f"{max(count.values())} objects of one class in an image, at most 999 fit")
-    return numbers[instance]
+    return np.where(panoptic.category == void, 0, (panoptic.category + 1) * SEGMENT_FACTOR + numbers)
+
+
+def from_segments(segments: np.ndarray, void: int = VOID) -> PanopticMap:
+    """Return the map of (H, W) ids, see `SEGMENT_FACTOR`; objects are numbered over all categories."""
+    numbers, ids = number_values(segments)
+    category = np.where(ids == 0, void, ids // SEGMENT_FACTOR - 1)
+    return PanopticMap(numbers, category, np.where(ids % SEGMENT_FACTOR > 0, np.arange(1, len(ids) + 1), 0))
 
 
 def to_rgb(segments: np.ndarray) -> np.ndarray:
     """Encode segment ids as COCO does: (H, W) -> (H, W, 3) uint8, id = R + 256 G + 65536 B."""
-    return np.stack([segments >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+    parts = np.ascontiguousarray(segments, dtype="<u4").view(np.uint8).reshape(*segments.shape, 4)
+    return cv2.cvtColor(parts, cv2.COLOR_RGBA2RGB)
 
 
 def from_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Decode COCO panoptic pixels: (H, W, 3) uint8 RGB -> (H, W) int64 segment ids."""
-    parts = pixels.astype(np.int64)
-    return parts[..., 0] + (parts[..., 1] << 8) + (parts[..., 2] << 16)
+    """Decode COCO panoptic pixels: (H, W, 3) uint8 RGB -> (H, W) int32 segment ids."""
+    parts = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]
+    return parts & 0xFFFFFF
 
 
-def write_panoptic(path: Path, panoptic: np.ndarray, void: int = VOID) -> None:
-    """Write (H, W, 2) integer (category, instance) as a COCO panoptic PNG."""
-    write_png(path, to_rgb(to_segments(panoptic[..., 0], panoptic[..., 1], void)))
+def write_panoptic(path: Path, panoptic: PanopticMap | np.ndarray, void: int = VOID) -> None:
+    """Write a panoptic map, or (H, W, 2) integer (category, instance), as a COCO panoptic PNG.
+
+    Raises:
+        ValueError: 1000 or more objects of one category.
+    """
+    panoptic = as_panoptic_map(panoptic)
+    write_png(path, to_rgb(segment_ids(panoptic, void)[panoptic.ids]))
 
 
-def read_panoptic(path: Path, void: int = VOID) -> np.ndarray:
-    """Read what `write_panoptic` wrote: (H, W, 2) int64.
+def read_panoptic(path: Path, void: int = VOID) -> PanopticMap:
+    """Read what `write_panoptic` wrote.
 
     Raises:
         UserError: missing, truncated or undecodable file.
     """
-    return np.stack(from_segments(from_rgb(read_image(path)), void), axis=-1)
+    return from_segments(from_rgb(read_image(path)), void)
 
 
 def describe_segments(segments: np.ndarray) -> list[dict[str, Any]]:
@@ -98,9 +101,9 @@ def describe_segments(segments: np.ndarray) -> list[dict[str, Any]]:
 
 def segment_boxes(segments: np.ndarray) -> list[tuple[int, int, tuple[int, int, int, int]]]:
     """Return id, area and box (left, top, right, bottom; far sides exclusive) of each segment but void."""
-    ids, inverse = np.unique(segments, return_inverse=True)
-    areas = np.bincount(inverse.ravel())
-    low, high = _extents(inverse.reshape(segments.shape), len(ids))
+    numbers, ids = number_values(segments)
+    areas = np.bincount(numbers.ravel())
+    low, high = _extents(numbers, len(ids))
     return [
         (
             int(ids[i]),

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
 import numpy as np
 
+from cups.ops.panoptic_map import ID_LIMIT, PanopticMap, as_panoptic_map, changes, cut, distinct
 from cups.structures import OverlapTable
 
-_ID_LIMIT = 2**31
+_PIXELS_OF_A_RUN = 6
+"""Runs that are shorter on average cost more than their pixels, measured."""
+_DENSE_LIMIT = 2**22
+"""Pairs of table rows that are counted by a table of all of them; more are sorted."""
 
 
-def overlap_table(pred: np.ndarray, target: np.ndarray) -> OverlapTable:
+def overlap_table(pred: Any, target: Any) -> OverlapTable:
     """Return the segments of two panoptic maps and how many pixels each pair shares.
 
-    Neighbouring pixels mostly agree, so the maps are first cut into runs in which neither changes (a street
-    scene of 1024x2048 pixels has some 20,000 to 100,000); the histogram over runs is then cheap.
-
     Args:
-        pred, target: (H, W, 2) integer maps of (category, instance), both in 0..2**31-1. Every pair of values
-            is a segment of its own, void too.
+        pred, target: a `PanopticMap`, or (H, W, 2) integers of (category, instance), both in 0..2**31-1.
+            Every pair of values is a segment of its own, void too.
 
     Raises:
         ValueError: for another shape, no pixels, a dtype that is not integer, or ids outside the range.
     """
-    pred, target = _checked(pred, "pred"), _checked(target, "target")
+    pred, target = as_panoptic_map(pred, "pred"), as_panoptic_map(target, "target")
     if pred.shape != target.shape:
         raise ValueError(f"pred has shape {pred.shape} but target has {target.shape}; they must be equal")
-    start, length = _runs(pred, target)
-    pred_category, pred_instance, pred_of_run = _segments(pred.reshape(-1, 2)[start], "pred")
-    target_category, target_instance, target_of_run = _segments(target.reshape(-1, 2)[start], "target")
-    num_targets = len(target_category)
-    joint, pair_of_run = _compact(pred_of_run * num_targets + target_of_run)
-    overlap = _sums(pair_of_run, length, len(joint))
+    joint, overlap = _shared_pixels(pred, target)
+    size = len(target.category)
+    # Rows of one category and instance are one segment; rows without pixels are none.
+    preds, pred_of = _segments(pred, joint // size)
+    targets, target_of = _segments(target, joint % size)
+    pairs, pair_of = distinct(pred_of * len(targets) + target_of)
     return OverlapTable(
-        pred_category=pred_category,
-        pred_instance=pred_instance,
-        pred_area=_sums(pred_of_run, length, len(pred_category)),
-        target_category=target_category,
-        target_instance=target_instance,
-        target_area=_sums(target_of_run, length, num_targets),
-        pairs=np.stack((joint // num_targets, joint % num_targets, overlap), axis=1),
+        pred_category=preds // ID_LIMIT,
+        pred_instance=preds % ID_LIMIT,
+        pred_area=_sums(pred_of, overlap, len(preds)),
+        target_category=targets // ID_LIMIT,
+        target_instance=targets % ID_LIMIT,
+        target_area=_sums(target_of, overlap, len(targets)),
+        pairs=np.stack(
+            (pairs // len(targets), pairs % len(targets), _sums(pair_of, overlap, len(pairs))), axis=1
+        ),
     )
 
 
@@ -59,41 +65,41 @@ def overlap_rows(table: OverlapTable) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.int32)
 
 
-def _checked(panoptic: np.ndarray, name: str) -> np.ndarray:
-    panoptic = np.asarray(panoptic)
-    if panoptic.ndim != 3 or panoptic.shape[-1] != 2 or panoptic.size == 0:
-        raise ValueError(f"{name} must be of shape (H, W, 2) = (category, instance), not {panoptic.shape}")
-    if not np.issubdtype(panoptic.dtype, np.integer):
-        raise ValueError(f"{name} must hold integer ids, not {panoptic.dtype}")
-    return np.ascontiguousarray(panoptic)
+def _shared_pixels(pred: PanopticMap, target: PanopticMap) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of table rows that share pixels, as predicted row * T + target row, and how many.
+
+    A street scene of 1024x2048 pixels has some 20,000 to 100,000 runs in which neither map changes; a noisy
+    map has so many that its pixels are counted instead.
+    """
+    size, total = len(target.category), len(pred.category) * len(target.category)
+    flat = np.ascontiguousarray(pred.ids).reshape(-1), np.ascontiguousarray(target.ids).reshape(-1)
+    changed = changes(*flat)
+    by_runs = np.count_nonzero(changed) * _PIXELS_OF_A_RUN < len(changed)
+    if not by_runs and total <= 2**16 and _is_small(pred) and _is_small(target):
+        counts = cv2.calcHist([pred.ids, target.ids], [0, 1], None, [256, 256], [0, 256, 0, 256])
+        counts = counts[: len(pred.category), :size].astype(np.int64).ravel()
+        return np.flatnonzero(counts), counts[counts > 0]
+    start, length = cut(changed) if by_runs else (slice(None), None)
+    joint = flat[0][start].astype(np.intp) * size + flat[1][start]
+    if total > _DENSE_LIMIT:
+        keys, place = distinct(joint)
+        return keys, _sums(place, length, len(keys))
+    counts = _sums(joint, length, total)
+    return np.flatnonzero(counts), counts[counts > 0]
 
 
-def _runs(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return first pixel and length, (R,) int64 each, of the runs in which neither contiguous map changes."""
-    pred, target = pred.reshape(-1), target.reshape(-1)
-    changed = pred[2:] != pred[:-2]
-    changed |= target[2:] != target[:-2]
-    # Category and instance lie side by side: seen as one 16-bit number, a pixel changed when either did.
-    cut = np.flatnonzero(changed.view(np.uint16) != 0)
-    start = np.concatenate(([0], cut + 1))
-    return start, np.diff(start, append=len(pred) // 2)
+def _is_small(panoptic: PanopticMap) -> bool:
+    """Whether OpenCV counts the ids exactly: bytes, and sums that its float32 holds."""
+    return panoptic.ids.dtype == np.uint8 and panoptic.ids.size <= 2**24
 
 
-def _segments(ids: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return category and instance of each segment, and the segment of each row of `ids` (R, 2); int64."""
-    if ids.min() < 0 or ids.max() >= _ID_LIMIT:
-        raise ValueError(f"{name} ids must be in 0..2**31-1, found {ids.min()}..{ids.max()}")
-    ids = ids.astype(np.int64)
-    keys, index = _compact(ids[:, 0] * _ID_LIMIT + ids[:, 1])
-    return keys // _ID_LIMIT, keys % _ID_LIMIT, index
+def _segments(panoptic: PanopticMap, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rising keys of the segments that have pixels, and the segment of each of `rows`."""
+    category, instance = panoptic.category[rows], panoptic.instance[rows]
+    keys, place = np.unique(category * ID_LIMIT + instance, return_inverse=True)
+    return keys, place
 
 
-def _compact(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rising unique keys and the position of each key among them."""
-    unique = np.unique(keys)
-    return unique, np.searchsorted(unique, keys)
-
-
-def _sums(index: np.ndarray, length: np.ndarray, size: int) -> np.ndarray:
-    """Sum run lengths by index; float64 inside `bincount` is exact below 2**53."""
-    return np.bincount(index, weights=length, minlength=size).astype(np.int64)
+def _sums(index: np.ndarray, weights: np.ndarray | None, size: int) -> np.ndarray:
+    """Sum weights, 1 each without them, by index; float64 inside `bincount` is exact below 2**53."""
+    return np.bincount(index, weights=weights, minlength=size).astype(np.int64)

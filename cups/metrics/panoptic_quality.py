@@ -19,6 +19,7 @@ from cups.metrics.scored_rows import ScoredRows
 from cups.metrics.segments import VOID_CLASS, PanopticCounts, SegmentTable, panoptic_counts, segment_table
 from cups.metrics.semantic import semantic_quality
 from cups.ops.matching import hungarian_assignment
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID
 
 _NO_IMAGE_ID = -1
@@ -81,22 +82,27 @@ class PanopticQualitySemanticMatching(Metric):
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("header", default=[], dist_reduce_fx="cat")
 
-    def update(self, preds: Tensor, target: Tensor, image_ids: Iterable[int] | Tensor | None = None) -> None:
+    def update(
+        self,
+        preds: Tensor | Sequence[PanopticMap],
+        target: Tensor | Sequence[PanopticMap],
+        image_ids: Iterable[int] | Tensor | None = None,
+    ) -> None:
         """Add a batch.
 
         Args:
-            preds, target: (B, H, W, 2) integer, (category, instance). Instance ids must differ between
-                objects of an image, whatever their category; 0 is none. Instances of stuff are ignored. Under
-                the standard rule a thing class with instance 0 in `target` is a crowd region.
+            preds, target: B `PanopticMap`s, or (B, H, W, 2) integer (category, instance), which takes several
+                times as long. Instance ids must differ between objects of an image, whatever their category;
+                0 is none. Instances of stuff are ignored. Under the standard rule a thing class with instance
+                0 in `target` is a crowd region.
             image_ids: (B,) integer >= 0. An image that comes twice, as a padding distributed sampler makes
                 it, counts once. Without ids every image counts.
 
         Raises:
             ValueError: for wrong shapes or dtypes, and for ids that are neither clusters, classes nor void.
         """
-        _check_batch(preds, target)
-        ids = _checked_image_ids(image_ids, len(preds))
-        pred_maps, target_maps = (maps.detach().cpu().numpy() for maps in (preds, target))
+        pred_maps, target_maps = _checked_batch(preds, target)
+        ids = _checked_image_ids(image_ids, len(pred_maps))
         batch = []
         for pred_map, target_map in zip(pred_maps, target_maps, strict=True):
             table = overlap_table(pred_map, target_map)
@@ -323,18 +329,36 @@ def _checked_mask(mask: Sequence[bool] | Tensor | np.ndarray | None, num_classes
     return array.astype(bool)
 
 
-def _check_batch(preds: Tensor, target: Tensor) -> None:
+def _checked_batch(
+    preds: Tensor | Sequence[PanopticMap], target: Tensor | Sequence[PanopticMap]
+) -> tuple[Any, Any]:
+    """Return the maps of each side: sequences of `PanopticMap`, or (B, H, W, 2) arrays."""
     for name, maps in (("preds", preds), ("target", target)):
-        if maps.ndim != 4 or maps.shape[-1] != 2:
-            raise ValueError(
-                f"{name} must be of shape (B, H, W, 2) = (category, instance), not {tuple(maps.shape)}"
-            )
-        if maps.is_floating_point() or maps.is_complex() or maps.dtype == torch.bool:
-            raise ValueError(f"{name} must hold integer ids, not {maps.dtype}")
-    if preds.shape != target.shape:
+        if isinstance(maps, Tensor):
+            _check_tensor(maps, name)
+        elif not all(isinstance(item, PanopticMap) for item in maps):
+            raise ValueError(f"{name} must be a sequence of PanopticMap, or a tensor of shape (B, H, W, 2)")
+    if isinstance(preds, Tensor) and isinstance(target, Tensor) and preds.shape != target.shape:
         raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ in shape")
-    if not preds.numel():
-        raise ValueError(f"the batch of shape {tuple(preds.shape)} holds no pixels")
+    if len(preds) != len(target):
+        raise ValueError(f"preds hold {len(preds)} images but target {len(target)}")
+    if not len(preds):
+        raise ValueError("the batch holds no image")
+    one, other = (
+        maps.detach().cpu().numpy() if isinstance(maps, Tensor) else maps for maps in (preds, target)
+    )
+    return one, other
+
+
+def _check_tensor(maps: Tensor, name: str) -> None:
+    if maps.ndim != 4 or maps.shape[-1] != 2:
+        raise ValueError(
+            f"{name} must be of shape (B, H, W, 2) = (category, instance), not {tuple(maps.shape)}"
+        )
+    if maps.is_floating_point() or maps.is_complex() or maps.dtype == torch.bool:
+        raise ValueError(f"{name} must hold integer ids, not {maps.dtype}")
+    if not maps.numel():
+        raise ValueError(f"the batch of shape {tuple(maps.shape)} holds no pixels")
 
 
 def _checked_image_ids(image_ids: Iterable[int] | Tensor | None, size: int) -> np.ndarray:

@@ -1,4 +1,5 @@
 from .inputs import panoptic_from_output as panoptic_from_output
+from .inputs import panoptic_map_from_output as panoptic_map_from_output
 from .inputs import to_detectron2 as to_detectron2
 from .model import DEFAULT_CONFIG as DEFAULT_CONFIG
 from .model import SNAP_KEY as SNAP_KEY

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import PseudoClasses, Sample, boxes_from_masks
 
 MIN_SIDE = 2
@@ -45,26 +47,30 @@ def inference_inputs(images: Iterable[Tensor]) -> list[dict[str, Any]]:
     return [{"image": image, "height": image.shape[-2], "width": image.shape[-1]} for image in images]
 
 
-def panoptic_from_output(output: dict[str, Any], pseudo: PseudoClasses) -> Tensor:
-    """Return the (H, W, 2) int64 panoptic tensor of one network output.
+def panoptic_map_from_output(output: dict[str, Any], pseudo: PseudoClasses) -> PanopticMap:
+    """Return the panoptic map of one network output, on the CPU.
 
     Args:
         output: an element of the network's inference result, with `panoptic_seg` = (map, segments).
         pseudo: the network's pseudo-classes.
 
     Returns:
-        (category, instance) per pixel: 0..S-1 stuff with instance 0, S..S+T-1 things with instances 1..n,
-        void (`pseudo.void`, 0).
+        categories 0..S-1 of stuff with instance 0, S..S+T-1 of things with instances 1..n, void
+        (`pseudo.void`, 0).
     """
     ids, segments = output["panoptic_seg"]
-    table = torch.zeros((len(segments) + 1, 2), dtype=torch.int64)
-    table[0, 0] = pseudo.void
+    category, instance = np.full(len(segments) + 1, pseudo.void), np.zeros(len(segments) + 1, dtype=np.int64)
     things = 0
     for segment in segments:
-        category = int(segment["category_id"])
-        if segment["isthing"]:
-            things += 1
-            table[segment["id"]] = torch.tensor((pseudo.stuffs + category, things))
-        else:
-            table[segment["id"]] = torch.tensor((category - 1, 0))
-    return table.to(ids.device)[ids.long()]
+        kind = int(segment["category_id"])
+        things += segment["isthing"]
+        category[segment["id"]] = pseudo.stuffs + kind if segment["isthing"] else kind - 1
+        instance[segment["id"]] = things if segment["isthing"] else 0
+    # A GPU hands over a byte a pixel, not four.
+    numbers = ids.to(torch.uint8) if len(segments) < 256 else ids
+    return PanopticMap.from_numbers(numbers.cpu().numpy(), category, instance)
+
+
+def panoptic_from_output(output: dict[str, Any], pseudo: PseudoClasses) -> Tensor:
+    """Return `panoptic_map_from_output` as (H, W, 2) int64 (category, instance)."""
+    return torch.from_numpy(panoptic_map_from_output(output, pseudo).pairs)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from cups.ops.components import unify_semantics
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import void_value
 
 
 def to_panoptic(
     semantic: np.ndarray, instance: np.ndarray, things: Sequence[int], num_classes: int
-) -> np.ndarray:
-    """Merge a semantic and an instance map: (H, W, 2) int64 (pseudo-class, instance), void (`void_value`, 0).
+) -> PanopticMap:
+    """Merge a semantic and an instance map; void is (`void_value`, 0).
 
     Each instance takes the majority class of its pixels, of its thing pixels where it has any; one of stuff
     alone joins that stuff, which has instance 0. A pixel of a thing class outside every instance is void: the
@@ -29,6 +30,5 @@ def to_panoptic(
     is_thing = np.zeros(65536, dtype=bool)
     is_thing[list(things)] = True
     thing_pixel = is_thing[semantic]
-    category = np.where(thing_pixel & (instance == 0), void, semantic).astype(np.int64)
-    number = np.where(thing_pixel, instance, 0).astype(np.int64)
-    return np.stack((category, number), axis=-1)
+    category = np.where(thing_pixel & (instance == 0), void, semantic)
+    return PanopticMap.from_maps(category, np.where(thing_pixel, instance, 0))

@@ -17,7 +17,8 @@ from pytorch_lightning.profilers import Profiler
 
 from cups.data.utils import image_array
 from cups.io.png import write_png
-from cups.model.inputs import panoptic_from_output
+from cups.model.inputs import panoptic_map_from_output
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import PseudoClasses, Sample
 from cups.visualization import figure_sheet, overlay, pseudo_palette
 
@@ -26,8 +27,8 @@ STEP = "run_training_batch"
 """What Lightning calls waiting for the loader, and forward, backward and optimiser together."""
 
 
-def sample_to_panoptic(sample: Sample, pseudo: PseudoClasses) -> np.ndarray:
-    """Return a training sample as (H, W, 2) int64 (category, instance), categories as the network's."""
+def sample_to_panoptic(sample: Sample, pseudo: PseudoClasses) -> PanopticMap:
+    """Return a training sample as a panoptic map, categories as the network's."""
     semantic = sample.sem_seg.cpu().numpy()
     category = np.where((semantic >= 1) & (semantic <= pseudo.stuffs), semantic - 1, pseudo.void)
     instance = np.zeros_like(category)
@@ -36,7 +37,7 @@ def sample_to_panoptic(sample: Sample, pseudo: PseudoClasses) -> np.ndarray:
     ):
         category[mask] = pseudo.stuffs + thing
         instance[mask] = number + 1
-    return np.stack((category, instance), axis=-1)
+    return PanopticMap.from_maps(category, instance)
 
 
 def training_panel(media: dict[str, Any], pseudo: PseudoClasses) -> np.ndarray:
@@ -47,7 +48,7 @@ def training_panel(media: dict[str, Any], pseudo: PseudoClasses) -> np.ndarray:
     names = ["training"]
     if "output" in media:
         image = image_array(media["validation"].image)
-        prediction = panoptic_from_output(media["output"], pseudo).cpu().numpy()
+        prediction = panoptic_map_from_output(media["output"], pseudo)
         rows.append([image, overlay(image, prediction, colors)])
         names.append("validation")
     return figure_sheet(["image", "pseudo-labels or prediction"], rows, names)

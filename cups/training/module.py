@@ -16,7 +16,7 @@ from cups.errors import UserError
 from cups.io.checkpoint import differences
 from cups.io.provenance import any_ground_truth
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.model.inputs import inference_inputs, panoptic_from_output, to_detectron2
+from cups.model.inputs import inference_inputs, panoptic_map_from_output, to_detectron2
 from cups.model.model import class_weights_of
 from cups.structures import LoadedImage, Sample, ThingStuffSplit
 from cups.training.bad_batch import save_bad_batch
@@ -140,10 +140,10 @@ class PanopticModule(pl.LightningModule):
             return
         outputs = self.predict_panoptic([loaded.image for loaded in batch])
         for loaded, output in zip(batch, outputs, strict=True):
-            prediction = panoptic_from_output(output, self.split.pseudo_classes)
+            prediction = panoptic_map_from_output(output, self.split.pseudo_classes)
             # A distributed sampler pads the last batch with frames that came before: they count once.
-            target = loaded.ground_truth(self.metric.void)[None].to(prediction.device)
-            self.metric.update(prediction[None], target, image_ids=[loaded.index])
+            target = loaded.ground_truth(self.metric.void)
+            self.metric.update([prediction], [target], image_ids=[loaded.index])
         if batch_idx == 0:
             self.media |= {"validation": batch[0], "output": outputs[0]}
 

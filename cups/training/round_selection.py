@@ -21,7 +21,7 @@ from cups.io.provenance import any_ground_truth
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.overlap import overlap_rows, overlap_table
 from cups.metrics.segments import PanopticCounts, panoptic_counts, segment_table
-from cups.model.inputs import panoptic_from_output
+from cups.model.inputs import panoptic_map_from_output
 from cups.model.tta import PanopticFPNWithTTA
 from cups.structures import LoadedImage, PseudoClasses
 
@@ -118,11 +118,9 @@ class Consistency:
             frame = [{"image": self.frames[index].image}]
             plain, averaged = model(frame)[0], views(frame)[0]
             first = first or plain
-            one, many = (
-                panoptic_from_output(output, self.pseudo).cpu().numpy() for output in (plain, averaged)
-            )
-            void.append((one[..., 0] == self.pseudo.void).mean())
-            objects.append(one[..., 1].max())
+            one, many = (panoptic_map_from_output(output, self.pseudo) for output in (plain, averaged))
+            void.append(one.areas[one.category == self.pseudo.void].sum() / one.ids.size)
+            objects.append(int(one.instance.max()))
             rows.append(overlap_rows(overlap_table(one, many)))
             image.append(np.full(len(rows[-1]), index))
         joined = np.concatenate(rows)

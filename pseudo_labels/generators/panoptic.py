@@ -13,8 +13,8 @@ from cups.io.coco_panoptic import (
     PanopticFile,
     categories_of,
     read_panoptic,
+    segment_ids,
     to_rgb,
-    to_segments,
     write_panoptic_json,
 )
 from cups.io.file_names import IMAGE_MARK
@@ -51,7 +51,7 @@ class Merge:
         semantic, instance = read_pair(*paths, self.num_classes)
         panoptic = to_panoptic(semantic, instance, self.things, self.num_classes)
         try:
-            segments = to_segments(panoptic[..., 0], panoptic[..., 1], void_value(self.num_classes))
+            segments = segment_ids(panoptic, void_value(self.num_classes))[panoptic.ids]
         except ValueError as error:
             raise UserError(f"{paths[1]}: {error}; raise `min_area` of the instances") from None
         write_png(self.output.path(frame), to_rgb(segments))
@@ -60,7 +60,7 @@ class Merge:
         """Return the pictures (image, panoptic map) of one frame for the contact sheet."""
         image = read_image(frame.image)
         panoptic = read_panoptic(self.output.path(frame), void_value(self.num_classes))
-        picture = panoptic_picture(panoptic[..., 0], panoptic[..., 1], self.num_classes)
+        picture = panoptic_picture(panoptic.categories, panoptic.instances, self.num_classes)
         return [image, fit(picture, image)]
 
 

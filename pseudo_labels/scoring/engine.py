@@ -83,8 +83,8 @@ class PanopticLabels:
         name = next((n + end for n in names for end in ends if n + end in self.labels.annotations), None)
         if name is None:
             raise UserError(f"{self.labels.path}: lists no {names[0]}.png; write the set of this split")
-        semantic, instance = np.moveaxis(self.labels.read(name, void_value(self.num_classes)), -1, 0)
-        return semantic, instance
+        panoptic = self.labels.read(name, void_value(self.num_classes))
+        return panoptic.categories, panoptic.instances
 
     @property
     def num_classes(self) -> int:
@@ -129,7 +129,7 @@ def read_cups_classes(folder: Path, threshold: float | None = None) -> tuple[int
 class EvaluationFrames(Dataset[dict[str, Any]]):
     """Pseudo-labels beside ground truth, both at the size of the ground truth.
 
-    Items: `{"prediction": (H, W, 2) int64, "target": (H, W, 2) int64, "name": str}`, and with `semantics` the
+    Items: `{"prediction": PanopticMap, "target": PanopticMap, "name": str}`, and with `semantics` the
     `counts` (K + 1, C) of the semantic map as it is stored.
     """
 
@@ -154,19 +154,18 @@ class EvaluationFrames(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         frame, void = self.frames[index], void_value(self.num_classes)
-        target = torch.from_numpy(read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes))
-        target[..., 0][target[..., 0] == VOID] = void
+        target = read_panoptic_target(frame.label_ids, frame.instance_ids, self.classes).with_void(VOID, void)
         pair = self.read(frame)
-        size = (target.shape[0], target.shape[1])
 
-        def aligned(ids: np.ndarray) -> torch.Tensor:
-            return align_labels(torch.from_numpy(ids.astype(np.int64)), size, size, frame.stem)
+        def aligned(ids: np.ndarray) -> np.ndarray:
+            size = target.shape
+            return align_labels(torch.from_numpy(ids.astype(np.int64)), size, size, frame.stem).numpy()
 
         panoptic = to_panoptic(*pair, self.things, self.num_classes)
-        prediction = torch.stack([aligned(panoptic[..., part]) for part in (0, 1)], dim=-1)
-        item = {"prediction": prediction, "target": target, "name": frame.stem}
+        prediction = panoptic.with_ids(aligned(panoptic.ids).astype(panoptic.ids.dtype))
+        item: dict[str, Any] = {"prediction": prediction, "target": target, "name": frame.stem}
         if self.semantics:
-            maps = (aligned(pair[0]).numpy(), target[..., 0].numpy())
+            maps = (aligned(pair[0]), target.categories)
             counts = count_pixels(*maps, self.num_classes, self.classes.num_classes, void)
             item["counts"] = torch.from_numpy(counts)
         return item
@@ -228,7 +227,7 @@ def evaluate(
     loader = DataLoader(data, batch_size=None, num_workers=workers)
     for item in tqdm(loader, total=len(data), desc="evaluate", unit="img"):
         names.append(item["name"])
-        metric.update(item["prediction"][None], item["target"][None])
+        metric.update([item["prediction"]], [item["target"]])
         if counts is not None:
             counts += item["counts"].numpy()
     name = f"pseudo-labels-{classes.num_classes}"

@@ -21,6 +21,7 @@ from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import VoidRule
 from cups.ops.components import majority_classes
 from cups.ops.matching import hungarian_assignment
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID, ClassSet, class_set, void_value
 from pseudo_labels.algorithms.instance_splitting import splits_of
 from pseudo_labels.inputs.labels import check_aspect, read_depth, read_semantic, thing_regions
@@ -57,14 +58,10 @@ class Target:
     instance: np.ndarray
 
     @classmethod
-    def of(cls, panoptic: np.ndarray) -> Target:
-        """Number the segments of (H, W, 2) ids."""
-        width = int(panoptic[..., 1].max()) + 1
-        key = panoptic[..., 0] * width + panoptic[..., 1]
-        found = np.flatnonzero(np.bincount(key.ravel()))
-        number = np.zeros(int(found[-1]) + 1, dtype=np.int64)
-        number[found] = np.arange(len(found))
-        return cls(np.take(number, key), found // width, found % width)
+    def of(cls, panoptic: PanopticMap) -> Target:
+        """Number the segments of a map."""
+        panoptic = panoptic.merged()
+        return cls(panoptic.ids.astype(np.int64), panoptic.category, panoptic.instance)
 
     def joint(self, pred: np.ndarray, segment: np.ndarray, count: int) -> np.ndarray:
         """Return (count, T) pixels that each prediction shares with each segment; pred, segment: (N,) ids."""
@@ -112,7 +109,7 @@ def split_all(
 def overlap_rows_of_all(
     semantic: np.ndarray,
     depth: np.ndarray | None,
-    target: np.ndarray,
+    target: PanopticMap,
     configurations: Sequence[Configuration],
     things: Sequence[int],
     settings: Cutting,
@@ -127,11 +124,11 @@ def overlap_rows_of_all(
     Args:
         semantic: (h, w) pseudo-classes.
         depth: see `split_all`.
-        target: (H, W, 2) ground truth, void as in `void_value(num_classes)`.
+        target: ground truth, void as in `void_value(num_classes)`.
         things: thing classes.
         settings: what all configurations share.
     """
-    void, size = void_value(num_classes), target.shape[:2]
+    void, size = void_value(num_classes), target.shape
     truth = Target.of(target)
     regions = thing_regions(semantic, things, merged=settings.proposals != "classes")
     pixels = torch.arange(semantic.size).reshape(semantic.shape)
@@ -206,14 +203,14 @@ class SweepFrame:
         classes, void = class_set(self.num_classes), void_value(self.num_clusters)
         split, city = frame.relative.parts
         target = read_panoptic_target(*ground_truth_paths(self.root, split, city, frame.stem), classes)
-        target[..., 0][target[..., 0] == VOID] = void
+        target = target.with_void(VOID, void)
         path = self.semantics.path(frame)
         semantic = read_semantic(path, self.num_clusters)
-        size = (target.shape[0], target.shape[1])
+        size = target.shape
         aligned = align_labels(torch.from_numpy(semantic.astype(np.int64)), size, size, str(path)).numpy()
         depth = read_depth(self.depths.path(frame))
         check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
-        counts = count_pixels(aligned, target[..., 0], self.num_clusters, classes.num_classes, void)
+        counts = count_pixels(aligned, target.categories, self.num_clusters, classes.num_classes, void)
         rows = overlap_rows_of_all(
             semantic, depth, target, self.configurations, self.things, self.settings, self.num_clusters
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import class_set
 from cups.visualization import instances_to_color, panoptic_to_color, pseudo_palette, semantic_to_color
 
@@ -26,7 +27,7 @@ def label_pictures(
 
 def panoptic_picture(category: np.ndarray, instance: np.ndarray, num_classes: int) -> np.ndarray:
     """Return (H, W, 3) uint8 of a category and an instance map, void where the category is `void_value`."""
-    return panoptic_to_color(np.stack((category, instance), axis=-1), class_colors(num_classes))
+    return panoptic_to_color(PanopticMap.from_maps(category, instance), class_colors(num_classes))
 
 
 def fit(picture: np.ndarray, image: np.ndarray) -> np.ndarray:

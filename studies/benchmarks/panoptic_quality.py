@@ -1,4 +1,4 @@
-"""Time and memory of panoptic quality: ours, torchmetrics and hotcoco on the same street-like maps."""
+"""Time and memory of panoptic quality: ours and others on the same street-like maps, clean and noisy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ import numpy as np
 import torch
 from torchmetrics.detection import PanopticQuality
 
+from cups.io.coco_panoptic import from_rgb
 from cups.io.files import write_json
+from cups.io.png import read_image
 from cups.metrics import PanopticQualitySemanticMatching
+from cups.ops.panoptic_map import PanopticMap, number_values
 from cups.taxonomy import VOID, class_set
 from studies.benchmarks.settings import QualitySettings
 
@@ -74,27 +77,43 @@ def imperfect(target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return pred
 
 
-def scenes(settings: QualitySettings) -> Maps:
-    """Return (prediction, target) pairs, the same in every process."""
+def scenes(settings: QualitySettings, noise: float = 0.0) -> Maps:
+    """Return (prediction, target) pairs, the same in every process.
+
+    noise: share of predicted pixels that take what some other pixel of the map has.
+    """
     rng = np.random.default_rng(settings.seed)
     size = settings.height, settings.width
     targets = [street(*size, settings.segments, rng) for _ in range(settings.images)]
-    return [(imperfect(target, rng), target) for target in targets]
+    maps = [(imperfect(target, rng), target) for target in targets]
+    for pred, _ in maps:
+        hit = rng.random(size) < noise
+        pred[hit] = pred.reshape(-1, 2)[rng.integers(0, hit.size, np.count_nonzero(hit))]
+    return maps
 
 
 def run_ours(maps: Maps, repeats: int) -> dict[str, Any]:
-    """Score with this project's metric; both void rules come from one state."""
-    tensors = [tuple(torch.from_numpy(part)[None] for part in pair) for pair in maps]
+    """Score panoptic maps with this project's metric; both void rules come from one state."""
+    return _run_ours([([PanopticMap.from_pairs(part)] for part in pair) for pair in maps], repeats)
+
+
+def run_ours_from_pairs(maps: Maps, repeats: int) -> dict[str, Any]:
+    """Score (H, W, 2) tensors with this project's metric."""
+    return _run_ours([(torch.from_numpy(part)[None] for part in pair) for pair in maps], repeats)
+
+
+def _run_ours(given: Iterable[Iterable[Any]], repeats: int) -> dict[str, Any]:
+    pairs = [tuple(pair) for pair in given]
     metric, times = ours(), []
     for _ in range(repeats):
         metric = ours()
-        for pred, target in tensors:
+        for pred, target in pairs:
             start = time.perf_counter()
             metric.update(pred, target)
             times.append(time.perf_counter() - start)
     start = time.perf_counter()
     both = metric.compute_all()
-    return {"times": times, "final": time.perf_counter() - start} | summary(metric, both, len(maps))
+    return {"times": times, "final": time.perf_counter() - start} | summary(metric, both, len(pairs))
 
 
 def run_ours_from_png(root: Path, repeats: int) -> dict[str, Any]:
@@ -105,7 +124,7 @@ def run_ours_from_png(root: Path, repeats: int) -> dict[str, Any]:
         metric = ours()
         start = time.perf_counter()
         for index in range(count):
-            metric.update(*(read_coco(root, name, index) for name in ("pred", "target")))
+            metric.update(*([read_coco(root, name, index)] for name in ("pred", "target")))
         both = metric.compute_all()
         times.append((time.perf_counter() - start) / count)
     return {"times": times, "final": None} | summary(metric, both, count)
@@ -207,24 +226,70 @@ def _segment(segment_id: int, area: int, name: str) -> dict[str, int]:
     return {"id": segment_id, "category_id": category + 1, "area": area, "iscrowd": int(crowd)}
 
 
-def read_coco(root: Path, name: str, index: int) -> torch.Tensor:
-    """Read one PNG of `write_coco` as (1, H, W, 2) int32."""
-    bgr = cv2.imread(str(root / name / f"{index}.png"))
-    assert bgr is not None
-    ids = (cv2.cvtColor(bgr, cv2.COLOR_BGR2RGBA).view("<u4")[..., 0] & 0xFFFFFF).astype(np.int32)
-    panoptic = np.empty((*ids.shape, 2), dtype=np.int32)
-    np.floor_divide(ids, ID_FACTOR, out=panoptic[..., 0])
-    np.subtract(ids, panoptic[..., 0] * ID_FACTOR, out=panoptic[..., 1])
-    panoptic[..., 0] = np.where(ids == 0, VOID, panoptic[..., 0] - 1)
-    return torch.from_numpy(panoptic)[None]
+def read_coco(root: Path, name: str, index: int) -> PanopticMap:
+    """Read one PNG of `write_coco`."""
+    numbers, ids = number_values(from_rgb(read_image(root / name / f"{index}.png")))
+    return PanopticMap(numbers, np.where(ids == 0, VOID, ids // ID_FACTOR - 1), ids % ID_FACTOR)
+
+
+def run_definition(maps: Maps, repeats: int) -> dict[str, Any]:
+    """Score by the words of Kirillov et al. (2019), section 4.1, segment by segment, crowds included."""
+    del repeats  # seconds an image: once is enough
+    sums, times = np.zeros((4, CLASSES.num_classes)), []
+    for pred, target in maps:
+        start = time.perf_counter()
+        sums += _by_definition(pred, target)
+        times.append(time.perf_counter() - start)
+    iou, hits, wrong, missed = sums
+    weight = hits + wrong / 2 + missed / 2
+    per_class = iou / np.maximum(weight, 0.5)
+    scores = {"pq_per_class": {"standard": per_class.tolist()}}
+    scores |= {"pq": {"standard": float(per_class[weight > 0].mean())}}
+    return {"times": times, "final": None, "state": None} | scores
+
+
+def _by_definition(pred: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return sum of IoU, true positives, false positives and false negatives of each class: (4, C)."""
+    sums = np.zeros((4, CLASSES.num_classes))
+    void = target[..., 0] == VOID
+    truths = {segment: (target == segment).all(axis=-1) for segment in _segments_of(target)}
+    crowds = {segment for segment in truths if segment[1] == 0 and segment[0] in CLASSES.things}
+    found = set()
+    for segment in _segments_of(pred):
+        mask, kind = (pred == segment).all(axis=-1), segment[0]
+        for truth, other in truths.items():
+            union = np.count_nonzero((mask & ~void) | other)
+            iou = np.count_nonzero(mask & other) / union
+            if truth[0] == kind and truth not in crowds and iou > 0.5:
+                found.add(truth)
+                sums[:2, kind] += iou, 1
+                break
+        else:
+            group = truths.get((kind, 0)) if kind in CLASSES.things else None
+            excused = void if group is None else void | group
+            sums[2, kind] += 2 * np.count_nonzero(mask & excused) <= np.count_nonzero(mask)
+    for truth in truths.keys() - crowds - found:
+        sums[3, truth[0]] += 1
+    return sums
+
+
+def _segments_of(panoptic: np.ndarray) -> list[tuple[int, int]]:
+    pairs = np.unique(panoptic.reshape(-1, 2), axis=0).tolist()
+    return [(category, instance) for category, instance in pairs if category != VOID]
 
 
 RUNS: dict[str, Callable[[Any, int], dict[str, Any]]] = {
     "ours": run_ours,
+    "ours, from (H, W, 2)": run_ours_from_pairs,
     "ours, from PNG": run_ours_from_png,
+    "the paper's definition": run_definition,
     "torchmetrics": run_torchmetrics,
     "hotcoco, from PNG": run_hotcoco,
 }
+
+
+OWN = ("ours", "the paper's definition")
+"""Starts of the rows that need no further package."""
 
 
 def _peak_mib(reset: bool = False) -> float:
@@ -236,10 +301,11 @@ def _peak_mib(reset: bool = False) -> float:
     return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-def _worker(name: str, settings: QualitySettings, connection: Any) -> None:
+def _worker(name: str, settings: QualitySettings, noise: float, connection: Any) -> None:
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     os.environ["RAYON_NUM_THREADS"] = "1"
-    maps = scenes(settings)
+    maps = scenes(settings, noise)
     source: Maps | Path = maps
     with tempfile.TemporaryDirectory() as folder:
         if name.endswith("PNG"):
@@ -250,17 +316,17 @@ def _worker(name: str, settings: QualitySettings, connection: Any) -> None:
     connection.send(result | {"memory": _peak_mib() - before})
 
 
-def measure(name: str, settings: QualitySettings) -> dict[str, Any] | None:
+def measure(name: str, settings: QualitySettings, noise: float = 0.0) -> dict[str, Any] | None:
     """Run one row in a new process; None when its package is not installed."""
     package = name.split(",")[0]
-    if package != "ours":
+    if package not in OWN:
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             return None
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_worker, args=(name, settings, sender))
+    process = context.Process(target=_worker, args=(name, settings, noise, sender))
     process.start()
     sender.close()
     try:
@@ -296,14 +362,15 @@ def environment() -> dict[str, str]:
     return {"machine": f"{model}, one thread", "python": platform.python_version(), **versions}
 
 
-def markdown(results: dict[str, dict[str, Any]], settings: QualitySettings, facts: dict[str, str]) -> str:
-    """Return the table with the machine, versions and agreement below it."""
+def markdown(results: dict[str, dict[str, Any]], settings: QualitySettings, noise: float) -> str:
+    """Return the table of the maps of one noise, and the agreement of its rows."""
+    noisy = f", {100 * noise:g} % of the predicted pixels noise" if noise else ""
     lines = [
         f"{settings.images} pairs of {settings.height}x{settings.width} pixels, "
-        f"about {settings.segments} segments each.",
+        f"about {settings.segments} segments each{noisy}.",
         "",
-        "| | ms an image | end, ms | working memory, MiB | kept state, kB an image | PQ |",
-        "|---|---:|---:|---:|---:|---|",
+        "| | ms an image | times ours | end, ms | working memory, MiB | kept state, kB an image | PQ |",
+        "|---|---:|---:|---:|---:|---:|---|",
     ]
     for name, result in results.items():
         state = "-" if result["state"] is None else f"{result['state'] / 1000:.1f}"
@@ -311,6 +378,7 @@ def markdown(results: dict[str, dict[str, Any]], settings: QualitySettings, fact
         cells = (
             name,
             f"{result['milliseconds']:.1f}",
+            f"{result['milliseconds'] / results['ours']['milliseconds']:.1f}",
             final,
             f"{result['memory']:.0f}",
             state,
@@ -318,24 +386,27 @@ def markdown(results: dict[str, dict[str, Any]], settings: QualitySettings, fact
         )
         lines.append(f"| {' | '.join(cells)} |")
     gaps = ", ".join(f"{rule} {gap:.1e}" for rule, gap in largest_difference(results).items())
-    lines += ["", f"Largest difference of any class's PQ: {gaps}."]
-    return "\n".join([*lines, ", ".join(f"{key} {value}" for key, value in facts.items())])
+    return "\n".join([*lines, "", f"Largest difference of any class's PQ: {gaps}.", ""])
 
 
 def compare(settings: QualitySettings) -> int:
-    """Run all rows and print the table; 1 when two implementations disagree."""
-    results = {}
-    for name in RUNS:
-        result = measure(name, settings)
-        if result is None:
-            package = name.split(",")[0]
-            print(f"({package} is not installed, so its row is left out; to have it: pip install {package})")
-        else:
-            results[name] = result
+    """Run all rows on maps of each noise and print the tables; 1 when two implementations disagree."""
+    tables, worst = [], 0.0
+    for noise in settings.noise:
+        results = {}
+        for name in RUNS:
+            result = measure(name, settings, noise)
+            if result is not None:
+                results[name] = result
+            elif noise == settings.noise[0]:
+                package = name.split(",")[0]
+                print(f"({package} is not installed: no row of it; pip install {package})")
+        print(markdown(results, settings, noise))
+        differences = largest_difference(results)
+        worst = max(worst, *differences.values())
+        tables.append({"noise": noise, "results": results, "difference": differences})
     facts = environment()
-    print(markdown(results, settings, facts))
-    differences = largest_difference(results)
+    print(", ".join(f"{key} {value}" for key, value in facts.items()))
     if settings.json:
-        content = {"environment": facts, "results": results, "difference": differences}
-        write_json(settings.json, content)
-    return int(max(differences.values()) > 1e-6)
+        write_json(settings.json, {"environment": facts, "tables": tables})
+    return int(worst > 1e-6)

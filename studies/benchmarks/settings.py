@@ -26,6 +26,7 @@ class QualitySettings(BenchmarkSettings):
     height: int = flag(1024, "rows of a map, pixels")
     width: int = flag(2048, "columns of a map, pixels")
     segments: int = flag(60, "segments drawn in a map")
+    noise: tuple[float, ...] = flag((0.0, 0.1), "shares of noisy pixels in the predictions, a table for each")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import code_version, read_provenance
 from cups.io.thing_stuff import read_split
 from cups.ops.panoptic import to_panoptic
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import ThingStuffSplit
 from cups.visualization import depth_to_color, figure_sheet, overlay, pseudo_palette
 from pseudo_labels.inputs.labels import read_depth
@@ -48,17 +49,17 @@ def shown_images(run: OwnDataRun) -> list[tuple[str, Path]]:
     return evenly_spread(named, SHOWN)
 
 
-def label_map(run: OwnDataRun, name: str, split: ThingStuffSplit) -> np.ndarray | None:
-    """Return (H, W, 2) category and object of a training label, categories as the network's; None: none."""
+def label_map(run: OwnDataRun, name: str, split: ThingStuffSplit) -> PanopticMap | None:
+    """Return category and object of a training label, categories as the network's; None: none."""
     stem = flat_name(name)
     files = [run.output / "labels" / f"{stem}{end}" for end in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)]
     if not all(file.is_file() for file in files):
         return None
     count = split.pseudo_classes.total
     panoptic = to_panoptic(read_ids(files[0]), read_ids(files[1]), split.things, count)
-    category = np.full(max(count, int(panoptic[..., 0].max())) + 1, split.pseudo_classes.void)
+    category = np.full(max(count, int(panoptic.category.max())) + 1, split.pseudo_classes.void)
     category[list((*split.stuffs, *split.things))] = np.arange(count)
-    return np.stack((category[panoptic[..., 0]], panoptic[..., 1]), axis=-1)
+    return panoptic.with_category(category[panoptic.category])
 
 
 def sheet(run: OwnDataRun) -> np.ndarray:

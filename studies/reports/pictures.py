@@ -17,6 +17,7 @@ from cups.io.coco_panoptic import read_panoptic
 from cups.io.files import atomic_write
 from cups.io.png import read_ids, read_image
 from cups.ops.panoptic import to_panoptic
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import class_set, void_value
 from cups.visualization import figure_sheet, overlay
 from studies.reports.text import NOT_RUN
@@ -45,8 +46,8 @@ def _jpeg(picture: np.ndarray, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def label_classes(root: Path, result: Result, frame: GroundTruthFrame) -> np.ndarray:
-    """Return (H, W, 2) classes and instances of a frame's pseudo-labels, as the evaluation matched them."""
+def label_classes(root: Path, result: Result, frame: GroundTruthFrame) -> PanopticMap:
+    """Return classes and instances of a frame's pseudo-labels, as the evaluation matched them."""
     config = result.config
     relative = Path(config["split"]) / frame.image.parent.name / f"{frame.stem}.png"
     semantic = read_ids(root / config["semantic_subdir"] / relative)
@@ -57,8 +58,8 @@ def label_classes(root: Path, result: Result, frame: GroundTruthFrame) -> np.nda
     return to_classes(panoptic, np.array(result.assignment))
 
 
-def predicted_classes(folder: Path, result: Result, frame: GroundTruthFrame) -> np.ndarray:
-    """Return (H, W, 2) classes and instances of a saved prediction, as the evaluation matched it."""
+def predicted_classes(folder: Path, result: Result, frame: GroundTruthFrame) -> PanopticMap:
+    """Return classes and instances of a saved prediction, as the evaluation matched it."""
     void = void_value(len(result.assignment))
     prediction = read_panoptic(folder / f"{frame.stem}.png", void)
     return to_classes(prediction, np.array(result.assignment))
@@ -81,12 +82,12 @@ def label_sheet(
 
 
 def class_sheet(
-    runs: ToyRuns, columns: Mapping[str, Callable[[GroundTruthFrame], np.ndarray]], count: int = 3
+    runs: ToyRuns, columns: Mapping[str, Callable[[GroundTruthFrame], PanopticMap]], count: int = 3
 ) -> np.ndarray:
     """Draw validation frames: image, `columns`, ground truth, in the colours of the classes.
 
     Args:
-        columns: header -> function that returns (H, W, 2) classes and instances of a frame.
+        columns: header -> function that returns classes and instances of a frame.
 
     Returns:
         (H, W, 3) uint8.

@@ -17,6 +17,7 @@ from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import read_ids, read_image
 from cups.metrics.bootstrap import METRICS
 from cups.ops.panoptic import to_panoptic
+from cups.ops.panoptic_map import PanopticMap
 from cups.ops.resize import resize_image, scaled_size
 from cups.taxonomy import class_set
 from cups.visualization import figure_sheet, overlay
@@ -85,8 +86,8 @@ def steps(runs: ToyRuns) -> list[Command]:
     return result
 
 
-def shown_labels(folder: Path, stem: str, result: Result) -> np.ndarray:
-    """Return the labels of a frame as training shows them: (*SIZE, 2) classes and instances.
+def shown_labels(folder: Path, stem: str, result: Result) -> PanopticMap:
+    """Return the labels of a frame as training shows them: classes and instances at `SIZE`.
 
     Pseudo-classes are matched to classes as in the labels' own evaluation, `result`.
     """
@@ -140,7 +141,10 @@ def displaced_share(runs: ToyRuns) -> dict[int, float]:
             stems, result = found
             run = ToyTraining(runs, seed)
             pairs = (
-                (shown_labels(folder, stem, result)[..., 0] for folder in (run.labels, run.root / DISPLACED))
+                (
+                    shown_labels(folder, stem, result).categories
+                    for folder in (run.labels, run.root / DISPLACED)
+                )
                 for stem in stems
             )
             shares[seed] = float(np.mean([(right != wrong).mean() for right, wrong in pairs]))

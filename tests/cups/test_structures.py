@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
 
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, PseudoClasses, Sample, ThingStuffSplit, boxes_from_masks
 
 
@@ -61,17 +63,17 @@ def test_split__counts_become_a_network() -> None:
 
 
 def test_loaded_image__ground_truth_with_another_void() -> None:
-    target = torch.tensor([[[255, 0], [3, 7]]])
+    target = PanopticMap.from_pairs(torch.tensor([[[255, 0], [3, 7]]]))
     loaded = LoadedImage(torch.zeros(3, 1, 2), "a", target)
     assert loaded.ground_truth() is target
-    assert loaded.ground_truth(65535).tolist() == [[[65535, 0], [3, 7]]]
+    assert loaded.ground_truth(65535).pairs.tolist() == [[[65535, 0], [3, 7]]]
     with pytest.raises(ValueError, match="b: this data set has no ground truth"):
         LoadedImage(torch.zeros(3, 1, 2), "b").ground_truth()
 
 
-def test_loaded_image__to_moves_both_tensors() -> None:
-    loaded = LoadedImage(torch.zeros(3, 1, 2), "a", torch.zeros(1, 2, 2), index=4)
+def test_loaded_image__to_moves_the_image() -> None:
+    loaded = LoadedImage(torch.zeros(3, 1, 2), "a", PanopticMap.from_pairs(np.zeros((1, 2, 2), int)), index=4)
     moved = loaded.to("meta")
-    assert moved.image.is_meta and moved.target is not None and moved.target.is_meta
+    assert moved.image.is_meta and moved.target is loaded.target
     assert (moved.name, moved.index) == ("a", 4)
     assert LoadedImage(torch.zeros(3, 1, 2), "a").to("meta").target is None

@@ -30,7 +30,7 @@ def toy_root(make_folder: Callable[[str], Path]) -> Path:
     for frame in list_ground_truth_frames(root, "train"):
         target = read_panoptic_target(frame.label_ids, frame.instance_ids, CLASSES)
         folder = root / "pseudo_semantic_mapped_truth" / "train" / frame.image.parent.name
-        write_png(folder / f"{frame.stem}.png", target[..., 0].astype(np.uint8))
+        write_png(folder / f"{frame.stem}.png", target.categories.astype(np.uint8))
     make_depth(["--cityscapes_root", str(root), "--source", "disparity"])
     return root
 

@@ -50,7 +50,7 @@ def literal_pq(folder: Path, json_file: Path, city: Path) -> float:
     """
     content = json.loads(json_file.read_text())
     things = {c["id"] for c in content["categories"] if c["isthing"]}
-    truth = {item.name: item.ground_truth().numpy() for item in CityscapesPanopticValidation(city)}
+    truth = {item.name: item.ground_truth().pairs for item in CityscapesPanopticValidation(city)}
     iou, hits, wrong, missed = (np.zeros(19) for _ in range(4))
     for annotation in content["annotations"]:
         ids = from_rgb(read_image(folder / annotation["file_name"]))

@@ -198,14 +198,14 @@ def test_label_sheet__colours_are_those_of_the_matched_classes(tmp_path: Path) -
     # Labels that are the ground truth under other ids (class c is cluster 18 - c), matched back.
     frame = list_ground_truth_frames(runs.data, "val")[0]
     target = read_panoptic_target(frame.label_ids, frame.instance_ids, class_set(19))
-    clusters = np.where(target[..., 0] == VOID, VOID, 18 - target[..., 0].astype(int)).astype(np.uint8)
+    clusters = np.where(target.categories == VOID, VOID, 18 - target.categories).astype(np.uint8)
     folder = runs.root(0) / "pseudo_semantic_x" / "val" / frame.image.parent.name
     write_png(folder / f"{frame.stem}.png", clusters)
     config = {"split": "val", "semantic_subdir": "pseudo_semantic_x", "num_semantic_classes": "19"}
     result = Result("perfect", {}, "protocol", assignment=list(range(18, -1, -1)), config=config)
     write_results(runs.stem(0, "perfect"), [result])
 
-    assert np.array_equal(label_classes(runs.root(0), result, frame)[..., 0], target[..., 0])
+    assert np.array_equal(label_classes(runs.root(0), result, frame).categories, target.categories)
     sheet = label_sheet(runs, 0, [("perfect", "perfect"), ("missing", "missing")])
     assert sheet is not None and 3 * 300 < sheet.shape[1] < 4 * 300  # image, perfect, ground truth
 

@@ -249,8 +249,8 @@ def test_alignment__picture_and_share_come_from_the_label_files(streets: ToyRuns
     assert dict(alignment.pictures(runs)) == {} and alignment.displaced_share(runs) == {}
     for frame in list_ground_truth_frames(runs.data, "train"):
         target = read_panoptic_target(frame.label_ids, frame.instance_ids, class_set(19))
-        write_png(run.labels / f"{frame.stem}{SEMANTIC_SUFFIX}", target[..., 0].astype(np.uint8))
-        write_png(run.labels / f"{frame.stem}{INSTANCE_SUFFIX}", target[..., 1].astype(np.uint16))
+        write_png(run.labels / f"{frame.stem}{SEMANTIC_SUFFIX}", target.categories.astype(np.uint8))
+        write_png(run.labels / f"{frame.stem}{INSTANCE_SUFFIX}", target.instances.astype(np.uint16))
     config = {"num_semantic_classes": "19", "things": THINGS}
     write_scores(runs, PSEUDO_LABELS, {0: 1.0}, assignment=list(range(19)), config=config)
     output = run.root / alignment.DISPLACED
@@ -267,9 +267,9 @@ def test_alignment__picture_and_share_come_from_the_label_files(streets: ToyRuns
     result = runs.results(PSEUDO_LABELS)[0]
     shown = alignment.shown_labels(run.labels, frame.stem, result)
     target = read_panoptic_target(frame.label_ids, frame.instance_ids, class_set(19))
-    assert shown.shape == (*alignment.SIZE, 2)
+    assert shown.shape == alignment.SIZE
     # Row 60 of 120 lies on row 96 of 192, column 120 of 240 on column 192 of 384.
-    assert shown[60, 120, 0] == target[96, 192, 0]
+    assert shown.categories[60, 120] == target.categories[96, 192]
 
 
 def test_alignment__verdict_follows_the_numbers(tmp_path: Path) -> None:
@@ -295,14 +295,14 @@ def test_self_training__ablations_are_compared_over_the_seeds_that_have_all(tmp_
 def test_self_training__picture_shows_predictions_in_matched_classes(streets: ToyRuns) -> None:
     runs = streets
     frame = list_ground_truth_frames(runs.data, "val")[0]
-    target = read_panoptic_target(frame.label_ids, frame.instance_ids, class_set(19)).astype(np.int64)
-    clusters = np.where(target[..., 0] == VOID, VOID, 18 - target[..., 0])
+    target = read_panoptic_target(frame.label_ids, frame.instance_ids, class_set(19))
+    clusters = np.where(target.categories == VOID, VOID, 18 - target.categories)
     for run_name in ("stage2", "stage3"):
         folder = prediction_folder(runs, 0, run_name)
-        write_panoptic(folder / f"{frame.stem}.png", np.stack((clusters, target[..., 1]), axis=-1), VOID)
+        write_panoptic(folder / f"{frame.stem}.png", np.stack((clusters, target.instances), axis=-1), VOID)
         write_scores(runs, network_result(run_name), {0: 1.0}, assignment=list(range(18, -1, -1)))
     result = runs.results(network_result("stage3"))[0]
-    assert np.array_equal(predicted_classes(folder, result, frame)[..., 0], target[..., 0])
+    assert np.array_equal(predicted_classes(folder, result, frame).categories, target.categories)
 
     relative = Path("val") / frame.image.parent.name / f"{frame.stem}.png"
     write_png(runs.root(0) / "pseudo_semantic_x" / relative, clusters.astype(np.uint8))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cups.data import CityscapesPanopticValidation, ImageFolder
 from cups.data.cityscapes import read_panoptic_target
@@ -33,16 +32,16 @@ def test_read_panoptic_target__objects_groups_stuff_and_void(tmp_path: Path) -> 
     labels = np.array([[7, 26, 26, 26, 9, 1, 255]])
     instances = np.array([[7, 26000, 26001, 26, 9, 1, 255]])
     target = read_panoptic_target(*_write(tmp_path, labels, instances), class_set(19))
-    assert target[0].tolist() == [[0, 0], [13, 1], [13, 2], [13, 0], [255, 0], [255, 0], [255, 0]]
+    assert target.pairs[0].tolist() == [[0, 0], [13, 1], [13, 2], [13, 0], [255, 0], [255, 0], [255, 0]]
     target = read_panoptic_target(*_write(tmp_path, labels, instances), class_set(27))
-    assert target[0, :, 0].tolist() == [0, 19, 19, 19, 2, 255, 255]
+    assert target.categories[0].tolist() == [0, 19, 19, 19, 2, 255, 255]
 
 
 def test_read_panoptic_target__an_image_full_of_objects_loses_none(tmp_path: Path) -> None:
     """Upstream takes the smallest id for background: without a zero in the map an object vanishes."""
     labels = np.array([[26, 26, 24]])
     target = read_panoptic_target(*_write(tmp_path, labels, np.array([[26000, 26001, 24000]])), class_set(19))
-    assert sorted(target[0, :, 1].tolist()) == [1, 2, 3]
+    assert sorted(target.instances[0].tolist()) == [1, 2, 3]
 
 
 def test_read_panoptic_target__sizes_must_agree(tmp_path: Path) -> None:
@@ -59,9 +58,9 @@ def test_validation__scale_and_crop_move_image_and_target_alike(tmp_path: Path) 
     assert whole.name == STEM and whole.image.shape == (3, 32, 64)
     item = CityscapesPanopticValidation(tmp_path, scale=0.5, crop=(12, 40))[0]
     image, target = item.image, item.ground_truth()
-    assert image.shape == (3, 12, 40) and target.shape == (12, 40, 2)
-    assert torch.equal(image[0] > 0.06, target[..., 0] == 13)
-    assert (target[:, :4, 0] == 255).all(), "padding is void"
+    assert image.shape == (3, 12, 40) and target.shape == (12, 40)
+    assert np.array_equal(image[0].numpy() > 0.06, target.categories == 13)
+    assert (target.categories[:, :4] == 255).all(), "padding is void"
 
 
 def test_validation__bad_folders(tmp_path: Path) -> None:

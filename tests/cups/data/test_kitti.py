@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cups.builders.evaluation import build_validation_data
 from cups.config import build_config
@@ -37,7 +36,7 @@ def write_kitti(root: Path, *, rgb: bool, sizes: tuple[int, ...] = (4, 5)) -> Pa
 @pytest.mark.parametrize("rgb", [True, False])
 def test_kitti__classes_objects_and_groups(tmp_path: Path, rgb: bool) -> None:
     item = KittiPanopticValidation(write_kitti(tmp_path, rgb=rgb))[0]
-    target = item.ground_truth()[0, ::3].tolist()
+    target = item.ground_truth().pairs[0, ::3].tolist()
     assert [category for category, _ in target] == CLASSES
     assert [instance for _, instance in target] == [0, 1, 2, 0, 0], "a group has no number: a crowd"
     assert item.name == "000000_10" and item.image.shape == (3, 4, 15)
@@ -47,9 +46,9 @@ def test_kitti__from_config_with_a_crop_for_all_sizes(tmp_path: Path) -> None:
     write_kitti(tmp_path, rgb=False, sizes=(4, 6))
     pairs = ["DATA.DATASET", "kitti", "DATA.VAL_SCALE", "1.0", "DATA.VAL_CROP_RESOLUTION", "(5, 16)"]
     data = build_validation_data(build_config(None, pairs, {"data_root": str(tmp_path)}))
-    assert [tuple(data[i].ground_truth().shape) for i in range(2)] == [(5, 16, 2)] * 2
-    padded = data[0].ground_truth()[..., 0]
-    assert (padded[-1] == 255).all() and torch.equal(padded[0, :15:3], torch.tensor(CLASSES))
+    assert [data[i].ground_truth().shape for i in range(2)] == [(5, 16)] * 2
+    padded = data[0].ground_truth().categories
+    assert (padded[-1] == 255).all() and padded[0, :15:3].tolist() == CLASSES
 
 
 def test_kitti__bad_folders_and_ids(tmp_path: Path) -> None:

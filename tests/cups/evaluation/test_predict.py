@@ -22,6 +22,7 @@ from cups.evaluation.predict import predict, save_to, score_with, to_classes
 from cups.evaluation.semantic import SemanticScorer
 from cups.io.coco_panoptic import read_panoptic
 from cups.metrics.protocol import NAMED, Protocol
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import class_set
 
@@ -88,8 +89,8 @@ def test_semantic_scorer__counts_by_hand(clusters: int) -> None:
     semantic = torch.tensor([[0, 0, clusters - 1, void]])
     target = torch.tensor([[3, 3, 0, 0]])
     for truth in (torch.stack((target, torch.zeros_like(target)), dim=-1), torch.full((1, 4, 2), 255)):
-        loaded = LoadedImage(torch.zeros(3, 1, 4), "a", truth)
-        scorer(loaded, Prediction(torch.zeros(1, 4, 2), semantic))
+        loaded = LoadedImage(torch.zeros(3, 1, 4), "a", PanopticMap.from_pairs(truth))
+        scorer(loaded, Prediction(PanopticMap.from_pairs(np.zeros((1, 4, 2), int)), semantic))
     standard, upstream = scorer.results("run")
     assert standard.name == "run, x" and standard.assignment[0] == 3 and standard.assignment[-1] == 0
     assert standard.metrics == {"miou": 0.75, "accuracy": 0.75}
@@ -101,13 +102,15 @@ def test_to_classes__void_and_clusters_without_a_class(clusters: int) -> None:
     assignment = np.full(clusters, 255)
     assignment[1] = 13
     void = 255 if clusters == 3 else 65535
-    prediction = np.array([[[1, 4], [2, 5], [void, 0]]])
-    assert to_classes(prediction, assignment).tolist() == [[[13, 4], [255, 5], [255, 0]]]
+    prediction = PanopticMap.from_pairs(np.array([[[1, 4], [2, 5], [void, 0]]]))
+    assert to_classes(prediction, assignment).pairs.tolist() == [[[13, 4], [255, 5], [255, 0]]]
 
 
 def test_save_to__reads_back(tmp_path: Path) -> None:
     panoptic = torch.tensor([[[299, 1], [0, 0], [65535, 0]]])
     loaded = LoadedImage(torch.zeros(3, 1, 3), "a/b")
-    save_to(tmp_path, PseudoClasses(things=10, stuffs=290))(loaded, Prediction(panoptic, panoptic[..., 0]))
+    prediction = Prediction(PanopticMap.from_pairs(panoptic), panoptic[..., 0])
+    save_to(tmp_path, PseudoClasses(things=10, stuffs=290))(loaded, prediction)
     back = read_panoptic(tmp_path / "a" / "b.png", 65535)
-    assert back[..., 0].tolist() == [[299, 0, 65535]] and (back[0, :, 1] > 0).tolist() == [True, False, False]
+    assert back.categories.tolist() == [[299, 0, 65535]]
+    assert (back.instances > 0).tolist() == [[True, False, False]]

@@ -17,27 +17,30 @@ from cups.io.coco_panoptic import (
     from_rgb,
     from_segments,
     read_panoptic,
+    segment_ids,
     to_rgb,
-    to_segments,
     write_panoptic,
     write_panoptic_json,
 )
+from cups.ops.panoptic_map import PanopticMap
 
 
-def test_to_segments__hand_made() -> None:
+def test_segment_ids__hand_made() -> None:
     # Stuff 0, two objects of class 2 (ids 9 and 5), void.
     category, instance = np.array([[0, 0, 2, 2, 255]]), np.array([[0, 0, 9, 5, 0]])
-    segments = to_segments(category, instance)
+    panoptic = PanopticMap.from_maps(category, instance)
+    segments = segment_ids(panoptic)[panoptic.ids]
     assert segments.tolist() == [[1000, 1000, 3002, 3001, 0]]
     back = from_segments(segments)
-    assert back[0].tolist() == category.tolist()
-    assert len(set(back[1][0, 2:4].tolist()) - {0}) == 2 and back[1][0, [0, 1, 4]].tolist() == [0, 0, 0]
+    assert back.categories.tolist() == category.tolist()
+    instance = back.instances[0]
+    assert len(set(instance[2:4].tolist()) - {0}) == 2 and instance[[0, 1, 4]].tolist() == [0, 0, 0]
 
 
-def test_to_segments__a_thousand_objects_do_not_fit() -> None:
+def test_segment_ids__a_thousand_objects_do_not_fit() -> None:
     instance = np.arange(1, 1001)[None]
     with pytest.raises(ValueError, match="1000 objects"):
-        to_segments(np.ones_like(instance), instance)
+        segment_ids(PanopticMap.from_maps(np.ones_like(instance), instance))
 
 
 def test_to_rgb__round_trip() -> None:
@@ -59,8 +62,8 @@ def test_write_panoptic__same_partition_reads_back(
     path = tmp_path_factory.mktemp("png") / "a.png"
     write_panoptic(path, panoptic, void)
     back = read_panoptic(path, void)
-    assert (back[..., 0] == category).all(), "more than 254 categories keep their ids"
-    pairs = np.unique(np.stack((panoptic[..., 1].ravel(), back[..., 1].ravel())), axis=1)
+    assert (back.categories == category).all(), "more than 254 categories keep their ids"
+    pairs = np.unique(np.stack((panoptic[..., 1].ravel(), back.instances.ravel())), axis=1)
     assert len(pairs[0]) == len(np.unique(pairs[0])) == len(np.unique(pairs[1])), "objects stay apart"
 
 

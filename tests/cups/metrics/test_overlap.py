@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cups.metrics import overlap_table
 from cups.metrics.overlap import overlap_rows
+from cups.ops.panoptic_map import PanopticMap
 
 
 def literal(pred: np.ndarray, target: np.ndarray) -> Counter:
@@ -73,3 +74,23 @@ def test_overlap_table__large_ids_and_strided_input() -> None:
 def test_overlap_table__bad_input(pred: np.ndarray, target: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         overlap_table(pred, target)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_overlap_table__maps_of_any_width_and_noise(dtype: type, noise: float) -> None:
+    rng = np.random.default_rng(1)
+    ids = rng.integers(0, 5, (2, 8, 4)).repeat(6, axis=2).astype(dtype)
+    ids[rng.random(ids.shape) < noise] = 3
+    category, instance = rng.integers(0, 3, (2, 7)), rng.integers(0, 2, (2, 7))
+    maps = [PanopticMap(*parts) for parts in zip(ids, category, instance, strict=True)]
+    rows = overlap_rows(overlap_table(*maps))
+    assert {tuple(row[:4].tolist()): int(row[4]) for row in rows} == dict(literal(*(m.pairs for m in maps)))
+
+
+def test_overlap_table__more_segments_than_a_table_of_pairs_holds() -> None:
+    category = np.arange(3000).reshape(1, -1)
+    one = PanopticMap.from_maps(category, np.zeros_like(category))
+    other = PanopticMap.from_maps(category[:, ::-1], np.ones_like(category))
+    rows = overlap_rows(overlap_table(one, other))
+    assert len(rows) == 3000 and (rows[:, 0] + rows[:, 2] == 2999).all() and (rows[:, 4] == 1).all()

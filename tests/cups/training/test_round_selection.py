@@ -6,10 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, PseudoClasses
 from cups.training.round_selection import Consistency, RoundCheckpoints, ValidationQuality, with_choice
 
@@ -194,7 +196,7 @@ def test_validation_quality__is_the_metric_and_says_so() -> None:
         def reset(self) -> None:
             self.updates = 0
 
-        def update(self, pred: torch.Tensor, target: torch.Tensor, **_: Any) -> None:
+        def update(self, pred: Any, target: Any, **_: Any) -> None:
             self.updates += 1
 
         def compute(self) -> dict[str, torch.Tensor]:
@@ -204,7 +206,7 @@ def test_validation_quality__is_the_metric_and_says_so() -> None:
         def forward(self, batch: Any) -> Any:
             return [{**_output(_halves(1, 2)), "sem_seg": torch.zeros(3, *SIZE)} for _ in batch]
 
-    frame = LoadedImage(torch.zeros(3, *SIZE), "frame", torch.zeros(*SIZE, 2, dtype=torch.int64))
+    frame = LoadedImage(torch.zeros(3, *SIZE), "frame", PanopticMap.from_pairs(np.zeros((*SIZE, 2), int)))
     metric: Any = Metric()
     criterion = ValidationQuality([[frame, frame], [frame]], metric, PSEUDO)
     assert criterion.uses_ground_truth

@@ -19,8 +19,9 @@ from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE
 from cups.io.png import read_ids, write_png
-from cups.model.inputs import panoptic_from_output, to_detectron2
+from cups.model.inputs import panoptic_map_from_output, to_detectron2
 from cups.model.modeling.meta_arch.merge import Instances, decide_semantic, merge_panoptic
+from cups.ops.panoptic_map import PanopticMap
 from pseudo_labels.evaluation.evaluate_cascade_pseudolabels import main
 
 ENDS = (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)
@@ -127,8 +128,8 @@ class Copy:
     def __init__(self, data: PseudoLabelDataset) -> None:
         self.data = data
 
-    def __call__(self, index: int) -> torch.Tensor:
-        """Return the panoptic output (H, W, 2) in the network's categories."""
+    def __call__(self, index: int) -> PanopticMap:
+        """Return the panoptic output in the network's categories."""
         pseudo = self.data.split.pseudo_classes
         learnt = to_detectron2(self.data.load(index))
         channel = learnt["sem_seg"]
@@ -138,7 +139,7 @@ class Copy:
         found = Instances(tuple(channel.shape), pred_masks=objects.gt_masks.tensor)
         found.scores, found.pred_classes = torch.ones(len(objects)), objects.gt_classes
         panoptic = merge_panoptic(found, decide_semantic(probabilities, True), stuff_area_limit=0)
-        return panoptic_from_output({"panoptic_seg": panoptic}, pseudo)
+        return panoptic_map_from_output({"panoptic_seg": panoptic}, pseudo)
 
 
 def scores_of_copy(root: Any, **keys: Any) -> dict[str, dict[str, float]]:
@@ -157,7 +158,7 @@ def scores_of_copy(root: Any, **keys: Any) -> dict[str, dict[str, float]]:
     for index in range(len(truth)):
         frame = truth[index]
         assert frame.name == data.stems[index]
-        metric.update(copy(index)[None], frame.ground_truth(metric.void)[None], image_ids=[index])
+        metric.update([copy(index)], [frame.ground_truth(metric.void)], image_ids=[index])
     return {
         rule: {name: float(values[name]) for name in COPIED} for rule, values in metric.compute_all().items()
     }
