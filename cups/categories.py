@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from cups.errors import UserError
 from cups.io.files import file_sha256, read_json, write_json
+from cups.io.yaml_files import load_yaml
 from cups.structures import PseudoClasses
 from cups.taxonomy import VOID, ClassSet
 from cups.visualization import pseudo_palette
@@ -152,12 +152,7 @@ def _in_range(assignment: Sequence[int], count: int) -> bool:
 
 def _by_hand(path: Path, pseudo: PseudoClasses) -> Categories:
     """Read `thing 3: car`, `stuff 0: road`; pseudo-classes of one kind with one name become one category."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check `names`")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    given = load_yaml(path, "check `names`")
     if not isinstance(given, dict) or not given:
         raise UserError(f"{path}: holds no names; a line looks like 'thing 3: car'")
     own = pseudo_categories(pseudo)
