@@ -141,9 +141,7 @@ def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSpli
             "numbers mean other pseudo-classes; use the labels it was trained on, or start another `run_name`"
         )
     own = label_split(folder, *load_statistics(folder), config.DATA.THING_STUFF_THRESHOLD)
-    return held_split(
-        ThingStuffSplit(things, stuffs), own, folder, Path(path), resumed is not None
-    )
+    return held_split(ThingStuffSplit(things, stuffs), own, folder, Path(path), resumed is not None)
 
 
 def build_training_data(config: CfgNode, split: ThingStuffSplit | None = None) -> PseudoLabelDataset:

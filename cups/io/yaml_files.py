@@ -81,8 +81,8 @@ def load_yaml(path: Path, fix: str) -> Any:
         fix: what to do about a missing or damaged file, for the error.
 
     Raises:
-        UserError: a missing file, another encoding than UTF-8, invalid YAML, a tag of anything but plain data,
-            or more bytes, values or levels than any file of ours.
+        UserError: a missing file, another encoding than UTF-8, invalid YAML, a tag of anything but plain
+            data, or more bytes, values or levels than any file of ours.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {fix}")

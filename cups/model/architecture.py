@@ -39,9 +39,7 @@ def _whole(low: int, high: int) -> Rule:
 
 
 def _number(low: float, high: float) -> Rule:
-    return Rule(
-        f"a number {low:g}-{high:g}", lambda value: _is_number(value) and bool(low <= value <= high)
-    )
+    return Rule(f"a number {low:g}-{high:g}", lambda value: _is_number(value) and bool(low <= value <= high))
 
 
 def _one_of(*names: str | bool | int) -> Rule:

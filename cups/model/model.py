@@ -193,7 +193,15 @@ def _require_fit(architecture: Mapping[str, Any], pseudo: PseudoClasses, checkpo
             network = panoptic_cascade_mask_r_cnn(
                 pseudo.things, pseudo.stuffs + 1, architecture=architecture, device="meta"
             )
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
             f"{checkpoint.path}: its architecture cannot be built ({reason}); get the checkpoint again"
