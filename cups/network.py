@@ -173,8 +173,8 @@ def working_size_of(checkpoint: Checkpoint) -> tuple[int, int] | None:
     height, width = size
     if height * width > LARGEST_IMAGE or max(size) > LONGEST_SIDE:
         raise UserError(
-            f"{checkpoint.path}: says that it was trained at {min(height, 10**9)}x{min(width, 10**9)} pixels, "
-            "which no network is; give `working_size`"
+            f"{checkpoint.path}: says that it was trained at {min(height, 10**9)}x{min(width, 10**9)}, "
+            "more pixels than can be; give `working_size`"
         )
     return height, width
 
@@ -205,7 +205,7 @@ def stored_classes(checkpoint: Checkpoint, kind: str, default: Sequence[int] = (
     numbers = isinstance(told, list | tuple | range) and all(type(value) is int for value in told)
     if not numbers or len(set(told)) != len(told) or not all(0 <= value <= MOST_CLASSES for value in told):
         raise UserError(
-            f"{checkpoint.path}: its {kind} pseudo-classes are no list of different numbers 0-{MOST_CLASSES}; "
+            f"{checkpoint.path}: its {kind} pseudo-classes are no list of numbers up to {MOST_CLASSES}; "
             "get the checkpoint again from where it was trained"
         )
     return tuple(told)

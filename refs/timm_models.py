@@ -1,7 +1,7 @@
 """Networks of the library timm: those of a list, imported without W&B.
 
-timm takes more than names: `hf-hub:...` downloads, `local-dir:...` opens a folder. A name that is not in the list
-is not looked up, wherever it comes from.
+timm takes more than names: `hf-hub:...` downloads, `local-dir:...` opens a folder. A name that is not in the
+list is not looked up, wherever it comes from.
 
 timm imports `wandb` for its own training scripts if it is installed, and `wandb` makes two temporary folders
 as it is imported. Processes that end without clean-up (workers, ranks of a training) leave them behind.
@@ -20,21 +20,16 @@ _RESNETS = (
     *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2", "test_resnet"),
 )
 _CONVNEXTS = (
-    *(
-        f"convnext_{size}"
-        for size in ("atto", "femto", "pico", "nano", "tiny", "small", "base", "large", "xlarge")
-    ),
-    *(f"convnextv2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")),
+    *(f"convnext_{size}" for size in "atto femto pico nano tiny small base large xlarge".split()),
+    *(f"convnextv2_{size}" for size in "atto femto pico nano tiny base large huge".split()),
 )
 PYRAMIDS = (*_CONVNEXTS, *_RESNETS)
 """With features at strides 4 to 32: what a depth network can stand on."""
+_SIZES = ("small", "base", "large")
 TRANSFORMERS = (
-    *(f"vit_{size}_patch16_dinov3" for size in ("small", "base", "large")),
-    *(
-        f"vit_{size}_patch14_{kind}"
-        for size in ("small", "base", "large")
-        for kind in ("dinov2", "reg4_dinov2")
-    ),
+    *(f"vit_{size}_patch16_dinov3" for size in _SIZES),
+    *(f"vit_{size}_patch14_dinov2" for size in _SIZES),
+    *(f"vit_{size}_patch14_reg4_dinov2" for size in _SIZES),
 )
 NAMES = frozenset((*PYRAMIDS, *TRANSFORMERS))
 

@@ -7,6 +7,7 @@ weights. No path and no name that a file holds is opened or looked up: who wants
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,16 +66,8 @@ def stored_folder(trained: Mapping[str, Any], key: str, path: Path) -> str:
         UserError: no name, or a path that leads elsewhere; the setting has to tell it then.
     """
     name = trained.get(key)
-    if (
-        not isinstance(name, str)
-        or not name
-        or name.startswith(".")
-        or Path(name).name != name
-        or "\0" in name
-    ):
-        raise UserError(
-            f"{path}: was trained on another place than a folder of the root; give it with `{key}`"
-        )
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]{0,199}", name):
+        raise UserError(f"{path}: was trained on no plain folder of the root; name its folder with `{key}`")
     return name
 
 

@@ -60,7 +60,7 @@ class TrainedBackbone(Settings):
         """
         if self.backbone is None and self.backbone_checkpoint is None and trained.get("backbone_checkpoint"):
             raise UserError(
-                f"{path}: was trained with {_shown(trained['backbone_checkpoint'])} as weights of its backbone; "
+                f"{path}: was trained with the weights {_shown(trained['backbone_checkpoint'])}; "
                 "give that file with `backbone_checkpoint`, for none that a file names is opened"
             )
         return Backbone(self.backbone or stored_backbone(trained, path), self.backbone_checkpoint)
@@ -77,8 +77,8 @@ def stored_backbone(trained: Mapping[str, Any], path: Path) -> str:
         return name
     if isinstance(name, str) and is_own(name):
         raise UserError(
-            f"{path}: was trained with the backbone {_shown(name)}; give it with `backbone`, for no file that a "
-            "file names is opened"
+            f"{path}: was trained with the backbone {_shown(name)}; give it with `backbone`, for none that "
+            "a file names is opened"
         )
     raise UserError(f"{path}: names the backbone {_shown(name)}, which is unknown; check the file")
 
