@@ -20,8 +20,11 @@ _RESNETS = (
     *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2", "test_resnet"),
 )
 _CONVNEXTS = (
-    *(f"convnext_{size}" for size in "atto femto pico nano tiny small base large xlarge".split()),
-    *(f"convnextv2_{size}" for size in "atto femto pico nano tiny base large huge".split()),
+    *(
+        f"convnext_{size}"
+        for size in ["atto", "femto", "pico", "nano", "tiny", "small", "base", "large", "xlarge"]
+    ),
+    *(f"convnextv2_{size}" for size in ["atto", "femto", "pico", "nano", "tiny", "base", "large", "huge"]),
 )
 PYRAMIDS = (*_CONVNEXTS, *_RESNETS)
 """With features at strides 4 to 32: what a depth network can stand on."""
