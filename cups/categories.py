@@ -131,7 +131,9 @@ def load_categories(checkpoint: Path, pseudo: PseudoClasses, names: Path | None 
     content = read_json(path, _FIX)
     try:
         stored = content["checkpoint"]["sha256"]
-        classes = [(str(row["name"]), bool(row["isthing"]), row["color"]) for row in content["classes"]]
+        classes = [
+            (str(row["name"]), bool(row["isthing"]), _color(row["color"])) for row in content["classes"]
+        ]
         assignment, provenance = content["assignment"], dict(content["provenance"])
         fits = len(assignment) == pseudo.total and _in_range(assignment, len(classes))
     except (KeyError, TypeError, ValueError):
@@ -144,6 +146,13 @@ def load_categories(checkpoint: Path, pseudo: PseudoClasses, names: Path | None 
     if not fits:
         raise UserError(f"{path}: does not fit the {pseudo.total} pseudo-classes of {checkpoint}; {_FIX}")
     return named_categories(pseudo, classes, assignment, {**provenance, "file": path.name})
+
+
+def _color(told: Sequence[int]) -> Sequence[int]:
+    """Return (red, green, blue); raises `ValueError` for anything else."""
+    if len(told) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in told):
+        raise ValueError("no colour")
+    return told
 
 
 def _in_range(assignment: Sequence[int], count: int) -> bool:

@@ -19,12 +19,10 @@ _RESNETS = (
     *(f"resnet{depth}d" for depth in (18, 26, 34, 50, 101, 152)),
     *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2", "test_resnet"),
 )
+_SMALL, _LARGE = ("atto", "femto", "pico", "nano", "tiny"), ("base", "large")
 _CONVNEXTS = (
-    *(
-        f"convnext_{size}"
-        for size in ["atto", "femto", "pico", "nano", "tiny", "small", "base", "large", "xlarge"]
-    ),
-    *(f"convnextv2_{size}" for size in ["atto", "femto", "pico", "nano", "tiny", "base", "large", "huge"]),
+    *(f"convnext_{size}" for size in (*_SMALL, "small", *_LARGE, "xlarge")),
+    *(f"convnextv2_{size}" for size in (*_SMALL, *_LARGE, "huge")),
 )
 PYRAMIDS = (*_CONVNEXTS, *_RESNETS)
 """With features at strides 4 to 32: what a depth network can stand on."""

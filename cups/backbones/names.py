@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from cups.errors import UserError
+from cups.io.files import read_json
 
 TEXTON = "texton"
 """The backbone that has no weights."""
@@ -57,7 +59,7 @@ def own_rows(name: str) -> int:
     """Return the image height that `own:PATH` was trained at; 0, as it is, where nothing tells."""
     told = own_path(name).with_name("provenance.json")
     try:
-        rows = int(json.loads(told.read_text(encoding="utf-8"))["arguments"]["height"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        rows = int(read_json(told, "")["arguments"]["height"])
+    except (UserError, ValueError, KeyError, TypeError, OverflowError):
         return 0
     return rows if 0 <= rows <= MOST_ROWS else 0
