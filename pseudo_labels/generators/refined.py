@@ -196,9 +196,11 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     frames, root = run.part(source.frames()), run.root(source)
     network, trained = load_network(settings.checkpoint)
     settings = as_trained(settings, trained)
+    height = stored_number(trained, "height", 1, MOST_ROWS, settings.checkpoint)
+    scale = stored_number(trained, "label_scale", 1 / MOST_ROWS, 16, settings.checkpoint)
     folders = RefineFolders.of(
         root,
-        stored_number(trained, "height", 1, MOST_ROWS, settings.checkpoint),
+        height,
         depth_subdir=str(settings.depth_subdir),
         semantic_subdir=str(settings.semantic_subdir),
     )
@@ -217,7 +219,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
         features,
         output,
         device,
-        stored_number(trained, "label_scale", 1 / MOST_ROWS, 16, settings.checkpoint),
+        scale,
         settings.flip,
         *instance_choice(network, semantics, output),
         settings.min_instance_area,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.files import read_json, write_json
+from cups.io.files import read_json, read_npz, write_json
 from cups.io.fingerprint import array_digest
 from cups.io.provenance import code_version
 from cups.taxonomy import VOID
@@ -117,8 +117,7 @@ def clusters_in(folder: Path, num_clusters: int) -> str | None:
     path = folder / CENTROIDS
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        centroids = stored["centroids"]
+    centroids = read_npz(path, ["centroids"])["centroids"]
     return digest_of(centroids) if len(centroids) == num_clusters else None
 
 

@@ -44,6 +44,7 @@ HOW_TO_GET = (
     "fetch it with scripts/download_checkpoints.sh, train it with train_spidepth.py, "
     "or use `source` disparity"
 )
+CHOICES = "convnextv2_atto to _huge, convnext_atto to _xlarge, or a ResNet (refs/timm_models.py)"
 HOW_TO_FIT = "check the folder's settings"
 
 
@@ -58,11 +59,7 @@ def build_depth_network(settings: DepthSettings) -> SQLDepth:
     try:
         return SQLDepth(**{name: getattr(settings, name) for name in names})
     except (RuntimeError, ValueError) as error:  # timm's RuntimeError: a version without that model
-        raise UserError(f"`backbone` {settings.backbone}: {error}; choose one of {_choices()}") from None
-
-
-def _choices() -> str:
-    return ", ".join(name for name in PYRAMIDS if not name.startswith("test_"))
+        raise UserError(f"`backbone` {settings.backbone}: {error}; choose {CHOICES}") from None
 
 
 def _check_tokens(settings: DepthSettings) -> None:
@@ -166,7 +163,8 @@ def stored_settings(folder: Path) -> DepthSettings | None:
         return None
     content = read_json(path, "train it again")
     if content.get("backbone") not in PYRAMIDS:
-        raise UserError(f"{path}: names a backbone that is none of {_choices()}; train it again")
+        told = " ".join(str(content.get("backbone"))[:80].split())
+        raise UserError(f"{path}: names the backbone {told}, which is unknown; train it again with {CHOICES}")
     try:
         return DepthSettings(**{**content, "dec_channels": tuple(content["dec_channels"])})
     except (KeyError, TypeError, UserError) as error:

@@ -48,7 +48,8 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    write_png(tmp_path / "photos" / "a.png", np.zeros((64, 128, 3), dtype=np.uint8))
+    for name in ("a.png", "b.png"):
+        write_png(tmp_path / "photos" / name, np.zeros((64, 128, 3), dtype=np.uint8))
     return tmp_path / "photos"
 
 
@@ -102,7 +103,7 @@ SCRIPTS: Mapping[str, Callable[[Path, Path], Callable[[], Any]]] = {
     ),
     "train_self": lambda path, photos: main_of(
         *("train_self", "--checkpoint", path, "--data_root", photos, "--log_path", path.parent),
-        *("--run_name", "run", "--disable_wandb", "SELF_TRAINING.SELECT_FRAMES", 0),
+        *("--run_name", "run", "--disable_wandb", "SELF_TRAINING.SELECT_FRAMES", 1),
     ),
     "generate_refined_semantics": lambda path, photos: main_of(
         "pseudo_labels.generate_refined_semantics", *steps(photos, path.parent), "--checkpoint", path

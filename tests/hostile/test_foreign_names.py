@@ -289,11 +289,6 @@ def test_refinement__a_file_leads_to_no_other_place(
         **told,
     }
     save_network(path, CSCMRefineNet(**shape), content)
-    for folder in "df":
-        (tmp_path / folder).mkdir()
-        np.save(
-            tmp_path / folder / "a.npy", np.ones((4, 8) if folder == "d" else (4, 8, 4), dtype=np.float16)
-        )
     refused(SCRIPTS["generate_refined_semantics"](path, photos), "refine_net.pth")
 
 
