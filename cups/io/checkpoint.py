@@ -318,7 +318,7 @@ def fitting_state(model: nn.Module, checkpoint: Checkpoint) -> State:
         UserError: for other class counts or another architecture.
     """
     own = model.state_dict()
-    found, wanted = class_counts(checkpoint.state, checkpoint.path), class_counts(own)
+    found, wanted = class_counts(checkpoint.state, checkpoint.path), class_counts(own, checkpoint.path)
     if found != wanted:
         raise UserError(
             f"{checkpoint.path}: made for {found[0]} thing and {found[1]} stuff pseudo-classes, but the "

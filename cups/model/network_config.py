@@ -105,12 +105,17 @@ def is_shipped(architecture: Mapping[str, Any]) -> bool:
 
 
 @cache
+def _published() -> dict[str, Any]:
+    return architecture_of(load_config(DEFAULT_CONFIG))
+
+
+@cache
 def _shipped_architectures() -> list[dict[str, Any]]:
     return [architecture_of(load_config(name)) for name in sorted(SHIPPED) if name.startswith("Panoptic")]
 
 
 def stored_architecture(checkpoint: Checkpoint, model_config: str | Path | None = None) -> dict[str, Any]:
-    """Return the architecture that a checkpoint tells; the published one where it tells none.
+    """Return the architecture that a checkpoint tells; the published one's values where it tells none.
 
     Checkpoints of earlier versions name a YAML of ours and overrides. No other file that one names is opened.
 
@@ -122,7 +127,8 @@ def stored_architecture(checkpoint: Checkpoint, model_config: str | Path | None 
     """
     told = checkpoint.section("model")
     if "architecture" in told:
-        return checked_architecture(told["architecture"], str(checkpoint.path), _OF_A_FILE)
+        checked = checked_architecture(told["architecture"], str(checkpoint.path), _OF_A_FILE)
+        return {**_published(), **checked}
     name = told.get("model_config", DEFAULT_CONFIG)
     if not isinstance(name, str) or name not in SHIPPED:
         if model_config is None:
