@@ -135,8 +135,8 @@ def stored_architecture(checkpoint: Checkpoint, model_config: str | Path | None 
             shown = name[:80] if isinstance(name, str) else type(name).__name__
             raise UserError(
                 f"{checkpoint.path}: names the model config {' '.join(shown.split())!r}, and no file that a "
-                "checkpoint names is opened; if you have it, give it to val.py with MODEL.CONFIG (`image_dir` "
-                "predicts there too)"
+                "checkpoint names is opened; if you have it, give it to val.py with MODEL.CONFIG, which "
+                "predicts with `image_dir` too"
             )
         name = model_config
     overrides = _checked_overrides(told.get("model_overrides", ()), checkpoint.path)
