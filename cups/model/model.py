@@ -39,6 +39,16 @@ from cups.structures import PseudoClasses
 SNAP_KEY = "MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS"
 FEW_CLASSES = 1000
 """With a shipped architecture and so few classes no network is larger than the published one's kind."""
+UNBUILDABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What detectron2 and torch raise where the parts of a network do not fit each other."""
 
 __all__ = [
     "CONFIG_DIR",
@@ -193,15 +203,7 @@ def _require_fit(architecture: Mapping[str, Any], pseudo: PseudoClasses, checkpo
             network = panoptic_cascade_mask_r_cnn(
                 pseudo.things, pseudo.stuffs + 1, architecture=architecture, device="meta"
             )
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except UNBUILDABLE as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
             f"{checkpoint.path}: its architecture cannot be built ({reason}); get the checkpoint again"

@@ -16,7 +16,7 @@ from cups.errors import UserError
 from cups.io.checkpoint import STUFF_BIAS, THING_BIAS, load_checkpoint
 from cups.io.png import write_png
 from cups.model.architecture import RULES, SET_BY_THE_BUILDER
-from cups.model.network_config import SHIPPED, load_config, stored_architecture
+from cups.model.network_config import CONFIG_DIR, SHIPPED, load_config, stored_architecture
 from tests.hostile.conftest import (
     BIASES,
     SCRIPTS,
@@ -173,6 +173,17 @@ def test_checkpoint__of_an_earlier_version_names_a_file_of_ours(name: str, tmp_p
     found = stored_architecture(load_checkpoint(said(tmp_path / "model.ckpt", model=model)))
     again = stored_architecture(load_checkpoint(said(tmp_path / "new.ckpt", model={"architecture": found})))
     assert found == again and found.keys() == RULES.keys() and found["MODEL.FPN.OUT_CHANNELS"] == 64
+
+
+def test_checkpoint__opens_with_the_yaml_that_the_user_gives(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    small = CONFIG_DIR / "Panoptic-Cascade-Mask-R-CNN-Small.yaml"
+    own.write_text(f"_BASE_: {small}\nMODEL: {{FPN: {{OUT_CHANNELS: 32}}}}\n")
+    checkpoint = load_checkpoint(said(tmp_path / "model.ckpt", model={"model_config": str(own)}))
+    with pytest.raises(UserError, match=r"model\.ckpt: names the model config .*MODEL\.CONFIG"):
+        stored_architecture(checkpoint)
+    found = stored_architecture(checkpoint, own)
+    assert (found["MODEL.FPN.OUT_CHANNELS"], found["MODEL.RESNETS.DEPTH"]) == (32, 18)
 
 
 # The networks of Stage 1
