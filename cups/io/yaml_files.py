@@ -37,11 +37,11 @@ class _Loader(yaml.SafeLoader):
         """Node -> (values, levels) of it with all aliases written out."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        alias = self.check_event(yaml.AliasEvent)  # type: ignore[no-untyped-call]
+        alias = self.check_event(yaml.AliasEvent)
         self._level += 1
         if self._level > DEEPEST:
             raise yaml.YAMLError(f"more than {DEEPEST} levels")
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node: Any = super().compose_node(parent, index)
         self._level -= 1
         if not alias:
             self._measure(node)
@@ -91,9 +91,9 @@ def load_yaml(path: Path, fix: str) -> Any:
     try:
         loader = _Loader(path.read_bytes().decode("utf-8"))
         try:
-            return loader.get_single_data()  # type: ignore[no-untyped-call]
+            return loader.get_single_data()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); {fix}") from None
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
