@@ -21,6 +21,10 @@ SHIPPED = frozenset(path.name for path in CONFIG_DIR.glob("*.yaml"))
 """Names of the YAML files beside this module: the only ones that a checkpoint may name."""
 VERSION = 2
 """Of detectron2's keys."""
+UNMERGEABLE = (
+    *(KeyError, AssertionError, ValueError, TypeError, AttributeError),
+    *(RecursionError, MemoryError),  # text that is read as a literal, too deep for the parser
+)
 MOST_OVERRIDES = 1000
 LONGEST_TEXT = 200
 _OF_A_FILE = "get the checkpoint again from where it was trained"
@@ -67,7 +71,7 @@ def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[A
                 raise ValueError(f"keys of version {version}, not {VERSION}")
             cfg.merge_from_other_cfg(CfgNode(layer.content))
         cfg.merge_from_list(list(overrides))
-    except (KeyError, AssertionError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except UNMERGEABLE as error:
         reason = (str(error).strip("'\"") or type(error).__name__).splitlines()[0]
         raise UserError(f"{path.name} or model overrides: {reason}; use detectron2's config keys") from error
     checked_architecture(_values(cfg), f"{path.name} or model overrides", _OF_A_USER)
