@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from cups.errors import UserError
 from cups.io.files import file_sha256, read_json, write_json
+from cups.io.yaml_files import load_yaml
 from cups.structures import PseudoClasses
 from cups.taxonomy import VOID, ClassSet
 from cups.visualization import pseudo_palette
@@ -131,7 +131,9 @@ def load_categories(checkpoint: Path, pseudo: PseudoClasses, names: Path | None 
     content = read_json(path, _FIX)
     try:
         stored = content["checkpoint"]["sha256"]
-        classes = [(str(row["name"]), bool(row["isthing"]), row["color"]) for row in content["classes"]]
+        classes = [
+            (str(row["name"]), bool(row["isthing"]), _color(row["color"])) for row in content["classes"]
+        ]
         assignment, provenance = content["assignment"], dict(content["provenance"])
         fits = len(assignment) == pseudo.total and _in_range(assignment, len(classes))
     except (KeyError, TypeError, ValueError):
@@ -146,18 +148,20 @@ def load_categories(checkpoint: Path, pseudo: PseudoClasses, names: Path | None 
     return named_categories(pseudo, classes, assignment, {**provenance, "file": path.name})
 
 
+def _color(told: Sequence[int]) -> Sequence[int]:
+    """Return (red, green, blue); raises `ValueError` for anything else."""
+    if len(told) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in told):
+        raise ValueError("no colour")
+    return told
+
+
 def _in_range(assignment: Sequence[int], count: int) -> bool:
     return all(isinstance(value, int) and (0 <= value < count or value == VOID) for value in assignment)
 
 
 def _by_hand(path: Path, pseudo: PseudoClasses) -> Categories:
     """Read `thing 3: car`, `stuff 0: road`; pseudo-classes of one kind with one name become one category."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check `names`")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    given = load_yaml(path, "check `names`")
     if not isinstance(given, dict) or not given:
         raise UserError(f"{path}: holds no names; a line looks like 'thing 3: car'")
     own = pseudo_categories(pseudo)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cups.errors import UserError
 from cups.io.files import read_json
+from cups.io.yaml_files import load_yaml
 
 SHIPPED = Path(__file__).resolve().parent / "classes"
 """The class files that come with the project: `{name}.yaml`."""
@@ -61,7 +60,7 @@ def read_class_file(path: Path) -> ClassFile:
     Raises:
         UserError: YAML that cannot be read, or an entry that says something impossible.
     """
-    content = _categories(path) if path.suffix == ".json" else _yaml(path)
+    content = _categories(path) if path.suffix == ".json" else load_yaml(path, "mend it")
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise UserError(f"{path}: has no list 'classes'; each entry is {{id, name, thing, color}}")
     _check_keys(content, FILE_KEYS, f"{path}")
@@ -71,13 +70,6 @@ def read_class_file(path: Path) -> ClassFile:
     ignored = _ignored(path, content.get("ignore"))
     _check_ids(path, entries, ignored)
     return ClassFile(str(content.get("name") or path.stem), tuple(entries), ignored)
-
-
-def _yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not YAML ({' '.join(str(error).split())[:120]}); mend it") from None
 
 
 def _categories(path: Path) -> dict[str, Any]:

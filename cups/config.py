@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from cups.config_keys import KEYS, default_config, validate
@@ -27,10 +26,11 @@ from cups.configuration.key import Key
 from cups.errors import UserError
 from cups.io.files import atomic_write
 from cups.io.shipped import find_config
+from cups.io.yaml_files import BASE_KEY, load_yaml, read_layers, yaml_text
 
 logger = logging.getLogger(__name__)
 
-BASE_KEY = "_BASE_"
+CHECK_FILE = f"check `experiment_config_file` and {BASE_KEY}"
 OPTIONS_VARIABLE = "CUPS_OPTS"
 """Environment variable with `KEY VALUE` pairs that win over the command line."""
 
@@ -117,53 +117,34 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield name, value
 
 
-def _read_tree(path: Path) -> tuple[list[Path], dict[str, Any]]:
-    """Return the bases of one YAML file, and its own values by dotted key."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such config; check `experiment_config_file` and {BASE_KEY}")
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: holds no sections; a config looks like 'TRAINING: {{STEPS: 100}}'")
-    bases = tree.pop(BASE_KEY, None) or []
-    bases = [bases] if isinstance(bases, str) else bases
-    values = dict(flatten(tree))
-    for key in values:
-        _check_key(key, str(path))
-    return [path.parent / base for base in bases], values
-
-
-def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file as {dotted key: value}, its bases first.
 
     Args:
         path: the file; its `_BASE_` is a path relative to it, or a list of them, of which later ones win.
-        above: the files that lead to this one.
 
     Raises:
         UserError: missing file, YAML that does not parse, an unknown key, or a circle of bases.
     """
-    if path.resolve() in above:
-        raise UserError(f"{path}: {BASE_KEY} leads back to itself; remove one of the links")
-    bases, own = _read_tree(path)
     values: dict[str, Any] = {}
-    for base in bases:
-        values |= read_yaml(base, (*above, path.resolve()))
-    return values | own
+    for layer in read_layers(path, CHECK_FILE):
+        own = dict(flatten(layer.content))
+        for key in own:
+            _check_key(key, str(layer.path))
+        values |= own
+    return values
 
 
 def inheritance(path: Path) -> int:
     """Return the length of the longest chain from a YAML file to its last base, itself included."""
-    return 1 + max(map(inheritance, _read_tree(path)[0]), default=0)
+    return 1 + max(layer.above for layer in read_layers(path, CHECK_FILE))
 
 
 def _literal(text: str) -> Any:
     """Read a number, tuple, mapping, None or boolean; any other text stays text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: too deep for the parser
         return text
 
 
@@ -193,7 +174,7 @@ def _merge(config: CfgNode, key: str, value: Any, where: str) -> None:
     text = value is not None and (isinstance(default, str) or KEYS[key].check.text)
     try:
         config.merge_from_list([key, repr(str(value)) if text else value])
-    except (ValueError, AssertionError):
+    except (ValueError, AssertionError, RecursionError, MemoryError):
         kind = type(default).__name__
         raise UserError(f"{where}: {key} takes a value of type {kind}, not {value!r}") from None
 
@@ -326,7 +307,7 @@ def _plain_value(value: Any) -> Any:
 
 def to_yaml(config: CfgNode) -> str:
     """Return the resolved tree as YAML; it can be given back as a config file."""
-    return yaml.safe_dump(plain(config), sort_keys=False)
+    return yaml_text(plain(config))
 
 
 def save_config(config: CfgNode, path: Path) -> None:
@@ -341,6 +322,8 @@ def changed_settings(config: CfgNode, saved: Path) -> dict[str, tuple[Any, Any]]
     """
     if not saved.is_file():
         return {}
-    before, now = dict(flatten(yaml.safe_load(saved.read_text()) or {})), dict(flatten(plain(config)))
+    stored = load_yaml(saved, "remove it, or choose another `run_name`")
+    before = dict(flatten(stored)) if isinstance(stored, dict) else {}
+    now = dict(flatten(plain(config)))
     keys = dict.fromkeys((*now, *before))
     return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}

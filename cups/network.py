@@ -18,6 +18,7 @@ from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.png import read_image
+from cups.model.architecture import MOST_CLASSES
 from cups.model.model import network_of, set_snap
 from cups.model.sized import SizedInference
 from cups.prediction import PanopticPrediction, prediction_of
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 PUBLISHED_SIZE = (640, 1280)
 """(H, W) of the training images of the published checkpoints (CUPS, Hahn et al., CVPR 2025)."""
+LARGEST_IMAGE, LONGEST_SIDE = 2**25, 16384
+"""Pixels, and pixels of a side, to which a checkpoint may have images resized: 4096 x 8192."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,7 @@ def load(
     names: str | Path | None = None,
     working_size: tuple[int, int] | None = None,
     snap_to_regions: bool | None = None,
+    model_config: str | Path | None = None,
 ) -> PanopticNetwork:
     """Open a checkpoint of this project, or a published one of CUPS.
 
@@ -123,6 +127,8 @@ def load(
         names: file of class names; by default the one beside the checkpoint, see `cups.categories`.
         working_size: (H, W) of the training images; by default as the checkpoint says.
         snap_to_regions: whether stuff follows the edges of the image; by default as it was trained.
+        model_config: YAML of the architecture, for a checkpoint of an earlier version that was trained with a
+            file of one's own; all others hold theirs.
 
     Raises:
         UserError: if the file is no such checkpoint.
@@ -137,7 +143,7 @@ def load(
         'stuff 3'
     """
     checkpoint = load_checkpoint(path, prefer_teacher)
-    model, pseudo = network_of(checkpoint, device, confidence_threshold)
+    model, pseudo = network_of(checkpoint, device, confidence_threshold, model_config)
     set_snap(model, snap_to_regions)
     categories = load_categories(checkpoint.path, pseudo, Path(names) if names else None)
     size = working_size or working_size_of(checkpoint)
@@ -151,23 +157,25 @@ def working_size_of(checkpoint: Checkpoint) -> tuple[int, int] | None:
     ones have no configuration of ours. None, with a warning, where nothing is known.
     """
     stored = checkpoint.hyper_parameters
-    config = stored.get("config")
     if "working_size" in stored:
         size = stored["working_size"]
-    elif isinstance(config, dict):
-        size = config.get("DATA", {}).get("CROP_RESOLUTION")
+    elif isinstance(stored.get("config"), dict):
+        size = checkpoint.section("config", "DATA").get("CROP_RESOLUTION")
     else:
         size = None if "model" in stored else PUBLISHED_SIZE
-    try:
-        height, width = (int(value) for value in size)
-    except (TypeError, ValueError):
-        height = width = 0
-    if height < 1 or width < 1:
+    pair = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int for side in size)
+    if not pair or min(size) < 1:
         log.warning(
             "%s: does not say at what size it was trained; images are predicted at their own size",
             checkpoint.path,
         )
         return None
+    height, width = size
+    if height * width > LARGEST_IMAGE or max(size) > LONGEST_SIDE:
+        raise UserError(
+            f"{checkpoint.path}: says that it was trained at {min(height, 10**9)}x{min(width, 10**9)}, "
+            "more pixels than can be; give `working_size`"
+        )
     return height, width
 
 
@@ -177,12 +185,27 @@ def split_of(checkpoint: Checkpoint, pseudo: PseudoClasses) -> ThingStuffSplit:
     Raises:
         UserError: a record that does not fit the weights.
     """
-    stored = checkpoint.hyper_parameters
-    things = tuple(stored.get("thing_pseudo_classes", pseudo.thing_ids))
-    stuffs = tuple(stored.get("stuff_pseudo_classes", pseudo.stuff_ids))
+    things = stored_classes(checkpoint, "thing", pseudo.thing_ids)
+    stuffs = stored_classes(checkpoint, "stuff", pseudo.stuff_ids)
     if (len(things), len(stuffs)) != (pseudo.things, pseudo.stuffs):
         raise UserError(
             f"{checkpoint.path}: names {len(things)} thing and {len(stuffs)} stuff pseudo-classes, its "
             f"weights have {pseudo.things} and {pseudo.stuffs}; train Stage 2 again"
         )
     return ThingStuffSplit(things, stuffs)
+
+
+def stored_classes(checkpoint: Checkpoint, kind: str, default: Sequence[int] = ()) -> tuple[int, ...]:
+    """Return the pseudo-classes of a kind (thing, stuff) that a checkpoint names, `default` if it names none.
+
+    Raises:
+        UserError: a record that is no list of different whole numbers of 16 bits.
+    """
+    told = checkpoint.hyper_parameters.get(f"{kind}_pseudo_classes", default)
+    numbers = isinstance(told, list | tuple | range) and all(type(value) is int for value in told)
+    if not numbers or len(set(told)) != len(told) or not all(0 <= value <= MOST_CLASSES for value in told):
+        raise UserError(
+            f"{checkpoint.path}: its {kind} pseudo-classes are no list of numbers up to {MOST_CLASSES}; "
+            "get the checkpoint again from where it was trained"
+        )
+    return tuple(told)

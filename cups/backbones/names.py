@@ -25,6 +25,8 @@ DEFAULT_DINOV3 = "dinov3_vitb16"
 OWN = "own:"
 """Begins the name of a backbone that `train_backbone.py` trained: `own:PATH` of its file, or its folder."""
 OWN_FILE = "backbone.pth"
+MOST_ROWS = 8192
+"""That a file may say a backbone was trained at."""
 
 
 class Choices(tuple[str, ...]):
@@ -57,6 +59,7 @@ def own_rows(name: str) -> int:
     """Return the image height that `own:PATH` was trained at; 0, as it is, where nothing tells."""
     told = own_path(name).with_name("provenance.json")
     try:
-        return int(read_json(told, "")["arguments"]["height"])
-    except (UserError, ValueError, KeyError, TypeError):
+        rows = int(read_json(told, "")["arguments"]["height"])
+    except (UserError, ValueError, KeyError, TypeError, OverflowError):
         return 0
+    return rows if 0 <= rows <= MOST_ROWS else 0

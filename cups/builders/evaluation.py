@@ -58,6 +58,7 @@ def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, PseudoClasses
         device,
         config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD,
         prefer_teacher=config.MODEL.USE_TEACHER,
+        model_config=config.MODEL.CONFIG,
     )
     return as_evaluated(network, config), PseudoClasses(things, stuffs)
 

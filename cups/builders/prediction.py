@@ -84,7 +84,11 @@ def configured_network(config: CfgNode) -> PanopticNetwork:
         raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with `checkpoint`")
     device = device_of("cpu" if config.SYSTEM.ACCELERATOR == "cpu" else "auto")
     network = load(
-        keys.CHECKPOINT, device, keys.INFERENCE_CONFIDENCE_THRESHOLD, prefer_teacher=keys.USE_TEACHER
+        keys.CHECKPOINT,
+        device,
+        keys.INFERENCE_CONFIDENCE_THRESHOLD,
+        prefer_teacher=keys.USE_TEACHER,
+        model_config=keys.CONFIG,
     )
     model = as_evaluated(network.model, config)
     return PanopticNetwork(model, network.split, network.categories, network.working_size)

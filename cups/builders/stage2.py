@@ -40,7 +40,9 @@ from cups.model import (
     panoptic_cascade_mask_r_cnn,
     vit_overrides,
 )
+from cups.model.network_config import architecture_of, load_config
 from cups.model.speed import set_speed
+from cups.network import stored_classes
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 from cups.structures import ThingStuffSplit
 from cups.training.optimizer import OptimizerSettings
@@ -81,13 +83,19 @@ def find_backbone_checkpoint(config: CfgNode) -> Path | None:
 
 
 def network_of(config: CfgNode) -> dict[str, Any]:
-    """Return `model_config` and `model_overrides` of the network: what a checkpoint needs to be reopened."""
+    """Return `model_config` and `model_overrides` of the network that a configuration wants."""
     model = config.MODEL
     overrides = [*model.OVERRIDES, *snap_override(config)]
     if model.BACKBONE_TYPE == "resnet50":
         return {"model_config": model.CONFIG or DEFAULT_CONFIG, "model_overrides": overrides}
     transformer = vit_overrides(model.BACKBONE_TYPE, model.FREEZE_BACKBONE, model.GRADIENT_CHECKPOINTING)
     return {"model_config": model.CONFIG or VIT_CONFIG, "model_overrides": [*transformer, *overrides]}
+
+
+def described_network(config: CfgNode) -> dict[str, Any]:
+    """Return what a checkpoint says of its network: the whole architecture, as plain values."""
+    network = network_of(config)
+    return {"architecture": architecture_of(load_config(network["model_config"], network["model_overrides"]))}
 
 
 def snap_override(config: CfgNode) -> list[Any]:
@@ -120,12 +128,12 @@ def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSpli
     path = resumed or config.MODEL.CHECKPOINT
     if path is None:
         return None
-    stored = load_checkpoint(path).hyper_parameters
-    things, stuffs = (stored.get(f"{side}_pseudo_classes") for side in ("thing", "stuff"))
-    if things is None or stuffs is None:  # a published network: it has no record of them
+    checkpoint = load_checkpoint(path)
+    things, stuffs = (stored_classes(checkpoint, kind) for kind in ("thing", "stuff"))
+    if not things or not stuffs:  # a published network: it has no record of them
         return None
     folder = pseudo_label_folder(config)
-    before = fits_within(stored.get("provenance", {}).get("pseudo_labels") or {})
+    before = fits_within(checkpoint.section("provenance", "pseudo_labels"))
     now = fits_within(read_provenance(folder) or {})
     if anew := sorted(name for name in before.keys() & now.keys() if before[name] != now[name]):
         raise UserError(
@@ -133,9 +141,7 @@ def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSpli
             "numbers mean other pseudo-classes; use the labels it was trained on, or start another `run_name`"
         )
     own = label_split(folder, *load_statistics(folder), config.DATA.THING_STUFF_THRESHOLD)
-    return held_split(
-        ThingStuffSplit(tuple(things), tuple(stuffs)), own, folder, Path(path), resumed is not None
-    )
+    return held_split(ThingStuffSplit(things, stuffs), own, folder, Path(path), resumed is not None)
 
 
 def build_training_data(config: CfgNode, split: ThingStuffSplit | None = None) -> PseudoLabelDataset:
@@ -238,7 +244,7 @@ def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule
     """Build the Lightning module of Stage 2."""
     description = {
         "config": plain(config),
-        "model": network_of(config),
+        "model": described_network(config),
         "provenance": training_provenance(config),
         "working_size": list(data.fit.working_size),
     }

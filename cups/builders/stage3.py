@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from cups.augmentation import BatchAugmentation, RandomCrop
 from cups.builders.evaluation import build_metric, build_validation_data
-from cups.builders.stage2 import batch_augmentation, optimizer_settings, snap_override
+from cups.builders.stage2 import batch_augmentation, optimizer_settings
 from cups.builders.trainer import validation_loader
 from cups.config import plain
 from cups.config_keys import get
@@ -20,11 +20,13 @@ from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.provenance import code_version, ground_truth_answer
-from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint, set_snap
+from cups.model import SNAP_KEY, set_snap
+from cups.model.architecture import as_plain
+from cups.model.model import network_of
+from cups.model.network_config import stored_architecture
 from cups.model.speed import set_speed
 from cups.network import split_of
 from cups.pl_model_self import SelfTrainingModule
-from cups.structures import PseudoClasses
 from cups.training.round_selection import Consistency, Criterion, RoundCheckpoints, ValidationQuality
 from cups.training.self_training import RoundSchedule
 
@@ -119,12 +121,10 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
         config: of `self_training_config`.
         fit: geometry of the training images.
     """
-    path = Path(config.MODEL.CHECKPOINT)
-    checkpoint = load_checkpoint(path)
-    model, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
-        path, confidence_threshold=config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
+    checkpoint = load_checkpoint(config.MODEL.CHECKPOINT)
+    model, pseudo = network_of(
+        checkpoint, "cpu", config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD, config.MODEL.CONFIG
     )
-    pseudo = PseudoClasses(things, stuffs)
     tell_what_is_lost(config, checkpoint)
     set_drop_loss(model, config)
     set_snap(model, config.MODEL.SNAP_TO_REGIONS)
@@ -157,26 +157,23 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
 
 def described_model(checkpoint: Checkpoint, config: CfgNode) -> dict[str, Any]:
     """Return what the checkpoint says of its network, with what this stage changes."""
-    stored = checkpoint.hyper_parameters.get("model") or {}
-    if not (snap := snap_override(config)):
-        return dict(stored)
-    overrides = pairs_of(stored.get("model_overrides", ())) | pairs_of(snap)
-    return {**stored, "model_overrides": [part for pair in overrides.items() for part in pair]}
+    architecture = stored_architecture(checkpoint, config.MODEL.CONFIG)
+    if (snap := config.MODEL.SNAP_TO_REGIONS) is not None:
+        architecture[SNAP_KEY] = snap
+    return {"architecture": architecture}
 
 
 def tell_what_is_lost(config: CfgNode, checkpoint: Checkpoint) -> None:
     """Warn of what does not reach Stage 3, which goes on with the network of the checkpoint."""
-    stored = checkpoint.hyper_parameters
-    network = stored.get("model") or {}
-    weighted = (stored.get("config") or {}).get("TRAINING", {}).get("CLASS_WEIGHTING", False)
-    if weighted and "class_weights" not in network:
+    weighted = checkpoint.section("config", "TRAINING").get("CLASS_WEIGHTING", False)
+    if weighted and "class_weights" not in checkpoint.section("model"):
         log.warning(
             "%s: was trained with class weights by a version that stored none; Stage 3 goes on without",
             checkpoint.path,
         )
-    built = pairs_of(network.get("model_overrides", ()))
+    built = stored_architecture(checkpoint, config.MODEL.CONFIG)
     wanted = pairs_of(config.MODEL.OVERRIDES)
-    if other := sorted(key for key, value in wanted.items() if built.get(key) != value):
+    if other := sorted(key for key, value in wanted.items() if built.get(key) != as_plain(value)):
         log.warning(
             "MODEL.OVERRIDES %s: no effect, Stage 3 goes on with the network of %s as it was built",
             " ".join(other),

@@ -137,6 +137,9 @@ def read_coco_set(path: Path) -> CocoSet:
         raise UserError(f"{path}: two categories have one id; give each its own")
     if not entries:
         raise UserError(f"{path}: lists no annotation; {FIX}")
+    for file, _ in entries:
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise UserError(f"{path}: names {file!r}, which is not within its folder; {FIX}")
     folder = _folder(path, entries[0][0])
     annotations: dict[str, Annotation] = {}
     for file, segments in entries:

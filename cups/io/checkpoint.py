@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cups.errors import UserError
 from cups.io.archives import check_archive
+from cups.io.backed import require_backed
 from cups.io.files import atomic_write
 from cups.io.limits import AGAIN, check_file
 from cups.io.weights import SAFE_SUFFIX, stored_at
@@ -53,7 +54,18 @@ class Checkpoint:
     @property
     def provenance(self) -> dict[str, Any]:
         """What the training that wrote the file said of its labels and weights; empty if it said nothing."""
-        return self.hyper_parameters.get("provenance") or {}
+        return self.section("provenance")
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """Return a mapping within the hyper-parameters by its path; empty where there is none."""
+        return section(self.hyper_parameters, *names)
+
+
+def section(content: Any, *names: str) -> dict[str, Any]:
+    """Return a mapping within mappings by its path; empty where there is none, or something else."""
+    for name in names:
+        content = content.get(name) if isinstance(content, Mapping) else None
+    return dict(content) if isinstance(content, Mapping) else {}
 
 
 def _config_stand_in(module: str) -> type:
@@ -200,7 +212,7 @@ def _read_torch(path: Path, mapped: bool) -> Any:
     check_archive(path)
     try:
         with torch.serialization.safe_globals([*CONFIG_STAND_INS]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"\bGLOBAL ([\w.]+)", str(error))
         reason = (
@@ -211,6 +223,8 @@ def _read_torch(path: Path, mapped: bool) -> Any:
         raise UserError(f"{path}: {reason}") from error
     except Exception as error:  # damaged archives raise RuntimeError, EOFError, KeyError, ...
         raise UserError(f"{path}: not a readable checkpoint ({_short(error)}); {AGAIN}") from error
+    require_backed(content, path)
+    return content
 
 
 def _short(error: Exception) -> str:
@@ -297,13 +311,22 @@ def class_counts(state: Mapping[str, Tensor], path: str | Path = "checkpoint") -
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy the weights into the panoptic network; every tensor must fit.
 
+    Raises:
+        UserError: for other class counts or another architecture.
+    """
+    model.load_state_dict(fitting_state(model, checkpoint), strict=True)
+
+
+def fitting_state(model: nn.Module, checkpoint: Checkpoint) -> State:
+    """Return the weights as the panoptic network takes them, which may be one without storage.
+
     BatchNorm counters may be absent (frozen-norm checkpoints) or superfluous.
 
     Raises:
         UserError: for other class counts or another architecture.
     """
     own = model.state_dict()
-    found, wanted = class_counts(checkpoint.state, checkpoint.path), class_counts(own)
+    found, wanted = class_counts(checkpoint.state, checkpoint.path), class_counts(own, checkpoint.path)
     if found != wanted:
         raise UserError(
             f"{checkpoint.path}: made for {found[0]} thing and {found[1]} stuff pseudo-classes, but the "
@@ -319,7 +342,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path}: weights of another network ({problems}); "
             "set the model config it was trained with"
         )
-    model.load_state_dict(state, strict=True)
+    return state
 
 
 def _is_counter(name: str) -> bool:

@@ -64,10 +64,10 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
 
 
 def any_ground_truth(facts: Sequence[bool | None]) -> bool | None:
-    """Combine facts: True if one is True, else None (unknown) if one is None, else False."""
-    if True in facts:
+    """Combine facts: True if one is True, else None (unknown) if one is anything but False, else False."""
+    if any(fact is True for fact in facts):
         return True
-    return None if None in facts else False
+    return False if all(fact is False for fact in facts) else None
 
 
 def fits_within(provenance: Mapping[str, Any]) -> dict[str, str]:
@@ -76,14 +76,18 @@ def fits_within(provenance: Mapping[str, Any]) -> dict[str, str]:
     The last fit of a name counts.
     """
     found: dict[str, str] = {}
-    for entry in provenance.get("inputs", ()):
-        found |= fits_within(entry.get("provenance") or {})
-    return found | dict(provenance.get("fits", {}))
+    inputs, fits = provenance.get("inputs"), provenance.get("fits")
+    for entry in inputs if isinstance(inputs, list) else ():
+        before = entry.get("provenance") if isinstance(entry, Mapping) else None
+        found |= fits_within(before) if isinstance(before, Mapping) else {}
+    return found | dict(fits if isinstance(fits, Mapping) else {})
 
 
 def ground_truth_answer(fact: bool | None) -> str:
     """Return the fact `uses_ground_truth` as a word for people."""
-    return {True: "YES", False: "no", None: "unknown (no provenance.json)"}[fact]
+    if fact is True:
+        return "YES"
+    return "no" if fact is False else "unknown (no provenance.json)"
 
 
 def describe_input(path: Path) -> dict[str, Any]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import refs
+from cups.io.yaml_files import load_yaml
 
 ROOT = Path(refs.__file__).parents[1]
 """The checkout; paths in the table are relative to it."""
+TABLE = Path(refs.__file__).with_name("weights.yaml")
 USUAL_FOLDERS = (Path("refs/cause/CAUSE"), Path("cups/model/backbone_checkpoints"), Path("checkpoints"))
 """Where people put weights under their publisher's names, relative to the checkout."""
 SAFE_SUFFIX = ".safetensors"
@@ -73,7 +72,8 @@ def stored_at(path: Path) -> Path:
 @cache
 def weight_table() -> dict[str, dict[str, Any]]:
     """Return the entries of `refs/weights.yaml` by name."""
-    return yaml.safe_load((resources.files("refs") / "weights.yaml").read_text())
+    table: dict[str, dict[str, Any]] = load_yaml(TABLE, "restore it from the repository")
+    return table
 
 
 def weight_files(name: str, root: Path = ROOT) -> list[WeightFile]:

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
 from cups.defaults import CONFIDENCE_THRESHOLD, DROP_LOSS_IOU
 from cups.errors import UserError
-from cups.io.checkpoint import Checkpoint, class_counts, load_checkpoint, load_into, load_trunk
+from cups.io.checkpoint import (
+    Checkpoint,
+    class_counts,
+    fitting_state,
+    load_checkpoint,
+    load_into,
+    load_trunk,
+)
 from cups.model import modeling
+from cups.model.architecture import MOST_CLASSES
 from cups.model.backbone_dinov2_vit import SimpleFeaturePyramid
+from cups.model.network_config import (
+    CONFIG_DIR,
+    DEFAULT_CONFIG,
+    config_of,
+    is_shipped,
+    load_config,
+    stored_architecture,
+)
 from cups.structures import PseudoClasses
 
 SNAP_KEY = "MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS"
-CONFIG_DIR = Path(__file__).parent
-DEFAULT_CONFIG = "Panoptic-Cascade-Mask-R-CNN.yaml"
+FEW_CLASSES = 1000
+"""With a shipped architecture and so few classes no network is larger than the published one's kind."""
+UNBUILDABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What detectron2 and torch raise where the parts of a network do not fit each other."""
 
 __all__ = [
+    "CONFIG_DIR",
+    "DEFAULT_CONFIG",
     "class_weights_of",
     "freeze_batch_norm",
     "load_config",
@@ -34,40 +62,6 @@ __all__ = [
 ]
 
 
-def load_config(model_config: str | Path = DEFAULT_CONFIG, overrides: Sequence[Any] = ()) -> CfgNode:
-    """Return detectron2's config tree with our keys, a model YAML and KEY VALUE overrides merged in.
-
-    Args:
-        model_config: name of a YAML beside this module, or a path.
-        overrides: KEY, VALUE, KEY, VALUE, ... of detectron2's tree.
-
-    Raises:
-        UserError: for a missing file, an unknown key or an impossible value.
-    """
-    cfg = get_cfg()
-    cfg.MODEL.ROI_HEADS.USE_DROPLOSS = False
-    cfg.MODEL.ROI_HEADS.DROPLOSS_IOU_THRESH = DROP_LOSS_IOU
-    cfg.MODEL.ROI_HEADS.THINGS_TOGETHER = False
-    cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = []
-    cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION = 0.0
-    cfg.MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST = False
-    cfg.MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS = False
-    cfg.MODEL.VIT = CfgNode({"NAME": "dinov2_vitb14", "FROZEN": True, "GRADIENT_CHECKPOINTING": False})
-    path = CONFIG_DIR / model_config
-    if not path.is_file() and Path(model_config).is_file():
-        path = Path(model_config)
-    if not path.is_file():
-        names = ", ".join(sorted(found.name for found in CONFIG_DIR.glob("*.yaml")))
-        raise UserError(f"{model_config}: no such model config; give a path or one of {names}")
-    try:
-        cfg.merge_from_file(str(path))
-        cfg.merge_from_list(list(overrides))
-    except (KeyError, AssertionError, ValueError) as error:
-        reason = str(error).strip("'\"").splitlines()[0]
-        raise UserError(f"{path.name} or model overrides: {reason}; use detectron2's config keys") from error
-    return cfg
-
-
 def panoptic_cascade_mask_r_cnn(
     num_clusters_things: int,
     num_clusters_stuffs: int,
@@ -75,6 +69,7 @@ def panoptic_cascade_mask_r_cnn(
     *,
     model_config: str | Path = DEFAULT_CONFIG,
     model_overrides: Sequence[Any] = (),
+    architecture: Mapping[str, Any] | None = None,
     backbone_checkpoint: str | Path | None = None,
     class_weights: Sequence[float] | None = None,
     use_drop_loss: bool = False,
@@ -89,6 +84,7 @@ def panoptic_cascade_mask_r_cnn(
         confidence_threshold: lowest score of a detection, and of an instance in the panoptic map.
         model_config: YAML in `cups/model/`, or a path.
         model_overrides: KEY VALUE pairs of detectron2's config.
+        architecture: what a checkpoint holds of both (`cups.model.architecture`), instead of them.
         backbone_checkpoint: self-supervised weights of the trunk (.pkl or .pth); random weights without.
         class_weights: (S + 1,) weights of the semantic loss, index 0 the generic thing class.
         use_drop_loss, drop_loss_iou_threshold: DropLoss of the cascade heads.
@@ -98,7 +94,7 @@ def panoptic_cascade_mask_r_cnn(
         Module in training mode. Training: inputs of `to_detectron2` -> named losses. Evaluation: `[{"image":
         (3, H, W) float RGB 0-1, "height", "width"}]` -> `[{"sem_seg", "instances", "panoptic_seg"}]`.
     """
-    cfg = load_config(model_config, model_overrides)
+    cfg = load_config(model_config, model_overrides) if architecture is None else config_of(architecture)
     cfg.MODEL.DEVICE = str(device)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_clusters_things
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = num_clusters_stuffs
@@ -140,15 +136,17 @@ def panoptic_cascade_mask_r_cnn_from_checkpoint(
     confidence_threshold: float = CONFIDENCE_THRESHOLD,
     *,
     prefer_teacher: bool = False,
+    model_config: str | Path | None = None,
 ) -> tuple[nn.Module, int, int]:
     """Open a published CUPS checkpoint or one of ours.
 
-    The class counts come from the weights, the architecture from `hyper_parameters["model"]`
-    (`model_config`, `model_overrides`) where our trainer stored it, else it is the published one. The
-    `class_weights` there go on in the semantic loss, should the network be trained further.
+    The class counts come from the weights, the architecture from `hyper_parameters["model"]` where our
+    trainer stored it, else it is the published one. The `class_weights` there go on in the semantic loss,
+    should the network be trained further.
 
     Args:
         prefer_teacher: of a self-training checkpoint, take the averaged teacher, not the student.
+        model_config: see `stored_architecture`.
 
     Returns:
         (network in evaluation mode, T things, S stuffs without the generic thing channel).
@@ -156,28 +154,61 @@ def panoptic_cascade_mask_r_cnn_from_checkpoint(
     Raises:
         UserError: if the file is not such a checkpoint.
     """
-    model, pseudo = network_of(load_checkpoint(path, prefer_teacher), device, confidence_threshold)
+    checkpoint = load_checkpoint(path, prefer_teacher)
+    model, pseudo = network_of(checkpoint, device, confidence_threshold, model_config)
     return model, pseudo.things, pseudo.stuffs
 
 
 def network_of(
-    checkpoint: Checkpoint, device: torch.device | str, confidence_threshold: float
+    checkpoint: Checkpoint,
+    device: torch.device | str,
+    confidence_threshold: float,
+    model_config: str | Path | None = None,
 ) -> tuple[nn.Module, PseudoClasses]:
-    """Build the network that a checkpoint holds, see `panoptic_cascade_mask_r_cnn_from_checkpoint`."""
+    """Build the network that a checkpoint holds, see `panoptic_cascade_mask_r_cnn_from_checkpoint`.
+
+    Nothing of its size is allocated before the whole network was found to have the sizes of the weights.
+    """
     things, stuffs = class_counts(checkpoint.state, checkpoint.path)
-    stored = checkpoint.hyper_parameters.get("model")
-    stored = stored if isinstance(stored, dict) else {}
+    if not 0 < things <= MOST_CLASSES or not 0 < stuffs <= MOST_CLASSES:
+        raise UserError(
+            f"{checkpoint.path}: has {things} thing and {stuffs} stuff pseudo-classes; a network has 1 to "
+            f"{MOST_CLASSES} of each; give another checkpoint"
+        )
+    architecture = stored_architecture(checkpoint, model_config)
+    weights = checkpoint.section("model").get("class_weights")
+    weights = _checked_weights(weights, stuffs + 1, checkpoint.path)
+    if max(things, stuffs) > FEW_CLASSES or not is_shipped(architecture):
+        _require_fit(architecture, PseudoClasses(things, stuffs), checkpoint)
     model = panoptic_cascade_mask_r_cnn(
         things,
         stuffs + 1,
         confidence_threshold,
-        model_config=stored.get("model_config", DEFAULT_CONFIG),
-        model_overrides=stored.get("model_overrides", ()),
-        class_weights=_checked_weights(stored.get("class_weights"), stuffs + 1, checkpoint.path),
+        architecture=architecture,
+        class_weights=weights,
         device=device,
     )
     load_into(model, checkpoint)
     return model.eval(), PseudoClasses(things, stuffs)
+
+
+def _require_fit(architecture: Mapping[str, Any], pseudo: PseudoClasses, checkpoint: Checkpoint) -> None:
+    """Refuse weights of other sizes than the network of an architecture, which is built without storage.
+
+    Raises:
+        UserError: they differ, or its parts do not fit each other.
+    """
+    try:
+        with torch.device("meta"):
+            network = panoptic_cascade_mask_r_cnn(
+                pseudo.things, pseudo.stuffs + 1, architecture=architecture, device="meta"
+            )
+    except UNBUILDABLE as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(
+            f"{checkpoint.path}: its architecture cannot be built ({reason}); get the checkpoint again"
+        ) from None
+    fitting_state(network, checkpoint)
 
 
 def set_snap(model: nn.Module, snap_to_regions: bool | None) -> None:

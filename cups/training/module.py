@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cups.errors import UserError
-from cups.io.checkpoint import differences
+from cups.io.checkpoint import differences, section
 from cups.io.provenance import any_ground_truth
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model.inputs import inference_inputs, panoptic_map_from_output, to_detectron2
@@ -191,8 +191,8 @@ class PanopticModule(pl.LightningModule):
                 f"the run to resume: weights of another network ({problems}); give the keys of MODEL that it "
                 "began with, or choose another `run_name`"
             )
-        self._keep_class_weights(stored.get("model", {}).get("class_weights"))
-        self._keep_ground_truth(stored.get("provenance") or {})
+        self._keep_class_weights(section(stored, "model").get("class_weights"))
+        self._keep_ground_truth(section(stored, "provenance"))
 
     def _keep_class_weights(self, then: list[float] | None) -> None:
         """Go on with the class weights that the run began with; those of labels made anew have moved.

@@ -28,7 +28,8 @@ from pseudo_labels.inputs.refine_inputs import RefineFolders
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.frozen_features import FeatureSource, feature_source, require_channels
-from pseudo_labels.networks.refine_training import INPUTS, RefineNetwork, load_network
+from pseudo_labels.networks.refine_training import RefineNetwork, load_network
+from pseudo_labels.networks.stored import stored_folder, stored_number
 from pseudo_labels.settings.feature_choice import Backbone
 from pseudo_labels.settings.outlines import pixels_of
 from pseudo_labels.settings.refinement import RefinedSettings
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 SCRIPT = "generate_refined_semantics"
 PREFIX = "pseudo_semantic_"
 JOINT_PREFIX = INSTANCE_PREFIX + "joint_"
+MOST_ROWS = 8192
+"""At which a network works."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +196,11 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     frames, root = run.part(source.frames()), run.root(source)
     network, trained = load_network(settings.checkpoint)
     settings = as_trained(settings, trained)
+    height = stored_number(trained, "height", 1, MOST_ROWS, settings.checkpoint)
+    scale = stored_number(trained, "label_scale", 1 / MOST_ROWS, 16, settings.checkpoint)
     folders = RefineFolders.of(
         root,
-        trained["height"],
+        height,
         depth_subdir=str(settings.depth_subdir),
         semantic_subdir=str(settings.semantic_subdir),
     )
@@ -203,7 +208,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     backbone = Backbone(str(settings.backbone), settings.backbone_checkpoint)
     features = feature_source(root, frames, backbone, settings.device, settings.features_subdir)
     device, num_classes = pick_device(settings.device), trained["shape"]["num_classes"]
-    told = trained["features_subdir"] or FEATURES_PREFIX + trained["backbone"]
+    told = str(trained.get("features_subdir") or f"{FEATURES_PREFIX}{trained.get('backbone')}")
     features.refuse_others_than(settings.checkpoint, told)
     semantics = folders.semantics
     output = Folder(root, REFINED_PREFIX + (settings.name or semantics.name.removeprefix(PREFIX)), ".png")
@@ -214,7 +219,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
         features,
         output,
         device,
-        trained["label_scale"],
+        scale,
         settings.flip,
         *instance_choice(network, semantics, output),
         settings.min_instance_area,
@@ -236,11 +241,21 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
 
 
 def as_trained(settings: RefinedSettings, trained: Mapping[str, Any]) -> RefinedSettings:
-    """Return the settings with the inputs that the network was trained on, where none are named."""
-    names = {key: getattr(settings, key) or trained[key] for key in INPUTS}
-    if settings.backbone or settings.backbone_checkpoint:
-        names["features_subdir"] = settings.features_subdir
-    return replace(settings, **names, backbone_checkpoint=settings.chosen(trained).backbone_checkpoint)
+    """Return the settings with the inputs that the network was trained on, where none are named.
+
+    Raises:
+        UserError: it was trained on a file or folder that only the user may name.
+    """
+    path = settings.checkpoint
+    chosen = settings.chosen(trained, path)
+    names: dict[str, Any] = {"backbone": chosen.backbone, "backbone_checkpoint": chosen.backbone_checkpoint}
+    for key in ("semantic_subdir", "depth_subdir"):
+        names[key] = getattr(settings, key) or stored_folder(trained, key, path)
+    # Another backbone than then has its own folder.
+    if not settings.features_subdir and not settings.backbone and not settings.backbone_checkpoint:
+        told = trained.get("features_subdir")
+        names["features_subdir"] = None if told is None else stored_folder(trained, "features_subdir", path)
+    return replace(settings, **names)
 
 
 def instance_choice(

@@ -115,8 +115,8 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
     frames, root = run.part(source.frames()), run.root(source)
     checkpoint = settings.checkpoint or root / "dinosaur" / "dinosaur.pth"
     network, trained = load_dinosaur(checkpoint)
-    features = feature_source(root, frames, settings.chosen(trained), settings.device)
-    features.refuse_others_than(checkpoint, FEATURES_PREFIX + trained["backbone"])
+    features = feature_source(root, frames, settings.chosen(trained, checkpoint), settings.device)
+    features.refuse_others_than(checkpoint, f"{FEATURES_PREFIX}{trained.get('backbone')}")
     semantics: Folder | None = None
     things: tuple[int, ...] = ()
     if settings.needs_semantics:

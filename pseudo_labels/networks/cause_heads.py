@@ -32,7 +32,9 @@ from pseudo_labels.networks.cause_codes import (
 )
 from pseudo_labels.networks.devices import pick_device, pick_precision
 from pseudo_labels.networks.frozen_features import backbone_weights
+from pseudo_labels.networks.stored import build_fitting
 from pseudo_labels.settings.cause import WINDOW_BATCH, HeadsChoice
+from pseudo_labels.settings.feature_choice import stored_backbone
 from pseudo_labels.steps.folders import trained_heads
 from refs.cause import Cluster, SegmentTR
 
@@ -40,6 +42,8 @@ log = logging.getLogger(__name__)
 SEGMENT, CLUSTER, CODEBOOK, SETTINGS = "segment_tr.pth", "cluster_tr.pth", "modular.npy", "settings.json"
 STANDARDIZER_DIGEST = "standardizer_digest"
 """In `settings.json`: digest of its lists `mean` and `std`, which decide every code."""
+LONGEST_SIDE = 8192
+"""Pixels to which the settings of heads may have images resized."""
 PUBLISHED_FOLDER = Path(refs.cause.__file__).parent / "CAUSE"
 
 
@@ -85,10 +89,10 @@ def build_extractor(
         UserError: another backbone than the heads were trained on, missing weights, impossible windows.
     """
     device = pick_device(choice.device)
-    trained_on = stored.get("backbone")
-    name = choice.backbone or trained_on or DEFAULT_DINOV2
+    trained_on, name = stored.get("backbone"), backbone_of_heads(choice, folder, stored)
     if trained_on is not None and name != trained_on:
-        raise UserError(f"{folder}: heads of backbone {trained_on}, not {name}; change `checkpoint_dir`")
+        told = " ".join(str(trained_on)[:100].split())
+        raise UserError(f"{folder}: heads of backbone {told}, not {name}; change `checkpoint_dir`")
     backbone = build_backbone(name, backbone_file(choice, folder, name)).to(device)
     patch = int(backbone.patch_size)  # type: ignore[arg-type]
     tiling = tiling_of(choice, stored, name, patch)
@@ -100,10 +104,30 @@ def build_extractor(
     return FeatureExtractor(name, backbone, tiling, device, precision=precision, batch=batch)
 
 
+def backbone_of_heads(choice: HeadsChoice, folder: Path, stored: Mapping[str, Any]) -> str:
+    """Return the backbone that is named, else that of the heads; DINOv2's where they do not tell.
+
+    Raises:
+        UserError: heads of a backbone that only the user may name (`stored_backbone`).
+    """
+    if choice.backbone is not None:
+        return choice.backbone
+    return stored_backbone(stored, folder / SETTINGS) if "backbone" in stored else DEFAULT_DINOV2
+
+
 def tiling_of(choice: HeadsChoice, stored: Mapping[str, Any], name: str, patch: int) -> Tiling:
-    """Return how images are cut: as the settings say, else as the heads do, else as is usual."""
+    """Return how images are cut: as the settings say, else as the heads do, else as is usual.
+
+    Raises:
+        UserError: the heads tell no whole numbers of pixels.
+    """
     defaults = stored.get("tiling") or asdict(default_tiling(name, patch))
     given = {"height": choice.height, "window": choice.window, "stride": choice.stride}
+    sides = [defaults.get(key) if isinstance(defaults, dict) else None for key in given]
+    if not all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in sides):
+        raise UserError(
+            f"{SETTINGS} of the heads: tiling is no three numbers up to {LONGEST_SIDE}; train again"
+        )
     return Tiling(**{key: defaults[key] if value is None else value for key, value in given.items()})
 
 
@@ -124,8 +148,21 @@ def load_extractor(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH)
     extractor = build_extractor(choice, folder, stored, batch)
     if "mean" not in stored:
         return extractor
-    mean, std = (torch.tensor(stored[key], dtype=torch.float32) for key in ("mean", "std"))
+    mean, std = (_channels(stored.get(key), extractor, folder / SETTINGS) for key in ("mean", "std"))
     return replace(extractor, standardizer=Standardizer(mean, std).to(extractor.device))
+
+
+def _channels(told: Any, extractor: FeatureExtractor, path: Path) -> Tensor:
+    """Return one number for each channel of the features, (D,).
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    count = int(extractor.backbone.embed_dim)  # type: ignore[arg-type]
+    numbers = isinstance(told, list) and all(type(value) in (int, float) for value in told)
+    if not numbers or len(told) != count:
+        raise UserError(f"{path}: mean and std must be {count} numbers each; train the heads again")
+    return torch.tensor([float(value) for value in told], dtype=torch.float32)
 
 
 def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> CauseModel:
@@ -149,6 +186,10 @@ def load_cause(choice: HeadsChoice, folder: Path, batch: int = WINDOW_BATCH) -> 
     if not {"codebook", "cluster_probe"} <= tensors.keys():
         raise UserError(f"{folder / CLUSTER}: lacks codebook or cluster_probe; give the published file")
     codebook, probe = tensors["codebook"], tensors["cluster_probe"]
+    if codebook.ndim != 2 or probe.ndim != 2:
+        raise UserError(
+            f"{folder / CLUSTER}: codebook and cluster_probe are no tables; check `checkpoint_dir`"
+        )
     cluster = Cluster(codebook.shape[1], probe.shape[1], len(codebook), len(probe))
     load_strict(cluster, folder / CLUSTER)
     dim = segment.head.query_pos.shape[1]
@@ -191,9 +232,9 @@ def build_segment(tensors: dict[str, Tensor], path: Path) -> SegmentTR:
         projection, reduced = tensors["projection_head.f.weight"].shape[:2]
         classes = len(tensors["linear.f.weight"])
         hidden = len(tensors["head.tr.linear1.weight"])
-        segment = SegmentTR(dim, reduced, projection, classes, queries, hidden)
-        segment.load_state_dict(tensors, strict=True)
-    except (KeyError, RuntimeError, ValueError) as error:
+        sizes = (dim, reduced, projection, classes, queries, hidden)
+        segment = build_fitting(lambda: SegmentTR(*sizes), tensors)
+    except (KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
         detail = " ".join(str(error).split())[:150]
         raise UserError(f"{path}: not a segment_tr checkpoint ({detail}); check `checkpoint_dir`") from None
     return segment

@@ -18,6 +18,7 @@ from cups.io.weights import weight_files
 from pseudo_labels.settings.depth import FEED_SIZE, DepthSettings
 from refs.spidepth import SQLDepth
 from refs.spidepth.networks.depth_decoder import HEADS, MAX_TOKENS
+from refs.timm_models import PYRAMIDS
 
 ENCODER, DEPTH, POSE, SETTINGS = "encoder.pth", "depth.pth", "pose.pth", "settings.json"
 NOT_TENSORS = frozenset((*FEED_SIZE, "use_stereo"))
@@ -43,6 +44,7 @@ HOW_TO_GET = (
     "fetch it with scripts/download_checkpoints.sh, train it with train_spidepth.py, "
     "or use `source` disparity"
 )
+CHOICES = "convnextv2_atto to _huge, convnext_atto to _xlarge, or a ResNet (refs/timm_models.py)"
 HOW_TO_FIT = "check the folder's settings"
 
 
@@ -50,14 +52,14 @@ def build_depth_network(settings: DepthSettings) -> SQLDepth:
     """Build the network, with random weights.
 
     Raises:
-        UserError: a backbone that timm lacks or that does not fit the decoder, too few or too many tokens.
+        UserError: an unknown backbone or one that does not fit the decoder, too few or too many tokens.
     """
     _check_tokens(settings)
     names = {field.name for field in fields(DepthSettings)} - {*FEED_SIZE, "crop_bottom"}
     try:
         return SQLDepth(**{name: getattr(settings, name) for name in names})
-    except (RuntimeError, ValueError) as error:  # timm's RuntimeError: unknown model
-        raise UserError(f"`backbone` {settings.backbone}: {error}; choose another") from None
+    except (RuntimeError, ValueError) as error:  # timm's RuntimeError: a version without that model
+        raise UserError(f"`backbone` {settings.backbone}: {error}; choose {CHOICES}") from None
 
 
 def _check_tokens(settings: DepthSettings) -> None:
@@ -160,6 +162,9 @@ def stored_settings(folder: Path) -> DepthSettings | None:
     if not path.is_file():
         return None
     content = read_json(path, "train it again")
+    if content.get("backbone") not in PYRAMIDS:
+        told = " ".join(str(content.get("backbone"))[:80].split())
+        raise UserError(f"{path}: names the backbone {told}, which is unknown; train it again with {CHOICES}")
     try:
         return DepthSettings(**{**content, "dec_channels": tuple(content["dec_channels"])})
     except (KeyError, TypeError, UserError) as error:

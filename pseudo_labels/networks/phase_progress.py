@@ -57,7 +57,7 @@ class PhaseProgress:
             UserError: damaged, or of another training.
         """
         held = read_file(self.path) if self.path.is_file() else {}
-        if held.get("phase") != phase.name:
+        if isinstance(held, dict) and held.get("phase") != phase.name:
             return
         try:
             self.modules.load_state_dict(held["modules"])

@@ -164,7 +164,7 @@ def load_network(path: Path) -> tuple[RefineNetwork, dict[str, Any]]:
     """
 
     def build(saved: dict[str, Any]) -> RefineNetwork:
-        kind, shape = NETWORKS[saved["network"]], saved["shape"]
+        kind, shape = NETWORKS[str(saved["network"])], saved["shape"]
         if saved.get("format") != FORMAT:
             raise UserError(f"{path}: of an earlier version, whose networks copied labels; train it again")
         return kind(**shape)

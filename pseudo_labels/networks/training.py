@@ -6,13 +6,13 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cups.errors import UserError
@@ -37,6 +37,7 @@ from cups.training.run_folder import (
 from cups.training.sampling import StepSampler
 from cups.training.stopping import ignore_stop_signals
 from pseudo_labels.networks.devices import pick_device
+from pseudo_labels.networks.stored import Network, bounded_shape, build_fitting
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import FrameSource
@@ -228,9 +229,6 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: not weights of a Stage-1 network; check `checkpoint`") from None
 
 
-Network = TypeVar("Network", bound=nn.Module)
-
-
 def rebuild_network(
     path: Path, build: Callable[[dict[str, Any]], Network], what: str, script: str
 ) -> tuple[Network, dict[str, Any]]:
@@ -245,8 +243,8 @@ def rebuild_network(
     """
     state, settings = load_weights(path)
     try:
-        network = build(settings)
-        network.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError):
+        settings["shape"] = bounded_shape(settings["shape"])
+        network = build_fitting(lambda: build(settings), state)
+    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError):
         raise UserError(f"{path}: not a {what} network; give the file that {script} wrote") from None
     return network.eval(), settings

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cups.backbones.names import DEFAULT_DINOV2, TEXTON
+from cups.backbones.names import TEXTON
 from cups.errors import UserError
 from cups.io.fingerprint import array_digest, recipe_fingerprint
 from cups.io.provenance import describe_input
@@ -30,6 +30,7 @@ from pseudo_labels.inputs.features import feature_folder, read_features
 from pseudo_labels.networks.cause_codes import FeatureExtractor
 from pseudo_labels.networks.cause_heads import (
     backbone_file,
+    backbone_of_heads,
     heads_folder,
     load_cause,
     load_extractor,
@@ -140,7 +141,7 @@ def _backbone_source(settings: Clustering, root: Path) -> VectorSource:
     A network's are read if its feature folder is there (`extract_dinov2_features`), and computed if not.
     """
     folder = heads_folder(settings, root)
-    name = settings.backbone or read_settings(folder).get("backbone") or DEFAULT_DINOV2
+    name = backbone_of_heads(settings, folder, read_settings(folder))
     stored = feature_folder(root, name)
     if name != TEXTON and stored.directory.is_dir():
         log.info("features of %s: read from %s", name, stored.directory)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cups.backbones import find_weights
-from cups.backbones.names import DEFAULT_DINOV2, TEXTON
+from cups.backbones.names import TEXTON
 from cups.errors import UserError
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX, SPLIT_FILE
 from cups.io.weights import how_to_get, stored_at, weight_files
@@ -25,6 +25,7 @@ from pseudo_labels.networks.cause_heads import (
     CLUSTER,
     SEGMENT,
     backbone_file,
+    backbone_of_heads,
     heads_folder,
     own_heads,
     read_settings,
@@ -150,7 +151,7 @@ def cause_semantics(job: Job) -> tuple[Need, Written]:
     own = own_heads(chosen, job.root)
     folder = own if own in job.planned else heads_folder(chosen, job.root)
     stored = read_settings(folder)
-    name = chosen.backbone or stored.get("backbone") or DEFAULT_DINOV2
+    name = backbone_of_heads(chosen, folder, stored)
     codes, labels = Folder(job.root, CODES_FOLDER, ".npy"), Folder(job.root, CAUSE_SEMANTICS, ".png")
     todo = job.todo(codes, labels)
     need = _need(job, todo)

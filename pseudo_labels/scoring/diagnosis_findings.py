@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -186,9 +187,8 @@ def _nothing_found(folder: Path) -> str | None:
         return None
     try:
         content = read_json(path, "convert again")
-        source = Path(str(content.get("taken_from")))
-        known = source.name == SPLIT_FILE and source.is_file()
-        told = [content, *([read_json(source, "classify again")] if known else [])]
+        source = _taken_from(folder, content)
+        told = [content, *([] if source is None else [read_json(source, "classify again")])]
     except UserError:
         return None  # a damaged file is told below
     cause = next((str(one[NOTHING_FOUND]) for one in told if NOTHING_FOUND in one), None)
@@ -220,11 +220,19 @@ def _split_of_semantics(folder: Path) -> tuple[Path, tuple[int, ...]] | None:
 
     Only where the conversion took that file: things may have been named in another way.
     """
-    taken_from = read_json(folder / SPLIT_FILE, "convert again").get("taken_from")
-    path = Path(str(taken_from))
-    if path.name != SPLIT_FILE or not path.is_file():
-        return None
-    return path, read_split(path).things
+    path = _taken_from(folder, read_json(folder / SPLIT_FILE, "convert again"))
+    return None if path is None else (path, read_split(path).things)
+
+
+def _taken_from(folder: Path, content: Mapping[str, Any]) -> Path | None:
+    """Return the split file that a conversion says it took, None if it is not there.
+
+    Beside the labels' folder alone: a file of others leads to no other place.
+    """
+    told = content.get("taken_from")
+    path = Path(told) if isinstance(told, str) else Path()
+    beside = path.resolve().is_relative_to(folder.resolve().parent)
+    return path if path.name == SPLIT_FILE and beside and path.is_file() else None
 
 
 def alignment_findings(sums: FolderSums, tolerance: float) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ class DepthSettings(Settings):
             checks.
     """
 
-    backbone: str = flag("convnextv2_huge", "timm model with strides 4 to 32")
+    backbone: str = flag("convnextv2_huge", "ConvNeXt or ResNet by its name in timm")
     model_dim: int = flag(32, "channels of features and queries")
     patch_size: int = flag(32, "side of a token, in pixels of half the feed")
     query_nums: int = flag(64, "queries; at most as many as tokens")
@@ -76,7 +76,7 @@ class TrainDepthSettings(DepthSettings, Training):
     focal: float | None = flag(None, "focal length in image widths, instead of camera/ (Cityscapes: 1.1)")
     cache_gb: float = flag(1.0, "memory for resized images (per worker)", decides=False)
     encoder_checkpoint: Path | None = flag(None, "weights of the backbone (default: random)")
-    pose_backbone: str = flag("resnet18", "timm model with strides 2 to 32, for the camera's motion")
+    pose_backbone: str = flag("resnet18", "ResNet by its name in timm, for the camera's motion")
     pose_scale: float = flag(1.0, "size of its input in the feed's")
     steps: int = other_default(Training, "steps", 60000)
     batch_size: int = other_default(Training, "batch_size", 8)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cups.backbones.names import CHOICES, DEFAULT_DINOV2
+from cups.backbones.names import CHOICES, DEFAULT_DINOV2, NAMES, is_own
+from cups.errors import UserError
 from pseudo_labels.settings.features import network_rows
 from pseudo_labels.steps.flags import Settings, flag
 
@@ -47,12 +48,40 @@ class TrainedBackbone(Settings):
         None, "its weights, to compute features though there is a folder (default: as downloaded)"
     )
 
-    def chosen(self, trained: Mapping[str, Any]) -> Backbone:
-        """Return the backbone that is named, else that of the training with the weights of then.
+    def chosen(self, trained: Mapping[str, Any], path: Path) -> Backbone:
+        """Return the backbone that is named, else that of the training.
 
-        trained: settings of the network, `backbone` and `backbone_checkpoint` among them.
+        Args:
+            trained: settings of the network, `backbone` and `backbone_checkpoint` among them.
+            path: file of the network, for the error.
+
+        Raises:
+            UserError: trained with a file of one's own, which has to be given: a file opens no other.
         """
-        weights = self.backbone_checkpoint
-        if weights is None and self.backbone is None and trained.get("backbone_checkpoint"):
-            weights = Path(trained["backbone_checkpoint"])
-        return Backbone(self.backbone or trained["backbone"], weights)
+        if self.backbone is None and self.backbone_checkpoint is None and trained.get("backbone_checkpoint"):
+            raise UserError(
+                f"{path}: was trained with the weights {_shown(trained['backbone_checkpoint'])}; "
+                "give that file with `backbone_checkpoint`, for none that a file names is opened"
+            )
+        return Backbone(self.backbone or stored_backbone(trained, path), self.backbone_checkpoint)
+
+
+def stored_backbone(trained: Mapping[str, Any], path: Path) -> str:
+    """Return the backbone that a file of a trained network names.
+
+    Raises:
+        UserError: `own:PATH`, which has to be given: a file opens no other; or an unknown one.
+    """
+    name = trained.get("backbone")
+    if isinstance(name, str) and name in NAMES:
+        return name
+    if isinstance(name, str) and is_own(name):
+        raise UserError(
+            f"{path}: was trained with the backbone {_shown(name)}; give it with `backbone`, for none that "
+            "a file names is opened"
+        )
+    raise UserError(f"{path}: names the backbone {_shown(name)}, which is unknown; check the file")
+
+
+def _shown(value: Any) -> str:
+    return " ".join(value.split())[:100] if isinstance(value, str) else type(value).__name__

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cups.backbones.names import is_own
 from pseudo_labels.steps.folders import (
     COMPONENTS_METHOD,
     DEFAULT_K,
@@ -158,7 +159,9 @@ class Stage1Steps:
 
     def refined(self, split: str, checkpoint: Path, name: str = "refined semantics") -> Command:
         """Refine the semantics that RefineNet was trained on."""
-        return self.command(name, "generate_refined_semantics", split, "--checkpoint", str(checkpoint))
+        # A network's file opens no other: it names the backbone, but not where one of your own lies.
+        own = ("--backbone", self.backbone) if is_own(self.backbone) else ()
+        return self.command(name, "generate_refined_semantics", split, "--checkpoint", str(checkpoint), *own)
 
     def slots(self, backbone: str, *flags: str) -> Command:
         """Train DINOSAUR."""

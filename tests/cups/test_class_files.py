@@ -44,7 +44,7 @@ def test_load_class_set__a_changed_file_is_read_again(tmp_path: Path) -> None:
 
 COW = "{id: 3, name: cow, thing: true}"
 WRONG = {
-    "a: [": "is not YAML",
+    "a: [": "not valid YAML",
     "- 1": "has no list 'classes'",
     "classes: []": "holds 0 classes",
     f"classes: [{COW}]\nclases: 1": "unknown key clases; known are name, classes, ignore",

@@ -101,7 +101,7 @@ def test_build_config__impossible_values_are_named(pairs: list[str], message: st
 
 
 def test_build_config__missing_or_broken_yaml(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.yaml: no such config"):
+    with pytest.raises(UserError, match=r"none\.yaml: no such file"):
         build_config(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="not valid YAML"):
         build_config(_write(tmp_path / "x.yaml", "A: [1\n"))

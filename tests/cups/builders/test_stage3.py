@@ -12,9 +12,11 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 import cups.model
+from cups.builders.stage2 import described_network
 from cups.builders.stage3 import (
     build_self_training_module,
     described_model,
+    pairs_of,
     self_augmentation,
     self_training_config,
     self_training_provenance,
@@ -25,6 +27,7 @@ from cups.data.fit import Fit
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
 from cups.model import SNAP_KEY
+from cups.model.architecture import RULES
 from tests.cups.conftest import STUFFS, THINGS, TINY
 
 
@@ -143,7 +146,8 @@ def test_build_self_training_module__keeps_all_of_stage_two(build_tiny: Builder,
     saved: dict[str, Any] = {}
     module.on_save_checkpoint(saved)
     assert saved["hyper_parameters"]["model"]["class_weights"] == WEIGHTS
-    assert saved["hyper_parameters"]["model"]["model_overrides"] == [*TINY, *NETWORK]
+    told = saved["hyper_parameters"]["model"]["architecture"]
+    assert pairs_of([*TINY, *NETWORK]).items() <= told.items() and told.keys() == RULES.keys()
     assert saved["hyper_parameters"]["working_size"] == [128, 192], "of Stage 3's own images"
 
 
@@ -154,17 +158,17 @@ def test_build_self_training_module__edges_as_told_by_the_key(build_tiny: Builde
     assert module.model.combine_snap_to_regions and module.teacher_model.model.combine_snap_to_regions
     saved: dict[str, Any] = {}
     module.on_save_checkpoint(saved)
-    overrides = saved["hyper_parameters"]["model"]["model_overrides"]
-    assert overrides == [*TINY, *NETWORK, SNAP_KEY, True]
+    assert saved["hyper_parameters"]["model"]["architecture"][SNAP_KEY] is True
 
 
-def test_described_model__says_each_override_once(tmp_path: Path) -> None:
+def test_described_model__is_that_of_stage_two(tmp_path: Path) -> None:
     """Stage 2 and Stage 3 of one configuration describe one network."""
-    stored = {"model": {"model_config": "a.yaml", "model_overrides": ["X", 1, SNAP_KEY, True, "Y", 2]}}
-    checkpoint = Checkpoint(tmp_path / "a.ckpt", {}, stored)
+    pairs = ["MODEL.OVERRIDES", ("MODEL.FPN.OUT_CHANNELS", 64), "MODEL.SNAP_TO_REGIONS", True]
+    stage_two = described_network(build_config(None, pairs))
+    checkpoint = Checkpoint(tmp_path / "a.ckpt", {}, {"model": stage_two})
     for value, expected in ((None, True), (True, True), (False, False)):
         told = described_model(checkpoint, build_config(None, ["MODEL.SNAP_TO_REGIONS", value]))
-        assert told == {"model_config": "a.yaml", "model_overrides": ["X", 1, SNAP_KEY, expected, "Y", 2]}
+        assert told == {"architecture": {**stage_two["architecture"], SNAP_KEY: expected}}
 
 
 def test_build_self_training_module__opens_what_earlier_versions_wrote(

@@ -36,5 +36,5 @@ def test_find_config__inside_an_installed_package(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("name", ["nix.yaml", "configs/nix.yaml"])
 def test_find_config__what_is_not_found_is_named_as_given(name: str) -> None:
     assert find_config(Path(name)) == Path(name)
-    with pytest.raises(UserError, match=f"^{name}: no such config"):
+    with pytest.raises(UserError, match=f"^{name}: no such file"):
         build_config(name)

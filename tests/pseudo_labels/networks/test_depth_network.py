@@ -97,7 +97,7 @@ def test_infer__shapes_tell_the_published_model() -> None:
         ({"crop_bottom": 1.0}, "`crop_bottom` 1.0"),
         ({"max_depth": 1e6}, "`max_depth` 1000000.0: must be at most 65504"),
         ({"patch_size": 32}, "patches of 32 give 1 tokens, fewer than `query_nums` 8"),
-        ({"backbone": "resnet_eighteen"}, "`backbone` resnet_eighteen"),
+        ({"backbone": "resnet_eighteen"}, "settings.json: names the backbone resnet_eighteen"),
         ({"backbone": "resnet34"}, "encoder.pth: weights of another network"),
         ({"dim_out": 32}, "depth.pth: weights of another network"),
         ({"colour": "red"}, "settings.json: no settings of a depth network"),
