@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from cups.allowed import shown
 from cups.config_keys import KEYS, default_config, validate
 from cups.configuration.key import Key
 from cups.errors import UserError
@@ -163,7 +164,7 @@ def _literal(text: str) -> Any:
     """Read a number, tuple, mapping, None or boolean; any other text stays text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -193,9 +194,9 @@ def _merge(config: CfgNode, key: str, value: Any, where: str) -> None:
     text = value is not None and (isinstance(default, str) or KEYS[key].check.text)
     try:
         config.merge_from_list([key, repr(str(value)) if text else value])
-    except (ValueError, AssertionError):
+    except (ValueError, AssertionError, TypeError, MemoryError, RecursionError):
         kind = type(default).__name__
-        raise UserError(f"{where}: {key} takes a value of type {kind}, not {value!r}") from None
+        raise UserError(f"{where}: {key} takes a value of type {kind}, not {shown(value)}") from None
 
 
 def build_config(

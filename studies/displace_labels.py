@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.errors import UserError, run_main
+from cups.allowed import within
+from cups.errors import run_main
 from pseudo_labels.steps.flags import Settings, flag, parse, settings_of
 
 
@@ -21,12 +22,7 @@ class DisplacementSettings(Settings):
 
     pseudo_root: Path = flag(meaning="labels in the CUPS format, of the images' size")
     output_dir: Path = flag(meaning="folder of the displaced labels")
-    scale: float = flag(meaning="DATA.SCALE of the training, below 1")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.scale < 1:
-            raise UserError(f"`scale` {self.scale}: must lie between 0 and 1; at 1 nothing is displaced")
+    scale: float = flag(meaning="DATA.SCALE of the training, below 1", allowed=within(above=0, below=1))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from cups.allowed import read_path
 from cups.data.toy.render import Camera, Frame
 from cups.data.toy.scene import BASELINE, build_scene, render_frame
 from cups.errors import UserError, run_main
@@ -253,7 +254,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--output", type=Path, default=Path("datasets/toy_streets"), help="folder to write")
+    parser.add_argument(
+        "--output", type=read_path, default=Path("datasets/toy_streets"), help="folder to write"
+    )
     parser.add_argument("--train_frames", type=int, default=90, help="frames of the two train cities")
     parser.add_argument("--val_frames", type=int, default=20, help="frames of the val city")
     parser.add_argument("--height", type=int, default=192, help="pixels")
