@@ -100,15 +100,36 @@ def is_path(value: Any) -> bool:
     return bool(text.strip()) and len(text) <= LONGEST_PATH and max(map(len, parts)) <= 255
 
 
+class Reader:
+    """Reads a value of a command line that a check accepts: a `type` of `argparse`.
+
+    Args:
+        kind: int, float, str, ...
+        check: which of its values.
+    """
+
+    def __init__(self, kind: type, check: Check) -> None:
+        self.kind, self.check, self.__name__ = kind, check, kind.__name__
+
+    def __call__(self, text: str) -> Any:
+        """Return the value.
+
+        Raises:
+            ArgumentTypeError, ValueError: it is none that is allowed.
+        """
+        value = self.kind(text)
+        if wrong := self.check.wrong(value):
+            raise argparse.ArgumentTypeError(f"{text if text.isprintable() else shown(text)}: {wrong}")
+        return value
+
+
 def read_path(text: str) -> Path:
-    """Return a path of a command line; for `argparse`.
+    """Return a path of a command line: a `type` of `argparse`.
 
     Raises:
         ArgumentTypeError: no text of a path: `Path("")` would be the current folder.
     """
-    if wrong := PATH.wrong(text):
-        raise argparse.ArgumentTypeError(f"{shown(text)}: {wrong}")
-    return Path(text)
+    return Path(Reader(str, PATH)(text))
 
 
 def _bytes(text: str) -> bytes | None:

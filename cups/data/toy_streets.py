@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cups.allowed import read_path
+from cups.allowed import SEED, SIDE, WHOLE, WORKERS, Reader, read_path
 from cups.data.toy.render import Camera, Frame
 from cups.data.toy.scene import BASELINE, build_scene, render_frame
 from cups.errors import UserError, run_main
@@ -257,15 +257,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=read_path, default=Path("datasets/toy_streets"), help="folder to write"
     )
-    parser.add_argument("--train_frames", type=int, default=90, help="frames of the two train cities")
-    parser.add_argument("--val_frames", type=int, default=20, help="frames of the val city")
-    parser.add_argument("--height", type=int, default=192, help="pixels")
-    parser.add_argument("--width", type=int, default=384, help="pixels")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another city")
-    parser.add_argument("--workers", type=int, default=None, help="processes; one for each core if not given")
+    parser.add_argument(
+        "--train_frames", type=Reader(int, WHOLE), default=90, help="frames of the two train cities"
+    )
+    parser.add_argument("--val_frames", type=Reader(int, WHOLE), default=20, help="frames of the val city")
+    parser.add_argument("--height", type=Reader(int, SIDE), default=192, help="pixels")
+    parser.add_argument("--width", type=Reader(int, SIDE), default=384, help="pixels")
+    parser.add_argument("--seed", type=Reader(int, SEED), default=0, help="another seed is another city")
+    parser.add_argument(
+        "--workers", type=Reader(int, WORKERS), default=None, help="processes; one for each core if not given"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace toy streets of other arguments")
     parser.add_argument(
-        "--show", type=int, default=0, metavar="N", help="write contact_sheet.png of N frames"
+        "--show", type=Reader(int, WHOLE), default=0, metavar="N", help="write contact_sheet.png of N frames"
     )
     return parser
 
