@@ -16,7 +16,7 @@ from cups.folder_settings import PREDICTION_IDS, TRUTH_IDS, FolderSettings
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
-    add_config_arguments(parser, VAL_FLAGS)
+    add_config_arguments(parser, VAL_FLAGS, "val.py")
     parser.add_argument("--output_dir", type=read_path, help="results (default: LOG_PATH/RUN_NAME)")
     parser.add_argument(
         "--image_dir", type=read_path, help="predict on this folder of images; needs no labels"

@@ -16,7 +16,7 @@ from cups.errors import run_main
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
-    add_config_arguments(parser, EXPORT_FLAGS)
+    add_config_arguments(parser, EXPORT_FLAGS, "cups_inference_val.py")
     parser.add_argument("--output_dir", type=read_path, help="predictions and results; required")
     parser.add_argument("--raw", action="store_true", help="describe the pseudo-classes themselves: raw.json")
     parser.add_argument(
