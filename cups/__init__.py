@@ -3,7 +3,7 @@
 `cups.load(path)` opens a trained network; the sub-packages hold the rest. Names are imported at first use.
 """
 
-import cups.interrupts  # first: Ctrl-C while the rest is imported
+import cups.interrupts  # noqa: F401  first: Ctrl-C while the rest is imported
 
 # isort: split
 import lazy_loader

@@ -67,7 +67,10 @@ class CauseSettings(HeadsChoice, EdgeRefinement, Inference):
     """Labels."""
 
     batch_size: int = flag(
-        WINDOW_BATCH, "windows that the network takes at once", decides=False, allowed=BATCH
+        WINDOW_BATCH,
+        "windows that the network takes at once on a GPU; on a CPU one",
+        decides=False,
+        allowed=BATCH,
     )
     flip: str = flag(
         "windows", "average with the mirror image of each window, or not", choices=("windows", "off")

@@ -59,7 +59,10 @@ class SlotInstanceSettings(SlotSettings, Found, Seed, TrainedBackbone, Batch):
     """Instances by slots."""
 
     batch_size: int = flag(
-        4, "frames of one token grid that the network takes at once", decides=False, allowed=BATCH
+        4,
+        "frames of one token grid that the network takes at once on a GPU; on a CPU one",
+        decides=False,
+        allowed=BATCH,
     )
     checkpoint: Path | None = flag(None, "dinosaur.pth (default: where train_dinosaur.py writes it)")
     num_slots: int | None = flag(None, "slots per frame (default: as in training)", allowed=SLOTS)

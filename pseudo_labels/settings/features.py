@@ -33,7 +33,10 @@ class FeatureSettings(Inference):
     """Features."""
 
     batch_size: int = flag(
-        8, "images of one size that the network takes at once", decides=False, allowed=BATCH
+        8,
+        "images of one size that the network takes at once on a GPU; on a CPU one",
+        decides=False,
+        allowed=BATCH,
     )
     backbone: str = flag(DEFAULT_DINOV2, "network", choices=Choices((*DINOV2_NAMES, TEXTON, f"{OWN}PATH")))
     backbone_checkpoint: Path | None = flag(

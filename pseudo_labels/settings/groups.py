@@ -124,7 +124,10 @@ class Batch(Device):
     """How many images a network takes."""
 
     batch_size: int = flag(
-        4, "images of one size that the network takes at once", decides=False, allowed=BATCH
+        4,
+        "images of one size that the network takes at once on a GPU; on a CPU one",
+        decides=False,
+        allowed=BATCH,
     )
 
 
