@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from cups.allowed import shown
+from cups.allowed import read_path, shown
 from cups.config_keys import KEYS, default_config, validate
 from cups.configuration.key import Key
 from cups.configuration.unread import unread
@@ -274,7 +274,7 @@ def add_config_arguments(
     """
     table = [flag for group in groups for flag in group]
     parser.set_defaults(config_flags=table, script=script)
-    parser.add_argument("--experiment_config_file", help="YAML merged over the defaults")
+    parser.add_argument("--experiment_config_file", type=read_path, help="YAML merged over the defaults")
     parser.add_argument("--print_config", action="store_true", help="print the resolved YAML and stop")
     for flag in table:
         if flag.constant is None:
