@@ -59,6 +59,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
+def quoted(text: str) -> str:
+    """Return text as an error names it; what would break the line, or be too long for it, is quoted."""
+    return text if text.isprintable() and 0 < len(text) <= 100 else shown(text)
+
+
 def is_number(value: Any) -> bool:
     """Return whether a value is a finite number (True and False are none)."""
     known = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -119,7 +124,7 @@ class Reader:
         """
         value = self.kind(text)
         if wrong := self.check.wrong(value):
-            raise argparse.ArgumentTypeError(f"{text if text.isprintable() else shown(text)}: {wrong}")
+            raise argparse.ArgumentTypeError(f"{quoted(text)}: {wrong}")
         return value
 
 

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from cups.allowed import PATH, SWITCH, TEXT, Check, is_number, is_whole, read_path, shown
+from cups.allowed import PATH, SWITCH, TEXT, Check, is_number, is_whole, quoted, read_path
 from cups.errors import UserError, as_flags
 from cups.io.files import as_stored
 from pseudo_labels.steps.further_flags import grouped
@@ -125,13 +125,7 @@ class Settings:
         for field in dataclasses.fields(typing.cast(Any, self)):
             found = wrong_value(field, hints[field.name], getattr(self, field.name))
             if found is not None:
-                raise UserError(f"`{field.name}` {_given(found[0])}: {found[1]}")
-
-
-def _given(value: Any) -> str:
-    """Return a value as an error names it; what would break the line, or be too long for it, is quoted."""
-    text = str(value)
-    return text if text.isprintable() and 0 < len(text) <= 100 else shown(text)
+                raise UserError(f"`{field.name}` {quoted(str(found[0]))}: {found[1]}")
 
 
 def settings_of(settings: Any, decides_only: bool = True) -> dict[str, Any]:

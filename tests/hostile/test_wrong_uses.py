@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from cups.allowed import NAME, PATH, Reader, read_path
-from cups.config import FLAGS, build_config
+from cups.config import EVALUATION, FLAGS, build_config
 from cups.config_keys import KEYS
 from cups.configuration.key import Key
 from cups.errors import UserError
@@ -31,10 +31,14 @@ from pseudo_labels.steps.options import Submission
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 15
+MANY, EACH = 5, 2
+"""Flags of a script that are tried, and values of each: a sample, for there are 15,000 pairs."""
 NOT_FOR_USERS = ("cups.config_page", "studies.measured_child", "scripts.build_detectron2_wheel")
 """A page, a child of other scripts, a part of the set-up."""
-LAST_STEPS = ("parse", "parse_step", "parse_args", "take", "PredictionSettings", "write_dataset")
+LAST_STEPS = ("parse", "parse_step", "parse_args", "take", "PredictionSettings")
 """What scripts call last before they work, by the names that they have there."""
+WORK = ("write_dataset",)
+"""What one works with."""
 NOT_FINITE = ("nan", "inf", "-inf", "1e999")
 NO_NUMBER = ("", "None", "x", "..", "a\0b", "[]", "{}", "0x", "1,5", "9" * 5000, "(" * 3000)
 BAD_WHOLE = (*NO_NUMBER, *NOT_FINITE, "1.5", str(2**63), str(-(2**63)))
@@ -83,6 +87,8 @@ class Script:
         for step in LAST_STEPS:
             if hasattr(module, step):
                 monkeypatch.setattr(module, step, self._last(getattr(module, step)))
+        for work in WORK:
+            monkeypatch.setattr(module, work, self._last(lambda *_, **__: None), raising=False)
         known = argparse.ArgumentParser.parse_known_args
 
         def noted(parser: argparse.ArgumentParser, *rest: Any, **more: Any) -> Any:
@@ -164,13 +170,13 @@ def test_scripts__refuse_impossible_values_by_name(
     flags = [action for action in script.flags() if action.dest != "flags"]
     rng = random.Random(f"{SEED} {name}")
     faults = []
-    for action in rng.sample(flags, min(5, len(flags))):
+    for action in rng.sample(flags, min(MANY, len(flags))):
         flag, count = action.option_strings[-1], action.nargs if isinstance(action.nargs, int) else 1
-        for value in rng.sample(impossible(action), 2):
+        for value in rng.sample(impossible(action), EACH):
             capsys.readouterr()
             found = script.outcome([f"{flag}={value}"] if count == 1 else [flag, *[value or "x\0"] * count])
             line = found if "exit 2" not in found else capsys.readouterr().err.splitlines()[-1]
-            keys = [key for known in FLAGS if known.name == action.dest for key in known.keys]
+            keys = [key for known in (*FLAGS, *EVALUATION) if known.name == action.dest for key in known.keys]
             named = any(word in line for word in (flag.strip("-"), *keys))
             if not found.startswith("refused") or not named or "\n" in found:
                 faults.append(f"{flag} {value[:40]!r}: {line[:200]}")
