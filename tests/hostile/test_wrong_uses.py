@@ -172,7 +172,7 @@ def test_scripts__refuse_impossible_values_by_name(
     faults = []
     for action in rng.sample(flags, min(MANY, len(flags))):
         flag, count = action.option_strings[-1], action.nargs if isinstance(action.nargs, int) else 1
-        for value in rng.sample(impossible(action), EACH):
+        for value in rng.sample(values := impossible(action), min(EACH, len(values))):
             capsys.readouterr()
             found = script.outcome([f"{flag}={value}"] if count == 1 else [flag, *[value or "x\0"] * count])
             line = found if "exit 2" not in found else capsys.readouterr().err.splitlines()[-1]
