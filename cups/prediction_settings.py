@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.allowed import COUNT, CROP, DEVICE, FRACTION, is_list
+from cups.allowed import COUNT, CROP, DEVICE, FRACTION, is_list, quoted
 from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
 
@@ -55,7 +55,8 @@ class PredictionSettings:
         for name, check in LIMITS.items():
             value = getattr(self, name)
             if value is not None and (wrong := check.wrong(value)):
-                raise UserError(f"`{name}` {' '.join(map(str, value)) if is_list(value) else value}: {wrong}")
+                given = " ".join(map(str, value)) if is_list(value) else str(value)
+                raise UserError(f"`{name}` {quoted(given)}: {wrong}")
 
 
 def read_size(text: str) -> tuple[int, int]:
