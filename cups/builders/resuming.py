@@ -12,7 +12,6 @@ from cups.config import changed_settings
 from cups.errors import UserError
 from cups.io.checkpoint import TEACHER_PREFIX, read_file
 from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3, Recipe
-from cups.training.run_folder import last_checkpoint
 
 KEPT = (
     "MODEL.BACKBONE_TYPE",
@@ -26,18 +25,18 @@ STAGE3_KEPT = ("TRAINING.OPTIMIZER", "SELF_TRAINING.TRAINABLE")
 """Those that Stage 3 reads: its network is that of the checkpoint it began with."""
 
 
-def refuse_another_run(config: CfgNode, directory: Path, stage: Recipe) -> None:
+def refuse_another_run(config: CfgNode, directory: Path, checkpoint: Path, stage: Recipe) -> None:
     """Refuse to go on with a run of another stage, or with another network or optimiser than it began with.
 
     Args:
         config: of the resumed run.
-        directory: its folder; one without a checkpoint is left to what reads it next.
+        directory: its folder.
+        checkpoint: what it goes on from; a missing one is left to what reads it next.
         stage: the published recipe of the stage.
 
     Raises:
         UserError: naming what the run has, what it was given now, and the fix.
     """
-    checkpoint = last_checkpoint(directory)
     if not checkpoint.exists():
         return
     found = stage_of(read_file(checkpoint))

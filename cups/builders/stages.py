@@ -68,7 +68,7 @@ def run_both_stages(config: CfgNode, resume: Resume) -> None:
 def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Path:
     """Stage 2: train on pseudo-labels in a run folder; return the last checkpoint."""
     if resume:
-        refuse_another_run(config, directory, CUPS_STAGE2)
+        refuse_another_run(config, directory, last_checkpoint(directory), CUPS_STAGE2)
     train = build_training_data(
         config, split_to_go_on_with(config, last_checkpoint(directory) if resume else None)
     )
@@ -103,7 +103,7 @@ def train_on_own_labels(
     """
     config = self_training_config(config, checkpoint)
     if resume:
-        refuse_another_run(config, directory, CUPS_STAGE3)
+        refuse_another_run(config, directory, last_checkpoint(directory), CUPS_STAGE3)
     train, held_out = build_unlabelled_data(config)
     tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
     validation = training_validation(config)

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from cups.io.images import frame_stem
 from cups.io.png import read_ids, read_image, write_png
 from cups.taxonomy import VOID, class_set
 from cups.visualization import depth_to_color, figure_sheet, instances_to_color, semantic_to_color
+from cups.worker_pool import WorkerPool
 
 STAMP = "toy_streets.json"
 VERSION = 1
@@ -134,7 +135,7 @@ def _results(drives: Seq[Drive], arguments: tuple[Any, ...], workers: int) -> It
         return
     # Not fork: the parent may hold threads of torch or OpenCV.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(drives)), context, cv2.setNumThreads, (1,)) as pool:
+    with WorkerPool(min(workers, len(drives)), context, cv2.setNumThreads, (1,)) as pool:
         futures = [pool.submit(_write_drive, drive, *arguments) for drive in drives]
         for future in as_completed(futures):
             yield future.result()

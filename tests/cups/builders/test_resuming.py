@@ -18,6 +18,10 @@ from cups.training.run_folder import last_checkpoint
 STUDENT, TEACHER = {"model.a": torch.zeros(1)}, {"teacher_model.model.a": torch.zeros(1)}
 
 
+def refuse(config: Any, folder: Path, stage: Recipe) -> None:
+    refuse_another_run(config, folder, last_checkpoint(folder), stage)
+
+
 def _run(folder: Path, pairs: list[Any], **state: Any) -> Path:
     last = last_checkpoint(folder)
     last.parent.mkdir(parents=True)
@@ -43,12 +47,12 @@ def test_refuse_another_run__names_both_values_and_the_fix(
     """Each ended in a traceback of torch, deep inside."""
     teacher = TEACHER if stage is CUPS_STAGE3 else {}
     folder = _run(tmp_path / "run", [key, before], **teacher)
-    refuse_another_run(build_config(None, [key, before, "TRAINING.STEPS", 9]), folder, stage)
+    refuse(build_config(None, [key, before, "TRAINING.STEPS", 9]), folder, stage)
     told = (
         f"{key} is {now}, but the run in {folder} began with {before}; go on with {key} {before}, or choose"
     )
     with pytest.raises(UserError, match=f"^{re.escape(told)} another `run_name`$"):
-        refuse_another_run(build_config(None, [key, now]), folder, stage)
+        refuse(build_config(None, [key, now]), folder, stage)
 
 
 def test_refuse_another_run__of_another_stage(tmp_path: Path) -> None:
@@ -57,20 +61,20 @@ def test_refuse_another_run__of_another_stage(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"third: its run is of Stage 3, not of Stage 2; choose another `run_n"
     ):
-        refuse_another_run(build_config(), third, CUPS_STAGE2)
+        refuse(build_config(), third, CUPS_STAGE2)
     with pytest.raises(
         UserError, match=r"its run is of Stage 2, not of Stage 3; .* by `checkpoint` .*last\.ckpt"
     ):
-        refuse_another_run(build_config(), second, CUPS_STAGE3)
+        refuse(build_config(), second, CUPS_STAGE3)
 
 
 def test_refuse_another_run__keys_of_the_network_do_not_bind_stage_3(tmp_path: Path) -> None:
     folder = _run(tmp_path / "run", [], **TEACHER)
-    refuse_another_run(build_config(None, ["MODEL.BACKBONE_TYPE", "texton"]), folder, CUPS_STAGE3)
+    refuse(build_config(None, ["MODEL.BACKBONE_TYPE", "texton"]), folder, CUPS_STAGE3)
 
 
 def test_refuse_another_run__a_folder_without_checkpoint_is_left_alone(tmp_path: Path) -> None:
-    refuse_another_run(build_config(), tmp_path, CUPS_STAGE2)
+    refuse(build_config(), tmp_path, CUPS_STAGE2)
     assert stage_of([]) is None and stage_of({"state_dict": {}}) is None
 
 
@@ -79,4 +83,4 @@ def test_refuse_another_run__damaged_settings_are_named(tmp_path: Path) -> None:
     for text in ("A: [1", "- 1\n", "\x00"):
         (folder / "config.yaml").write_text(text)
         with pytest.raises(UserError, match=r"config\.yaml: damaged, so settings cannot be compared"):
-            refuse_another_run(build_config(), folder, CUPS_STAGE2)
+            refuse(build_config(), folder, CUPS_STAGE2)
