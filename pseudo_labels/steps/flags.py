@@ -61,8 +61,7 @@ def flag(
         unless: flags that stand in place of this one; with one of them the variable does not count.
     """
     metadata = {"meaning": meaning, "choices": choices, "metavar": metavar, "decides": decides}
-    metadata["allowed"] = allowed
-    more = {"hidden": hidden, "environment": environment, "unless": unless}
+    more = {"allowed": allowed, "hidden": hidden, "environment": environment, "unless": unless}
     required = default is dataclasses.MISSING
     return dataclasses.field(default=default, metadata={**metadata, **more}, kw_only=required)
 
@@ -121,7 +120,7 @@ class Settings:
 
         Subclasses add their own checks behind this one: of values that must fit each other.
         """
-        hints = types_of(type(self))
+        hints = types_of(typing.cast(Any, type(self)))
         for field in dataclasses.fields(typing.cast(Any, self)):
             found = wrong_value(field, hints[field.name], getattr(self, field.name))
             if found is not None:
