@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.allowed import within
-from cups.errors import run_main
+from cups.errors import UserError, run_main
 from pseudo_labels.steps.flags import Settings, flag, parse, settings_of
 
 
@@ -23,6 +23,13 @@ class DisplacementSettings(Settings):
     pseudo_root: Path = flag(meaning="labels in the CUPS format, of the images' size")
     output_dir: Path = flag(meaning="folder of the displaced labels")
     scale: float = flag(meaning="DATA.SCALE of the training, below 1", allowed=within(above=0, below=1))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_dir.resolve() == self.pseudo_root.resolve():
+            raise UserError(
+                f"`output_dir` {self.output_dir}: holds the labels themselves; give another folder"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
