@@ -199,9 +199,7 @@ def test_flags__each_has_a_reader(script: str, used: Callable[[str], Usage]) -> 
     assert table == [flag for group in SCRIPTS[script] for flag in group], "the documentation knows them"
     name = Path(script).name
     # Those of the network are looked at, to tell that they have no effect.
-    assert set(unread_keys(name, read)) <= set(STAGE3_NETWORK), (
-        "a key of `cups/configuration/unread.py` is read after all"
-    )
+    assert set(unread_keys(name, read)) <= set(STAGE3_NETWORK), "a key of unread.py is read after all"
     if name == "train_self.py":
         silent = set(KEYS) - read - set(unread_keys(name, KEYS))
         assert silent == AT_TIMES, "list what Stage 3 does not read: giving it would be a silent mistake"

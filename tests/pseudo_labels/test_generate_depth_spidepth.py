@@ -217,7 +217,7 @@ def test_network__missing_or_foreign_weights(
         (("--crop_bottom", "1"), "`crop_bottom` 1.0: must be"),
         (("--height", "16"), "fewer than `query_nums` 8"),
         (("--height", "1024", "--width", "1024"), "and there are 500 positions"),
-        (("--max_depth", "-1"), "`max_depth` -1.0: must lie above"),
+        (("--max_depth", "-1"), "`max_depth` -1.0: must be above 0"),
         (("--batch_size", "0"), "`batch_size` 0"),
     ],
 )

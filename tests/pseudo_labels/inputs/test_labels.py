@@ -65,5 +65,5 @@ def test_thing_classes__an_id_beyond_the_classes_is_named(tmp_path: Path) -> Non
     """`--thing_classes 99` of six clusters found nothing, after all images had been read."""
     semantics = Folder(tmp_path, "pseudo_semantic_raw_k6", ".png")
     assert thing_classes(semantics, (5, 0)) == (5, 0)
-    with pytest.raises(UserError, match=r"^`thing_classes` 99: .*raw_k6 has the 6 classes 0-5$"):
+    with pytest.raises(UserError, match=r"^`thing_classes`: 99 is no pseudo-class, there are 6 in .*raw_k6$"):
         thing_classes(semantics, (1, 99))
