@@ -120,7 +120,7 @@ class Script:
                     action.option_strings[-1],
                     str(place / "inside" if action.dest == "input" else place),
                 ]
-                words[-1] += "/out" if action.dest == "output" else ""
+                words[-1] += "/out" if action.dest.startswith("output") else ""
         return words
 
     def outcome(self, words: Sequence[str]) -> str:
