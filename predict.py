@@ -7,8 +7,8 @@ Writes OUTPUT/panoptic/*.png, panoptic.json, overlays/. A killed run goes on whe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from cups.allowed import read_path
 from cups.config import make_parser
 from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import run_main
@@ -18,12 +18,12 @@ from cups.prediction_settings import PredictionSettings, read_size
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="of our trainings, or published by CUPS")
-    add("--input", type=Path, nargs="+", action="extend", required=True, help="folders, images, videos")
-    add("--output", type=Path, required=True, help="folder of the results")
+    add("--checkpoint", type=read_path, required=True, help="of our trainings, or published by CUPS")
+    add("--input", type=read_path, nargs="+", action="extend", required=True, help="folders, images, videos")
+    add("--output", type=read_path, required=True, help="folder of the results")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add("--confidence", type=float, default=CONFIDENCE_THRESHOLD, help="of objects, at least (%(default)s)")
-    add("--names", type=Path, help="class names, JSON or YAML (default: CHECKPOINT.names.json, if any)")
+    add("--names", type=read_path, help="class names, JSON or YAML (default: CHECKPOINT.names.json, if any)")
     add("--working_size", type=read_size, metavar="HxW", help="of training images (default: stored)")
     add("--use_teacher", action="store_true", help="the averaged teacher of a self-training checkpoint")
     add(

@@ -11,7 +11,7 @@ from cups.errors import run_main
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
-    add_config_arguments(parser, STAGE2_FLAGS)
+    add_config_arguments(parser, STAGE2_FLAGS, "train.py")
     add_resume_arguments(parser)
     args, config = parse_args(parser, argv)
     from cups.builders.stages import Resume, run_stage2

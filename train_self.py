@@ -14,7 +14,7 @@ from cups.errors import run_main
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
-    add_config_arguments(parser, STAGE3_FLAGS)
+    add_config_arguments(parser, STAGE3_FLAGS, "train_self.py")
     add_resume_arguments(parser)
     args, config = parse_args(parser, argv)
     from cups.builders.stages import Resume, run_stage3

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from cups.allowed import read_path
 from cups.config import VAL_FLAGS, add_config_arguments, make_parser, parse_args
 from cups.errors import run_main
 from cups.folder_settings import PREDICTION_IDS, TRUTH_IDS, FolderSettings
@@ -16,17 +16,19 @@ from cups.folder_settings import PREDICTION_IDS, TRUTH_IDS, FolderSettings
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
-    add_config_arguments(parser, VAL_FLAGS)
-    parser.add_argument("--output_dir", type=Path, help="results (default: LOG_PATH/RUN_NAME)")
-    parser.add_argument("--image_dir", type=Path, help="predict on this folder of images; needs no labels")
+    add_config_arguments(parser, VAL_FLAGS, "val.py")
+    parser.add_argument("--output_dir", type=read_path, help="results (default: LOG_PATH/RUN_NAME)")
+    parser.add_argument(
+        "--image_dir", type=read_path, help="predict on this folder of images; needs no labels"
+    )
     parser.add_argument("--visualize_results", action="store_true", help="write an overlay of every frame")
     parser.add_argument(
         "--save_names", action="store_true", help="write the matched names beside the checkpoint"
     )
     parser.add_argument(
-        "--truth", type=Path, help="score files: ground truth, a folder or a COCO panoptic JSON"
+        "--truth", type=read_path, help="score files: ground truth, a folder or a COCO panoptic JSON"
     )
-    parser.add_argument("--prediction", type=Path, help="and predictions of any tool, likewise")
+    parser.add_argument("--prediction", type=read_path, help="and predictions of any tool, likewise")
     parser.add_argument("--truth_ids", choices=TRUTH_IDS, default="id", help="what id maps hold")
     parser.add_argument(
         "--prediction_ids",
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--compare",
-        type=Path,
+        type=read_path,
         nargs=2,
         metavar=("A", "B"),
         help="what B gains over A on the same frames, with intervals: results of two evaluations",

@@ -21,8 +21,10 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from cups.allowed import read_path, shown
 from cups.config_keys import KEYS, default_config, validate
 from cups.configuration.key import Key
+from cups.configuration.unread import unread
 from cups.errors import UserError
 from cups.io.files import atomic_write
 from cups.io.shipped import find_config
@@ -144,7 +146,7 @@ def _literal(text: str) -> Any:
     """Read a number, tuple, mapping, None or boolean; any other text stays text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: too deep for the parser
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -174,9 +176,9 @@ def _merge(config: CfgNode, key: str, value: Any, where: str) -> None:
     text = value is not None and (isinstance(default, str) or KEYS[key].check.text)
     try:
         config.merge_from_list([key, repr(str(value)) if text else value])
-    except (ValueError, AssertionError, RecursionError, MemoryError):
+    except (ValueError, AssertionError, TypeError, MemoryError, RecursionError):
         kind = type(default).__name__
-        raise UserError(f"{where}: {key} takes a value of type {kind}, not {value!r}") from None
+        raise UserError(f"{where}: {key} takes a value of type {kind}, not {shown(value)}") from None
 
 
 def build_config(
@@ -245,12 +247,15 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def add_config_arguments(
-    parser: argparse.ArgumentParser, groups: Iterable[Sequence[Flag]] = STAGE2_FLAGS
+    parser: argparse.ArgumentParser, groups: Iterable[Sequence[Flag]] = STAGE2_FLAGS, script: str = ""
 ) -> None:
-    """Add `--experiment_config_file`, `--print_config`, the flags of some groups and `KEY VALUE` pairs."""
+    """Add `--experiment_config_file`, `--print_config`, the flags of some groups and `KEY VALUE` pairs.
+
+    script: name of its file, for `cups.configuration.unread`.
+    """
     table = [flag for group in groups for flag in group]
-    parser.set_defaults(config_flags=table)
-    parser.add_argument("--experiment_config_file", help="YAML merged over the defaults")
+    parser.set_defaults(config_flags=table, script=script)
+    parser.add_argument("--experiment_config_file", type=read_path, help="YAML merged over the defaults")
     parser.add_argument("--print_config", action="store_true", help="print the resolved YAML and stop")
     for flag in table:
         if flag.constant is None:
@@ -285,6 +290,7 @@ def parse_args(
     Flags and `KEY VALUE` pairs may come in any order. `--print_config` ends the process.
     """
     args = parser.parse_intermixed_args(argv)
+    tell_unread(args.script, args.pairs[::2])
     config = build_config(
         args.experiment_config_file, args.pairs, vars(args), args.config_flags, options_of_environment()
     )
@@ -292,6 +298,12 @@ def parse_args(
         sys.stdout.write(to_yaml(config))
         parser.exit()
     return args, config
+
+
+def tell_unread(script: str, keys: Iterable[str]) -> None:
+    """Warn of keys on the command line that a script does not read; a shared YAML may hold them."""
+    for key in unread(script, keys):
+        logger.warning("%s: no effect, %s does not read it", key, script)
 
 
 def plain(config: CfgNode) -> dict[str, Any]:
@@ -315,6 +327,13 @@ def save_config(config: CfgNode, path: Path) -> None:
     atomic_write(path, lambda temporary: temporary.write_text(to_yaml(config)))
 
 
+def _read_saved(path: Path) -> dict[str, Any]:
+    tree = load_yaml(path, "remove it, or choose another `run_name`")
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: damaged, so settings cannot be compared; remove it to go on without")
+    return tree
+
+
 def changed_settings(config: CfgNode, saved: Path) -> dict[str, tuple[Any, Any]]:
     """Return {dotted key: (before, now)} of what differs from a file of `save_config`; none without the file.
 
@@ -322,8 +341,6 @@ def changed_settings(config: CfgNode, saved: Path) -> dict[str, tuple[Any, Any]]
     """
     if not saved.is_file():
         return {}
-    stored = load_yaml(saved, "remove it, or choose another `run_name`")
-    before = dict(flatten(stored)) if isinstance(stored, dict) else {}
-    now = dict(flatten(plain(config)))
+    before, now = dict(flatten(_read_saved(saved))), dict(flatten(plain(config)))
     keys = dict.fromkeys((*now, *before))
     return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}

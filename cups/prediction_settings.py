@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import COUNT, CROP, DEVICE, FRACTION, is_list, quoted
 from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
+
+LIMITS = {"confidence": FRACTION, "max_images": COUNT, "device": DEVICE, "working_size": CROP}
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,11 @@ class PredictionSettings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.confidence <= 1:
-            raise UserError(f"`confidence` {self.confidence}: must lie in 0-1")
-        if self.max_images is not None and self.max_images < 1:
-            raise UserError(f"`max_images` {self.max_images}: must be at least 1")
+        for name, check in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and (wrong := check.wrong(value)):
+                given = " ".join(map(str, value)) if is_list(value) else str(value)
+                raise UserError(f"`{name}` {quoted(given)}: {wrong}")
 
 
 def read_size(text: str) -> tuple[int, int]:

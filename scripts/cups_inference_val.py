@@ -8,18 +8,20 @@ trainIds with 19 classes): what panopticapi and others read. A killed run goes o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from cups.allowed import read_path
 from cups.config import EXPORT_FLAGS, add_config_arguments, make_parser, parse_args
 from cups.errors import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
-    add_config_arguments(parser, EXPORT_FLAGS)
-    parser.add_argument("--output_dir", type=Path, help="predictions and results; required")
+    add_config_arguments(parser, EXPORT_FLAGS, "cups_inference_val.py")
+    parser.add_argument("--output_dir", type=read_path, help="predictions and results; required")
     parser.add_argument("--raw", action="store_true", help="describe the pseudo-classes themselves: raw.json")
-    parser.add_argument("--image_dir", type=Path, help="a folder of images without labels; implies --raw")
+    parser.add_argument(
+        "--image_dir", type=read_path, help="a folder of images without labels; implies --raw"
+    )
     args, config = parse_args(parser, argv)
     if args.output_dir is None:  # not argparse's `required`: --print_config needs no folder
         parser.error("the following arguments are required: --output_dir")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import COUNT, SEED
 from cups.errors import run_main
 from pseudo_labels.steps.flags import Settings, flag, parse
 from pseudo_labels.steps.stage1 import ROOT, Command
@@ -26,9 +27,9 @@ class CeilingSettings(Settings):
 
     output: Path = flag(ROOT / "runs" / "ceiling", "folder of the check")
     budgets: tuple[int, ...] | None = flag(
-        None, f"training steps (default: those of {CONFIG.name} and {CEILING.name})"
+        None, f"training steps (default: those of {CONFIG.name} and {CEILING.name})", allowed=COUNT
     )
-    seed: int = flag(0, "seed of training")
+    seed: int = flag(0, "seed of training", allowed=SEED)
 
 
 def steps(output: Path, budgets: Sequence[int], seed: int) -> list[Command]:

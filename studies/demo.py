@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import COUNT, SEED, WORKERS
 from cups.errors import UserError, run_main
 from pseudo_labels.steps.flags import Settings, add_flags, flag, make_parser, take
 from pseudo_labels.steps.stage1 import ROOT
@@ -23,8 +24,8 @@ class DemoSettings(Settings):
     """Demo."""
 
     output: Path = flag(ROOT / "runs" / "demo", "folder of the demo")
-    num_workers: int = flag(2, "processes of the Stage-1 steps")
-    seed: int = flag(0, "seed of clustering and training")
+    num_workers: int = flag(2, "processes of the Stage-1 steps", allowed=WORKERS)
+    seed: int = flag(0, "seed of clustering and training", allowed=SEED)
     depth: str = flag(
         DEPTH,
         "from one image, by a network that learned from video of another toy city (learned) or of this one "
@@ -32,14 +33,9 @@ class DemoSettings(Settings):
         choices=tuple(PROPOSALS),
     )
     frames: tuple[int, int] = flag(
-        FRAMES, "training and validation frames of the city", metavar=("TRAIN", "VAL")
+        FRAMES, "training and validation frames of the city", metavar=("TRAIN", "VAL"), allowed=COUNT
     )
     fresh: bool = flag(False, "remove an earlier demo in `output` first")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.frames) < 1:
-            raise UserError(f"`frames` {self.frames[0]} {self.frames[1]}: give at least one of each")
 
 
 def prepare(output: Path, fresh: bool, frames: tuple[int, int]) -> None:

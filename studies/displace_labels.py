@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import within
 from cups.errors import UserError, run_main
 from pseudo_labels.steps.flags import Settings, flag, parse, settings_of
 
@@ -21,12 +22,14 @@ class DisplacementSettings(Settings):
 
     pseudo_root: Path = flag(meaning="labels in the CUPS format, of the images' size")
     output_dir: Path = flag(meaning="folder of the displaced labels")
-    scale: float = flag(meaning="DATA.SCALE of the training, below 1")
+    scale: float = flag(meaning="DATA.SCALE of the training, below 1", allowed=within(above=0, below=1))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.scale < 1:
-            raise UserError(f"`scale` {self.scale}: must lie between 0 and 1; at 1 nothing is displaced")
+        if self.output_dir.resolve() == self.pseudo_root.resolve():
+            raise UserError(
+                f"`output_dir` {self.output_dir}: holds the labels themselves; give another folder"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import NAME
 from cups.errors import run_main
 from pseudo_labels.steps.flags import Settings, flag, parse, settings_of
 
@@ -19,7 +20,7 @@ class OracleSettings(Settings):
 
     cityscapes_root: Path = flag(meaning="folder with leftImg8bit and gtFine")
     output_dir: Path = flag(meaning="flat folder of the labels")
-    split: str = flag("train", "split to convert")
+    split: str = flag("train", "split to convert", allowed=NAME)
     num_classes: int = flag(19, "classes of the labels", choices=(19, 27))
 
 

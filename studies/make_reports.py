@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import COUNT, SEED, WORKERS
 from cups.errors import UserError, run_main
-from pseudo_labels.steps.flags import Settings, flag, parse, require_at_least
+from pseudo_labels.steps.flags import Settings, flag, parse
 from pseudo_labels.steps.stage1 import ROOT
 from studies.commands import plan, recorded, run_steps
 from studies.reports.names import NAMES
@@ -24,19 +25,17 @@ class ReportSettings(Settings):
 
     runs: Path = flag(ROOT / "runs" / "reports", "folder of the runs")
     output: Path = flag(ROOT / "reports", "folder of the reports")
-    seeds: tuple[int, ...] = flag((0, 1, 2), "seeds to run and report")
-    only: tuple[str, ...] = flag(NAMES, "reports to make", metavar="REPORT")
-    steps: int = flag(STEPS, "training steps of Stage 2; another number needs another folder of `runs`")
-    num_workers: int = flag(2, "processes of each step")
+    seeds: tuple[int, ...] = flag((0, 1, 2), "seeds to run and report", allowed=SEED)
+    only: tuple[str, ...] = flag(NAMES, "reports to make", choices=NAMES, metavar="REPORT")
+    steps: int = flag(
+        STEPS, "training steps of Stage 2; another number needs another folder of `runs`", allowed=COUNT
+    )
+    num_workers: int = flag(2, "processes of each step", allowed=WORKERS)
     dry_run: bool = flag(False, "print the commands that would run, and stop")
     render_only: bool = flag(False, "run nothing; write what is there")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, self, "steps", "num_workers")
-        unknown = [name for name in self.only if name not in NAMES]
-        if unknown:
-            raise UserError(f"`only` {unknown[0]}: unknown; choose from {', '.join(NAMES)}")
         if self.render_only and not self.runs.is_dir():
             raise UserError(f"{self.runs}: no such folder; leave out `render_only` to run the experiments")
 

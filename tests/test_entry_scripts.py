@@ -19,7 +19,10 @@ from yacs.config import CfgNode
 from cups import config
 from cups.builders import scoring, trainer
 from cups.config import Flag, build_config
+from cups.config_keys import KEYS
 from cups.config_page import SCRIPTS
+from cups.configuration.unread import STAGE3_NETWORK
+from cups.configuration.unread import unread as unread_keys
 from cups.training.run_folder import step_checkpoint
 from studies import ground_truth_to_cups
 
@@ -123,6 +126,14 @@ def labels(tiny_city: Path, make_folder: Callable[[str], Path]) -> Path:
     return folder
 
 
+AT_TIMES = {
+    "SYSTEM.WANDB_PROJECT",
+    "TRAINING.ADAMW.LEARNING_RATE",
+    "TRAINING.SGD.LEARNING_RATE",
+    "TRAINING.SGD.WEIGHT_DECAY",
+    "TRAINING.VAL_EVERY_N_STEPS",
+}
+"""Keys that Stage 3 reads, but not with the settings of these tests: of a logger, another optimiser, ..."""
 Usage = tuple[list[Flag], set[str], set[str]]
 
 
@@ -186,6 +197,12 @@ def test_flags__each_has_a_reader(script: str, used: Callable[[str], Usage]) -> 
     assert [flag.name for flag in table if not read & set(flag.keys)] == []
     assert unread == set()
     assert table == [flag for group in SCRIPTS[script] for flag in group], "the documentation knows them"
+    name = Path(script).name
+    # Those of the network are looked at, to tell that they have no effect.
+    assert set(unread_keys(name, read)) <= set(STAGE3_NETWORK), "a key of unread.py is read after all"
+    if name == "train_self.py":
+        silent = set(KEYS) - read - set(unread_keys(name, KEYS))
+        assert silent == AT_TIMES, "list what Stage 3 does not read: giving it would be a silent mistake"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from cups.augmentation import BatchAugmentation, RandomCrop
 from cups.builders.evaluation import build_metric, build_validation_data
 from cups.builders.stage2 import batch_augmentation, optimizer_settings
 from cups.builders.trainer import validation_loader
-from cups.config import plain
-from cups.config_keys import get
+from cups.config import flatten, plain
+from cups.config_keys import KEYS, get
+from cups.configuration.unread import STAGE3_NETWORK
 from cups.data.fit import Fit
 from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
@@ -171,6 +172,7 @@ def tell_what_is_lost(config: CfgNode, checkpoint: Checkpoint) -> None:
             "%s: was trained with class weights by a version that stored none; Stage 3 goes on without",
             checkpoint.path,
         )
+    _tell_other_network(config, checkpoint)
     built = stored_architecture(checkpoint, config.MODEL.CONFIG)
     wanted = pairs_of(config.MODEL.OVERRIDES)
     if other := sorted(key for key, value in wanted.items() if built.get(key) != as_plain(value)):
@@ -179,6 +181,19 @@ def tell_what_is_lost(config: CfgNode, checkpoint: Checkpoint) -> None:
             " ".join(other),
             checkpoint.path,
         )
+
+
+def _tell_other_network(config: CfgNode, checkpoint: Checkpoint) -> None:
+    """Warn of keys of the network that a YAML or a command line sets, and Stage 3 does not read."""
+    before = checkpoint.hyper_parameters.get("config")
+    stored = dict(flatten(before)) if isinstance(before, dict) else {}
+    for key in STAGE3_NETWORK:
+        now = get(config, key)
+        if key in stored and now not in (stored[key], KEYS[key].default):
+            log.warning(
+                "%s %s: no effect, Stage 3 goes on with the network of %s as it was built (%s)",
+                key, now, checkpoint.path, stored[key],
+            )  # fmt: skip
 
 
 def pairs_of(flat: Sequence[Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pytorch_lightning.callbacks import Callback
 from yacs.config import CfgNode
 
+from cups.builders.resuming import refuse_another_run
 from cups.builders.stage2 import build_module, build_training_data, split_to_go_on_with
 from cups.builders.stage3 import (
     build_round_checkpoints,
@@ -20,7 +21,7 @@ from cups.builders.stage3 import (
 from cups.builders.trainer import TrainingData, fit, prepare_process, run_directory
 from cups.builders.validation import check_selection, label_free_measures, training_validation
 from cups.data.fit import tell_fit
-from cups.training.recipe import CUPS_STAGE3
+from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3
 from cups.training.run_folder import last_checkpoint, step_checkpoint
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ def run_both_stages(config: CfgNode, resume: Resume) -> None:
 
 def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Path:
     """Stage 2: train on pseudo-labels in a run folder; return the last checkpoint."""
+    if resume:
+        refuse_another_run(config, directory, last_checkpoint(directory), CUPS_STAGE2)
     train = build_training_data(
         config, split_to_go_on_with(config, last_checkpoint(directory) if resume else None)
     )
@@ -99,6 +102,8 @@ def train_on_own_labels(
         checkpoint: network of Stage 2, instead of `MODEL.CHECKPOINT`.
     """
     config = self_training_config(config, checkpoint)
+    if resume:
+        refuse_another_run(config, directory, last_checkpoint(directory), CUPS_STAGE3)
     train, held_out = build_unlabelled_data(config)
     tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
     validation = training_validation(config)

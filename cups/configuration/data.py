@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from cups import defaults
-from cups.configuration.key import COUNT, CROP, FRACTION, POSITIVE, SIZE, SWITCH, TEXT, Key, choice, optional
+from cups.allowed import COUNT, CROP, FRACTION, NAME, PATH, SCALE, SIZE, SWITCH, choice, optional
+from cups.configuration.key import Key
 from cups.data.validation_sets import VALIDATION_SETS
 from cups.taxonomy import CLASS_COUNTS
 
 DATA = {
     "DATASET": Key("cityscapes", choice(VALIDATION_SETS), "Data set of the evaluation."),
     "ROOT": Key(
-        "datasets/Cityscapes", TEXT, "Training images: the Cityscapes layout, or any folder of images."
+        "datasets/Cityscapes", PATH, "Training images: the Cityscapes layout, or any folder of images."
     ),
     "ROOT_VAL": Key(
         None,
-        optional(TEXT, "None (DATA.ROOT; training validates there if it has ground truth)"),
+        optional(PATH, "None (DATA.ROOT; training validates there if it has ground truth)"),
         "Images and ground truth of the evaluation. Training needs none.",
     ),
     "ROOT_PSEUDO": Key(
-        None, optional(TEXT, "None (Stage 2 needs one)"), "Pseudo-labels of Stage 2, in the CUPS format."
+        None, optional(PATH, "None (Stage 2 needs one)"), "Pseudo-labels of Stage 2, in the CUPS format."
     ),
     "FIT": Key(
         defaults.FIT,
@@ -30,20 +31,18 @@ DATA = {
     "CROP_RESOLUTION": Key(
         defaults.CROP, CROP, "Crop of training frames after scaling, in pixels; the largest, with FIT auto."
     ),
-    "SCALE": Key(defaults.SCALE, POSITIVE, "Factor by which training frames are resized, see FIT."),
-    "VAL_SCALE": Key(
-        0.5, POSITIVE, "Factor by which evaluation frames are resized, with their ground truth."
-    ),
+    "SCALE": Key(defaults.SCALE, SCALE, "Factor by which training frames are resized, see FIT."),
+    "VAL_SCALE": Key(0.5, SCALE, "Factor by which evaluation frames are resized, with their ground truth."),
     "VAL_CROP_RESOLUTION": Key(
         None, optional(SIZE), "Centre crop of evaluation frames after scaling, in pixels."
     ),
-    "VAL_SPLIT": Key(defaults.VAL_SPLIT, TEXT, "Split of the evaluation."),
+    "VAL_SPLIT": Key(defaults.VAL_SPLIT, NAME, "Split of the evaluation."),
     "NUM_CLASSES": Key(
         defaults.NUM_CLASSES, choice(CLASS_COUNTS), "Ground-truth classes that pseudo-classes are matched to."
     ),
     "CLASSES": Key(
         None,
-        optional(TEXT, "None (the classes of NUM_CLASSES)"),
+        optional(PATH, "None (the classes of NUM_CLASSES)"),
         "Class file (YAML) of the ground truth, in place of NUM_CLASSES.",
     ),
     "THING_STUFF_THRESHOLD": Key(

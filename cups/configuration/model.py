@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from cups.allowed import FRACTION, PATH, SCALES, SWITCH, Check, choice, is_list, optional
 from cups.backbones.names import NAMES
-from cups.configuration.key import FRACTION, SCALES, SWITCH, TEXT, Check, Key, choice, optional
+from cups.configuration.key import Key
 from cups.defaults import CONFIDENCE_THRESHOLD, FREEZE_BACKBONE, GRADIENT_CHECKPOINTING
 
 
 def _is_pairs(value: Any) -> bool:
-    return len(value) % 2 == 0 and all(isinstance(key, str) for key in value[::2])
+    return is_list(value) and len(value) % 2 == 0 and all(isinstance(key, str) for key in value[::2])
 
 
 _OVERRIDES = Check(
     "a mapping {KEY: value}, or a list KEY, value, KEY, value, ...",
     _is_pairs,
-    "it must be a mapping {KEY: value}, or a list KEY, value, KEY, value, ...",
 )
 
 MODEL = {
@@ -37,7 +37,7 @@ MODEL = {
     ),
     "CONFIG": Key(
         None,
-        optional(TEXT, "None (by BACKBONE_TYPE)"),
+        optional(PATH, "None (by BACKBONE_TYPE)"),
         "Detectron2 YAML of the network: a name in cups/model/, or a path.",
     ),
     "OVERRIDES": Key(
@@ -47,10 +47,10 @@ MODEL = {
     ),
     "USE_DINO": Key(True, SWITCH, "Start from self-supervised weights of the trunk, not random ones."),
     "BACKBONE_CHECKPOINT": Key(
-        None, optional(TEXT, "None (where refs/weights.yaml says)"), "File of those weights."
+        None, optional(PATH, "None (where refs/weights.yaml says)"), "File of those weights."
     ),
     "CHECKPOINT": Key(
-        None, optional(TEXT), "Checkpoint to start from (Stage 2), to go on from (Stage 3) or to evaluate."
+        None, optional(PATH), "Checkpoint to start from (Stage 2), to go on from (Stage 3) or to evaluate."
     ),
     "USE_TEACHER": Key(
         False, SWITCH, "Evaluate the averaged teacher of a self-training checkpoint, not the student."

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from cups.configuration.key import (
+from cups.allowed import (
+    COUNT,
     CROP,
     FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE,
+    RATE,
+    SCALE,
     SWITCH,
+    WHOLE,
     Check,
-    Key,
     choice,
+    is_list,
     is_number,
     optional,
 )
+from cups.configuration.key import Key
 from cups.io.file_names import IMAGE_FOLDERS
 from cups.training.choices import DECAYS, ROUND_STARTS, SELECTIONS, TRAINABLE
 
@@ -23,13 +26,13 @@ AS_BEFORE = "None (as in Stage 2)"
 
 
 def _are_heights(value: Any) -> bool:
-    numbers = len(value) == 2 and all(map(is_number, value))
-    return not len(value) or (numbers and 0 < value[0] <= value[1] <= 1)
+    numbers = is_list(value) and all(map(is_number, value))
+    return numbers and (not len(value) or (len(value) == 2 and 0 < value[0] <= value[1] <= 1))
 
 
 SELF_TRAINING = {
-    "ROUNDS": Key(3, POSITIVE, "Rounds; each asks more of the teacher's instances."),
-    "ROUND_STEPS": Key(500, POSITIVE, "Optimisation steps of a round."),
+    "ROUNDS": Key(3, COUNT, "Rounds; each asks more of the teacher's instances."),
+    "ROUND_STEPS": Key(500, COUNT, "Optimisation steps of a round."),
     "CONFIDENCE_STEP": Key(
         0.05,
         FRACTION,
@@ -55,12 +58,12 @@ SELF_TRAINING = {
         choice(SELECTIONS),
         "What best.ckpt is chosen by: agreement between views, the last round, or ground truth (val).",
     ),
-    "SELECT_FRAMES": Key(32, POSITIVE, "Training images held out for that choice."),
-    "WARMUP_STEPS": Key(0, NOT_NEGATIVE, "As TRAINING.WARMUP_STEPS."),
+    "SELECT_FRAMES": Key(32, COUNT, "Training images held out for that choice."),
+    "WARMUP_STEPS": Key(0, WHOLE, "As TRAINING.WARMUP_STEPS."),
     "DECAY": Key("constant", choice(DECAYS), "As TRAINING.DECAY."),
     "USE_DROP_LOSS": Key(False, SWITCH, "As TRAINING.DROP_LOSS."),
-    "LEARNING_RATE": Key(None, optional(POSITIVE, AS_BEFORE), "Learning rate, of either optimiser."),
-    "VAL_EVERY_N_STEPS": Key(None, optional(POSITIVE, AS_BEFORE), "As TRAINING.VAL_EVERY_N_STEPS."),
-    "SCALE": Key(None, optional(POSITIVE, AS_BEFORE), "As DATA.SCALE."),
+    "LEARNING_RATE": Key(None, optional(RATE, AS_BEFORE), "Learning rate, of either optimiser."),
+    "VAL_EVERY_N_STEPS": Key(None, optional(COUNT, AS_BEFORE), "As TRAINING.VAL_EVERY_N_STEPS."),
+    "SCALE": Key(None, optional(SCALE, AS_BEFORE), "As DATA.SCALE."),
     "CROP_RESOLUTION": Key(None, optional(CROP, AS_BEFORE), "As DATA.CROP_RESOLUTION."),
 }

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from cups.allowed import SEED, SIDE, WHOLE, WORKERS, Reader, read_path
 from cups.data.toy.render import Camera, Frame
 from cups.data.toy.scene import BASELINE, build_scene, render_frame
 from cups.errors import UserError, run_main
@@ -30,6 +31,7 @@ from cups.io.images import frame_stem
 from cups.io.png import read_ids, read_image, write_png
 from cups.taxonomy import VOID, class_set
 from cups.visualization import depth_to_color, figure_sheet, instances_to_color, semantic_to_color
+from cups.worker_pool import WorkerPool
 
 STAMP = "toy_streets.json"
 VERSION = 1
@@ -133,7 +135,7 @@ def _results(drives: Seq[Drive], arguments: tuple[Any, ...], workers: int) -> It
         return
     # Not fork: the parent may hold threads of torch or OpenCV.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(drives)), context, cv2.setNumThreads, (1,)) as pool:
+    with WorkerPool(min(workers, len(drives)), context, cv2.setNumThreads, (1,)) as pool:
         futures = [pool.submit(_write_drive, drive, *arguments) for drive in drives]
         for future in as_completed(futures):
             yield future.result()
@@ -253,16 +255,22 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--output", type=Path, default=Path("datasets/toy_streets"), help="folder to write")
-    parser.add_argument("--train_frames", type=int, default=90, help="frames of the two train cities")
-    parser.add_argument("--val_frames", type=int, default=20, help="frames of the val city")
-    parser.add_argument("--height", type=int, default=192, help="pixels")
-    parser.add_argument("--width", type=int, default=384, help="pixels")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another city")
-    parser.add_argument("--workers", type=int, default=None, help="processes; one for each core if not given")
+    parser.add_argument(
+        "--output", type=read_path, default=Path("datasets/toy_streets"), help="folder to write"
+    )
+    parser.add_argument(
+        "--train_frames", type=Reader(int, WHOLE), default=90, help="frames of the two train cities"
+    )
+    parser.add_argument("--val_frames", type=Reader(int, WHOLE), default=20, help="frames of the val city")
+    parser.add_argument("--height", type=Reader(int, SIDE), default=192, help="pixels")
+    parser.add_argument("--width", type=Reader(int, SIDE), default=384, help="pixels")
+    parser.add_argument("--seed", type=Reader(int, SEED), default=0, help="another seed is another city")
+    parser.add_argument(
+        "--workers", type=Reader(int, WORKERS), default=None, help="processes; one for each core if not given"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace toy streets of other arguments")
     parser.add_argument(
-        "--show", type=int, default=0, metavar="N", help="write contact_sheet.png of N frames"
+        "--show", type=Reader(int, WHOLE), default=0, metavar="N", help="write contact_sheet.png of N frames"
     )
     return parser
 

@@ -20,7 +20,7 @@ from cups.model.inputs import inference_inputs, panoptic_map_from_output, to_det
 from cups.model.model import class_weights_of
 from cups.structures import LoadedImage, Sample, ThingStuffSplit
 from cups.training.bad_batch import save_bad_batch
-from cups.training.optimizer import OptimizerSettings, build_optimizer
+from cups.training.optimizer import OptimizerSettings, build_optimizer, other_parameters
 from cups.training.processes import mean_over_processes, step_seed
 
 log = logging.getLogger(__name__)
@@ -182,14 +182,21 @@ class PanopticModule(pl.LightningModule):
         for kind, now in sides:
             then = stored.get(f"{kind}_pseudo_classes")
             if then is not None and tuple(then) != tuple(now):
+                counts = f"{len(then)}, now {len(now)}" if len(then) != len(now) else f"{len(now)} as now"
                 raise UserError(
                     f"the run to resume: has other {kind} pseudo-classes than the labels or MODEL.CHECKPOINT "
-                    "now; give those it began with, or choose another `run_name`"
+                    f"now ({counts}); give those it began with, or choose another `run_name`"
                 )
         if problems := differences(self.state_dict(), checkpoint["state_dict"]):
             raise UserError(
                 f"the run to resume: weights of another network ({problems}); give the keys of MODEL that it "
                 "began with, or choose another `run_name`"
+            )
+        optimizer = build_optimizer(self.model, self.settings)
+        if problem := other_parameters(optimizer, checkpoint.get("optimizer_states") or ()):
+            raise UserError(
+                f"the run to resume: {problem}; give TRAINING.OPTIMIZER, TRAINING.LAYER_DECAY and what "
+                "freezes weights as it began, or choose another `run_name`"
             )
         self._keep_class_weights(section(stored, "model").get("class_weights"))
         self._keep_ground_truth(section(stored, "provenance"))

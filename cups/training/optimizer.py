@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,3 +106,21 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     if settings.name == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+
+
+def other_parameters(optimizer: torch.optim.Optimizer, states: Sequence[Mapping[str, Any]]) -> str:
+    """Return in a few words how the saved states of optimisers do not fit one; empty where they do."""
+    for state in states:
+        saved, own = state.get("param_groups", ()), optimizer.param_groups
+        sizes = [[len(group["params"]) for group in groups] for groups in (saved, own)]
+        if sizes[0] != sizes[1]:
+            then, now = (f"{sum(counts)} tensors in {len(counts)} groups" for counts in sizes)
+            return f"its optimiser trains {then}, now it is {now}"
+        kinds = [_kind(groups) for groups in (saved, own)]
+        if kinds[0] != kinds[1]:
+            return f"its optimiser is {kinds[0]}, now it is {kinds[1]}"
+    return ""
+
+
+def _kind(groups: Sequence[Mapping[str, Any]]) -> str:
+    return "adamw" if any("betas" in group for group in groups) else "sgd"

@@ -17,6 +17,7 @@ from cups.taxonomy import id_dtype
 from pseudo_labels.inputs.class_order import class_order
 from pseudo_labels.networks.cause_codes import CauseModel
 from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder, load_cause
+from pseudo_labels.networks.devices import images_at_once, pick_device
 from pseudo_labels.settings.cause import CauseSettings
 from pseudo_labels.steps.earlier import first_size, refuse_earlier_crf, refuse_earlier_way
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS, CODES_FOLDER
@@ -112,7 +113,8 @@ def make_cause_semantics(source: FrameSource, settings: CauseSettings, run: Fram
         require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     root = run.root(source)
     heads = heads_folder(settings, root)
-    model = load_cause(settings, heads, settings.batch_size)
+    windows = images_at_once(settings.batch_size, pick_device(settings.device))
+    model = load_cause(settings, heads, windows)
     model = replace(model, flip=settings.flip == "windows")
     order = class_order(heads / SETTINGS)
     inference = CauseInference(

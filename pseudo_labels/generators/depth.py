@@ -32,7 +32,7 @@ from pseudo_labels.networks.depth_network import (
     load_depth_network,
     published_name,
 )
-from pseudo_labels.networks.devices import pick_device, pick_precision
+from pseudo_labels.networks.devices import images_at_once, pick_device, pick_precision
 from pseudo_labels.settings.depth import FARTHEST, STEREO_RANGE, DepthMapSettings, DepthSettings
 from pseudo_labels.settings.outlines import NETWORK, STEREO
 from pseudo_labels.steps.folders import DEPTH_FOLDER
@@ -195,7 +195,9 @@ def network_step(settings: DepthMapSettings, output: Folder) -> Step:
     network, shape = load_depth_network(folder, **{name: getattr(settings, name) for name in OVERRIDES})
     precision = pick_precision(settings.precision, device)
     inference = DepthInference(network.to(device), shape, output, device, precision, settings.post_process)
-    process = Batched(inference.load, inference.compute, inference.save, settings.batch_size)
+    process = Batched(
+        inference.load, inference.compute, inference.save, images_at_once(settings.batch_size, device)
+    )
     weights = network_weights(folder)
     return Step(SCRIPT, settings, process, [output], ShowDepth(output), weights=weights, depth=NETWORK)
 

@@ -14,7 +14,7 @@ from cups.backbones import build_backbone
 from cups.io.files import write_npy
 from cups.io.png import read_image
 from pseudo_labels.inputs.features import feature_folder, read_features
-from pseudo_labels.networks.devices import pick_device, pick_precision
+from pseudo_labels.networks.devices import images_at_once, pick_device, pick_precision
 from pseudo_labels.networks.frozen_features import FrozenBackbone, backbone_weights
 from pseudo_labels.settings.features import FeatureSettings
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
@@ -80,7 +80,9 @@ def make_features(source: FrameSource, settings: FeatureSettings, run: FrameRun,
     step = Step(
         script,
         replace(settings, height=settings.rows),
-        Batched(extraction.load, extraction.compute, extraction.save, settings.batch_size),
+        Batched(
+            extraction.load, extraction.compute, extraction.save, images_at_once(settings.batch_size, device)
+        ),
         [extraction.output],
         extraction.show,
         weights=backbone_weights(settings.backbone, settings.backbone_checkpoint),

@@ -26,7 +26,7 @@ from pseudo_labels.algorithms.embedding_instances import REACH, embedding_instan
 from pseudo_labels.inputs.labels import find_things, thing_regions, write_split
 from pseudo_labels.inputs.refine_inputs import RefineFolders
 from pseudo_labels.joint_refine_net import JointRefineNet
-from pseudo_labels.networks.devices import pick_device
+from pseudo_labels.networks.devices import images_at_once, pick_device
 from pseudo_labels.networks.frozen_features import FeatureSource, feature_source, require_channels
 from pseudo_labels.networks.refine_training import RefineNetwork, load_network
 from pseudo_labels.networks.stored import stored_folder, stored_number
@@ -227,7 +227,7 @@ def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) 
     step = Step(
         SCRIPT,
         settings,
-        Batched(parts.load, parts.compute, parts.save, settings.batch_size),
+        Batched(parts.load, parts.compute, parts.save, images_at_once(settings.batch_size, device)),
         parts.outputs,
         parts.show,
         inputs=[*features.inputs, folders.depth],

@@ -21,7 +21,7 @@ from cups.visualization import instances_to_color
 from pseudo_labels.algorithms.instance_splitting import slot_instances
 from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.inputs.labels import check_aspect, read_semantic
-from pseudo_labels.networks.devices import pick_device
+from pseudo_labels.networks.devices import images_at_once, pick_device
 from pseudo_labels.networks.dinosaur import Dinosaur, load_dinosaur, slot_noise, slot_picture
 from pseudo_labels.networks.frozen_features import FeatureSource, feature_source, require_channels
 from pseudo_labels.settings.dinosaur import SlotInstanceSettings, SlotSettings
@@ -139,7 +139,7 @@ def make_slot_instances(source: FrameSource, settings: SlotInstanceSettings, run
     step = Step(
         SCRIPT,
         settings if semantics is None else settings.with_things(things),
-        Batched(parts.load, parts.compute, parts.save, settings.batch_size),
+        Batched(parts.load, parts.compute, parts.save, images_at_once(settings.batch_size, device)),
         [output],
         parts.show,
         inputs=[

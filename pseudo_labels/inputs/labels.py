@@ -155,6 +155,12 @@ def thing_classes(
         )
     if things and (min(things) < 0 or max(things) >= 65535):
         raise UserError(f"`thing_classes` {min(things)} ... {max(things)}: class ids lie in 0-65534")
+    kind = label_kind(semantics.directory)
+    if given and kind is not None and max(given) >= kind.num_classes:
+        count = kind.num_classes
+        raise UserError(
+            f"`thing_classes`: {max(given)} is no pseudo-class, there are {count} in {semantics.directory}"
+        )
     return things
 
 

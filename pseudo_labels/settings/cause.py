@@ -5,10 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import (
+    BATCH,
+    CLUSTERS,
+    GIGABYTES,
+    MINUTES,
+    NOT_NEGATIVE,
+    RATE,
+    ROWS,
+    SEED,
+    SIDE,
+    WHOLE,
+    WIDTH,
+    WORKERS,
+    whole,
+)
 from cups.backbones.names import CHOICES, DEFAULT_DINOV2
 from pseudo_labels.settings.groups import Inference, Precision
 from pseudo_labels.settings.training import SAVE_MINUTES
-from pseudo_labels.steps.flags import Settings, flag, require_at_least
+from pseudo_labels.steps.flags import Settings, flag
 
 WINDOW_BATCH = 16
 """Windows that a backbone takes at once."""
@@ -26,10 +41,10 @@ class HeadsChoice(Precision):
         None, "folder of the heads (default: cause_{backbone} in the output root, or refs/cause/CAUSE)"
     )
     height: int | None = flag(
-        None, "image height for the backbone, 0: native (ViT/14 644, texton at most 192)"
+        None, "image height for the backbone, 0: native (ViT/14 644, texton at most 192)", allowed=ROWS
     )
-    window: int | None = flag(None, "window side in pixels (ViT/14 322, ViT/16 320, texton 96)")
-    stride: int | None = flag(None, "pixels between windows (half a window)")
+    window: int | None = flag(None, "window side in pixels (ViT/14 322, ViT/16 320, texton 96)", allowed=SIDE)
+    stride: int | None = flag(None, "pixels between windows (half a window)", allowed=SIDE)
 
 
 @dataclass(frozen=True)
@@ -37,11 +52,9 @@ class EdgeRefinement(Settings):
     """Dense CRF."""
 
     crf: bool = flag(False, "refine labels along edges by a dense CRF (slow)")
-    crf_height: int = flag(320, "image height inside the CRF, 0: native (default: 320, as CAUSE)")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(0, self, "crf_height")
+    crf_height: int = flag(
+        320, "image height inside the CRF, 0: native (default: 320, as CAUSE)", allowed=ROWS
+    )
 
     @property
     def crf_rows(self) -> int | None:
@@ -53,7 +66,12 @@ class EdgeRefinement(Settings):
 class CauseSettings(HeadsChoice, EdgeRefinement, Inference):
     """Labels."""
 
-    batch_size: int = flag(WINDOW_BATCH, "windows that the network takes at once", decides=False)
+    batch_size: int = flag(
+        WINDOW_BATCH,
+        "windows that the network takes at once on a GPU; on a CPU one",
+        decides=False,
+        allowed=BATCH,
+    )
     flip: str = flag(
         "windows", "average with the mirror image of each window, or not", choices=("windows", "off")
     )
@@ -63,35 +81,33 @@ class CauseSettings(HeadsChoice, EdgeRefinement, Inference):
 class CauseTraining(HeadsChoice):
     """Training."""
 
-    codebook_steps: int | None = flag(None, "steps of phase 1 (default: one epoch, at least 150)")
-    head_steps: int | None = flag(None, "steps of phase 2 (default: two epochs, at least 200)")
-    probe_steps: int | None = flag(None, "steps of phase 3 (default: five epochs, at least 150)")
-    crops: int = flag(5, "random windows of each image that an epoch counts")
-    codebook_size: int = flag(2048, "rows of the modularity codebook")
-    reduced_dim: int = flag(90, "channels of the codes")
-    projection_dim: int = flag(2048, "channels of the contrastive space")
-    hidden_dim: int = flag(2048, "hidden width of the decoder's MLP")
-    num_classes: int = flag(27, "clusters of the probe")
-    batch_size: int = flag(16, "windows per step")
-    lr: float = flag(1e-3, "Adam learning rate of all phases")
-    clip: float = flag(1.0, "gradient norm limit of phase 2")
-    seed: int = flag(0, "seed of everything random")
-    cache_gb: float = flag(2.0, "memory for features of the local backbone", decides=False)
-    num_workers: int = flag(4, "threads that read images (0: one)", decides=False)
+    codebook_steps: int | None = flag(
+        None, "steps of phase 1 (default: one epoch, at least 150)", allowed=WHOLE
+    )
+    head_steps: int | None = flag(None, "steps of phase 2 (default: two epochs, at least 200)", allowed=WHOLE)
+    probe_steps: int | None = flag(
+        None, "steps of phase 3 (default: five epochs, at least 150)", allowed=WHOLE
+    )
+    crops: int = flag(5, "random windows of each image that an epoch counts", allowed=whole(1, 10_000))
+    codebook_size: int = flag(2048, "rows of the modularity codebook", allowed=WIDTH)
+    reduced_dim: int = flag(90, "channels of the codes", allowed=WIDTH)
+    projection_dim: int = flag(2048, "channels of the contrastive space", allowed=WIDTH)
+    hidden_dim: int = flag(2048, "hidden width of the decoder's MLP", allowed=WIDTH)
+    num_classes: int = flag(27, "clusters of the probe", allowed=CLUSTERS)
+    batch_size: int = flag(16, "windows per step", allowed=BATCH)
+    lr: float = flag(1e-3, "Adam learning rate of all phases", allowed=RATE)
+    clip: float = flag(1.0, "gradient norm limit of phase 2", allowed=NOT_NEGATIVE)
+    seed: int = flag(0, "seed of everything random", allowed=SEED)
+    cache_gb: float = flag(2.0, "memory for features of the local backbone", decides=False, allowed=GIGABYTES)
+    num_workers: int = flag(4, "threads that read images (0: one)", decides=False, allowed=WORKERS)
     save_minutes: float = flag(
-        SAVE_MINUTES, "minutes between saves within a phase (0: each step)", decides=False
+        SAVE_MINUTES, "minutes between saves within a phase (0: each step)", decides=False, allowed=MINUTES
     )
     standardize: str = flag(
         "auto",
         "centre features by statistics of the images (auto: for texton and own)",
         choices=("auto", "on", "off"),
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, self, "batch_size", "codebook_size", "reduced_dim", "projection_dim")
-        require_at_least(1, self, "hidden_dim", "num_classes", "crops")
-        require_at_least(0, self, "save_minutes")
 
     @property
     def extractor(self) -> str:

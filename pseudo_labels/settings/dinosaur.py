@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
+from cups.allowed import BATCH, COUNT, FRACTION, NAME, ROWS, SHARE, SIDE, WHOLE, WIDTH, whole, within
 from cups.backbones.names import DEFAULT_DINOV3, TEXTON, is_own
-from cups.errors import UserError
 from pseudo_labels.settings.feature_choice import Backbone, TrainedBackbone
 from pseudo_labels.settings.groups import Batch, Found, Seed
 from pseudo_labels.settings.outlines import LEAST_AREA
 from pseudo_labels.settings.training import Training
-from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
+from pseudo_labels.steps.flags import Settings, flag, other_default
 from pseudo_labels.steps.folders import INSTANCE_PREFIX, SLOT_METHOD, instance_folder
 
+SLOTS = whole(1, 10_000)
 SLOT_PROPOSALS = ("classes", "things", "slots")
 SWITCH = ("auto", "on", "off")
 LEAST_STEPS = 5000
@@ -31,9 +31,13 @@ class SlotSettings(Settings):
     `min_thing_share` of their area are kept (at 0 all are, and semantics are not looked at).
     """
 
-    min_area: int = flag(LEAST_AREA["log"], "pixels of a 512-row image; smaller instances are dropped")
+    min_area: int = flag(
+        LEAST_AREA["log"], "pixels of a 512-row image; smaller instances are dropped", allowed=COUNT
+    )
     dilation: int | None = flag(
-        None, "reach when dropped slivers are given to neighbours, pixels of a 512-row image (default: all)"
+        None,
+        "reach when dropped slivers are given to neighbours, pixels of a 512-row image (default: all)",
+        allowed=ROWS,
     )
     proposals: str = flag(
         "classes",
@@ -41,15 +45,8 @@ class SlotSettings(Settings):
         choices=SLOT_PROPOSALS,
     )
     min_thing_share: float = flag(
-        0.3, "with slots: least share of thing pixels in one (0: without semantics)"
+        0.3, "with slots: least share of thing pixels in one (0: without semantics)", allowed=FRACTION
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, self, "min_area")
-        require_at_least(0, self, "dilation")
-        if not 0 <= self.min_thing_share <= 1:
-            raise UserError(f"`min_thing_share` {self.min_thing_share}: must lie in 0-1")
 
     @property
     def needs_semantics(self) -> bool:
@@ -61,16 +58,17 @@ class SlotSettings(Settings):
 class SlotInstanceSettings(SlotSettings, Found, Seed, TrainedBackbone, Batch):
     """Instances by slots."""
 
-    batch_size: int = flag(4, "frames of one token grid that the network takes at once", decides=False)
-    checkpoint: Path | None = flag(None, "dinosaur.pth (default: where train_dinosaur.py writes it)")
-    num_slots: int | None = flag(None, "slots per frame (default: as in training)")
-    method_name: str | None = flag(
-        None, f"output pseudo_instance_{{NAME}} (default: {SLOT_METHOD}_... of the semantics)"
+    batch_size: int = flag(
+        4,
+        "frames of one token grid that the network takes at once on a GPU; on a CPU one",
+        decides=False,
+        allowed=BATCH,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, self, "num_slots")
+    checkpoint: Path | None = flag(None, "dinosaur.pth (default: where train_dinosaur.py writes it)")
+    num_slots: int | None = flag(None, "slots per frame (default: as in training)", allowed=SLOTS)
+    method_name: str | None = flag(
+        None, f"output pseudo_instance_{{NAME}} (default: {SLOT_METHOD}_... of the semantics)", allowed=NAME
+    )
 
     @property
     def folder(self) -> str:
@@ -84,50 +82,44 @@ class SlotInstanceSettings(SlotSettings, Found, Seed, TrainedBackbone, Batch):
 class TrainDinosaurSettings(Backbone, Training):
     """Slot attention."""
 
-    LEAST_STEPS: ClassVar[int] = 0
-
     backbone: str = other_default(Backbone, "backbone", DEFAULT_DINOV3)
     crop: tuple[float, float] = flag(
-        (0.8, 0.8), "size of random crops, in shares of the token grid", metavar=("HEIGHT", "WIDTH")
+        (0.8, 0.8),
+        "size of random crops, in shares of the token grid",
+        metavar=("HEIGHT", "WIDTH"),
+        allowed=SHARE,
     )
     standardize: str = flag(
         "auto", "features by mean and deviation of each channel (auto: texton and own)", choices=SWITCH
     )
-    num_slots: int = flag(30, "slots")
-    slot_dim: int = flag(256, "channels of a slot")
-    iterations: int = flag(3, "iterations of slot attention")
-    decoder_dim: int = flag(2048, "hidden width of the decoder")
-    decoder_layers: int = flag(3, "hidden layers of the decoder")
+    num_slots: int = flag(30, "slots", allowed=SLOTS)
+    slot_dim: int = flag(256, "channels of a slot", allowed=WIDTH)
+    iterations: int = flag(3, "iterations of slot attention", allowed=whole(1, 1000))
+    decoder_dim: int = flag(2048, "hidden width of the decoder", allowed=WIDTH)
+    decoder_layers: int = flag(3, "hidden layers of the decoder", allowed=whole(1, 1000))
     position_grid: tuple[int, int] | None = flag(
         None,
         "learned positions of the decoder, interpolated (default: one per token; fewer learn faster)",
         metavar=("ROWS", "COLUMNS"),
+        allowed=SIDE,
     )
     encode_position: str = flag(
         "auto", "tell the slots where a token is (auto: texton and own, which do not)", choices=SWITCH
     )
-    steps: int = flag(0, "optimisation steps (0: as many as `epochs` make)")
+    steps: int = flag(0, "optimisation steps (0: as many as `epochs` make)", allowed=WHOLE)
     epochs: int = flag(
-        200, f"times that all images are seen where `steps` is 0; at least {LEAST_STEPS} steps are made"
+        200,
+        f"times that all images are seen where `steps` is 0; at least {LEAST_STEPS} steps are made",
+        allowed=COUNT,
     )
     batch_size: int = other_default(Training, "batch_size", 16)
     lr: float = other_default(Training, "lr", 4e-4)
     clip: float = other_default(Training, "clip", 1.0)
-    warm_up: float = flag(0.02, "linear warm-up, share of the steps")
-    half_life: float = flag(0.2, "of the rate after warm-up, share of the steps")
-    decode_tokens: int = flag(256, "tokens reconstructed per image and step (0: all)")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, self, "num_slots", "slot_dim", "iterations", "decoder_dim", "decoder_layers")
-        require_at_least(1, self, "epochs")
-        require_at_least(0, self, "warm_up", "decode_tokens")
-        if min(self.position_grid or (1,)) < 1:
-            raise UserError("`position_grid`: both sides must be at least 1")
-        if not all(0 < share <= 1 for share in self.crop):
-            raise UserError(f"`crop` {self.crop[0]} {self.crop[1]}: shares must be above 0 and at most 1")
-        if self.half_life <= 0:
-            raise UserError(f"`half_life` {self.half_life}: must be above 0")
+    warm_up: float = flag(0.02, "linear warm-up, share of the steps", allowed=FRACTION)
+    half_life: float = flag(
+        0.2, "of the rate after warm-up, share of the steps", allowed=within(above=0, most=1000)
+    )
+    decode_tokens: int = flag(256, "tokens reconstructed per image and step (0: all)", allowed=WHOLE)
 
     def steps_over(self, images: int) -> int:
         """Return the steps of a training on so many images."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import BATCH, ROWS
 from cups.backbones.names import (
     DEFAULT_DINOV2,
     DEFAULT_DINOV3,
@@ -17,7 +18,7 @@ from cups.backbones.names import (
     own_rows,
 )
 from pseudo_labels.settings.groups import Inference
-from pseudo_labels.steps.flags import flag, require_at_least
+from pseudo_labels.steps.flags import flag
 
 
 def network_rows(backbone: str) -> int:
@@ -31,19 +32,22 @@ def network_rows(backbone: str) -> int:
 class FeatureSettings(Inference):
     """Features."""
 
-    batch_size: int = flag(8, "images of one size that the network takes at once", decides=False)
+    batch_size: int = flag(
+        8,
+        "images of one size that the network takes at once on a GPU; on a CPU one",
+        decides=False,
+        allowed=BATCH,
+    )
     backbone: str = flag(DEFAULT_DINOV2, "network", choices=Choices((*DINOV2_NAMES, TEXTON, f"{OWN}PATH")))
     backbone_checkpoint: Path | None = flag(
         None, "its weights (default: where download_checkpoints.sh puts it)"
     )
     height: int | None = flag(
-        None, "image height for the network, 0: native (default: 644, texton native, own as trained)"
+        None,
+        "image height for the network, 0: native (default: 644, texton native, own as trained)",
+        allowed=ROWS,
     )
     flip: bool = flag(False, "average with the features of the mirrored image")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(0, self, "height")
 
     @property
     def rows(self) -> int:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from cups.allowed import BATCH, CLASS, COUNT, DEVICE, FRACTION, NAME, PATH, ROWS, SEED, SHARE, within
 from cups.errors import UserError
 from pseudo_labels.settings.outlines import EDGES, LEAST_AREA, LINEAR_REACH, OUTLINES, by_kind, proposals_of
-from pseudo_labels.steps.flags import Settings, flag, require_at_least
+from pseudo_labels.steps.flags import Settings, flag
 from pseudo_labels.steps.folders import DEFAULT_SEMANTICS, DEPTH_FOLDER
 
 C = TypeVar("C", bound="Cutting")
@@ -25,14 +26,14 @@ PROPOSALS = ("classes", "things", "objects")
 class Semantics(Settings):
     """Semantic labels that a step reads."""
 
-    semantic_subdir: str = flag(DEFAULT_SEMANTICS, "semantic folder")
+    semantic_subdir: str = flag(DEFAULT_SEMANTICS, "semantic folder", allowed=NAME)
 
 
 @dataclass(frozen=True)
 class ThingChoice(Semantics):
     """Semantic labels, and which of their classes are things."""
 
-    thing_classes: tuple[int, ...] | None = flag(None, "ids of the thing classes")
+    thing_classes: tuple[int, ...] | None = flag(None, "ids of the thing classes", allowed=CLASS)
     split_json: Path | None = flag(
         # What it says is recorded as `thing_classes`, and that decides.
         None,
@@ -67,29 +68,23 @@ class Found(ThingChoice):
     """Nothing found."""
 
     least_found: float = flag(
-        LEAST_FOUND, "share of images that have an instance, below which nothing was found", decides=False
+        LEAST_FOUND,
+        "share of images that have an instance, below which nothing was found",
+        decides=False,
+        allowed=FRACTION,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.least_found <= 1:
-            raise UserError(f"`least_found` {self.least_found}: must lie in 0-1")
 
 
 @dataclass(frozen=True)
 class DepthMaps(Settings):
     """Depth."""
 
-    depth_subdir: str = flag(DEPTH_FOLDER, "depth folder")
+    depth_subdir: str = flag(DEPTH_FOLDER, "depth folder", allowed=PATH)
     depth_blur: float | None = flag(
         None,
         f"share of the height over which outlines in depth are blurred (default: {by_kind('blur')})",
+        allowed=within(0, 0.2),
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.depth_blur is not None and not 0 <= self.depth_blur <= 0.2:
-            raise UserError(f"`depth_blur` {self.depth_blur}: must lie in 0-0.2")
 
 
 @dataclass(frozen=True)
@@ -100,19 +95,17 @@ class Outlines(DepthMaps):
         None,
         "log-depth step between two surfaces: 0.1 = 10 %%, 0.7 = doubling "
         f"(default: {by_kind('cut')}; of objects that depth proposes, {by_kind('propose')})",
+        allowed=within(above=0, most=1000),
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.grad_threshold is not None and self.grad_threshold <= 0:
-            raise UserError(f"`grad_threshold` {self.grad_threshold}: must be positive")
 
 
 @dataclass(frozen=True)
 class Device(Settings):
     """Where a network runs."""
 
-    device: str = flag("auto", "cpu, cuda, cuda:1, ... (auto: cuda if there is one)", decides=False)
+    device: str = flag(
+        "auto", "cpu, cuda, cuda:1, ... (auto: cuda if there is one)", decides=False, allowed=DEVICE
+    )
 
 
 @dataclass(frozen=True)
@@ -130,11 +123,12 @@ class Precision(Device):
 class Batch(Device):
     """How many images a network takes."""
 
-    batch_size: int = flag(4, "images of one size that the network takes at once", decides=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, self, "batch_size")
+    batch_size: int = flag(
+        4,
+        "images of one size that the network takes at once on a GPU; on a CPU one",
+        decides=False,
+        allowed=BATCH,
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +140,7 @@ class Inference(Precision, Batch):
 class Seed(Settings):
     """Randomness."""
 
-    seed: int = flag(0, "seed of everything random")
+    seed: int = flag(0, "seed of everything random", allowed=SEED)
 
 
 @dataclass(frozen=True)
@@ -170,21 +164,19 @@ class Cutting(DepthMaps):
         None,
         "reach when cut pixels are given back, pixels of a 512-row image "
         f"(default: all; {LINEAR_REACH} with linear edges)",
+        allowed=ROWS,
     )
-    sigma: float = flag(1.0, "depth smoothing, pixels of a 512-row image")
+    sigma: float = flag(1.0, "depth smoothing, pixels of a 512-row image", allowed=within(0, 1000))
     proposals: str | None = flag(
         None,
         "split each thing class, their union, or let depth propose (default: classes where they have names "
         "or edges are linear; else objects, without depth things)",
         choices=PROPOSALS,
     )
-    min_thing_share: float = flag(0.3, "with objects: least share of thing pixels in one")
+    min_thing_share: float = flag(0.3, "with objects: least share of thing pixels in one", allowed=SHARE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(0, self, "sigma", "dilation")
-        if not 0 < self.min_thing_share <= 1:
-            raise UserError(f"`min_thing_share` {self.min_thing_share}: must be above 0, at most 1")
         if self.edge == "linear" and self.proposals == "objects":
             raise UserError("`edge` linear: splits classes or things; leave out `proposals` objects")
 
@@ -211,11 +203,8 @@ class Splitting(Outlines, Cutting):
         None,
         "smaller instances are dropped; pixels of a 512-row image, so 4 of a 1024-row one are 1 "
         f"(default: {LEAST_AREA['log']}, with linear edges {LEAST_AREA['linear']})",
+        allowed=COUNT,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, self, "min_area")
 
     def for_depth(self: S, source: str | None, named: bool) -> S:
         """See `Cutting.for_depth`; threshold and least area too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import CLUSTERS, NAME, whole
 from cups.errors import UserError
 from pseudo_labels.settings.groups import Found, Splitting, ThingChoice
 from pseudo_labels.steps.flags import Settings, flag
@@ -32,27 +33,25 @@ INSTANCE_MEANING = f"instance folder (default: {INSTANCE_PREFIX}{DEFAULT_METHOD}
 class RemapSettings(Settings):
     """Classes."""
 
-    semantic_subdir: str = flag(CAUSE_SEMANTICS, "27-class folder")
-    output_subdir: str = flag("pseudo_semantic_mapped_cause27", "trainId folder")
+    semantic_subdir: str = flag(CAUSE_SEMANTICS, "27-class folder", allowed=NAME)
+    output_subdir: str = flag("pseudo_semantic_mapped_cause27", "trainId folder", allowed=NAME)
 
 
 @dataclass(frozen=True)
 class PanopticSettings(ThingChoice):
     """Labels to merge."""
 
-    instance_subdir: str | None = flag(None, INSTANCE_MEANING)
+    instance_subdir: str | None = flag(None, INSTANCE_MEANING, allowed=NAME)
     num_semantic_classes: int | None = flag(
-        None, f"number of pseudo-classes (default: what the semantic folder says, or {DEFAULT_CLASSES})"
+        None,
+        f"number of pseudo-classes (default: what the semantic folder says, or {DEFAULT_CLASSES})",
+        allowed=whole(1, 15999),
     )
     name: str | None = flag(
-        None, f"output folder pseudo_panoptic_{{NAME}} (default: {DEFAULT_METHOD}_... of the semantics)"
+        None,
+        f"output folder pseudo_panoptic_{{NAME}} (default: {DEFAULT_METHOD}_... of the semantics)",
+        allowed=NAME,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        count = self.num_semantic_classes
-        if count is not None and not 0 < count < 16000:
-            raise UserError(f"`num_semantic_classes` {count}: must be between 1 and 15999")
 
     @property
     def instances(self) -> str:
@@ -78,6 +77,7 @@ class InstanceSettings(Splitting, Found):
     method_name: str | None = flag(
         None,
         f"pseudo_instance_{{NAME}} (default: {DEFAULT_METHOD}_, or cc_ without depth, ... of the semantics)",
+        allowed=NAME,
     )
 
     def __post_init__(self) -> None:
@@ -98,9 +98,11 @@ class CupsSettings(ThingChoice):
     """Labels to convert."""
 
     semantic_subdir: str | None = flag(  # type: ignore[assignment]
-        None, f"semantic folder (default: {DEFAULT_SEMANTICS}, or pseudo_semantic_raw_k{{N}} for N classes)"
+        None,
+        f"semantic folder (default: {DEFAULT_SEMANTICS}, or pseudo_semantic_raw_k{{N}} for N classes)",
+        allowed=NAME,
     )
-    instance_subdir: str | None = flag(None, f"{INSTANCE_MEANING}, made where it is missing")
+    instance_subdir: str | None = flag(None, f"{INSTANCE_MEANING}, made where it is missing", allowed=NAME)
     trainid_input: bool = flag(
         False,
         f"the semantics hold the 19 trainIds (`semantic_subdir` is {mapped_semantics(DEFAULT_K)} then, "
@@ -108,7 +110,10 @@ class CupsSettings(ThingChoice):
         decides=False,
     )
     num_semantic_classes: int | None = flag(
-        None, "the semantics hold N pseudo-classes (default: what `semantic_subdir` says)", metavar="N"
+        None,
+        "the semantics hold N pseudo-classes (default: what `semantic_subdir` says)",
+        metavar="N",
+        allowed=CLUSTERS,
     )
     output_dir: Path | None = flag(
         None, "flat output folder (default: cups_pseudo_labels_... of the semantics)", decides=False
@@ -119,8 +124,6 @@ class CupsSettings(ThingChoice):
         count = self.num_semantic_classes
         if self.trainid_input and count is not None:
             raise UserError("`trainid_input`: give either it or `num_semantic_classes`")
-        if count is not None and not 0 < count < 65535:
-            raise UserError(f"`num_semantic_classes` {count}: must be between 1 and 65534")
 
     def semantics(self, root: Path) -> str:
         """Return the name of the semantic folder under `root`."""

@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import BELOW_ONE, CLUSTERS, COUNT, PATH, SEED, WORKERS, whole
 from cups.errors import UserError
 from pseudo_labels.settings.cause import EdgeRefinement, HeadsChoice
-from pseudo_labels.steps.flags import flag, require_at_least, take_part
+from pseudo_labels.steps.flags import flag, take_part
 from pseudo_labels.steps.folders import DEFAULT_K, mapped_semantics, raw_semantics
 from pseudo_labels.steps.frames import SPLITS, FrameSource
 
@@ -26,26 +27,23 @@ class Clustering(HeadsChoice):
         CODES,
         "what is clustered: CAUSE codes, features of the `backbone`, context (these with what lies around "
         "them), or a folder of features in the output root (features_dinov2_vitb14)",
+        allowed=PATH,
     )
     regions: bool = flag(
         False,
         "average over regions of even colour before clustering, and label whole regions",
     )
     fit_split: str = flag("train", "split that the clusters are fitted on", choices=(*SPLITS, "all"))
-    epochs: int = flag(5, "passes of k-means over the sampled tokens")
-    tokens_per_image: int = flag(1024, "random tokens taken of each image")
-    seed: int = flag(0, "seed of everything random")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, self, "epochs", "tokens_per_image")
+    epochs: int = flag(5, "passes of k-means over the sampled tokens", allowed=whole(1, 10_000))
+    tokens_per_image: int = flag(1024, "random tokens taken of each image", allowed=COUNT)
+    seed: int = flag(0, "seed of everything random", allowed=SEED)
 
 
 @dataclass(frozen=True)
 class ClusterLabels(Clustering, EdgeRefinement):
     """Labels."""
 
-    k: int = flag(DEFAULT_K, "number of clusters")
+    k: int = flag(DEFAULT_K, "number of clusters", allowed=CLUSTERS)
     load_centroids: Path | None = flag(
         # What it holds decides, wherever it lies; the centroids that are kept in the folder say so.
         None,
@@ -54,13 +52,12 @@ class ClusterLabels(Clustering, EdgeRefinement):
         decides=False,
     )
     raw: bool = flag(False, "write cluster ids as they are: the default, said aloud", decides=False)
-    merge_to: int | None = flag(None, "merge clusters to N pseudo-classes, no labels", metavar="N")
+    merge_to: int | None = flag(
+        None, "merge clusters to N pseudo-classes, no labels", metavar="N", allowed=CLUSTERS
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.k <= MOST_CLUSTERS:
-            raise UserError(f"`k` {self.k}: must be in 1..{MOST_CLUSTERS}")
-        require_at_least(1, self, "merge_to")
         if self.raw and self.merge_to is not None:
             raise UserError("`raw`: give either it or `merge_to`")
         if self.regions and self.crf:
@@ -155,18 +152,13 @@ class AnalysisFrames(FrameSource):
 class AnalysisSettings(Clustering):
     """Scores."""
 
-    ks: tuple[int, ...] = flag((27, 50, 100, 200, 300, 500), "numbers of clusters")
+    ks: tuple[int, ...] = flag(
+        (27, 50, 100, 200, 300, 500), "numbers of clusters", allowed=whole(2, MOST_CLUSTERS)
+    )
     num_classes: int = flag(19, "classes to score", choices=(27, 19, 7))
     match_split: str | None = flag(None, "also fit the matchings on this split", choices=(*SPLITS, "all"))
-    recovered_iou: float = flag(0.1, "IoU above which a class is recovered")
-    num_workers: int = flag(CORES, "threads", decides=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.ks) < 2 or max(self.ks) > MOST_CLUSTERS:
-            raise UserError(f"`ks` {' '.join(map(str, self.ks))}: each must be in 2..{MOST_CLUSTERS}")
-        if not 0 <= self.recovered_iou < 1:
-            raise UserError(f"`recovered_iou` {self.recovered_iou}: must be in 0..1")
+    recovered_iou: float = flag(0.1, "IoU above which a class is recovered", allowed=BELOW_ONE)
+    num_workers: int = flag(CORES, "threads", decides=False, allowed=WORKERS)
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import WORKERS
+from cups.backbones.names import CHOICES
 from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag
 from pseudo_labels.steps.folders import DEFAULT_K
 from pseudo_labels.steps.frames import ROOT_VARIABLE, SPLITS
-from pseudo_labels.steps.options import EXECUTORS
+from pseudo_labels.steps.options import EXECUTORS, SHARDS
 from pseudo_labels.steps.stage1 import Stage1Options
 
 SOURCES = ("spidepth", "disparity", "none")
@@ -33,12 +35,16 @@ class PipelineSettings(Settings):
         "", "where features, labels and networks go (default: `cityscapes_root`)", metavar="DIR"
     )
     split: str = flag("train", "images that labels are made for", choices=(*SPLITS, "all"))
-    backbone: str = flag("dinov2_vitb14", "features of the semantics; texton needs no weights")
-    num_workers: int = flag(2, "processes of each step", metavar="N")
+    backbone: str = flag(
+        "dinov2_vitb14", "features of the semantics; texton needs no weights", choices=CHOICES
+    )
+    num_workers: int = flag(2, "processes of each step", metavar="N", allowed=WORKERS)
     executor: str | None = flag(
         None, "where the steps that go through the images one by one run", choices=EXECUTORS
     )
-    num_shards: int | None = flag(None, "parts into which these steps split the images", metavar="N")
+    num_shards: int | None = flag(
+        None, "parts into which these steps split the images", metavar="N", allowed=SHARDS
+    )
     k50: bool = flag(False, "k = 50 clusters instead of 300")
     names: Path | None = flag(
         None,

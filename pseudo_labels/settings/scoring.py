@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import CLUSTERS, COUNT, FRACTION, NAME, SHARE, WORKERS, within
 from cups.errors import UserError
 from cups.taxonomy import ClassSet, chosen_classes
 from pseudo_labels.settings.groups import Cutting, Semantics, ThingChoice
 from pseudo_labels.settings.labels import DEFAULT_CLASSES, INSTANCE_MEANING
 from pseudo_labels.settings.outlines import AREA_GRID
-from pseudo_labels.steps.flags import Settings, flag, other_default, require_at_least
+from pseudo_labels.steps.flags import Settings, flag, other_default
 from pseudo_labels.steps.folders import (
     DEFAULT_METHOD,
     DEFAULT_SEMANTICS,
@@ -33,10 +34,10 @@ class ScoredImages(Settings):
     """Data."""
 
     cityscapes_root: Path = flag(meaning="folder with leftImg8bit/, gtFine/", environment=ROOT_VARIABLE)
-    split: str = flag("val", "split with ground truth")
+    split: str = flag("val", "split with ground truth", allowed=NAME)
     output_root: Path | None = flag(None, "where the label folders are (default: `cityscapes_root`)")
-    max_images: int | None = flag(None, "use only the first N images", metavar="N")
-    num_workers: int = flag(0, "reading processes")
+    max_images: int | None = flag(None, "use only the first N images", metavar="N", allowed=COUNT)
+    num_workers: int = flag(0, "reading processes", allowed=WORKERS)
     results: Path | None = flag(None, "path without suffix (default: evaluation/NAME_SPLIT)")
 
     @property
@@ -89,6 +90,7 @@ class MatchSplit(Settings):
         None,
         "split that semantic matchings are fitted on (default: the images scored, which flatters: with many "
         "clusters, a matching remembers)",
+        allowed=NAME,
     )
 
 
@@ -120,7 +122,7 @@ class ThingShare(Settings):
     """Things of a folder in the CUPS format."""
 
     thing_stuff_threshold: float | None = flag(
-        None, "DATA.THING_STUFF_THRESHOLD of the training (default: the folder's own split)"
+        None, "DATA.THING_STUFF_THRESHOLD of the training (default: the folder's own split)", allowed=FRACTION
     )
 
 
@@ -128,11 +130,13 @@ class ThingShare(Settings):
 class PseudoLabelScores(PanopticScores, ThingShare, ThingChoice):
     """Labels to score."""
 
-    instance_subdir: str | None = flag(None, INSTANCE_MEANING)
-    panoptic_subdir: str | None = flag(None, "panoptic folder instead")
+    instance_subdir: str | None = flag(None, INSTANCE_MEANING, allowed=NAME)
+    panoptic_subdir: str | None = flag(None, "panoptic folder instead", allowed=NAME)
     cups_dir: Path | None = flag(None, "folder in the CUPS format instead")
     num_semantic_classes: int | None = flag(
-        None, f"pseudo-classes (default: what the semantic folder says, or {DEFAULT_CLASSES})"
+        None,
+        f"pseudo-classes (default: what the semantic folder says, or {DEFAULT_CLASSES})",
+        allowed=CLUSTERS,
     )
 
     @property
@@ -154,16 +158,16 @@ class OverclusterScores(SavedNames, MatchSplit, PanopticScores, ThingShare, Thin
     """Labels to score."""
 
     semantic_subdir: str | None = flag(  # type: ignore[assignment]
-        None, "cluster folder (default: pseudo_semantic_raw_k{K})"
+        None, "cluster folder (default: pseudo_semantic_raw_k{K})", allowed=NAME
     )
-    k: int | None = flag(None, f"number of clusters (default: what `semantic_subdir` says, or {DEFAULT_K})")
-    instance_subdir: str | None = flag(None, INSTANCE_MEANING)
+    k: int | None = flag(
+        None, f"number of clusters (default: what `semantic_subdir` says, or {DEFAULT_K})", allowed=CLUSTERS
+    )
+    instance_subdir: str | None = flag(None, INSTANCE_MEANING, allowed=NAME)
     statistics: Path | None = flag(None, "folder in the CUPS format that tells the things")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k is not None and not 0 < self.k < 65535:
-            raise UserError(f"`k` {self.k}: must be between 1 and 65534")
         self.require_train_ids(self.has_train_ids)
 
     @property
@@ -185,7 +189,9 @@ class SemanticScores(SavedNames, MatchSplit, ClassChoice, Semantics):
     labels: str = flag(
         "auto", "what the ids are (auto: what the folder says; a CUPS folder holds clusters)", choices=LABELS
     )
-    num_semantic_classes: int | None = flag(None, "clusters (default: what the folder says)")
+    num_semantic_classes: int | None = flag(
+        None, "clusters (default: what the folder says)", allowed=CLUSTERS
+    )
     protocol: str | None = flag(
         None, "a published protocol instead of `num_classes`", choices=SEMANTIC_PROTOCOLS
     )
@@ -244,15 +250,20 @@ class SweepSettings(ScoredClasses, Cutting, ThingChoice):
 
     semantic_subdir: str = other_default(ThingChoice, "semantic_subdir", "pseudo_semantic_raw_k50")
     grad_thresholds: tuple[float, ...] | None = flag(
-        None, "steps of a cut (default: a grid for the kind of depth; with linear edges the published one)"
+        None,
+        "steps of a cut (default: a grid for the kind of depth; with linear edges the published one)",
+        allowed=within(above=0, most=1000),
     )
     min_areas: tuple[int, ...] | None = flag(
         None,
         "least areas in pixels of a 512-row image "
         f"(default: {' '.join(map(str, AREA_GRID))}; without either flag also the generator's defaults)",
+        allowed=COUNT,
     )
     no_cc_baseline: bool = flag(False, "leave out connected components")
-    num_semantic_classes: int | None = flag(None, "pseudo-classes (default: what the semantic folder says)")
+    num_semantic_classes: int | None = flag(
+        None, "pseudo-classes (default: what the semantic folder says)", allowed=CLUSTERS
+    )
     output_dir: Path | None = flag(
         None,
         "(default: sweeps/{semantics}+{depth} under the output root; of another grid with what differs)",
@@ -261,13 +272,8 @@ class SweepSettings(ScoredClasses, Cutting, ThingChoice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, values, least in (
-            ("grad_thresholds", self.grad_thresholds or (), "positive"),
-            ("min_areas", self.min_areas or (), "1 or more"),
-        ):
-            if min(values, default=1) <= 0:
-                raise UserError(f"`{name}` {min(values)}: must be {least}")
-            if len(set(values)) < len(values):
+        for name, values in (("grad_thresholds", self.grad_thresholds), ("min_areas", self.min_areas)):
+            if values is not None and len(set(values)) < len(values):
                 words = " ".join(map(str, values))
                 raise UserError(f"`{name}` {words}: holds a value twice; leave it out once")
 
@@ -278,25 +284,18 @@ class DiagnosisSettings(ThingShare):
 
     cups_dir: Path = flag(meaning="folder in the CUPS format")
     data_root: Path = flag(meaning="Cityscapes root, or a plain folder of images", environment=ROOT_VARIABLE)
-    split: str | None = flag(None, "split whose images must all have labels")
-    scale: float = flag(0.625, "DATA.SCALE of the training")
-    reach: float = flag(0.25, "largest offset tried, share of the height")
-    tolerance: float = flag(0.01, "offset allowed, share of the height")
+    split: str | None = flag(None, "split whose images must all have labels", allowed=NAME)
+    scale: float = flag(0.625, "DATA.SCALE of the training", allowed=within(above=0, most=8))
+    reach: float = flag(0.25, "largest offset tried, share of the height", allowed=SHARE)
+    tolerance: float = flag(0.01, "offset allowed, share of the height", allowed=FRACTION)
     no_alignment: bool = flag(False, "do not compare borders with edges")
-    max_images: int | None = flag(None, "use only the first N images", metavar="N")
-    num_workers: int = flag(0, "reading processes")
+    max_images: int | None = flag(None, "use only the first N images", metavar="N", allowed=COUNT)
+    num_workers: int = flag(0, "reading processes", allowed=WORKERS)
     results: Path | None = flag(
         None, "path without suffix (default: evaluation/NAME_diagnosis beside the folder)"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.scale <= 8:
-            raise UserError(f"`scale` {self.scale}: must be above 0 and at most 8")
-        if not 0 < self.reach <= 1:
-            raise UserError(f"`reach` {self.reach}: must be above 0 and at most 1")
-        if not 0 <= self.tolerance < self.reach:
-            raise UserError(
-                f"`tolerance` {self.tolerance}: must be at least 0 and below `reach` {self.reach}"
-            )
-        require_at_least(1, self, "max_images")
+        if self.tolerance >= self.reach:
+            raise UserError(f"`tolerance` {self.tolerance}: must be below `reach` {self.reach}")

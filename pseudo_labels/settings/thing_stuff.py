@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cups.errors import UserError
+from cups.allowed import CLUSTERS, COUNT, FRACTION, WORKERS, within
 from cups.io.file_names import SPLIT_FILE
 from pseudo_labels.settings.groups import Outlines, Semantics
 from pseudo_labels.settings.outlines import OUTLINES, by_kind
@@ -17,7 +17,7 @@ from pseudo_labels.steps.options import OutputRoot
 class StatisticRun(OutputRoot):
     """Run."""
 
-    num_workers: int = flag(0, "worker processes (0: none)", decides=False)
+    num_workers: int = flag(0, "worker processes (0: none)", decides=False, allowed=WORKERS)
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,21 @@ class ThingStuffSettings(Outlines, Semantics):
     """Choice of the things."""
 
     grad_threshold: float | None = flag(
-        None, f"log-depth step between two surfaces: 0.1 = 10 %% (default: {by_kind('tell')})"
+        None,
+        f"log-depth step between two surfaces: 0.1 = 10 %% (default: {by_kind('tell')})",
+        allowed=within(above=0, most=1000),
     )
     num_semantic_classes: int | None = flag(
-        None, "number of pseudo-classes (default: what the folder says, or the highest class found, plus one)"
+        None,
+        "number of pseudo-classes (default: what the folder says, or the highest class found, plus one)",
+        allowed=CLUSTERS,
     )
     output_json: Path | None = flag(
         None, f"where to write (default: {SPLIT_FILE} in the semantic folder)", decides=False
     )
-    sample: int = flag(500, "look at N evenly spread frames at most", metavar="N")
-    threshold: float = flag(0.4, "score from which a class is a thing")
-    num_things: int | None = flag(None, "take this many of the best instead")
+    sample: int = flag(500, "look at N evenly spread frames at most", metavar="N", allowed=COUNT)
+    threshold: float = flag(0.4, "score from which a class is a thing", allowed=FRACTION)
+    num_things: int | None = flag(None, "take this many of the best instead", allowed=CLUSTERS)
     no_depth: bool = flag(
         False, "tell by where regions lie in the image: for cameras that look ahead, where there is no depth"
     )
@@ -44,11 +48,6 @@ class ThingStuffSettings(Outlines, Semantics):
         "go on where no class is a thing, or most frames show no street (else: exit code 3)",
         decides=False,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.threshold <= 1 or (self.num_things is not None and self.num_things < 1):
-            raise UserError(f"`threshold` {self.threshold}: lies in 0-1, `num_things` is 1 or more")
 
     def for_depth(self, source: str) -> ThingStuffSettings:
         """Return these settings with the outlines decided by the kind of depth (of `OUTLINES`)."""

@@ -14,10 +14,12 @@ import shlex
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from cups.allowed import PATH, SWITCH, TEXT, Check, is_number, is_whole, quoted, read_path
 from cups.errors import UserError, as_flags
 from cups.io.files import as_stored
 from pseudo_labels.steps.further_flags import grouped
@@ -36,6 +38,7 @@ def flag(
     meaning: str = "",
     *,
     choices: Sequence[Any] | None = None,
+    allowed: Check | None = None,
     metavar: str | tuple[str, ...] | None = None,
     decides: bool = True,
     hidden: bool = False,
@@ -47,7 +50,9 @@ def flag(
     Args:
         default: none makes the flag required (and the field one that Python callers must name).
         meaning: what the help says; other settings in backquotes.
-        choices: the values allowed; Python callers are held to them too (`check_choices`).
+        choices: the values allowed; Python callers are held to them too.
+        allowed: which values of its type are, of a tuple each item; its words stand in the help. Numbers and
+            text need it, or `choices`: see `tests/pseudo_labels/test_settings.py`.
         decides: whether the value changes what is written into files. A device or a number of threads does
             not: a resumed run may have another.
         hidden: leave it out of `--help`.
@@ -56,36 +61,70 @@ def flag(
         unless: flags that stand in place of this one; with one of them the variable does not count.
     """
     metadata = {"meaning": meaning, "choices": choices, "metavar": metavar, "decides": decides}
-    more = {"hidden": hidden, "environment": environment, "unless": unless}
+    more = {"allowed": allowed, "hidden": hidden, "environment": environment, "unless": unless}
     required = default is dataclasses.MISSING
     return dataclasses.field(default=default, metadata={**metadata, **more}, kw_only=required)
 
 
-def other_default(kind: type, name: str, default: Any) -> Any:
-    """Return a flag like the one of this name in a settings class, with another default."""
+def other_default(kind: type, name: str, default: Any, allowed: Check | None = None) -> Any:
+    """Return a flag like the one of this name in a settings class, with another default (and range)."""
     (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
-    return dataclasses.field(default=default, metadata=field.metadata)
+    changed = {} if allowed is None else {"allowed": allowed}
+    return dataclasses.field(default=default, metadata={**field.metadata, **changed})
+
+
+OF_TYPE: Mapping[Any, Check] = {
+    int: Check("a whole number", is_whole),
+    float: Check("a number", is_number),
+    str: TEXT,
+    bool: SWITCH,
+    Path: PATH,
+}
+"""What every value of a type is held to, whatever its flag allows: no infinity, no empty path."""
+
+
+@cache
+def types_of(kind: type) -> dict[str, Any]:
+    """Return the types of a class's fields by their names."""
+    return typing.get_type_hints(kind)
+
+
+def wrong_value(field: dataclasses.Field[Any], hint: Any, value: Any) -> tuple[Any, str] | None:
+    """Return what is wrong with the value of a field: the value, or the item of it, and what it must be."""
+    if value is None and isinstance(hint, types.UnionType):
+        return None
+    hint = _without_none(hint)
+    items, one = (value,), hint
+    if typing.get_origin(hint) is tuple:
+        parts = typing.get_args(hint)
+        counts = Ellipsis in parts or (isinstance(value, tuple) and len(value) == len(parts))
+        if not isinstance(value, tuple) or not counts:
+            return value, "must be a tuple" if Ellipsis in parts else f"must be {len(parts)} values"
+        items, one = value, parts[0]
+    allowed, choices = field.metadata.get("allowed"), field.metadata.get("choices")
+    for item in items:
+        checks = [check for check in (OF_TYPE.get(one), allowed) if check is not None]
+        if choices is not None and item not in choices:
+            return item, f"unknown; choose from {', '.join(map(str, choices))}"
+        for check in checks:
+            if wrong := check.wrong(item):
+                return item, wrong
+    return None
 
 
 class Settings:
     """Base of frozen dataclasses whose fields are made by `flag`."""
 
     def __post_init__(self) -> None:
-        """Refuse values that `choices` does not list; subclasses add their own checks behind this one."""
+        """Refuse values of another type, beyond what `allowed` says, or that `choices` does not list.
+
+        Subclasses add their own checks behind this one: of values that must fit each other.
+        """
+        hints = types_of(typing.cast(Any, type(self)))
         for field in dataclasses.fields(typing.cast(Any, self)):
-            allowed, value = field.metadata.get("choices"), getattr(self, field.name)
-            for one in value if isinstance(value, tuple) else (value,):
-                if allowed is not None and one is not None and one not in allowed:
-                    words = ", ".join(map(str, allowed))
-                    raise UserError(f"`{field.name}` {one}: unknown; choose from {words}")
-
-
-def require_at_least(least: float, settings: Any, *names: str) -> None:
-    """Raise a `UserError` for the first of these fields that is given and below `least`."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and value < least:
-            raise UserError(f"`{name}` {value}: must be at least {least:g}")
+            found = wrong_value(field, hints[field.name], getattr(self, field.name))
+            if found is not None:
+                raise UserError(f"`{field.name}` {quoted(str(found[0]))}: {found[1]}")
 
 
 def settings_of(settings: Any, decides_only: bool = True) -> dict[str, Any]:
@@ -152,6 +191,9 @@ def _options(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     options.update({"required": True} if required else {"default": default})
     if hint is bool:
         return {**options, "action": "store_true"}
+    allowed = field.metadata.get("allowed")
+    if allowed is not None and allowed.told and not hidden:
+        options["help"] += f" [{allowed.allowed}]"
     hint = _without_none(hint)
     if typing.get_origin(hint) is tuple:
         parts = typing.get_args(hint)
@@ -159,7 +201,7 @@ def _options(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     for name in ("choices", "metavar"):
         if field.metadata.get(name) is not None:
             options[name] = field.metadata[name]
-    return {**options, "type": hint}
+    return {**options, "type": read_path if hint is Path else hint}
 
 
 def _without_none(hint: Any) -> Any:
@@ -230,7 +272,10 @@ def parse(description: str | None, argv: Sequence[str] | None, /, *kinds: type) 
 
 def _flags_for_all(parser: argparse.ArgumentParser) -> list[str]:
     """Return those flags of `FLAGS_VARIABLE` that a parser knows, and log which it does not."""
-    groups = list(grouped(shlex.split(os.environ.get(FLAGS_VARIABLE, ""))))
+    try:
+        groups = list(grouped(shlex.split(os.environ.get(FLAGS_VARIABLE, ""))))
+    except ValueError as error:
+        raise UserError(f"{FLAGS_VARIABLE}: {error}; quote each value like a word of a shell") from None
     known = [word for name, group in groups if name in parser._option_string_actions for word in group]
     if groups:
         others = [name for name, _ in groups if name not in parser._option_string_actions]

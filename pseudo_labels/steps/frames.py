@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cups.allowed import COUNT
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_MARK, IMAGE_SUFFIX, flat_name
 from cups.io.files import is_readable, read_json
@@ -64,7 +65,9 @@ class FrameSource(Settings):
     )
     image_dir: Path | None = flag(None, "plain folder of images instead (needs `output_root`)", decides=False)
     split: str = flag("train", "split of leftImg8bit/", choices=(*SPLITS, "all"), decides=False)
-    max_images: int | None = flag(None, "use only the first N images", metavar="N", decides=False)
+    max_images: int | None = flag(
+        None, "use only the first N images", metavar="N", decides=False, allowed=COUNT
+    )
     left_out_by: Path | None = flag(None, decides=False, hidden=True)
 
     def __post_init__(self) -> None:

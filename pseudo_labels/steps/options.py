@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from cups.allowed import COUNT, NAME, WHOLE, WORKERS, whole
 from cups.errors import UserError
 from cups.io.images import refuse_output_inside
-from pseudo_labels.steps.flags import Settings, flag, parse, require_at_least
+from pseudo_labels.steps.flags import Settings, flag, parse
 from pseudo_labels.steps.frames import Frame, FrameSource
 
 R = TypeVar("R", bound="ShardRun")
 S = TypeVar("S")
+SHARDS = whole(1, 10_000)
 EXECUTORS = ("none", "local", "slurm")
 
 
@@ -61,10 +63,13 @@ class ShardRun(RunOptions):
     """Run, over the images one by one."""
 
     num_workers: int = flag(
-        0, "worker processes, or threads that read and write around a network (0: none)", decides=False
+        0,
+        "worker processes, or threads that read and write around a network (0: none)",
+        decides=False,
+        allowed=WORKERS,
     )
-    num_shards: int = flag(1, "split the images into N parts", decides=False)
-    shard: int = flag(0, "without `executor`: do this part (0 to N-1)", decides=False)
+    num_shards: int = flag(1, "split the images into N parts", decides=False, allowed=SHARDS)
+    shard: int = flag(0, "without `executor`: do this part (0 to N-1)", decides=False, allowed=WHOLE)
     executor: str = flag(
         "none",
         "run all parts: as processes of this machine, or as jobs of a SLURM cluster",
@@ -74,17 +79,20 @@ class ShardRun(RunOptions):
     executor_folder: Path | None = flag(
         None, "jobs and logs (default: submitit/ under the output root)", decides=False
     )
-    run_id: str | None = flag(None, decides=False, hidden=True)
-    slurm_partition: str | None = flag(None, "partition of the jobs (default: the cluster's)", decides=False)
-    slurm_account: str | None = flag(None, "account of the jobs (default: the user's)", decides=False)
-    slurm_time: int = flag(240, "minutes per job; then it is queued again", decides=False)
-    slurm_gpus: int = flag(0, "GPUs per job", decides=False)
-    slurm_cpus: int = flag(4, "processor cores per job", decides=False)
-    slurm_mem: int = flag(32, "GB of memory per job", decides=False)
+    run_id: str | None = flag(None, decides=False, hidden=True, allowed=NAME)
+    slurm_partition: str | None = flag(
+        None, "partition of the jobs (default: the cluster's)", decides=False, allowed=NAME
+    )
+    slurm_account: str | None = flag(
+        None, "account of the jobs (default: the user's)", decides=False, allowed=NAME
+    )
+    slurm_time: int = flag(240, "minutes per job; then it is queued again", decides=False, allowed=COUNT)
+    slurm_gpus: int = flag(0, "GPUs per job", decides=False, allowed=whole(0, 1024))
+    slurm_cpus: int = flag(4, "processor cores per job", decides=False, allowed=whole(1, 10_000))
+    slurm_mem: int = flag(32, "GB of memory per job", decides=False, allowed=COUNT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, self, "num_shards")
         if not 0 <= self.shard < self.num_shards:
             highest = self.num_shards - 1
             raise UserError(f"`shard` {self.shard}: must be between 0 and `num_shards` - 1 = {highest}")
@@ -103,15 +111,19 @@ class ShardRun(RunOptions):
 class FrameRun(ShardRun):
     """Pictures."""
 
-    show: int = flag(0, "write a contact sheet of N images", metavar="N", decides=False)
+    show: int = flag(
+        0, "write a contact sheet of N images", metavar="N", decides=False, allowed=whole(0, 1000)
+    )
 
 
 @dataclass(frozen=True)
 class NetworkRun(FrameRun):
     """Run, over the images in batches."""
 
-    num_workers: int = flag(4, "threads that read and write around the network", decides=False)
-    slurm_gpus: int = flag(1, "GPUs per job", decides=False)
+    num_workers: int = flag(
+        4, "threads that read and write around the network", decides=False, allowed=WORKERS
+    )
+    slurm_gpus: int = flag(1, "GPUs per job", decides=False, allowed=whole(0, 1024))
 
 
 class Submission(UserError):

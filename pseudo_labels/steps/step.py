@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from cups.errors import UserError
 from cups.io.files import read_json, write_json
 from cups.io.images import image_bytes
 from cups.io.locking import exclusive
@@ -51,6 +52,9 @@ class Step:
         labels: what the ids of semantic outputs mean, for later steps.
         depth: kind of depth that the step writes, for later steps (`settings.outlines`).
         newer_than: a file that the outputs depend on (centroids); outputs older than it are redone.
+
+    Raises:
+        UserError: a folder would be read and written at once.
     """
 
     script: str
@@ -65,6 +69,14 @@ class Step:
     newer_than: Path | None = None
     labels: LabelKind | None = None
     depth: str | None = None
+
+    def __post_init__(self) -> None:
+        read = {path.resolve() for path in input_paths(self.inputs)}
+        for folder in self.outputs:
+            if folder.directory.resolve() in read:
+                raise UserError(
+                    f"{folder.directory}: would be read and written at once; write under another name"
+                )
 
 
 @dataclass

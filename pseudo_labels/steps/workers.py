@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
+from cups.worker_pool import WorkerPool
 
 Item = TypeVar("Item")
 Outcome = tuple[Item, UserError | None]
@@ -76,7 +77,7 @@ def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int
     # A fork server starts clean processes: a plain fork would copy the thread pools of torch and OpenCV.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cups.structures", "cv2"])
-    with ProcessPoolExecutor(workers, context, _start_worker, (process,)) as pool:
+    with WorkerPool(workers, context, _start_worker, (process,)) as pool:
         todo = iter(items)
         running: dict[Future[UserError | None], Item] = {}
         try:

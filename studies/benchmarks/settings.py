@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import BATCH, CLUSTERS, COUNT, DEVICE, PATH, SEED, SHARE, SIDE, TEXT
 from cups.errors import UserError
-from pseudo_labels.steps.flags import Settings, flag, require_at_least
+from pseudo_labels.steps.flags import Settings, flag
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings(Settings):
     """Run."""
 
-    repeats: int = flag(5, "times that each row is measured")
-    seed: int = flag(0, "seed of what is measured on")
+    repeats: int = flag(5, "times that each row is measured", allowed=COUNT)
+    seed: int = flag(0, "seed of what is measured on", allowed=SEED)
     json: Path | None = flag(None, "also write all numbers to this file")
 
 
@@ -22,18 +23,22 @@ class BenchmarkSettings(Settings):
 class QualitySettings(BenchmarkSettings):
     """Maps; of the fast rows the median run counts."""
 
-    images: int = flag(3, "pairs of maps")
-    height: int = flag(1024, "rows of a map, pixels")
-    width: int = flag(2048, "columns of a map, pixels")
-    segments: int = flag(60, "segments drawn in a map")
-    noise: tuple[float, ...] = flag((0.0, 0.1), "shares of noisy pixels in the predictions, a table for each")
+    images: int = flag(3, "pairs of maps", allowed=COUNT)
+    height: int = flag(1024, "rows of a map, pixels", allowed=SIDE)
+    width: int = flag(2048, "columns of a map, pixels", allowed=SIDE)
+    segments: int = flag(60, "segments drawn in a map", allowed=CLUSTERS)
+    noise: tuple[float, ...] = flag(
+        (0.0, 0.1), "shares of noisy pixels in the predictions, a table for each", allowed=SHARE
+    )
 
 
 @dataclass(frozen=True)
 class SizedSettings(BenchmarkSettings):
     """Images."""
 
-    size: tuple[int, ...] = flag((1024, 2048), "pixels of an image, height and width", metavar="PIXELS")
+    size: tuple[int, ...] = flag(
+        (1024, 2048), "pixels of an image, height and width", metavar="PIXELS", allowed=SIDE
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,8 +55,8 @@ class SizedSettings(BenchmarkSettings):
 class Stage1Settings(SizedSettings):
     """Streets; of the passes of our way the best counts."""
 
-    images: int = flag(3, "streets rendered")
-    k: int = flag(300, "clusters")
+    images: int = flag(3, "streets rendered", allowed=COUNT)
+    k: int = flag(300, "clusters", allowed=CLUSTERS)
     no_check: bool = flag(False, "do not compare the results")
 
 
@@ -59,15 +64,19 @@ class Stage1Settings(SizedSettings):
 class TrainStepSettings(SizedSettings):
     """Network and batches; of the steps of each the median counts."""
 
-    size: tuple[int, ...] = flag((640, 1280), "pixels of an image, height and width", metavar="PIXELS")
-    batch_size: int = flag(2, "images per step")
-    device: str = flag("auto", "cpu or cuda (auto: cuda if there is one)")
+    size: tuple[int, ...] = flag(
+        (640, 1280), "pixels of an image, height and width", metavar="PIXELS", allowed=SIDE
+    )
+    batch_size: int = flag(2, "images per step", allowed=BATCH)
+    device: str = flag("auto", "cpu or cuda (auto: cuda if there is one)", allowed=DEVICE)
     precision: str = flag("fp32", "numbers inside the network", choices=("fp32", "bf16"))
-    config: str = flag("Panoptic-Cascade-Mask-R-CNN.yaml", "model YAML")
-    overrides: tuple[str, ...] = flag((), "KEY VALUE pairs of detectron2's config", metavar="WORD")
-    things: int = flag(8, "thing pseudo-classes")
-    stuffs: int = flag(19, "stuff pseudo-classes")
-    objects: int = flag(12, "instances in an image")
+    config: str = flag("Panoptic-Cascade-Mask-R-CNN.yaml", "model YAML", allowed=PATH)
+    overrides: tuple[str, ...] = flag(
+        (), "KEY VALUE pairs of detectron2's config", metavar="WORD", allowed=TEXT
+    )
+    things: int = flag(8, "thing pseudo-classes", allowed=CLUSTERS)
+    stuffs: int = flag(19, "stuff pseudo-classes", allowed=CLUSTERS)
+    objects: int = flag(12, "instances in an image", allowed=COUNT)
     channels_last: bool = flag(False, "measure TRAINING.CHANNELS_LAST too")
     compile: bool = flag(False, "measure TRAINING.COMPILE too")
 
@@ -82,15 +91,13 @@ class GpuSettings(Settings):
     output: Path = flag(Path("runs/gpu_benchmark"), "folder of gpu.md and gpu.json", decides=False)
     only: tuple[str, ...] = flag(GPU_PARTS, "parts to run", choices=GPU_PARTS, decides=False)
     quick: bool = flag(False, "batches of 1 and 4 alone, a tenth of `curve_steps`, nothing compiled")
-    batch_sizes: tuple[int, ...] = flag((1, 4, 16), "images per step", metavar="N", decides=False)
-    repeats: int = flag(5, "timed steps of a row, of which the median counts; two before them warm up")
-    curve_steps: int = flag(300, "steps of each loss curve")
+    batch_sizes: tuple[int, ...] = flag(
+        (1, 4, 16), "images per step", metavar="N", decides=False, allowed=BATCH
+    )
+    repeats: int = flag(
+        5, "timed steps of a row, of which the median counts; two before them warm up", allowed=COUNT
+    )
+    curve_steps: int = flag(300, "steps of each loss curve", allowed=COUNT)
     fixtures: Path = flag(Path("tests/parity"), "folder of the parity fixtures", decides=False)
-    seed: int = flag(0, "seed of weights and images")
+    seed: int = flag(0, "seed of weights and images", allowed=SEED)
     device: str = flag("cuda", "where to run", choices=("cuda", "cpu"), hidden=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, self, "repeats", "curve_steps")
-        if min(self.batch_sizes, default=0) < 1:
-            raise UserError(f"`batch_sizes` {min(self.batch_sizes, default=0)}: must be at least 1")

@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from cups.allowed import COUNT
 from cups.errors import UserError, run_main
 from cups.io.files import atomic_write
-from cups.io.images import frame_names, list_images
+from cups.io.images import frame_names, list_images, refuse_output_inside
 from cups.io.png import read_image
 from cups.io.video import is_frame
-from pseudo_labels.steps.flags import Settings, add_flags, flag, make_parser, require_at_least, take
+from pseudo_labels.steps.flags import Settings, add_flags, flag, make_parser, take
 
 QUALITY = 95
 """Of the JPEG files: a tenth of the size of PNG, and no loss that a network sees."""
@@ -26,12 +27,12 @@ class FramesSettings(Settings):
 
     input: Path = flag(meaning="video, or a folder that holds some")
     output: Path = flag(meaning="folder of the images")
-    every: int = flag(1, "take each Nth frame", metavar="N")
-    max_images: int | None = flag(None, "take the first N only", metavar="N")
+    every: int = flag(1, "take each Nth frame", metavar="N", allowed=COUNT)
+    max_images: int | None = flag(None, "take the first N only", metavar="N", allowed=COUNT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, self, "every")
+        refuse_output_inside(self.output, self.input, "output")
 
 
 def write_frames(settings: FramesSettings) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import COUNT, PATH, SEED, WORKERS, whole, within
 from cups.errors import UserError
-from pseudo_labels.steps.flags import Settings, flag, require_at_least
+from pseudo_labels.steps.flags import Settings, flag
 
 AUTO = "auto"
 DEPTHS = "published, video (a network learns from it first), none, or the folder of a depth network"
@@ -24,36 +25,36 @@ class OwnDataSettings(Settings):
     backbone: str = flag(
         AUTO,
         "features of Stage 1 (auto: dinov2_vitb14 if its weights are there, else texton, which needs none)",
+        allowed=PATH,
     )
-    depth: str = flag(AUTO, f"{DEPTHS} (auto: the first of published, video, none that can be had)")
+    depth: str = flag(
+        AUTO, f"{DEPTHS} (auto: the first of published, video, none that can be had)", allowed=PATH
+    )
     focal: float | None = flag(
-        None, "focal length in image widths, for depth from video (default: from the photo's EXIF, else 0.8)"
+        None,
+        "focal length in image widths, for depth from video (default: from the photo's EXIF, else 0.8)",
+        allowed=within(0.1, 10),
     )
     every: int | None = flag(
-        None, "of a video take each Nth frame (default: about ten a second)", metavar="N"
+        None, "of a video take each Nth frame (default: about ten a second)", metavar="N", allowed=COUNT
     )
-    max_images: int | None = flag(None, "use only the first N images", metavar="N")
-    k: int | None = flag(None, "clusters (default: 300; with texton 120)")
+    max_images: int | None = flag(None, "use only the first N images", metavar="N", allowed=COUNT)
+    k: int | None = flag(None, "clusters (default: 300; with texton 120)", allowed=whole(2, 65534))
     size: str = flag(
         AUTO, "networks and trainings (auto: full with a GPU, else small: hours less, far from as good)",
         choices=SIZES,
     )  # fmt: skip
-    steps: int | None = flag(None, "optimisation steps of Stage 2 (default: the configuration's)")
-    round_steps: int | None = flag(None, "and of each of the three rounds of Stage 3")
-    num_workers: int = flag(2, "processes of each step")
-    seed: int = flag(0, "seed of clustering and training")
+    steps: int | None = flag(
+        None, "optimisation steps of Stage 2 (default: the configuration's)", allowed=COUNT
+    )
+    round_steps: int | None = flag(None, "and of each of the three rounds of Stage 3", allowed=COUNT)
+    num_workers: int = flag(2, "processes of each step", allowed=WORKERS)
+    seed: int = flag(0, "seed of clustering and training", allowed=SEED)
     check: bool = flag(False, "look whether all is there, and what it will take; run nothing")
     fresh: bool = flag(False, "remove an earlier run in `output` first")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("every", "max_images", "steps", "round_steps"):
-            if getattr(self, name) is not None:
-                require_at_least(1, self, name)
-        if self.k is not None and self.k < 2:
-            raise UserError(f"`k` {self.k}: must be at least 2")
-        if self.focal is not None and not 0.1 <= self.focal <= 10:
-            raise UserError(f"`focal` {self.focal}: in image widths, so between 0.1 and 10 (a phone: 0.8)")
         if self.adapt and self.checkpoint is None:
             raise UserError("`adapt`: trains a network on; give it with `checkpoint`")
         if not self.input.exists():

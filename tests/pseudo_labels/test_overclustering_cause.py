@@ -116,7 +116,7 @@ def test_main__without_plain_cause(coded_root: Any, caplog: Any) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--ks", "1"), "`ks` 1: each must be"),
+        (("--ks", "1"), "`ks` 1: must be at least 2"),
         (("--ks", "60000"), "larger than the"),
         (("--recovered_iou", "2"), "`recovered_iou`"),
         (("--output_root", "nowhere"), "codes_cause_tr: no such folder"),

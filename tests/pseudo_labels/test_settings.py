@@ -18,7 +18,7 @@ import pseudo_labels
 from cups.errors import UserError
 from pseudo_labels import pipeline
 from pseudo_labels.steps import frames, options
-from pseudo_labels.steps.flags import Settings
+from pseudo_labels.steps.flags import Settings, flag, types_of, wrong_value
 
 ROOT = Path(pseudo_labels.__file__).resolve().parents[1]
 STAGE1 = ROOT / "pseudo_labels"
@@ -118,6 +118,37 @@ def test_settings__frozen_with_flags_that_say_what_they_mean(kind: Any) -> None:
     for field in dataclasses.fields(kind):
         assert "decides" in field.metadata, f"{field.name}: make it by `flag`"
         assert field.metadata["meaning"] or field.metadata["hidden"], f"{field.name}: say what it means"
+
+
+FREE = {"PipelineSettings.cityscapes_root", "PipelineSettings.output_root"}
+"""Flags without any bound: paths that are handed on to the steps, "" where there is none."""
+
+
+def unbounded(kind: Any) -> set[str]:
+    """Return the flags of a class that take any number or any text."""
+    hints, found = types_of(kind), set()
+    for field in dataclasses.fields(kind):
+        words = str(hints[field.name])
+        of_type = any(word in words for word in ("int", "float", "str")) and "Path" not in words
+        bounds = [field.metadata.get(name) for name in ("allowed", "choices")]
+        if of_type and bounds == [None, None]:
+            found.add(f"{kind.__name__}.{field.name}")
+    return found
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_settings__every_flag_says_what_it_takes(kind: Any) -> None:
+    """`flag(..., allowed=)` or `choices`: `--num_workers -1`, `--lr nan` and `--method_name ../x` passed."""
+    assert unbounded(kind) <= FREE
+    for field in dataclasses.fields(kind):
+        if field.default is not dataclasses.MISSING:
+            assert wrong_value(field, types_of(kind)[field.name], field.default) is None
+
+
+def test_settings__the_guard_sees_a_flag_without_bounds() -> None:
+    fields = [("depth", int, flag(1, "deep")), ("place", Path | None, flag(None, "where"))]
+    open_ended = dataclasses.make_dataclass("Open", fields, bases=(Settings,), frozen=True)
+    assert unbounded(open_ended) == {"Open.depth"}
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)

@@ -166,7 +166,7 @@ def test_main__another_grid_in_one_folder_needs_overwrite(swept_root: Any) -> No
         (["--min_areas", "5", "5"], "`min_areas` 5 5: holds a value twice"),
         (["--min_thing_share", "0"], "`min_thing_share` 0.0: must be above 0"),
         (["--sigma", "-1"], "`sigma` -1.0: must be at least 0"),
-        (["--depth_blur", "1"], "`depth_blur` 1.0: must lie in 0-0.2"),
+        (["--depth_blur", "1"], "`depth_blur` 1.0: must be at most 0.2"),
         (["--thing_classes", "20"], "`thing_classes`: 20 is no pseudo-class"),
         (
             ["--semantic_subdir", "pseudo_semantic_mapped_k300", "--num_semantic_classes", "2"],

@@ -46,7 +46,7 @@ def test_prepare__a_demo_of_other_frames_goes_on_with_its_own(tmp_path: Path) ->
     found = r"holds 6 training and 3 validation frames, not 300 and 150; .*`fresh`.* `frames` 6 3 to go on"
     with pytest.raises(UserError, match=found):
         demo.main(["--output", str(output)])
-    with pytest.raises(UserError, match="`frames` 4 0: give at least one of each"):
+    with pytest.raises(UserError, match="`frames` 0: must be at least 1"):
         demo.main(["--output", str(output), "--frames", "4", "0"])
     demo.prepare(output, True, (300, 150))
     assert not output.exists()

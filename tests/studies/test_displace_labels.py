@@ -90,7 +90,7 @@ def test_main__carries_statistics_and_provenance(
 
 
 def test_main__bad_input(labelled: tuple[Path, Path, np.ndarray], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"`scale` 1\.0: must lie between"):
+    with pytest.raises(UserError, match=r"`scale` 1\.0: must be below 1"):
         displace(labelled[1], tmp_path / "displaced", 1.0)
     with pytest.raises(UserError, match=r"holds no \*_leftImg8bit_semantic"):
         displace(tmp_path / "nothing", tmp_path / "displaced")

@@ -10,7 +10,7 @@ from torch import nn
 
 from cups.builders.stage2 import optimizer_settings
 from cups.config import build_config
-from cups.training.optimizer import build_optimizer, layer_factors, parameter_groups
+from cups.training.optimizer import build_optimizer, layer_factors, other_parameters, parameter_groups
 
 DEFAULT = optimizer_settings(build_config())
 
@@ -81,3 +81,16 @@ def test_build_optimizer__transformer_learns_slower_and_its_tokens_and_biases_do
     assert found[id(network.blocks[0].bias)] == (0.25, 0.0)
     assert found[id(model.box_head.weight)] == (1.0, 0.1)
     assert found[id(model.box_head.bias)] == (1.0, 0.1), "heads decay as upstream's"
+
+
+def test_other_parameters__another_kind_or_other_tensors_are_told() -> None:
+    """Resumed with SGD for AdamW, the first step ended in KeyError: 'betas'."""
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    adam = torch.optim.AdamW(parameter_groups(layers, 1e-3, 1e-2))
+    sgd = torch.optim.SGD(parameter_groups(layers, 1e-3, 1e-2), momentum=0.9)
+    assert other_parameters(adam, [adam.state_dict()]) == other_parameters(adam, []) == ""
+    assert other_parameters(sgd, [adam.state_dict()]) == "its optimiser is adamw, now it is sgd"
+    layers[0].requires_grad_(False)
+    fewer = torch.optim.AdamW(parameter_groups(layers, 1e-3, 1e-2))
+    told = "its optimiser trains 4 tensors in 2 groups, now it is 2 tensors in 1 groups"
+    assert other_parameters(fewer, [adam.state_dict()]) == told

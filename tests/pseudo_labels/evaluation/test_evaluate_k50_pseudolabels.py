@@ -56,7 +56,7 @@ def test_main__things_matched_with_things_only(perfect_root: Any, rows_agree: An
         ((), "thing_stuff_split.json: no such file"),
         (("--k", "7"), "pseudo_semantic_raw_k7: no such folder; check `semantic_subdir` and `k`"),
         (("--k", "0"), "`k` 0: must be"),
-        (("--thing_classes", "6"), "6 is no cluster of `k` 6"),
+        (("--thing_classes", "6"), "6 is no pseudo-class, there are 6"),
         (("--instance_subdir", "nowhere"), "nowhere: no such folder"),
     ],
 )

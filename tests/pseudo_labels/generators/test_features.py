@@ -51,7 +51,7 @@ def test_extract__equals_the_backbone_whatever_the_batch(images: Path) -> None:
         expected = backbone(normalize(image))[0].permute(1, 2, 0)
         assert features.dtype == np.float32
         np.testing.assert_allclose(features, expected, rtol=2e-3, atol=2e-3)
-        np.testing.assert_allclose(features, single, rtol=2e-3, atol=2e-3)
+        assert (features == single).all(), "on a CPU no image depends on the others of its batch"
     assert np.load(images / "features_texton" / "0.npy").dtype == np.float16
     assert (images / "features_texton" / "contact_sheet.png").is_file()
     assert (read_provenance(images / "features_texton") or {})["uses_ground_truth"] is False

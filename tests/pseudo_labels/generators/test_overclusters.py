@@ -158,8 +158,8 @@ def test_overcluster__provenance_says_what_the_labels_are(textures: Path, tmp_pa
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"k": 0}, "`k` 0: must be in 1"),
-        ({"k": 65535}, "`k` 65535: must be in 1"),
+        ({"k": 0}, "`k` 0: must be at least 1"),
+        ({"k": 65535}, "`k` 65535: must be at most 65534"),
         ({"raw": True, "merge_to": 3}, "`raw`: give either it or `merge_to`"),
         ({"raw": True, "mapping": "oracle"}, "`raw`: give either it or `mapping`"),
         ({"merge_to": 3, "names": Path("x")}, "`merge_to`: give either it or `names`"),

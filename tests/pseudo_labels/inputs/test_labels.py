@@ -9,7 +9,7 @@ import pytest
 
 from cups.errors import UserError
 from cups.io.files import write_json
-from pseudo_labels.inputs.labels import find_things, read_split, split_beside
+from pseudo_labels.inputs.labels import find_things, read_split, split_beside, thing_classes
 from pseudo_labels.steps.frames import Folder
 
 
@@ -59,3 +59,11 @@ def test_find_things__file_of_earlier_versions_beside_the_semantics(tmp_path: Pa
     write_json(semantics.directory / "thing_stuff_split.json", {"things": [1], "stuffs": [0, 2, 3, 4]})
     assert find_things(semantics) == (1,)
     assert find_things(semantics, split_json=earlier) == (2, 4)
+
+
+def test_thing_classes__an_id_beyond_the_classes_is_named(tmp_path: Path) -> None:
+    """`--thing_classes 99` of six clusters found nothing, after all images had been read."""
+    semantics = Folder(tmp_path, "pseudo_semantic_raw_k6", ".png")
+    assert thing_classes(semantics, (5, 0)) == (5, 0)
+    with pytest.raises(UserError, match=r"^`thing_classes`: 99 is no pseudo-class, there are 6 in .*raw_k6$"):
+        thing_classes(semantics, (1, 99))

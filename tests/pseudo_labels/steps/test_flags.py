@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cups.allowed import COUNT, NAME, within
 from cups.errors import UserError
-from pseudo_labels.steps.flags import Settings, flag, other_default, parse, require_at_least, settings_of
+from pseudo_labels.steps.flags import Settings, flag, other_default, parse, settings_of
 from pseudo_labels.steps.frames import FrameSource
 
 
@@ -21,17 +23,17 @@ class Paint(Settings):
     """
 
     color: str = flag("red", "which, unless `bare`", choices=("red", "blue"))
-    layers: tuple[int, ...] | None = flag(None, "thickness of each layer")
+    layers: tuple[int, ...] | None = flag(None, "thickness of each layer", allowed=COUNT)
     tool: Path | None = flag(None, "brush", decides=False)
     bare: bool = flag(False, "no paint")
-    secret: str | None = flag(None, decides=False, hidden=True)
+    secret: str | None = flag(None, decides=False, hidden=True, allowed=NAME)
 
 
 @dataclass(frozen=True)
 class Wall(Paint):
     """Wall."""
 
-    height: float = flag(meaning="metres")
+    height: float = flag(meaning="metres", allowed=within(1, 100))
     color: str = other_default(Paint, "color", "blue")
 
 
@@ -91,10 +93,40 @@ def test_parse__help_shows_groups_defaults_and_flags(capsys: pytest.CaptureFixtu
     assert "no paint (default" not in text and "brush (default" not in text
 
 
-def test_require_at_least__names_the_first() -> None:
-    require_at_least(1, Wall(height=1.0), "height", "tool")
-    with pytest.raises(UserError, match=r"^`height` 0\.5: must be at least 1$"):
-        require_at_least(1, Wall(height=0.5), "tool", "height")
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"height": 0.5}, r"`height` 0\.5: must be at least 1"),
+        ({"height": float("nan")}, "`height` nan: must be a number"),
+        ({"height": float("inf")}, "`height` inf: must be a number"),
+        ({"height": "2"}, "`height` 2: must be a number"),
+        ({"height": True}, "`height` True: must be a number"),
+        ({"layers": (1, 0)}, "`layers` 0: must be at least 1"),
+        ({"layers": 1}, "`layers` 1: must be a tuple"),
+        ({"tool": Path("a\0b")}, r"`tool` 'a\\x00b': must be a path"),
+        ({"bare": 1}, "`bare` 1: must be True, False"),
+        ({"secret": "../x"}, r"`secret` \.\./x: must be a name"),
+        ({"color": None}, "`color` None: unknown; choose from"),
+    ],
+)
+def test_settings__ranges_and_types_hold_for_python_callers(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=rf"^{message}"):
+        Wall(**{"height": 1.0, **values})
+
+
+def test_parse__help_tells_the_range(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("", ["--help"], Wall)
+    assert "[1-100]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "x" * 300])
+def test_parse__an_impossible_path_is_refused(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--tool ""` was the current folder."""
+    with pytest.raises(SystemExit) as exit_code:
+        parse("", ["--height", "2", "--tool", path], Wall)
+    error = capsys.readouterr().err
+    assert exit_code.value.code == 2 and "--tool" in error and "must be a path" in error
 
 
 @dataclass(frozen=True)

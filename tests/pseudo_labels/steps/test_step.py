@@ -215,3 +215,10 @@ def test_run_step__a_shard_needs_the_inputs_of_its_own_frames(perfect_root: Any,
     assert script.main([*common, "--shard", "0"]) == 0
     with pytest.raises(UserError, match=missing.name):
         script.main([*common, "--shard", "1"])
+
+
+def test_step__a_folder_is_not_read_and_written_at_once(tiny_root: Any) -> None:
+    """`--output_subdir` with the name of the semantics would have written over what it reads."""
+    both = Folder(tiny_root.path, "pseudo_test", ".png")
+    with pytest.raises(UserError, match="pseudo_test: would be read and written at once; write"):
+        run(tiny_root.path, inputs=[both])

@@ -61,7 +61,7 @@ def test_plan_of__weights_that_are_here_are_taken(
     [
         ({"output": "photos/out"}, "lies inside `input`"),
         ({"adapt": True}, "`adapt`: trains a network on"),
-        ({"focal": 800.0}, "in image widths"),
+        ({"focal": 800.0}, "`focal` 800.0: must be at most 10"),
         ({"steps": 0}, "`steps`"),
         ({"checkpoint": Path("missing.ckpt")}, "no such file"),
     ],

@@ -1,0 +1,86 @@
+"""What a resumed run may not change."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cups.builders.resuming import refuse_another_run, stage_of
+from cups.config import build_config, save_config
+from cups.errors import UserError
+from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3, Recipe
+from cups.training.run_folder import last_checkpoint
+
+STUDENT, TEACHER = {"model.a": torch.zeros(1)}, {"teacher_model.model.a": torch.zeros(1)}
+
+
+def refuse(config: Any, folder: Path, stage: Recipe) -> None:
+    refuse_another_run(config, folder, last_checkpoint(folder), stage)
+
+
+def _run(folder: Path, pairs: list[Any], **state: Any) -> Path:
+    last = last_checkpoint(folder)
+    last.parent.mkdir(parents=True)
+    torch.save({"state_dict": {**STUDENT, **state}}, last)
+    save_config(build_config(None, pairs), folder / "config.yaml")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "now", "stage"),
+    [
+        ("TRAINING.OPTIMIZER", "sgd", "adamw", CUPS_STAGE2),
+        ("TRAINING.OPTIMIZER", "adamw", "sgd", CUPS_STAGE3),
+        ("MODEL.BACKBONE_TYPE", "resnet50", "dinov2_vitb14", CUPS_STAGE2),
+        ("MODEL.CONFIG", None, "other.yaml", CUPS_STAGE2),
+        ("MODEL.FREEZE_BACKBONE", True, False, CUPS_STAGE2),
+        ("SELF_TRAINING.TRAINABLE", "heads", "all", CUPS_STAGE3),
+    ],
+)
+def test_refuse_another_run__names_both_values_and_the_fix(
+    key: str, before: Any, now: Any, stage: Recipe, tmp_path: Path
+) -> None:
+    """Each ended in a traceback of torch, deep inside."""
+    teacher = TEACHER if stage is CUPS_STAGE3 else {}
+    folder = _run(tmp_path / "run", [key, before], **teacher)
+    refuse(build_config(None, [key, before, "TRAINING.STEPS", 9]), folder, stage)
+    told = (
+        f"{key} is {now}, but the run in {folder} began with {before}; go on with {key} {before}, or choose"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(told)} another `run_name`$"):
+        refuse(build_config(None, [key, now]), folder, stage)
+
+
+def test_refuse_another_run__of_another_stage(tmp_path: Path) -> None:
+    second = _run(tmp_path / "second", [])
+    third = _run(tmp_path / "third", [], **TEACHER)
+    with pytest.raises(
+        UserError, match=r"third: its run is of Stage 3, not of Stage 2; choose another `run_n"
+    ):
+        refuse(build_config(), third, CUPS_STAGE2)
+    with pytest.raises(
+        UserError, match=r"its run is of Stage 2, not of Stage 3; .* by `checkpoint` .*last\.ckpt"
+    ):
+        refuse(build_config(), second, CUPS_STAGE3)
+
+
+def test_refuse_another_run__keys_of_the_network_do_not_bind_stage_3(tmp_path: Path) -> None:
+    folder = _run(tmp_path / "run", [], **TEACHER)
+    refuse(build_config(None, ["MODEL.BACKBONE_TYPE", "texton"]), folder, CUPS_STAGE3)
+
+
+def test_refuse_another_run__a_folder_without_checkpoint_is_left_alone(tmp_path: Path) -> None:
+    refuse(build_config(), tmp_path, CUPS_STAGE2)
+    assert stage_of([]) is None and stage_of({"state_dict": {}}) is None
+
+
+def test_refuse_another_run__damaged_settings_are_named(tmp_path: Path) -> None:
+    folder = _run(tmp_path / "run", [])
+    for text in ("A: [1", "- 1\n", "\x00"):
+        (folder / "config.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"config\.yaml: damaged, so settings cannot be compared"):
+            refuse(build_config(), folder, CUPS_STAGE2)
