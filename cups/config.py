@@ -329,6 +329,7 @@ def save_config(config: CfgNode, path: Path) -> None:
 
 def _read_saved(path: Path) -> dict[str, Any]:
     tree = load_yaml(path, "remove it, or choose another `run_name`")
+    tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UserError(f"{path}: damaged, so settings cannot be compared; remove it to go on without")
     return tree

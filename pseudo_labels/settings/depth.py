@@ -75,9 +75,7 @@ class TrainDepthSettings(DepthSettings, Training):
     )
     cache_gb: float = flag(1.0, "memory for resized images (per worker)", decides=False, allowed=GIGABYTES)
     encoder_checkpoint: Path | None = flag(None, "weights of the backbone (default: random)")
-    pose_backbone: str = flag(
-        "resnet18", "ResNet by its name in timm, for the camera's motion", allowed=NAME
-    )
+    pose_backbone: str = flag("resnet18", "ResNet by its name in timm, for the camera's motion", allowed=NAME)
     pose_scale: float = flag(1.0, "size of its input in the feed's", allowed=SHARE)
     steps: int = other_default(Training, "steps", 60000)
     batch_size: int = other_default(Training, "batch_size", 8)

@@ -124,7 +124,8 @@ def run_ours_from_png(root: Path, repeats: int) -> dict[str, Any]:
         metric = ours()
         start = time.perf_counter()
         for index in range(count):
-            metric.update(*([read_coco(root, name, index)] for name in ("pred", "target")))
+            pred, target = (read_coco(root, name, index) for name in ("pred", "target"))
+            metric.update([pred], [target])
         both = metric.compute_all()
         times.append((time.perf_counter() - start) / count)
     return {"times": times, "final": None} | summary(metric, both, count)

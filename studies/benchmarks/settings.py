@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.allowed import BATCH, CLUSTERS, COUNT, DEVICE, PATH, SEED, SHARE, SIDE, TEXT
+from cups.allowed import BATCH, CLUSTERS, COUNT, DEVICE, FRACTION, PATH, SEED, SIDE, TEXT
 from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag
 
@@ -28,7 +28,7 @@ class QualitySettings(BenchmarkSettings):
     width: int = flag(2048, "columns of a map, pixels", allowed=SIDE)
     segments: int = flag(60, "segments drawn in a map", allowed=CLUSTERS)
     noise: tuple[float, ...] = flag(
-        (0.0, 0.1), "shares of noisy pixels in the predictions, a table for each", allowed=SHARE
+        (0.0, 0.1), "shares of noisy pixels in the predictions, a table for each", allowed=FRACTION
     )
 
 
