@@ -251,6 +251,9 @@ class Trainer:
         segment.eval()
 
     def _probe(self, generator: torch.Generator) -> None:
+        # Not only after the head's phase in the same process: a run that goes on here has loaded it.
+        self.segment.eval()
+
         def loss_of() -> Tensor:
             tokens = self._tokens(generator)
             kept = sample_tokens(tokens, self.grid, generator)
