@@ -20,7 +20,7 @@ from cups import config
 from cups.builders import scoring, trainer
 from cups.config import Flag, build_config
 from cups.config_page import SCRIPTS
-from cups.training.run_folder import step_checkpoint
+from cups.training.kept_checkpoints import step_checkpoint
 from studies import ground_truth_to_cups
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from cups.evaluation.predict import predict, score_with
-from cups.io.checkpoint import read_file
-from cups.io.files import atomic_write
+from cups.io.checkpoint import read_file, write_file
 from cups.io.provenance import any_ground_truth
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.overlap import overlap_rows, overlap_table
@@ -244,7 +243,7 @@ class RoundCheckpoints(Callback):
         content = {key: stored[key] for key in BEST_KEYS if key in stored}
         parameters = content["hyper_parameters"]
         parameters["provenance"] = with_choice(parameters.get("provenance", {}), self.choice())
-        atomic_write(self.folder / "best.ckpt", lambda temporary: torch.save(content, temporary))
+        write_file(self.folder / "best.ckpt", content)
 
     def choice(self) -> dict[str, Any]:
         """Return how the best round was chosen, for provenance."""

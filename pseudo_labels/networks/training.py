@@ -20,7 +20,9 @@ from cups.io.checkpoint import read_file, write_file
 from cups.io.files import write_json
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
+from cups.training.kept_checkpoints import checkpoint_to_resume, remove_leftovers
 from cups.training.processes import (
+    is_first_process,
     leave_group_at_exit,
     precision_of,
     raise_open_file_limit,
@@ -29,7 +31,6 @@ from cups.training.processes import (
 from cups.training.run_folder import (
     WholeFiles,
     build_loggers,
-    last_checkpoint,
     run_training,
     save_by_time,
     save_last_step,
@@ -117,7 +118,9 @@ def train(
     root = run.output_root or source.cityscapes_root or folder.parent
     content = training_provenance(source, settings, root, script=script, inputs=inputs, weights=weights)
     write_json(folder / PROVENANCE, _start(settings, folder, content, run.overwrite))
-    checkpoint = last_checkpoint(folder) if last_checkpoint(folder).exists() else None
+    checkpoint = checkpoint_to_resume(folder, "copy one back, or add `overwrite` to start afresh")
+    if is_first_process():
+        remove_leftovers(folder)
     trainer = _build_trainer(settings, folder)
     step = 0 if checkpoint is None else _saved_step(checkpoint, fit)
     if checkpoint is not None:

@@ -14,12 +14,14 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import Stopped, UserError
+from cups.io.checkpoint import write_file
 from cups.io.files import write_json
 from cups.io.png import read_ids
 from cups.io.provenance import read_provenance
 from pseudo_labels import generate_semantic_pseudolabels_cause as semantics
 from pseudo_labels import train_cause
 from pseudo_labels.networks.cause_training import PHASES, Trainer
+from pseudo_labels.networks.phase_progress import newest_whole
 from pseudo_labels.settings.cause import CauseTraining
 from tests.pseudo_labels.textures import SMALL, first, flags
 
@@ -54,6 +56,35 @@ def test_train_cause__the_probe_sees_the_same_codes_after_a_kill(
         (folder / name).unlink()
     train_cause.main(flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder))
     _assert_same_heads(folder, textures)
+
+
+def test_train_cause__a_damaged_state_is_named_and_the_one_before_it_used(
+    textures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "heads"
+    shutil.copytree(textures / "cause_texton", folder)
+    for name in ("segment_tr.pth", "cluster_tr.pth", "provenance.json"):
+        (folder / name).unlink()
+    for phase in ("head", "probe"):
+        os.truncate(folder / f"after_{phase}.pth", 5000)
+    more = flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder)
+    train_cause.main(more)
+    _assert_same_heads(folder, textures)
+    told = [text for text in caplog.messages if "the training goes on from" in text]
+    assert len(told) == 1 and "after_probe.pth" in told[0] and told[0].endswith("after_codebook.pth")
+    for phase in PHASES:
+        os.truncate(folder / f"after_{phase}.pth", 0)
+    with pytest.raises(UserError, match=r"after_probe\.pth.*no other save is whole.*`overwrite`"):
+        train_cause.main(more)
+
+
+def test_newest_whole__the_save_before_a_damaged_one(tmp_path: Path) -> None:
+    paths = [tmp_path / "training.pth", tmp_path / "training_previous.pth"]
+    assert newest_whole(paths) is None
+    write_file(paths[1], {"step": 3})
+    assert newest_whole(paths) == (paths[1], {"step": 3})
+    paths[0].write_bytes(b"half")
+    assert newest_whole(paths) == (paths[1], {"step": 3})
 
 
 def _assert_same_heads(folder: Path, textures: Path) -> None:
