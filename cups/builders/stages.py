@@ -28,6 +28,7 @@ from cups.builders.validation import check_selection, label_free_measures, train
 from cups.data.fit import tell_fit
 from cups.training.kept_checkpoints import damage_of, holds_checkpoints, step_checkpoint
 from cups.training.recipe import CUPS_STAGE3
+from cups.training.run_folder import only_writer
 
 log = logging.getLogger(__name__)
 
@@ -53,21 +54,25 @@ def run_stage2(config: CfgNode, resume: Resume) -> None:
     """Run Stage 2 in the folder that the configuration names."""
     prepare_process(config)
     directory = run_directory(config)
-    train_on_pseudo_labels(config, directory, resume.of(directory))
+    with only_writer(directory):
+        train_on_pseudo_labels(config, directory, resume.of(directory))
 
 
 def run_stage3(config: CfgNode, resume: Resume) -> None:
     """Run Stage 3 in the folder that the configuration names, from `MODEL.CHECKPOINT`."""
     prepare_process(config)
     directory = run_directory(config, "self")
-    log.info("best round: %s", train_on_own_labels(config, directory, resume.of(directory)))
+    with only_writer(directory):
+        log.info("best round: %s", train_on_own_labels(config, directory, resume.of(directory)))
 
 
 def run_both_stages(config: CfgNode, resume: Resume) -> None:
     """Run Stage 2 and Stage 3 in the folder that the configuration names."""
     prepare_process(config)
     directory = run_directory(config, "hybrid")
-    log.info("best round: %s", train_both_stages(config, directory, resume.of(directory / "stage2")))
+    with only_writer(directory), only_writer(directory / "stage2"), only_writer(directory / "stage3"):
+        best = train_both_stages(config, directory, resume.of(directory / "stage2"))
+    log.info("best round: %s", best)
 
 
 def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +19,10 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from cups.errors import Stopped
 from cups.io.checkpoint import write_file
 from cups.io.durable import keep_previous
+from cups.io.locking import one_writer
 from cups.training.kept_checkpoints import PREVIOUS, last_checkpoint, link_last, step_checkpoint
 from cups.training.memory import freed_memory_kept
+from cups.training.processes import is_first_process
 from cups.training.stopping import SIGNALS, Clock, StopSignals, agree_on
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,15 @@ def _wandb_missing() -> str | None:
     except Exception as error:
         return " ".join(str(error).split())[:120]
     return None if known else "no account on this machine (wandb login)"
+
+
+def only_writer(directory: Path, fix: str = "choose another `run_name`") -> AbstractContextManager[None]:
+    """Be the only run that writes into a folder; the first process holds it for all of the run.
+
+    Raises:
+        UserError: another run does; see `one_writer`.
+    """
+    return one_writer(directory, fix) if is_first_process() else nullcontext()
 
 
 class WholeFiles(TorchCheckpointIO):

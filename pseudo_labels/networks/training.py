@@ -31,6 +31,7 @@ from cups.training.processes import (
 from cups.training.run_folder import (
     WholeFiles,
     build_loggers,
+    only_writer,
     run_training,
     save_by_time,
     save_last_step,
@@ -45,6 +46,8 @@ from pseudo_labels.steps.options import RunOptions
 from pseudo_labels.steps.resume import continued_training, training_provenance
 
 log = logging.getLogger(__name__)
+OTHER_FOLDER = "give another `checkpoint_dir`"
+"""What a second training can do while another one writes into its folder."""
 
 
 class Fit(pl.LightningModule):
@@ -117,7 +120,13 @@ def train(
     settings = fit.settings
     root = run.output_root or source.cityscapes_root or folder.parent
     content = training_provenance(source, settings, root, script=script, inputs=inputs, weights=weights)
-    write_json(folder / PROVENANCE, _start(settings, folder, content, run.overwrite))
+    with only_writer(folder, OTHER_FOLDER):
+        write_json(folder / PROVENANCE, _start(settings, folder, content, run.overwrite))
+        _train(fit, dataset, folder)
+
+
+def _train(fit: Fit, dataset: Dataset[Any], folder: Path) -> None:
+    settings = fit.settings
     checkpoint = checkpoint_to_resume(folder, "copy one back, or add `overwrite` to start afresh")
     if is_first_process():
         remove_leftovers(folder)
