@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import signal
 import sys
 from collections.abc import Callable
+
+from cups.interrupts import Interrupts
 
 
 class UserError(Exception):
@@ -37,6 +40,7 @@ class Stopped(Exception):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
+        self.number = number
         self.code = 128 + number if number else 0
 
 
@@ -59,11 +63,14 @@ def as_flags(message: str) -> str:
 def run_main(main: Callable[[], int | None]) -> None:
     """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and its exit code.
 
-    A run that a signal stopped exits as a shell expects it: 130 for Ctrl-C, 143 for SIGTERM.
+    A run that a signal stopped exits as a shell expects it: 130 for Ctrl-C, 143 for SIGTERM. A second Ctrl-C
+    ends it at once. Neither shows a traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    interrupts = Interrupts()
+    interrupts.catch()
     try:
-        code = main()
+        code = _uninterrupted(main, interrupts)
     except UserError as error:
         print(f"error: {as_flags(str(error))}", file=sys.stderr)
         sys.exit(error.code)
@@ -78,5 +85,19 @@ def run_main(main: Callable[[], int | None]) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (interrupts.received or signal.SIGINT))
+    finally:
+        interrupts.over = True
     sys.exit(code or 0)
+
+
+def _uninterrupted(main: Callable[[], int | None], interrupts: Interrupts) -> int | None:
+    """Run `main`; what a library makes of a signal that came within it (any exception) is an interruption."""
+    try:
+        return main()
+    except (UserError, Stopped):
+        raise
+    except Exception as error:
+        if interrupts.received:
+            raise KeyboardInterrupt from error
+        raise

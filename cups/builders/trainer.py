@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 from cups.config import changed_settings, save_config
 from cups.data.utils import identity_collate
 from cups.errors import UserError
+from cups.io.children import ignore_stop_signals
 from cups.training.callbacks import MediaLogger, StepClock, Throughput
 from cups.training.kept_checkpoints import (
     checkpoint_to_resume,
@@ -29,14 +30,13 @@ from cups.training.kept_checkpoints import (
 from cups.training.processes import is_first_process, leave_group_at_exit, precision_of, raise_open_file_limit
 from cups.training.recipe import CUPS_STAGE2, Recipe
 from cups.training.run_folder import (
-    WholeFiles,
     build_loggers,
+    run_plugins,
     run_training,
     save_by_time,
     save_last_step,
 )
 from cups.training.sampling import StepSampler
-from cups.training.stopping import ignore_stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ def validation_loader(dataset: Any, config: CfgNode, sampler: Sampler[int] | Non
         batch_size=config.VALIDATION.BATCH_SIZE,
         num_workers=min(config.SYSTEM.NUM_WORKERS, len(dataset)),
         collate_fn=identity_collate,
+        worker_init_fn=ignore_stop_signals,
     )
 
 
@@ -157,7 +158,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
         logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
         callbacks=[*callbacks, *build_callbacks(config, directory, clock)],
         profiler=clock,
-        plugins=[WholeFiles()],
+        plugins=run_plugins(),
         default_root_dir=directory,
     )
 

@@ -7,7 +7,6 @@ give the same bytes, whatever the number of workers. The renderer is in `cups/da
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from cups.data.toy.render import Camera, Frame
 from cups.data.toy.scene import BASELINE, build_scene, render_frame
 from cups.errors import UserError, run_main
+from cups.io.children import start_worker, worker_context
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.files import is_complete_png, read_json, write_json
 from cups.io.images import frame_stem
@@ -126,14 +126,17 @@ def _write_drive(drive: Drive, root: Path, seed: int, height: int, width: int) -
     return drive.frames
 
 
+def _start_worker() -> None:
+    start_worker()
+    cv2.setNumThreads(1)
+
+
 def _results(drives: Seq[Drive], arguments: tuple[Any, ...], workers: int) -> Iterator[int]:
     if min(workers, len(drives)) <= 1:
         for drive in drives:
             yield _write_drive(drive, *arguments)
         return
-    # Not fork: the parent may hold threads of torch or OpenCV.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(drives)), context, cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(drives)), worker_context(), _start_worker) as pool:
         futures = [pool.submit(_write_drive, drive, *arguments) for drive in drives]
         for future in as_completed(futures):
             yield future.result()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import Checkpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
@@ -93,6 +94,15 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         write_file(Path(path), checkpoint)
+
+
+def run_plugins() -> list[Any]:
+    """Return what every trainer is given: whole files, and under SLURM no requeueing of Lightning's own.
+
+    That saves within the signal handler, where the processes of a run wait for each other for ever.
+    """
+    slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return [WholeFiles(), *([SLURMEnvironment(auto_requeue=False)] if slurm else [])]
 
 
 class SaveByTime(Checkpoint):
@@ -199,7 +209,7 @@ def save_by_time(
 
 
 def run_training(trainer: pl.Trainer, module: pl.LightningModule, data: Any, checkpoint: Path | None) -> None:
-    """Train to the last step, from a checkpoint if there is one; between steps, obey SIGINT and SIGTERM.
+    """Train to the last step, from a checkpoint if there is one; between steps, obey `SIGNALS`.
 
     Args:
         trainer: with the callback of `save_by_time`.

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -14,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.errors import UserError
+from cups.io.children import start_worker, worker_context
 from cups.io.file_names import SPLIT_FILE
 from cups.io.locking import made_once
 from cups.io.png import read_image
@@ -99,7 +99,7 @@ def _each(frames: Sequence[Frame], read: GatherSums, workers: int) -> Iterator[C
     if workers < 1:
         yield from map(read, frames)
         return
-    with ProcessPoolExecutor(workers, get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(workers, worker_context(), start_worker) as pool:
         yield from pool.map(read, frames, chunksize=4)
 
 

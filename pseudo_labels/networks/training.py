@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cups.errors import UserError
 from cups.io.checkpoint import read_file, write_file
+from cups.io.children import ignore_stop_signals
 from cups.io.files import write_json
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
@@ -29,15 +30,14 @@ from cups.training.processes import (
     step_seed,
 )
 from cups.training.run_folder import (
-    WholeFiles,
     build_loggers,
     only_writer,
+    run_plugins,
     run_training,
     save_by_time,
     save_last_step,
 )
 from cups.training.sampling import StepSampler
-from cups.training.stopping import ignore_stop_signals
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import settings_of
@@ -192,7 +192,7 @@ def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:
             LearningRateMonitor("step"),
             TQDMProgressBar(refresh_rate=10),
         ],
-        plugins=[WholeFiles()],
+        plugins=run_plugins(),
         default_root_dir=folder,
         enable_model_summary=False,
     )
