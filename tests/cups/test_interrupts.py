@@ -16,8 +16,8 @@ SCRIPT = """
 import sys, time
 from cups.errors import run_main
 def main():
-    print("started", flush=True)
     try:
+        print("started", flush=True)
         time.sleep(30)
     finally:
         {then}
