@@ -70,7 +70,7 @@ def run_both_stages(config: CfgNode, resume: Resume) -> None:
     """Run Stage 2 and Stage 3 in the folder that the configuration names."""
     prepare_process(config)
     directory = run_directory(config, "hybrid")
-    with only_writer(directory), only_writer(directory / "stage2"), only_writer(directory / "stage3"):
+    with only_writer(directory):
         best = train_both_stages(config, directory, resume.of(directory / "stage2"))
     log.info("best round: %s", best)
 

@@ -138,8 +138,12 @@ def _results(drives: Seq[Drive], arguments: tuple[Any, ...], workers: int) -> It
         return
     with ProcessPoolExecutor(min(workers, len(drives)), worker_context(), _start_worker) as pool:
         futures = [pool.submit(_write_drive, drive, *arguments) for drive in drives]
-        for future in as_completed(futures):
-            yield future.result()
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:  # an interrupted run waits for no more than is under way
+                future.cancel()
 
 
 def _check(parameters: dict[str, int]) -> None:

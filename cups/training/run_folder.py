@@ -76,13 +76,16 @@ def _wandb_missing() -> str | None:
     return None if known else "no account on this machine (wandb login)"
 
 
-def only_writer(directory: Path, fix: str = "choose another `run_name`") -> AbstractContextManager[None]:
-    """Be the only run that writes into a folder; the first process holds it for all of the run.
+def only_writer(directory: Path) -> AbstractContextManager[None]:
+    """Be the only run that writes into a run folder; the first process holds it for all of the run.
+
+    The lock is beside the folder, so that a run that is refused for its settings leaves none.
 
     Raises:
         UserError: another run does; see `one_writer`.
     """
-    return one_writer(directory, fix) if is_first_process() else nullcontext()
+    fix = "choose another `run_name`"
+    return one_writer(directory, fix, beside=True) if is_first_process() else nullcontext()
 
 
 class WholeFiles(TorchCheckpointIO):

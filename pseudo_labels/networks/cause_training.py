@@ -22,7 +22,6 @@ from cups.io.checkpoint import load_state, write_file
 from cups.io.files import write_json
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
-from cups.training.run_folder import only_writer
 from cups.training.stopping import StopSignals
 from pseudo_labels.networks.cause_codes import FeatureExtractor, Standardizer
 from pseudo_labels.networks.cause_heads import (
@@ -36,7 +35,7 @@ from pseudo_labels.networks.cause_heads import (
 from pseudo_labels.networks.frozen_features import backbone_weights
 from pseudo_labels.networks.phase_progress import FILE_NAME as PROGRESS
 from pseudo_labels.networks.phase_progress import STATES, Phase, PhaseProgress, newest_whole
-from pseudo_labels.networks.training import OTHER_FOLDER
+from pseudo_labels.networks.training import only_training
 from pseudo_labels.settings.cause import CauseTraining
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Frame, FrameSource
@@ -297,7 +296,7 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
     name = settings.extractor
     weights = backbone_weights(name, backbone_file(settings, folder, name))
     content = training_provenance(source, settings, run.root(source), script=SCRIPT, weights=weights)
-    with only_writer(folder, OTHER_FOLDER):
+    with only_training(folder):
         write_json(folder / PROVENANCE, check_folder(folder, settings, content, run.overwrite))
         with StopSignals() as stop:
             _train(source.frames(), settings, folder, stop)

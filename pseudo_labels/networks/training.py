@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from cups.errors import UserError
 from cups.io.checkpoint import read_file, write_file
 from cups.io.children import ignore_stop_signals
 from cups.io.files import write_json
+from cups.io.locking import one_writer
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
 from cups.training.kept_checkpoints import checkpoint_to_resume, remove_leftovers
@@ -31,7 +33,6 @@ from cups.training.processes import (
 )
 from cups.training.run_folder import (
     build_loggers,
-    only_writer,
     run_plugins,
     run_training,
     save_by_time,
@@ -46,8 +47,6 @@ from pseudo_labels.steps.options import RunOptions
 from pseudo_labels.steps.resume import continued_training, training_provenance
 
 log = logging.getLogger(__name__)
-OTHER_FOLDER = "give another `checkpoint_dir`"
-"""What a second training can do while another one writes into its folder."""
 
 
 class Fit(pl.LightningModule):
@@ -120,7 +119,7 @@ def train(
     settings = fit.settings
     root = run.output_root or source.cityscapes_root or folder.parent
     content = training_provenance(source, settings, root, script=script, inputs=inputs, weights=weights)
-    with only_writer(folder, OTHER_FOLDER):
+    with only_training(folder):
         write_json(folder / PROVENANCE, _start(settings, folder, content, run.overwrite))
         _train(fit, dataset, folder)
 
@@ -136,6 +135,15 @@ def _train(fit: Fit, dataset: Dataset[Any], folder: Path) -> None:
         log.info("resuming at step %d of %d (%s)", step, settings.steps, checkpoint)
     run_training(trainer, fit, _loader(dataset, settings, trainer, step), checkpoint)
     save_last_step(trainer)
+
+
+def only_training(folder: Path) -> AbstractContextManager[None]:
+    """Be the only training that writes into a folder; the first process holds it for all of them.
+
+    Raises:
+        UserError: another one does; see `one_writer`.
+    """
+    return one_writer(folder, "give another `checkpoint_dir`") if is_first_process() else nullcontext()
 
 
 def _start(settings: Training, folder: Path, content: dict[str, Any], overwrite: bool) -> dict[str, Any]:

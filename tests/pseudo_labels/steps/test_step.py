@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -215,3 +216,13 @@ def test_run_step__a_shard_needs_the_inputs_of_its_own_frames(perfect_root: Any,
     assert script.main([*common, "--shard", "0"]) == 0
     with pytest.raises(UserError, match=missing.name):
         script.main([*common, "--shard", "1"])
+
+
+def test_run_step__a_run_with_other_settings_writes_there(
+    cityscapes: Path, foreign_writer: Callable[[Path], None]
+) -> None:
+    """Two at once mixed their files, and the provenance told of one."""
+    foreign_writer(cityscapes / "pseudo_test" / ".writer")
+    with pytest.raises(UserError, match=r"process 1 on .* since 2026-01-01 .*, or use another `output_root`"):
+        run(cityscapes)
+    assert not list((cityscapes / "pseudo_test").glob("**/*.png"))
