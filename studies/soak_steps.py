@@ -47,12 +47,17 @@ def soak_steps(folder: Path) -> list[Command]:
         "train_backbone": BACKBONE,
         "generate_depth_spidepth": ("--device", "cpu"),
     }
-    options = toy_stage1(folder, workers=2, seed=0, depth="trained")
-    options = replace(options, further=small, k=K, refine=True, with_features=True)
+    # Stereo, for a network of so few steps sees no street; it is trained and used all the same, elsewhere.
+    options = toy_stage1(folder, workers=2, seed=0, depth="disparity")
+    options = replace(options, further={**options.further, **small}, k=K, refine=True, with_features=True)
+    network = folder / "spidepth"
+    learned = replace(options, output_root=folder / "learned", further=small)
     training = TrainingCommands(options.root, folder, ("SYSTEM.SEED", "0", *TRAINING))
     commands = [
-        toy_streets(options.root, "--height", "96", "--width", "192", frames=(6, 2)),
+        toy_streets(options.root, frames=(6, 2)),
         *options.commands(),
+        options.depth_network(network),
+        learned.depth("all", "--checkpoint_dir", str(network), name="learned depth"),
         options.slots("texton"),
         options.slot_instances("all", options.semantics, "--method_name", "slots", name="slot instances"),
     ]

@@ -11,8 +11,7 @@ import torch
 
 from cups.io.checkpoint import write_file
 from cups.io.files import write_json
-from studies import soak
-from studies.soak_steps import soak_steps
+from studies import soak_runs
 
 
 def test_differences__bytes_and_tensors(tmp_path: Path) -> None:
@@ -25,18 +24,18 @@ def test_differences__bytes_and_tensors(tmp_path: Path) -> None:
         (folder / ".writer").write_text(str(loops))
         (folder / "csv").mkdir()
         (folder / "csv" / "metrics.csv").write_text(str(loops))
-    files = soak.files_of(one)
+    files = soak_runs.files_of(one)
     assert sorted(map(str, files)) == ["checkpoints/last.ckpt", "map.png", "provenance.json"]
-    assert soak.differences(files, one, other) == []
+    assert soak_runs.differences(files, one, other) == []
     write_file(one / "checkpoints" / "last.ckpt", {"state_dict": {"w": torch.tensor(2.0)}})
     write_json(one / "provenance.json", {"code_version": 1, "seed": 1})
     (one / "map.png").unlink()
     told = ["checkpoints/last.ckpt: differs", "map.png: missing", "provenance.json: differs"]
-    assert soak.differences(files, one, other) == told
+    assert soak_runs.differences(files, one, other) == told
 
 
 def test_left_behind__finds_a_child_that_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(soak, "LEFT_SECONDS", 0.1)
+    monkeypatch.setattr(soak_runs, "LEFT_SECONDS", 0.1)
     code = (
         "import subprocess, sys;"
         "p = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(3)']); print(p.pid)"
@@ -45,17 +44,5 @@ def test_left_behind__finds_a_child_that_lives_on(monkeypatch: pytest.MonkeyPatc
     with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
         process.wait()
-        assert soak._left_behind(process.pid)
-    assert not soak._alive(2**22 - 1)
-
-
-def test_soak_steps__kill_every_training(tmp_path: Path) -> None:
-    scripts = {Path(command.script).stem for command in soak_steps(tmp_path)}
-    assert {
-        "train",
-        "train_self",
-        "train_cause",
-        "train_spidepth",
-        "train_refine_net",
-        "train_dinosaur",
-    } <= scripts
+        assert soak_runs._left_behind(process.pid)
+    assert not soak_runs._alive(2**22 - 1)
