@@ -27,7 +27,13 @@ from cups.training.kept_checkpoints import (
     last_checkpoint,
     remove_leftovers,
 )
-from cups.training.processes import is_first_process, leave_group_at_exit, precision_of, raise_open_file_limit
+from cups.training.processes import (
+    end_with_launcher,
+    is_first_process,
+    leave_group_at_exit,
+    precision_of,
+    raise_open_file_limit,
+)
 from cups.training.recipe import CUPS_STAGE2, Recipe
 from cups.training.run_folder import (
     build_loggers,
@@ -138,6 +144,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
     training, system = config.TRAINING, config.SYSTEM
     raise_open_file_limit()
     leave_group_at_exit()
+    end_with_launcher()
     clock = StepClock()
     return pl.Trainer(
         accelerator=system.ACCELERATOR,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cups.io.children import end_with_parent
 from cups.training.choices import PRECISIONS
 
 
@@ -27,6 +29,12 @@ RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
 def is_first_process() -> bool:
     """Return whether this is the one process of its run that writes; true before any other is started."""
     return all(os.environ.get(name, "0") in ("", "0") for name in RANKS)
+
+
+def end_with_launcher() -> None:
+    """Let a further process of a run be killed with the one that started it; it saves nothing itself."""
+    if not is_first_process():
+        end_with_parent(signal.SIGKILL)
 
 
 def mean_over_processes(values: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
 from cups.training.kept_checkpoints import checkpoint_to_resume, remove_leftovers
 from cups.training.processes import (
+    end_with_launcher,
     is_first_process,
     leave_group_at_exit,
     precision_of,
@@ -185,6 +186,7 @@ def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:
     device = pick_device(settings.device)
     raise_open_file_limit()
     leave_group_at_exit()
+    end_with_launcher()
     devices = settings.num_gpus if device.index is None else [device.index]
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
