@@ -278,7 +278,7 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume_if_possible",
         action="store_true",
-        help="the same, but start afresh where there is no last.ckpt",
+        help="the same, but start afresh where there is no checkpoint",
     )
 
 

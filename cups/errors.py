@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 
 from cups.failures import line_of, own_words
+from cups.interrupts import MESSAGE, Interrupts
 
 TRACEBACK_VARIABLE = "CUPS_TRACEBACK"
 """Environment variable: 1 shows where an error came from, for who mends the code."""
@@ -42,6 +44,7 @@ class Stopped(Exception):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
+        self.number = number
         self.code = 128 + number if number else 0
 
 
@@ -54,22 +57,39 @@ def run_main(main: Callable[[], int | None]) -> None:
     """Run an entry point, log on the terminal; a `UserError` becomes one line on stderr and its exit code.
 
     So do failures that are no fault of the code, see `cups.failures`. A run that a signal stopped exits as a
-    shell expects it: 130 for Ctrl-C, 143 for SIGTERM.
+    shell expects it: 130 for Ctrl-C, 143 for SIGTERM. A second Ctrl-C ends it at once. Neither shows a
+    traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    interrupts = Interrupts()
+    interrupts.catch()
     try:
-        code = main()
+        code = _uninterrupted(main, interrupts)
     except Stopped as stopped:
         if str(stopped):
             print(as_flags(str(stopped)), file=sys.stderr)
         sys.exit(stopped.code)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+        print(MESSAGE, file=sys.stderr)
+        sys.exit(128 + (interrupts.received or signal.SIGINT))
     except Exception as error:
         line = own_words(error) if isinstance(error, UserError) else line_of(error)
         if line is None or os.environ.get(TRACEBACK_VARIABLE) == "1":
             raise
         print(f"error: {as_flags(line)}", file=sys.stderr)
         sys.exit(error.code if isinstance(error, UserError) else UserError.code)
+    finally:
+        interrupts.over = True
     sys.exit(code or 0)
+
+
+def _uninterrupted(main: Callable[[], int | None], interrupts: Interrupts) -> int | None:
+    """Run `main`; what a library makes of a signal that came within it (any exception) is an interruption."""
+    try:
+        return main()
+    except (UserError, Stopped):
+        raise
+    except Exception as error:
+        if interrupts.received:
+            raise KeyboardInterrupt from error
+        raise

@@ -1,72 +1,100 @@
-"""Ctrl-C in our scripts: one line, never a traceback, wherever it comes.
+"""Ctrl-C and SIGTERM in our scripts: a tidy end, never a traceback, at once the second time.
 
 Python raises `KeyboardInterrupt` at whatever line it is: in the middle of an import, where libraries swallow
-or translate it; in a destructor, where it is printed and forgotten; in the clean-up after an earlier one.
-`cups` imports this module before anything heavier, so it holds from a script's first line on.
+or translate it, or in a destructor, where it is printed and forgotten. `cups` imports this module before
+anything heavier, so it holds from a script's first line on.
 """
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
+import threading
+import time
 from types import FrameType, TracebackType
-from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MESSAGE = "interrupted; run the same command again to continue"
-CODE = 128 + signal.SIGINT
 IMPORTING = "<frozen importlib._bootstrap>"
-LAUNCHER = "<frozen runpy>"
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+FORWARDED_SECONDS = 3.0
+"""A scheduler signals all processes of a job, and their parents hand it on: for so long it counts once."""
 
 
-class Interrupts:
-    """What SIGINT does in a script of ours.
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception: what a Ctrl-C tidies up is tidied up for it, too."""
 
-    The first one raises `KeyboardInterrupt`, for which `run_main` has a line. During an import, after the
-    script's end, and while an earlier one is still being obeyed, the process ends at once: files are whole
-    at any moment, for they are renamed into place. Processes forked from this one leave it to this one.
+
+class Repeats:
+    """Says whether a signal is one that insists, or the first one once more.
+
+    Only the same signal again insists. A second Ctrl-C always does; the others reach a process on several
+    ways at nearly the same time.
     """
 
     def __init__(self) -> None:
-        self.process = os.getpid()
-        self.obeying = False
+        self._first: dict[int, float] = {}
 
-    def install(self) -> None:
-        """Take SIGINT, and what Python prints of an interrupt that nothing caught."""
-        signal.signal(signal.SIGINT, self.on_signal)
-        self._uncaught, sys.excepthook = sys.excepthook, self.on_uncaught
-        self._unraisable, sys.unraisablehook = sys.unraisablehook, self.on_unraisable
+    def insists(self, number: int) -> bool:
+        """Note a signal; return whether it is to end the process at once."""
+        now = time.monotonic()
+        first = self._first.setdefault(number, now)
+        return first != now and (number == signal.SIGINT or now - first > FORWARDED_SECONDS)
 
-    def on_signal(self, _: int, frame: FrameType | None) -> None:
-        """Handle SIGINT."""
-        if os.getpid() != self.process:
+
+class Interrupts:
+    """The handlers of an entry script.
+
+    The first signal raises `KeyboardInterrupt` or `Terminated`. What insists ends the process at once, and so
+    does the first one during an import, and once the script is `over`: its threads may still be ending then.
+    Files are whole at any moment, for they are renamed into place.
+
+    Attributes:
+        received: number of the first signal, 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.over = False
+        self._process = os.getpid()
+        self._repeats = Repeats()
+
+    def catch(self) -> None:
+        """Take the signals, where they are not ignored (as in a background job of a shell)."""
+        if threading.current_thread() is not threading.main_thread():
             return
-        if self.obeying:
-            os._exit(CODE)
-        if is_importing(frame) or is_over(frame):
-            tell()
-            os._exit(CODE)
-        self.obeying = True
-        raise KeyboardInterrupt
+        for number in NUMBERS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+        sys.unraisablehook = self._unraisable
 
-    def on_uncaught(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        """Print one line of an interrupt that no `run_main` caught; other errors as they are."""
-        if issubclass(kind, KeyboardInterrupt):
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and os.getpid() != self._process:
+            return  # a terminal's Ctrl-C reaches forked processes too: they are for their parent to end
+        if self._repeats.insists(number) or self.over:
+            os._exit(128 + number)
+        if self.received:
+            return
+        self.received = number
+        if is_importing(frame):
             tell()
-            os._exit(CODE)
-        self._uncaught(kind, error, trace)
+            os._exit(128 + number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    def on_unraisable(self, unraisable: Any) -> None:
-        """Interrupt again where a destructor or a callback swallowed it."""
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            self.obeying = False
-            _thread.interrupt_main()
-        else:
-            self._unraisable(unraisable)
+    def _unraisable(self, report: sys.UnraisableHookArgs) -> None:
+        """End the script where Python would print the interruption and go on: in a destructor."""
+        if issubclass(report.exc_type, KeyboardInterrupt):
+            os._exit(128 + (self.received or signal.SIGINT))
+        sys.__unraisablehook__(report)
+
+    def uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Print one line of an interruption outside of `run_main`; other errors as they are."""
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+            return
+        tell()
+        os._exit(128 + (self.received or signal.SIGINT))
 
 
 def tell() -> None:
@@ -83,16 +111,6 @@ def is_importing(frame: FrameType | None) -> bool:
     return False
 
 
-def is_over(frame: FrameType | None) -> bool:
-    """Return whether a frame runs after the script, within what ends Python."""
-    outermost = frame
-    while outermost is not None and outermost.f_back is not None:
-        outermost = outermost.f_back
-    if outermost is None:
-        return True
-    return outermost.f_globals.get("__name__") != "__main__" and outermost.f_code.co_filename != LAUNCHER
-
-
 def is_ours() -> bool:
     """Return whether this process runs a script of this repository, not a test, a notebook or another's."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
@@ -104,9 +122,11 @@ def is_ours() -> bool:
 
 
 def take_interrupts() -> None:
-    """Take SIGINT in a process that runs a script of ours, unless it is ignored (`nohup`, `&`)."""
+    """Take the signals in a process that runs a script of ours, till `run_main` takes them."""
     if is_ours() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        Interrupts().install()
+        interrupts = Interrupts()
+        interrupts.catch()
+        sys.excepthook = interrupts.uncaught
 
 
 take_interrupts()

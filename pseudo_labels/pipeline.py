@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
 from cups.errors import UserError, as_flags
+from cups.io.children import run_child
 from pseudo_labels.settings.pipeline import PipelineSettings
 from pseudo_labels.steps.flags import HelpFormatter, add_flags, take
 from pseudo_labels.steps.further_flags import ONE_SCRIPT, by_script, joined, takers
@@ -75,27 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in () if settings.check else commands:
         line = command.line(sys.orig_argv[0])
         print(f"+ {shlex.join(line)}", flush=True)
-        code = 0 if settings.dry_run else _run(line)
+        code = 0 if settings.dry_run else run_child(line)
         if code:
             return code
     return 0
-
-
-def _run(line: Sequence[str]) -> int:
-    """Run a command; returns its exit code as a shell does.
-
-    Ctrl-C reaches it too, and SIGTERM is handed on: a training saves itself then, and its end is awaited.
-    """
-    process = subprocess.Popen(line)
-    before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return 128 - code if code < 0 else code
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cups.allowed import COUNT, SEED, WORKERS
 from cups.errors import UserError, run_main
+from cups.io.locking import one_writer
 from pseudo_labels.steps.flags import Settings, add_flags, flag, make_parser, take
 from pseudo_labels.steps.stage1 import ROOT
 from studies.commands import check_streets, run_steps
@@ -56,14 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = parser.parse_intermixed_args(argv)
     settings = take(DemoSettings, values)
     output = settings.output.resolve()
-    prepare(output, settings.fresh, settings.frames)
-    steps = demo_steps(
-        output, settings.num_workers, settings.seed, values.pairs, settings.depth, settings.frames
-    )
-    records = run_steps(steps, output / "steps")
-    from studies.demo_report import write_report  # after parsing: --help is quick
+    with one_writer(output, "choose another `output`", beside=True):
+        prepare(output, settings.fresh, settings.frames)
+        steps = demo_steps(
+            output, settings.num_workers, settings.seed, values.pairs, settings.depth, settings.frames
+        )
+        records = run_steps(steps, output / "steps")
+        from studies.demo_report import write_report  # after parsing: --help is quick
 
-    print(f"report: {write_report(output, OVERCLUSTERS, records)}")
+        print(f"report: {write_report(output, OVERCLUSTERS, records)}")
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cups.errors import NothingFound, UserError
+from cups.io.children import start_child
 from cups.io.files import check_fields, file_sha256, read_json, write_json
 from cups.io.markdown import markdown_table
 
@@ -103,7 +103,7 @@ def run_measured(
     with os.fdopen(reader) as pipe:
         try:
             environment = None if env is None else dict(env)
-            process = subprocess.Popen([*launcher, *argv], env=environment, pass_fds=(writer,))
+            process = start_child([*launcher, *argv], env=environment, pass_fds=(writer,))
         finally:
             os.close(writer)
         try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +61,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _few_threads() -> None:
     """Two worker processes on two cores: more threads each would only fight."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def foreign_writer() -> Iterator[Callable[[Path], None]]:
+    """Return a function that locks the file of a folder's writer as process 1 of this machine would."""
+    with ExitStack() as held:
+
+        def lock(place: Path) -> None:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(place.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            note = {"host": socket.gethostname(), "pid": 1, "since": "2026-01-01 00:00:00", "share": None}
+            file.write(json.dumps(note) + "\n")
+            file.flush()
+
+        yield lock
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from cups.config_keys import KEYS
 from cups.config_page import SCRIPTS
 from cups.configuration.unread import STAGE3_NETWORK
 from cups.configuration.unread import unread as unread_keys
-from cups.training.run_folder import step_checkpoint
+from cups.training.kept_checkpoints import step_checkpoint
 from studies import ground_truth_to_cups
 
 ROOT = Path(__file__).resolve().parents[1]

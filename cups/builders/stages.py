@@ -18,22 +18,29 @@ from cups.builders.stage3 import (
     build_unlabelled_data,
     self_training_config,
 )
-from cups.builders.trainer import TrainingData, fit, prepare_process, run_directory
+from cups.builders.trainer import (
+    TrainingData,
+    fit,
+    prepare_process,
+    resumed_checkpoint,
+    run_directory,
+)
 from cups.builders.validation import check_selection, label_free_measures, training_validation
 from cups.data.fit import tell_fit
+from cups.training.kept_checkpoints import damage_of, holds_checkpoints, step_checkpoint
 from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3
-from cups.training.run_folder import last_checkpoint, step_checkpoint
+from cups.training.run_folder import only_writer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Whether a run goes on from its `last.ckpt`.
+    """Whether a run goes on from its newest checkpoint.
 
     Attributes:
         always: it does, and has to have one.
-        if_possible: it does where it has one.
+        if_possible: it does where it has any; damaged ones are no reason to start over them.
     """
 
     always: bool = False
@@ -41,36 +48,40 @@ class Resume:
 
     def of(self, directory: Path) -> bool:
         """Return the answer for a run folder."""
-        return self.always or (self.if_possible and last_checkpoint(directory).exists())
+        return self.always or (self.if_possible and holds_checkpoints(directory))
 
 
 def run_stage2(config: CfgNode, resume: Resume) -> None:
     """Run Stage 2 in the folder that the configuration names."""
     prepare_process(config)
     directory = run_directory(config)
-    train_on_pseudo_labels(config, directory, resume.of(directory))
+    with only_writer(directory):
+        train_on_pseudo_labels(config, directory, resume.of(directory))
 
 
 def run_stage3(config: CfgNode, resume: Resume) -> None:
     """Run Stage 3 in the folder that the configuration names, from `MODEL.CHECKPOINT`."""
     prepare_process(config)
     directory = run_directory(config, "self")
-    log.info("best round: %s", train_on_own_labels(config, directory, resume.of(directory)))
+    with only_writer(directory):
+        log.info("best round: %s", train_on_own_labels(config, directory, resume.of(directory)))
 
 
 def run_both_stages(config: CfgNode, resume: Resume) -> None:
     """Run Stage 2 and Stage 3 in the folder that the configuration names."""
     prepare_process(config)
     directory = run_directory(config, "hybrid")
-    log.info("best round: %s", train_both_stages(config, directory, resume.of(directory / "stage2")))
+    with only_writer(directory):
+        best = train_both_stages(config, directory, resume.of(directory / "stage2"))
+    log.info("best round: %s", best)
 
 
 def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Path:
     """Stage 2: train on pseudo-labels in a run folder; return the last checkpoint."""
     if resume:
-        refuse_another_run(config, directory, last_checkpoint(directory), CUPS_STAGE2)
+        refuse_another_run(config, directory, resumed_checkpoint(directory), CUPS_STAGE2)
     train = build_training_data(
-        config, split_to_go_on_with(config, last_checkpoint(directory) if resume else None)
+        config, split_to_go_on_with(config, resumed_checkpoint(directory) if resume else None)
     )
     tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
     validation = training_validation(config)
@@ -103,7 +114,7 @@ def train_on_own_labels(
     """
     config = self_training_config(config, checkpoint)
     if resume:
-        refuse_another_run(config, directory, last_checkpoint(directory), CUPS_STAGE3)
+        refuse_another_run(config, directory, resumed_checkpoint(directory), CUPS_STAGE3)
     train, held_out = build_unlabelled_data(config)
     tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
     validation = training_validation(config)
@@ -132,8 +143,8 @@ def train_both_stages(config: CfgNode, directory: Path, resume: bool) -> Path:
     build_unlabelled_data(self_training_config(config, network))
     if config.SELF_TRAINING.SELECT == "val":
         check_selection(config, training_validation(config))
-    if resume and network.exists():
+    if resume and damage_of(network) is None:
         log.info("Stage 2 is finished: %s", network)
     else:
         train_on_pseudo_labels(config, first, resume)
-    return train_on_own_labels(config, second, resume and last_checkpoint(second).exists(), network)
+    return train_on_own_labels(config, second, resume and holds_checkpoints(second), network)

@@ -19,19 +19,30 @@ from yacs.config import CfgNode
 from cups.config import changed_settings, save_config
 from cups.data.utils import identity_collate
 from cups.errors import UserError
+from cups.io.children import ignore_stop_signals
 from cups.training.callbacks import MediaLogger, StepClock, Throughput
-from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit
+from cups.training.kept_checkpoints import (
+    checkpoint_to_resume,
+    holds_checkpoints,
+    last_checkpoint,
+    remove_leftovers,
+)
+from cups.training.processes import (
+    end_with_launcher,
+    is_first_process,
+    leave_group_at_exit,
+    precision_of,
+    raise_open_file_limit,
+)
 from cups.training.recipe import CUPS_STAGE2, Recipe
 from cups.training.run_folder import (
-    WholeFiles,
     build_loggers,
-    last_checkpoint,
+    run_plugins,
     run_training,
     save_by_time,
     save_last_step,
 )
 from cups.training.sampling import StepSampler
-from cups.training.stopping import ignore_stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +118,7 @@ def validation_loader(dataset: Any, config: CfgNode, sampler: Sampler[int] | Non
         batch_size=config.VALIDATION.BATCH_SIZE,
         num_workers=min(config.SYSTEM.NUM_WORKERS, len(dataset)),
         collate_fn=identity_collate,
+        worker_init_fn=ignore_stop_signals,
     )
 
 
@@ -132,6 +144,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
     training, system = config.TRAINING, config.SYSTEM
     raise_open_file_limit()
     leave_group_at_exit()
+    end_with_launcher()
     clock = StepClock()
     return pl.Trainer(
         accelerator=system.ACCELERATOR,
@@ -152,7 +165,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
         logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
         callbacks=[*callbacks, *build_callbacks(config, directory, clock)],
         profiler=clock,
-        plugins=[WholeFiles()],
+        plugins=run_plugins(),
         default_root_dir=directory,
     )
 
@@ -165,17 +178,31 @@ def start_run(config: CfgNode, directory: Path, resume: bool) -> Path | None:
     Raises:
         UserError: `resume` without a checkpoint, or a folder that already holds another run.
     """
-    checkpoint = last_checkpoint(directory)
-    if resume and not checkpoint.exists():
-        raise UserError(f"{checkpoint}: no such file; `resume` needs the `log_path` and `run_name` of a run")
-    if not resume and checkpoint.exists():
+    checkpoint = resumed_checkpoint(directory) if resume else None
+    if not resume and holds_checkpoints(directory):
         raise UserError(f"{directory}: holds a run already; add `resume`, or choose another `run_name`")
+    if is_first_process():
+        remove_leftovers(directory)
     changed = changed_settings(config, directory / "config.yaml") if resume else {}
     for key, (before, now) in changed.items():
         why = next((f" (no effect: {why})" for start, why in NO_EFFECT.items() if key.startswith(start)), "")
         log.warning("resumed with another setting: %s %s -> %s%s", key, before, now, why)
     save_config(config, directory / "config.yaml")
-    return checkpoint if resume else None
+    return checkpoint
+
+
+def resumed_checkpoint(directory: Path) -> Path:
+    """Return the checkpoint that `resume` goes on from, see `checkpoint_to_resume`.
+
+    Raises:
+        UserError: the folder has none, or none that is whole.
+    """
+    fix = "copy one back, remove them to start afresh, or choose another `run_name`"
+    checkpoint = checkpoint_to_resume(directory, fix)
+    if checkpoint is None:
+        last = last_checkpoint(directory)
+        raise UserError(f"{last}: no such file; `resume` needs the `log_path` and `run_name` of a run")
+    return checkpoint
 
 
 def recipe_of(config: CfgNode, name: str, processes: int) -> Recipe:

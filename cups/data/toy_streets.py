@@ -7,12 +7,11 @@ give the same bytes, whatever the number of workers. The renderer is in `cups/da
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from concurrent.futures import as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,13 @@ from cups.allowed import SEED, SIDE, WHOLE, WORKERS, Reader, read_path
 from cups.data.toy.render import Camera, Frame
 from cups.data.toy.scene import BASELINE, build_scene, render_frame
 from cups.errors import UserError, run_main
+from cups.io.children import start_worker, worker_context
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.files import is_complete_png, read_json, write_json
 from cups.io.images import frame_stem
 from cups.io.png import read_ids, read_image, write_png
 from cups.taxonomy import VOID, class_set
 from cups.visualization import depth_to_color, figure_sheet, instances_to_color, semantic_to_color
-from cups.worker_pool import WorkerPool
 
 STAMP = "toy_streets.json"
 VERSION = 1
@@ -128,17 +127,24 @@ def _write_drive(drive: Drive, root: Path, seed: int, height: int, width: int) -
     return drive.frames
 
 
+def _start_worker() -> None:
+    start_worker()
+    cv2.setNumThreads(1)
+
+
 def _results(drives: Seq[Drive], arguments: tuple[Any, ...], workers: int) -> Iterator[int]:
     if min(workers, len(drives)) <= 1:
         for drive in drives:
             yield _write_drive(drive, *arguments)
         return
-    # Not fork: the parent may hold threads of torch or OpenCV.
-    context = multiprocessing.get_context("spawn")
-    with WorkerPool(min(workers, len(drives)), context, cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(drives)), worker_context(), _start_worker) as pool:
         futures = [pool.submit(_write_drive, drive, *arguments) for drive in drives]
-        for future in as_completed(futures):
-            yield future.result()
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:  # an interrupted run waits for no more than is under way
+                future.cancel()
 
 
 def _check(parameters: dict[str, int]) -> None:

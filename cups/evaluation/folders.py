@@ -30,6 +30,7 @@ from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import results_of_counts
 from cups.folder_settings import Ids
+from cups.io.children import ignore_stop_signals
 from cups.metrics import ConfusionMatrix, PanopticQualitySemanticMatching, semantic_quality
 from cups.metrics.protocol import VOID_RULES, Matching, Protocol, VoidRule
 from cups.metrics.scored_rows import ScoredRows
@@ -337,7 +338,10 @@ def score(
     confusion = ConfusionMatrix(guess.total, classes.num_classes, void=void)
     data = FolderFrames(truth, guess, pairs.both)
     for prediction, target in tqdm(
-        DataLoader(data, batch_size=None, num_workers=workers), total=len(data), desc="score", unit="img"
+        DataLoader(data, batch_size=None, num_workers=workers, worker_init_fn=ignore_stop_signals),
+        total=len(data),
+        desc="score",
+        unit="img",
     ):
         confusion.update(prediction.categories, target.categories)
         if panoptic:

@@ -19,6 +19,8 @@ from cups.evaluation.overlays import draw_prediction
 from cups.evaluation.panoptic_export import PanopticExport
 from cups.io.coco_panoptic import SEGMENT_FACTOR
 from cups.io.files import is_complete_png
+from cups.io.fingerprint import digest_of
+from cups.io.locking import one_writer
 from cups.io.png import read_image, write_png
 from cups.io.video import frame_rate, is_frame
 from cups.io.video_writer import write_video
@@ -63,12 +65,19 @@ def predict_own_images(network: PanopticNetwork, own: OwnImages, settings: Mappi
         settings: all that changes a prediction; results of others are not mixed in.
 
     Raises:
-        UserError: an image that cannot be read, none that can, or predictions of other settings.
+        UserError: an image that cannot be read, none that can, predictions of other settings, or a process
+            that writes such at this moment.
     """
+    claim = {**settings, "working_size": network.working_size, **_names_of(network.categories)}
+    with one_writer(own.folder, f"use another `{own.setting}`", digest_of(claim)):
+        return _predict_alone(network, own, claim)
+
+
+def _predict_alone(network: PanopticNetwork, own: OwnImages, claim: Mapping[str, Any]) -> Path:
     export = PanopticExport(own.folder, own.images, network.split.pseudo_classes, own.kind, own.setting)
     if own.overwrite:
         export.clear()
-    export.claim({**settings, "working_size": network.working_size, **_names_of(network.categories)})
+    export.claim(claim)
     missing = [own.images[index] for index in sorted({*export.missing(), *export.outdated()})]
     log.info("%d of %d images to predict", len(missing), len(own.images))
     bad = _predict(network, own, export, missing)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cups.errors import UserError
 from cups.io.archives import check_archive
 from cups.io.backed import require_backed
+from cups.io.durable import sync_file, sync_folder
 from cups.io.files import atomic_write
 from cups.io.limits import AGAIN, check_file
 from cups.io.weights import SAFE_SUFFIX, stored_at
@@ -135,14 +136,17 @@ def read_file(
 def write_file(path: Path, content: Any) -> None:
     """Write plain data as a torch file, atomically; the same content gives the same bytes.
 
+    It is on the disk before the name is: a power cut leaves this file or the one before it, never half.
     Through an open file, for torch writes the name of a file that it opens itself into it.
     """
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
             torch.save(content, file)
+            sync_file(file)
 
     atomic_write(path, write)
+    sync_folder(path.parent)
 
 
 def load_tensors(

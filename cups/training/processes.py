@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import os
 import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cups.io.children import end_with_parent
 from cups.training.choices import PRECISIONS
 
 
 def step_seed(*key: int) -> int:
     """Return a seed of (seed, step, rank, ...): a resumed run repeats what the first would have drawn."""
     return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
+"""Variables in which the ways to start a run tell each process its number; 0 or nothing for the first."""
+
+
+def is_first_process() -> bool:
+    """Return whether this is the one process of its run that writes; true before any other is started."""
+    return all(os.environ.get(name, "0") in ("", "0") for name in RANKS)
+
+
+def end_with_launcher() -> None:
+    """Let a further process of a run be killed with the one that started it; it saves nothing itself."""
+    if not is_first_process():
+        end_with_parent(signal.SIGKILL)
 
 
 def mean_over_processes(values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +13,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import Checkpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from cups.errors import Stopped
 from cups.io.checkpoint import write_file
+from cups.io.durable import keep_previous
+from cups.io.locking import one_writer
+from cups.training.kept_checkpoints import PREVIOUS, last_checkpoint, link_last, step_checkpoint
 from cups.training.memory import freed_memory_kept
+from cups.training.processes import is_first_process
 from cups.training.stopping import SIGNALS, Clock, StopSignals, agree_on
 
 log = logging.getLogger(__name__)
@@ -71,22 +76,44 @@ def _wandb_missing() -> str | None:
     return None if known else "no account on this machine (wandb login)"
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Writes checkpoints beside their place and renames them.
+def only_writer(directory: Path) -> AbstractContextManager[None]:
+    """Be the only run that writes into a run folder; the first process holds it for all of the run.
 
-    Lightning's own way goes through the system's temporary folder: a copy, not a renaming, where that is
-    another disk.
+    The lock is beside the folder, so that a run that is refused for its settings leaves none.
+
+    Raises:
+        UserError: another run does; see `one_writer`.
+    """
+    fix = "choose another `run_name`"
+    return one_writer(directory, fix, beside=True) if is_first_process() else nullcontext()
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints beside their place and renames them, which replaces a link and never follows it.
+
+    Lightning's own way goes through the system's temporary folder: where that is another disk, it copies into
+    the file at hand, and through a link into an earlier checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         write_file(Path(path), checkpoint)
 
 
+def run_plugins() -> list[Any]:
+    """Return what every trainer is given: whole files, and under SLURM no requeueing of Lightning's own.
+
+    That saves within the signal handler, where the processes of a run wait for each other for ever.
+    """
+    slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return [WholeFiles(), *([SLURMEnvironment(auto_requeue=False)] if slurm else [])]
+
+
 class SaveByTime(Checkpoint):
     """Keeps `last.ckpt`: every few minutes, every few steps, and when a signal asks the run to stop.
 
     It saves between two optimisation steps only, all processes together. The run that was stopped raises
-    `Stopped` then.
+    `Stopped` then. What `last.ckpt` was before stays as `previous.ckpt`, for the case that `last.ckpt` is
+    damaged, until a checkpoint of a step is kept or the run ends.
 
     Args:
         directory: run folder.
@@ -156,9 +183,13 @@ class SaveByTime(Checkpoint):
         if self._saved == step and path.exists():
             return
         before = last.resolve() if last.is_symlink() else None
+        previous = last.with_name(PREVIOUS)
+        if trainer.is_global_zero and not keep:
+            keep_previous(last, previous)
         trainer.save_checkpoint(path, weights_only=False)
         if trainer.is_global_zero and keep:
             link_last(path)
+            previous.unlink(missing_ok=True)
         elif trainer.is_global_zero and before is not None and not self.keep_all:
             before.unlink(missing_ok=True)  # an earlier version kept the newest under its own name
         self._saved = step
@@ -181,7 +212,7 @@ def save_by_time(
 
 
 def run_training(trainer: pl.Trainer, module: pl.LightningModule, data: Any, checkpoint: Path | None) -> None:
-    """Train to the last step, from a checkpoint if there is one; between steps, obey SIGINT and SIGTERM.
+    """Train to the last step, from a checkpoint if there is one; between steps, obey `SIGNALS`.
 
     Args:
         trainer: with the callback of `save_by_time`.
@@ -201,22 +232,6 @@ def save_last_step(trainer: pl.Trainer) -> None:
     saver = trainer.checkpoint_callback
     assert isinstance(saver, SaveByTime)
     saver.save(trainer, keep=saver.keep_all)
+    if trainer.is_global_zero:
+        last_checkpoint(saver.directory).with_name(PREVIOUS).unlink(missing_ok=True)
     trainer.strategy.barrier()  # what reads last.ckpt next may do so on any process
-
-
-def link_last(path: Path) -> None:
-    """Make `last.ckpt` a link to a checkpoint beside it; at no moment is there none."""
-    temporary = path.with_name(".last.link")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(path.name)
-    temporary.replace(path.with_name("last.ckpt"))
-
-
-def last_checkpoint(directory: Path) -> Path:
-    """Return where a run keeps its newest checkpoint."""
-    return directory / "checkpoints" / "last.ckpt"
-
-
-def step_checkpoint(directory: Path, step: int) -> Path:
-    """Return where a run keeps the checkpoint of a step."""
-    return directory / "checkpoints" / f"ups_checkpoint_step={step:06d}.ckpt"

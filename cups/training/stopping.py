@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from types import TracebackType
@@ -12,11 +15,19 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from cups.errors import Stopped
+from cups.interrupts import Repeats
+from cups.io.children import WARNINGS
+
+log = logging.getLogger(__name__)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM is noted only; a second one ends the process at once.
+    """While entered, the first of `SIGNALS` is noted only; the same one again ends the process at once.
+
+    A run that a warning of SLURM stopped is queued again at the end of the block: by its first process, when
+    all is saved, and outside of any signal handler.
 
     Attributes:
         received: number of the signal noted, 0 for none.
@@ -24,10 +35,12 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
+        self._repeats = Repeats()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         self.received = 0
+        self._repeats = Repeats()
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in SIGNALS}
         self.catch()
@@ -40,10 +53,10 @@ class StopSignals:
                 signal.signal(number, self._note)
 
     def _note(self, number: int, _: object) -> None:
-        if self.received:
+        if self._repeats.insists(number):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received = number
+        self.received = self.received or number
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -51,6 +64,27 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
+        if isinstance(error, Stopped) and error.number in WARNINGS:
+            requeue()
+
+
+def requeue() -> bool:
+    """Queue the SLURM job of this process again, if it is in one; returns whether that is done."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or shutil.which("scontrol") is None:
+        return False
+    try:
+        asked = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False
+        )
+        problem = " ".join(asked.stderr.split()) if asked.returncode else None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    if problem is not None:
+        log.warning("SLURM job %s: not queued again (%s); submit it again", job, problem)
+        return False
+    log.info("SLURM job %s: queued again", job)
+    return True
 
 
 class Clock:
@@ -68,15 +102,6 @@ class Clock:
     def is_due(self) -> bool:
         """Whether the minutes have passed."""
         return time.monotonic() - self._started >= self.seconds
-
-
-def ignore_stop_signals(_: int = 0) -> None:
-    """Let a loader process outlive what stops its training, which ends it when the step is saved.
-
-    Ctrl-C and schedulers signal every process of a job, and a loader that died would fail the step.
-    """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def agree_on(value: int, device: torch.device) -> int:

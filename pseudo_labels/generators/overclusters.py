@@ -52,7 +52,7 @@ from pseudo_labels.steps.label_kind import LabelKind, label_kind
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import label_pictures
 from pseudo_labels.steps.resume import files_besides, reach
-from pseudo_labels.steps.step import Step, Summary, run_step
+from pseudo_labels.steps.step import Step, Summary, run_step, writers
 from pseudo_labels.steps.workers import Batched
 
 SCRIPT = "generate_overclustered_semantics"
@@ -252,6 +252,12 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     refuse_earlier_crf(output, run, source, settings.crf_rows)
     check_source_of_names(settings, source, output.root)
     log.info("%s", as_flags(settings.summary()))
+    # From here on: the clusters that are fitted now must be those that all frames get.
+    with writers([output.directory], SCRIPT, settings.recorded):
+        return _make(source, settings, run, output)
+
+
+def _make(source: FrameSource, settings: OverclusterSettings, run: FrameRun, output: Folder) -> Summary:
     nothing_to_fit = settings.load_centroids and settings.features == "codes" and not settings.named
     fitting = (source if nothing_to_fit else source.of_split(settings.fit_split)).frames()
     stays = len(files_besides(output, reach(source.frames(), run)))

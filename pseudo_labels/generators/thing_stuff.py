@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.errors import UserError
+from cups.io.children import start_worker, worker_context
 from cups.io.file_names import SPLIT_FILE
 from cups.io.locking import made_once
 from cups.io.png import read_image
@@ -21,7 +22,6 @@ from cups.io.thing_stuff import NOTHING_FOUND
 from cups.ops.depth_edges import REFERENCE_HEIGHT, resize_depth
 from cups.ops.ground import ObjectModel
 from cups.visualization import depth_to_color, instances_to_color
-from cups.worker_pool import WorkerPool
 from pseudo_labels.algorithms.instance_splitting import object_proposals
 from pseudo_labels.algorithms.thing_stuff import (
     ClassSums,
@@ -99,7 +99,7 @@ def _each(frames: Sequence[Frame], read: GatherSums, workers: int) -> Iterator[C
     if workers < 1:
         yield from map(read, frames)
         return
-    with WorkerPool(workers, get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(workers, worker_context(), start_worker) as pool:
         yield from pool.map(read, frames, chunksize=4)
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from cups.backbones.names import TEXTON, is_own
 from cups.errors import Stopped, UserError
-from cups.io.checkpoint import load_tensors, write_file
+from cups.io.checkpoint import load_state, write_file
 from cups.io.files import write_json
 from cups.io.fingerprint import digest_of
 from cups.io.provenance import FILE_NAME as PROVENANCE
@@ -36,7 +36,8 @@ from pseudo_labels.networks.cause_heads import (
 )
 from pseudo_labels.networks.frozen_features import backbone_weights
 from pseudo_labels.networks.phase_progress import FILE_NAME as PROGRESS
-from pseudo_labels.networks.phase_progress import Phase, PhaseProgress
+from pseudo_labels.networks.phase_progress import STATES, Phase, PhaseProgress, newest_whole
+from pseudo_labels.networks.training import only_training
 from pseudo_labels.settings.cause import CauseTraining
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import Frame, FrameSource
@@ -253,6 +254,9 @@ class Trainer:
         segment.eval()
 
     def _probe(self, generator: torch.Generator) -> None:
+        # Not only after the head's phase in the same process: a run that goes on here has loaded it.
+        self.segment.eval()
+
         def loss_of() -> Tensor:
             tokens = self._tokens(generator)
             kept = sample_tokens(tokens, self.grid, generator)
@@ -294,9 +298,10 @@ def train_cause(source: FrameSource, settings: CauseTraining, run: RunOptions) -
     name = settings.extractor
     weights = backbone_weights(name, backbone_file(settings, folder, name))
     content = training_provenance(source, settings, run.root(source), script=SCRIPT, weights=weights)
-    write_json(folder / PROVENANCE, check_folder(folder, settings, content, run.overwrite))
-    with StopSignals() as stop:
-        _train(source.frames(), settings, folder, stop)
+    with only_training(folder):
+        write_json(folder / PROVENANCE, check_folder(folder, settings, content, run.overwrite))
+        with StopSignals() as stop:
+            _train(source.frames(), settings, folder, stop)
     log.info("heads: %s", folder)
     return folder
 
@@ -312,18 +317,34 @@ def _train(frames: Sequence[Frame], settings: CauseTraining, folder: Path, stop:
     both = nn.ModuleDict({"segment": segment, "cluster": cluster})
     progress = PhaseProgress(folder / PROGRESS, both, settings.save_minutes, stop)
     trainer = Trainer(settings, windows, segment, cluster, progress)
-    for phase in PHASES:
-        state = folder / f"after_{phase}.pth"
-        if state.is_file():
-            both.load_state_dict(load_tensors(state))
-            log.info("%s: done before, loaded %s", phase, state)
-            continue
+    for phase in PHASES[_phases_done(folder, both) :]:
         trainer.run(phase)
-        write_file(state, both.state_dict())
+        write_file(_after(folder, phase), both.state_dict())
         progress.clear()
         if stop.received:
             raise Stopped(f"stopped after phase {phase}; the same command goes on", stop.received)
     save_heads(folder, segment, cluster, describe(settings, extractor, len(frames)))
+
+
+def _after(folder: Path, phase: str) -> Path:
+    """Return where the networks are kept as they were at the end of a phase."""
+    return folder / f"after_{phase}.pth"
+
+
+def _phases_done(folder: Path, both: nn.Module) -> int:
+    """Load the networks as the last phase left them whose file is whole; return how many phases are through.
+
+    Raises:
+        UserError: there are such files, but none is whole.
+    """
+    kept = [_after(folder, phase) for phase in reversed(PHASES)]
+    newest = newest_whole(kept)
+    if newest is None:
+        return 0
+    found, state = newest
+    load_state(both, state, found, "add `overwrite`, or give another `checkpoint_dir`")
+    log.info("done before, loaded %s", found)
+    return len(PHASES) - kept.index(found)
 
 
 def describe(settings: CauseTraining, extractor: FeatureExtractor, num_frames: int) -> dict[str, Any]:
@@ -369,9 +390,9 @@ def check_folder(
     """
     earlier = read_provenance(folder)
     if overwrite:
-        states = (PROGRESS, *(f"after_{phase}.pth" for phase in PHASES))
-        for name in (*states, *([SEGMENT, CLUSTER] if earlier else [])):
-            (folder / name).unlink(missing_ok=True)
+        states = [*(folder / name for name in STATES), *(_after(folder, phase) for phase in PHASES)]
+        for path in (*states, *([folder / SEGMENT, folder / CLUSTER] if earlier else [])):
+            path.unlink(missing_ok=True)
     elif earlier is not None:
         return continued_training(folder, earlier, content, settings_of(settings))
     elif (folder / SEGMENT).is_file():

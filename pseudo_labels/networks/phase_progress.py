@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 
 from cups.errors import Stopped, UserError
 from cups.io.checkpoint import read_file, write_file
+from cups.io.durable import keep_previous
 from cups.training.stopping import Clock, StopSignals
 
-FILE_NAME = "training.pth"
+log = logging.getLogger(__name__)
+FILE_NAME, PREVIOUS = "training.pth", "training_previous.pth"
+STATES = (FILE_NAME, PREVIOUS)
 
 
 @dataclass(eq=False)
@@ -39,6 +43,8 @@ class Phase:
 class PhaseProgress:
     """Saves a phase every few minutes and when a signal asks the training to stop.
 
+    The save before the newest stays beside it, for the case that the newest is damaged.
+
     Args:
         path: of the file.
         modules: all networks of the training.
@@ -54,10 +60,11 @@ class PhaseProgress:
         """Set networks and phase as they were saved; without a save of this phase, leave them.
 
         Raises:
-            UserError: damaged, or of another training.
+            UserError: all saves are damaged, or of another training.
         """
-        held = read_file(self.path) if self.path.is_file() else {}
-        if isinstance(held, dict) and held.get("phase") != phase.name:
+        newest = newest_whole([self.path, self.path.with_name(PREVIOUS)])
+        held = {} if newest is None else newest[1]
+        if not isinstance(held, dict) or held.get("phase") != phase.name:
             return
         try:
             self.modules.load_state_dict(held["modules"])
@@ -79,6 +86,7 @@ class PhaseProgress:
         number = self.stop.received
         if not number and not self.clock.is_due:
             return
+        keep_previous(self.path, self.path.with_name(PREVIOUS))
         write_file(self.path, self._state(phase))
         self.clock.restart()
         if number:
@@ -98,8 +106,36 @@ class PhaseProgress:
         }
 
     def clear(self) -> None:
-        """Remove the save of a phase that is through."""
-        self.path.unlink(missing_ok=True)
+        """Remove the saves of a phase that is through."""
+        for name in STATES:
+            self.path.with_name(name).unlink(missing_ok=True)
+
+
+def newest_whole(paths: Sequence[Path]) -> tuple[Path, dict[str, Any]] | None:
+    """Return the first file of `paths`, newest first, that is whole, and its content; None without any file.
+
+    Damaged ones are named in a warning.
+
+    Raises:
+        UserError: there are files, but none is whole: nothing is started over them.
+    """
+    damaged: UserError | None = None
+    for path in paths:
+        if not path.is_file():
+            continue
+        try:
+            content = read_file(path)
+            if not isinstance(content, dict):
+                raise UserError(f"{path}: holds no state of a training; remove it")
+        except UserError as error:
+            damaged = damaged or error
+        else:
+            if damaged is not None:
+                log.warning("%s; the training goes on from %s", damaged, path)
+            return path, content
+    if damaged is not None:
+        raise UserError(f"{damaged} (no other save is whole); `overwrite` trains anew")
+    return None
 
 
 def _random_state() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,28 @@ from torch.utils.data import DataLoader, Dataset
 
 from cups.errors import UserError
 from cups.io.checkpoint import read_file, write_file
+from cups.io.children import ignore_stop_signals
 from cups.io.files import write_json
+from cups.io.locking import one_writer
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
+from cups.training.kept_checkpoints import checkpoint_to_resume, remove_leftovers
 from cups.training.processes import (
+    end_with_launcher,
+    is_first_process,
     leave_group_at_exit,
     precision_of,
     raise_open_file_limit,
     step_seed,
 )
 from cups.training.run_folder import (
-    WholeFiles,
     build_loggers,
-    last_checkpoint,
+    run_plugins,
     run_training,
     save_by_time,
     save_last_step,
 )
 from cups.training.sampling import StepSampler
-from cups.training.stopping import ignore_stop_signals
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.stored import Network, bounded_shape, build_fitting
 from pseudo_labels.settings.training import Training
@@ -117,14 +121,31 @@ def train(
     settings = fit.settings
     root = run.output_root or source.cityscapes_root or folder.parent
     content = training_provenance(source, settings, root, script=script, inputs=inputs, weights=weights)
-    write_json(folder / PROVENANCE, _start(settings, folder, content, run.overwrite))
-    checkpoint = last_checkpoint(folder) if last_checkpoint(folder).exists() else None
+    with only_training(folder):
+        write_json(folder / PROVENANCE, _start(settings, folder, content, run.overwrite))
+        _train(fit, dataset, folder)
+
+
+def _train(fit: Fit, dataset: Dataset[Any], folder: Path) -> None:
+    settings = fit.settings
+    checkpoint = checkpoint_to_resume(folder, "copy one back, or add `overwrite` to start afresh")
+    if is_first_process():
+        remove_leftovers(folder)
     trainer = _build_trainer(settings, folder)
     step = 0 if checkpoint is None else _saved_step(checkpoint, fit)
     if checkpoint is not None:
         log.info("resuming at step %d of %d (%s)", step, settings.steps, checkpoint)
     run_training(trainer, fit, _loader(dataset, settings, trainer, step), checkpoint)
     save_last_step(trainer)
+
+
+def only_training(folder: Path) -> AbstractContextManager[None]:
+    """Be the only training that writes into a folder; the first process holds it for all of them.
+
+    Raises:
+        UserError: another one does; see `one_writer`.
+    """
+    return one_writer(folder, "give another `checkpoint_dir`") if is_first_process() else nullcontext()
 
 
 def _start(settings: Training, folder: Path, content: dict[str, Any], overwrite: bool) -> dict[str, Any]:
@@ -166,6 +187,7 @@ def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:
     device = pick_device(settings.device)
     raise_open_file_limit()
     leave_group_at_exit()
+    end_with_launcher()
     devices = settings.num_gpus if device.index is None else [device.index]
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
@@ -181,7 +203,7 @@ def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:
             LearningRateMonitor("step"),
             TQDMProgressBar(refresh_rate=10),
         ],
-        plugins=[WholeFiles()],
+        plugins=run_plugins(),
         default_root_dir=folder,
         enable_model_summary=False,
     )

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from cups.data.image_finder import ImageFinder
 from cups.errors import UserError
+from cups.io.children import ignore_stop_signals
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.files import write_json, write_text
 from pseudo_labels.scoring.diagnosis_findings import (
@@ -61,7 +62,11 @@ def diagnose(settings: DiagnosisSettings) -> tuple[list[Finding], FolderSums]:
     data = DiagnosedFrames(folder, chosen, num_classes, find_image, settings.scale, reach)
     sums = FolderSums()
     for frame in tqdm(
-        DataLoader(data, batch_size=None, num_workers=settings.num_workers), desc="diagnose", unit="img"
+        DataLoader(
+            data, batch_size=None, num_workers=settings.num_workers, worker_init_fn=ignore_stop_signals
+        ),
+        desc="diagnose",
+        unit="img",
     ):
         sums.add(frame, settings.tolerance)
     findings += frame_findings(sums)

@@ -22,6 +22,7 @@ from cups.data.cityscapes import (
 from cups.data.coco_sets import CocoSet
 from cups.data.pseudo_label_dataset import align_labels, load_statistics
 from cups.errors import UserError
+from cups.io.children import ignore_stop_signals
 from cups.io.file_names import IMAGE_MARK, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.label_split import label_split
 from cups.metrics import PanopticQualitySemanticMatching
@@ -224,7 +225,7 @@ def evaluate(
     data = EvaluationFrames(frames, read, classes, things, num_clusters, semantics)
     counts = np.zeros((num_clusters + 1, classes.num_classes), dtype=np.int64) if semantics else None
     names: list[str] = []
-    loader = DataLoader(data, batch_size=None, num_workers=workers)
+    loader = DataLoader(data, batch_size=None, num_workers=workers, worker_init_fn=ignore_stop_signals)
     for item in tqdm(loader, total=len(data), desc="evaluate", unit="img"):
         names.append(item["name"])
         metric.update([item["prediction"]], [item["target"]])

@@ -18,6 +18,7 @@ from cups.data.pseudo_label_dataset import align_labels
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_table, without_repeats
 from cups.evaluation.semantic import results_of_counts, to_protocol
+from cups.io.children import ignore_stop_signals
 from cups.io.file_names import SEMANTIC_SUFFIX
 from cups.io.markdown import markdown_table, percent
 from cups.io.png import read_ids
@@ -108,7 +109,10 @@ def semantic_counts(
     """Count clusters against classes over all frames, one at a time: (K + 1, C) int64, row K void."""
     counts = np.zeros((num_clusters + 1, protocol.num_classes), dtype=np.int64)
     loader = DataLoader(
-        SemanticFrames(frames, read, protocol, num_clusters), batch_size=None, num_workers=workers
+        SemanticFrames(frames, read, protocol, num_clusters),
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=ignore_stop_signals,
     )
     for one in tqdm(loader, desc="semantics", unit="img"):
         counts += one.numpy()

@@ -20,6 +20,7 @@ from typing import Any
 
 import pseudo_labels
 from cups.errors import NothingFound, UserError, as_flags, run_main
+from cups.io.children import end_with
 from pseudo_labels.steps.options import ShardRun, Submission
 
 log = logging.getLogger(__name__)
@@ -57,11 +58,14 @@ class Shard:
     module: str
     argv: tuple[str, ...]
     threads: int | None = None
+    parent: int | None = None
 
     def __call__(self) -> tuple[int, str] | None:
         """Run the step; returns exit code and line of a `UserError`, None if all went well."""
         import torch
 
+        if self.parent is not None:
+            end_with(self.parent)  # submitit's jobs outlive who started them
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
@@ -121,7 +125,7 @@ def _local_jobs(shards: Sequence[Shard], folder: Path, device: str) -> list[Any]
     for index, shard in enumerate(shards):
         if gpus:
             executor.update_parameters(gpus_per_node=1, visible_gpus=[gpus[index % len(gpus)]])
-        jobs.append(executor.submit(Shard(shard.module, (*shard.argv, *seen), threads)))
+        jobs.append(executor.submit(Shard(shard.module, (*shard.argv, *seen), threads, os.getpid())))
     return jobs
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.io.files import read_json, write_json
+from cups.io.fingerprint import digest_of
 from cups.io.images import image_bytes
-from cups.io.locking import exclusive
+from cups.io.locking import exclusive, one_writer
 from cups.io.png import write_png
 from cups.io.provenance import make_provenance
 from pseudo_labels.steps.flags import recipe_of, settings_of
@@ -97,8 +98,27 @@ def run_step(source: FrameSource, step: Step, run: ShardRun) -> Summary:
     earlier run recorded there about ground truth stays while its files stay. Shards may run at the same time.
 
     Raises:
-        UserError: an unreadable frame (without `skip_bad`), files of a run with other settings or weights.
+        UserError: an unreadable frame (without `skip_bad`), files of a run with other settings or weights, or
+            such a run that writes at this moment.
     """
+    with writers([folder.directory for folder in step.outputs], step.script, step.settings):
+        return _run_alone(source, step, run)
+
+
+def writers(folders: Sequence[Path], script: str, settings: Any) -> ExitStack:
+    """Be among the writers of output folders: any number of runs with the same settings, no other.
+
+    Raises:
+        UserError: a run with other settings writes into one of them.
+    """
+    share = digest_of([script, settings_of(settings)])
+    with ExitStack() as held:
+        for folder in folders:
+            held.enter_context(one_writer(folder, "use another `output_root`", share))
+        return held.pop_all()
+
+
+def _run_alone(source: FrameSource, step: Step, run: ShardRun) -> Summary:
     started = time.monotonic()
     everything = frames_of(run.source(source), [folder.directory for folder in step.outputs])
     log.info("%s: %s", source.image_folder, source.report(everything))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from cups.errors import UserError
-from cups.worker_pool import WorkerPool
+from cups.io.children import start_worker, worker_context
 
+SIGNAL_SECONDS = 0.2
+"""Time in which a signal that ended the workers has reached this process, too: that is then what is told."""
 Item = TypeVar("Item")
 Outcome = tuple[Item, UserError | None]
 """An item that was worked on, and what was wrong with it."""
@@ -55,6 +57,7 @@ _process: Callable[[Any], Any] | None = None
 
 def _start_worker(process: Callable[[Any], Any]) -> None:
     global _process
+    start_worker()
     torch.set_num_threads(1)
     _process = process
 
@@ -74,10 +77,8 @@ def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int
     Raises:
         UserError: a worker died.
     """
-    # A fork server starts clean processes: a plain fork would copy the thread pools of torch and OpenCV.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cups.structures", "cv2"])
-    with WorkerPool(workers, context, _start_worker, (process,)) as pool:
+    context = worker_context(["cups.structures", "cv2"])
+    with ProcessPoolExecutor(workers, context, _start_worker, (process,)) as pool:
         todo = iter(items)
         running: dict[Future[UserError | None], Item] = {}
         try:
@@ -89,6 +90,7 @@ def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         except BrokenProcessPool:
+            time.sleep(SIGNAL_SECONDS)
             raise UserError("`num_workers`: a worker process died, likely out of memory; use fewer") from None
         finally:
             for future in running:

@@ -16,6 +16,7 @@ from cups.errors import UserError, run_main
 from cups.io.files import read_json, write_json
 from cups.io.fingerprint import digest_of
 from cups.io.images import frame_names, image_bytes
+from cups.io.locking import one_writer
 from pseudo_labels.steps.flags import add_flags, make_parser, take
 from pseudo_labels.steps.further_flags import ONE_SCRIPT, by_script, joined
 from studies.own_data.settings import OwnDataSettings
@@ -72,11 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(look(run), flush=True)
     if settings.check:
         return 0
-    if settings.fresh:
-        shutil.rmtree(settings.output, ignore_errors=True)
-    write_json(settings.output / RUN_FILE, claim)
-    records = run_steps(run.commands(), settings.output / "steps", "own data")
-    print(f"report: {write_report(run, records)}")
+    with one_writer(settings.output, "choose another `output`", beside=True):
+        if settings.fresh:
+            shutil.rmtree(settings.output, ignore_errors=True)
+        write_json(settings.output / RUN_FILE, claim)
+        records = run_steps(run.commands(), settings.output / "steps", "own data")
+        print(f"report: {write_report(run, records)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in our scripts: one line and exit code 130, wherever it comes."""
+"""Ctrl-C and SIGTERM end our scripts with one line, wherever they come, also a second time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from cups import interrupts
-from cups.interrupts import CODE, MESSAGE, Interrupts, is_ours
+from cups.interrupts import FORWARDED_SECONDS, MESSAGE, Interrupts, Repeats, Terminated, is_ours
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,17 +31,18 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         raise Exited
 
     monkeypatch.setattr(interrupts.os, "_exit", leave)
-    monkeypatch.setattr(interrupts, "is_over", lambda _: False)
     return codes
 
 
 def test_on_signal__the_first_raises_the_second_ends(exits: list[int]) -> None:
-    taken = Interrupts()
-    with pytest.raises(KeyboardInterrupt):
-        taken.on_signal(signal.SIGINT, sys._getframe())
-    with pytest.raises(Exited):
-        taken.on_signal(signal.SIGINT, sys._getframe())
-    assert exits == [CODE] == [130]
+    for number, kind, code in ((signal.SIGINT, KeyboardInterrupt, 130), (signal.SIGTERM, Terminated, 143)):
+        taken = Interrupts()
+        with pytest.raises(kind):
+            taken._handle(number, None)
+        taken.over = True
+        with pytest.raises(Exited):
+            taken._handle(number, None)
+        assert exits.pop() == code
 
 
 def test_on_signal__during_an_import_the_process_ends(
@@ -49,39 +50,25 @@ def test_on_signal__during_an_import_the_process_ends(
 ) -> None:
     """Libraries swallow a `KeyboardInterrupt` of their imports, or make another error of it."""
     text = "import sys, signal\nfrom tests_of_interrupts import taken\n"
-    (tmp_path / "swallows_it.py").write_text(f"{text}taken.on_signal(signal.SIGINT, sys._getframe())\n")
+    (tmp_path / "swallows_it.py").write_text(f"{text}taken._handle(signal.SIGINT, sys._getframe())\n")
     (tmp_path / "tests_of_interrupts.py").write_text(
         "from cups.interrupts import Interrupts\ntaken = Interrupts()"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Exited):
         __import__("swallows_it")
-    assert exits == [CODE] and capfd.readouterr().err == f"{MESSAGE}\n"
+    assert exits == [130] and capfd.readouterr().err == f"{MESSAGE}\n"
 
 
 def test_on_signal__a_forked_process_leaves_it_to_the_first(exits: list[int]) -> None:
     taken = Interrupts()
-    taken.process = os.getpid() + 1
-    taken.on_signal(signal.SIGINT, sys._getframe())
-    assert exits == [] and not taken.obeying
-
-
-def test_is_over__after_the_script_nothing_of_it_is_running() -> None:
-    def frame_of(name: str) -> FrameType:
-        space = {"__name__": name, "sys": sys}
-        exec("frame = (lambda: sys._getframe())()", space)  # test code of its own
-        return space["frame"]  # type: ignore[return-value]
-
-    alone = type("Frame", (), {})
-    for name, over in (("__main__", False), ("threading", True)):
-        frame = alone()
-        frame.f_back, frame.f_globals, frame.f_code = None, {"__name__": name}, frame_of(name).f_code
-        assert interrupts.is_over(frame) is over
-    assert interrupts.is_over(None)
+    taken._process = os.getpid() + 1
+    taken._handle(signal.SIGINT, sys._getframe())
+    assert exits == [] and not taken.received
 
 
 def test_is_ours__not_in_tests_and_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not is_ours() and signal.getsignal(signal.SIGINT) is not interrupts.Interrupts.on_signal
+    assert not is_ours() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     for file, ours in (("train.py", True), ("pseudo_labels/train_cause.py", True), ("tests/x.py", False)):
         monkeypatch.setattr(sys.modules["__main__"], "__file__", str(ROOT / file), raising=False)
         assert is_ours() is ours
@@ -106,5 +93,67 @@ def test_scripts__interrupted_while_they_start_end_with_one_line(
         for _ in range(1 + again):
             run.send_signal(signal.SIGINT)
         told = [line for line in run.stderr if not line.startswith("import time:")]
-        assert run.wait(60) == CODE
+        assert run.wait(60) == 130
     assert told in ([f"{MESSAGE}\n"], []) if again else told == [f"{MESSAGE}\n"]
+
+
+SCRIPT = """
+import sys, time
+from cups.errors import run_main
+def main():
+    try:
+        print("started", flush=True)
+        time.sleep(30)
+    finally:
+        {then}
+run_main(main)
+"""
+
+
+def _interrupted(then: str, *numbers: int) -> tuple[int, str]:
+    argv = [sys.executable, "-c", SCRIPT.format(then=then)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "started\n"
+        for count, number in enumerate(numbers, start=1):
+            process.send_signal(number)
+            if count < len(numbers):
+                assert process.stdout.readline() == "tidying\n"
+        said = process.stderr.read()
+    return process.returncode, said
+
+
+TOLD = f"{MESSAGE}\n"
+
+
+@pytest.mark.parametrize(
+    ("then", "numbers", "code", "told"),
+    [
+        ("pass", [signal.SIGINT], 130, TOLD),
+        ("pass", [signal.SIGTERM], 143, TOLD),
+        ("raise SystemError('a C function was interrupted')", [signal.SIGINT], 130, TOLD),
+        ("print('tidying', flush=True); time.sleep(30)", [signal.SIGINT, signal.SIGINT], 130, ""),
+    ],
+)
+def test_run_main__a_signal_is_one_line(then: str, numbers: list[int], code: int, told: str) -> None:
+    assert _interrupted(then, *numbers) == (code, told)
+
+
+def test_repeats__only_ctrl_c_insists_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler's SIGTERM reaches a training directly and through its parents: killed, it saved nothing."""
+    now = [1.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    repeats = Repeats()
+    assert not repeats.insists(signal.SIGUSR1)
+    now[0] += 0.01
+    assert [repeats.insists(number) for number in (signal.SIGTERM, signal.SIGINT)] == [False, False]
+    now[0] += 0.01
+    assert [repeats.insists(number) for number in (signal.SIGTERM, signal.SIGINT)] == [False, True]
+    now[0] += FORWARDED_SECONDS
+    assert repeats.insists(signal.SIGTERM)
+
+
+def test_interrupts__is_light() -> None:
+    """Every `--help` pays for it."""
+    code = "import sys; import cups.errors, cups.io.children; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path.cwd()).returncode == 0

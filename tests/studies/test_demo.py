@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,14 @@ def test_help__loads_nothing_heavy(script: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("usage: ")
+
+
+def test_main__a_second_demo_is_refused_before_fresh_removes_the_first(
+    tmp_path: Path, foreign_writer: Callable[[Path], None]
+) -> None:
+    output = tmp_path / "demo"
+    write_json(output / "toy_streets" / "toy_streets.json", {"parameters": SIZE})
+    foreign_writer(tmp_path / ".demo.writer")
+    with pytest.raises(UserError, match=r"process 1 on .* since 2026-01-01 .*, or choose another `output`"):
+        demo.main(["--output", str(output), "--fresh"])
+    assert (output / "toy_streets").is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cups.builders.stages import Resume, run_both_stages, run_stage2
+from cups.builders.stages import Resume, run_both_stages, run_stage2, run_stage3
 from cups.config import build_config
 from cups.errors import UserError
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
@@ -131,3 +132,30 @@ def test_run_both_stages__a_choice_by_ground_truth_is_refused_before_stage_two(p
     with pytest.raises(UserError, match="take consistency"):
         run_both_stages(_config(photos, **{"SELF_TRAINING.SELECT": "val"}), Resume())
     assert not (photos.parent / "run").exists()
+
+
+@pytest.mark.parametrize("run", [run_stage2, run_stage3, run_both_stages])
+def test_run__a_second_one_under_the_same_name_is_refused(
+    tmp_path: Path,
+    foreign_writer: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[Any, Resume], None],
+) -> None:
+    """Both once went to their end, each over the other's checkpoints."""
+    foreign_writer(tmp_path / ".run.writer")
+    config = build_config(None, (), {"log_path": str(tmp_path), "run_name": "run"})
+    with pytest.raises(UserError, match=r"process 1 on .* since 2026-01-01 .*, or choose another `run_name`"):
+        run(config, Resume())
+    monkeypatch.setenv("LOCAL_RANK", "1")  # of a run whose first process holds the folder
+    with pytest.raises(UserError) as other:
+        run(config, Resume())
+    assert "writes here" not in str(other.value)
+
+
+def test_resume__if_possible_wherever_there_are_checkpoints(tmp_path: Path) -> None:
+    """Without `last.ckpt` it started afresh over the others."""
+    resume = Resume(if_possible=True)
+    assert not resume.of(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").symlink_to("gone.ckpt")
+    assert resume.of(tmp_path)

@@ -25,14 +25,15 @@ from cups.builders.stage2 import (
 from cups.builders.trainer import run_directory, start_run
 from cups.config import build_config
 from cups.errors import UserError
+from cups.io.checkpoint import write_file
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, SPLIT_FILE
 from cups.io.files import write_json
 from cups.io.provenance import read_provenance, write_provenance
 from cups.io.weights import ROOT, weight_files
 from cups.model.model import load_config
 from cups.structures import ThingStuffSplit
+from cups.training.kept_checkpoints import NEEDED, last_checkpoint
 from cups.training.processes import precision_of
-from cups.training.run_folder import last_checkpoint
 from tests.cups.conftest import TINY
 
 
@@ -53,8 +54,7 @@ def test_start_run__resume_needs_a_checkpoint_and_a_run_is_kept(tmp_path: Path) 
     assert start_run(config, tmp_path, resume=False) is None
     assert (tmp_path / "config.yaml").is_file()
     last = last_checkpoint(tmp_path)
-    last.parent.mkdir()
-    last.write_bytes(b"weights")
+    write_file(last, dict.fromkeys(NEEDED, 0))
     with pytest.raises(UserError, match="holds a run already; add `resume`"):
         start_run(config, tmp_path, resume=False)
     assert start_run(config, tmp_path, resume=True) == last
@@ -68,8 +68,7 @@ def test_start_run__resumed_with_other_settings_says_which(
     start_run(build_config(), tmp_path, resume=False)
     start_run(build_config(None, pairs), tmp_path, resume=False)  # the first left no checkpoint: a new run
     last = last_checkpoint(tmp_path)
-    last.parent.mkdir()
-    last.write_bytes(b"weights")
+    write_file(last, dict.fromkeys(NEEDED, 0))
     start_run(build_config(None, pairs), tmp_path, resume=True)
     assert not caplog.records
     start_run(build_config(None, [*pairs, "TRAINING.STEPS", "9000"], {"lr": 1e-6}), tmp_path, resume=True)

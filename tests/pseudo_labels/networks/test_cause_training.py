@@ -14,12 +14,14 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import Stopped, UserError
+from cups.io.checkpoint import write_file
 from cups.io.files import write_json
 from cups.io.png import read_ids
 from cups.io.provenance import read_provenance
 from pseudo_labels import generate_semantic_pseudolabels_cause as semantics
 from pseudo_labels import train_cause
 from pseudo_labels.networks.cause_training import PHASES, Trainer
+from pseudo_labels.networks.phase_progress import newest_whole
 from pseudo_labels.settings.cause import CauseTraining
 from tests.pseudo_labels.textures import SMALL, first, flags
 
@@ -37,12 +39,58 @@ def test_train_cause__resumes_to_the_same_weights(textures: Path, tmp_path: Path
     """A run killed after phase 1 and continued equals one that ran through."""
     folder = tmp_path / "heads"
     shutil.copytree(textures / "cause_texton", folder)
-    expected = torch.load(folder / "segment_tr.pth", weights_only=True)
     for name in ("after_head.pth", "after_probe.pth", "segment_tr.pth", "cluster_tr.pth", "provenance.json"):
         (folder / name).unlink()
     train_cause.main(flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder))
-    again = torch.load(folder / "segment_tr.pth", weights_only=True)
-    assert all(torch.equal(again[name], value) for name, value in expected.items())
+    _assert_same_heads(folder, textures)
+
+
+@pytest.mark.parametrize("left", [("after_probe.pth",), ("after_head.pth", "after_probe.pth")])
+def test_train_cause__the_probe_sees_the_same_codes_after_a_kill(
+    textures: Path, tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    """Heads that were loaded for the last phase had their dropout on: the probe became another one."""
+    folder = tmp_path / "heads"
+    shutil.copytree(textures / "cause_texton", folder)
+    for name in (*left, "segment_tr.pth", "cluster_tr.pth", "provenance.json"):
+        (folder / name).unlink()
+    train_cause.main(flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder))
+    _assert_same_heads(folder, textures)
+
+
+def test_train_cause__a_damaged_state_is_named_and_the_one_before_it_used(
+    textures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "heads"
+    shutil.copytree(textures / "cause_texton", folder)
+    for name in ("segment_tr.pth", "cluster_tr.pth", "provenance.json"):
+        (folder / name).unlink()
+    for phase in ("head", "probe"):
+        os.truncate(folder / f"after_{phase}.pth", 5000)
+    more = flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", folder)
+    train_cause.main(more)
+    _assert_same_heads(folder, textures)
+    told = [text for text in caplog.messages if "the training goes on from" in text]
+    assert len(told) == 1 and "after_probe.pth" in told[0] and told[0].endswith("after_codebook.pth")
+    for phase in PHASES:
+        os.truncate(folder / f"after_{phase}.pth", 0)
+    with pytest.raises(UserError, match=r"after_probe\.pth.*no other save is whole.*`overwrite`"):
+        train_cause.main(more)
+
+
+def test_newest_whole__the_save_before_a_damaged_one(tmp_path: Path) -> None:
+    paths = [tmp_path / "training.pth", tmp_path / "training_previous.pth"]
+    assert newest_whole(paths) is None
+    write_file(paths[1], {"step": 3})
+    assert newest_whole(paths) == (paths[1], {"step": 3})
+    paths[0].write_bytes(b"half")
+    assert newest_whole(paths) == (paths[1], {"step": 3})
+
+
+def _assert_same_heads(folder: Path, textures: Path) -> None:
+    for name in ("segment_tr.pth", "cluster_tr.pth"):
+        pair = [torch.load(path / name, weights_only=True) for path in (folder, textures / "cause_texton")]
+        assert all(torch.equal(pair[1][key], value) for key, value in pair[0].items()), name
 
 
 def _signal_at(monkeypatch: pytest.MonkeyPatch, number: int, step: int) -> None:
@@ -63,7 +111,6 @@ def test_train_cause__stopped_within_a_phase_goes_on_at_that_step(
 ) -> None:
     """It was saved at the end of a phase only: of hours, nothing was left."""
     begun = PHASES.index(phase)
-    expected = torch.load(textures / "cause_texton" / "segment_tr.pth", weights_only=True)
     more = flags(textures, "--backbone", "texton", *SMALL, "--checkpoint_dir", tmp_path / "heads")
     with monkeypatch.context() as patch:
         _signal_at(patch, signal.SIGTERM, 8 * begun + 2)
@@ -71,8 +118,7 @@ def test_train_cause__stopped_within_a_phase_goes_on_at_that_step(
             train_cause.main(more)
     assert stopped.value.code == 143
     train_cause.main([*more, "--save_minutes", "0"])
-    again = torch.load(tmp_path / "heads" / "segment_tr.pth", weights_only=True)
-    assert all(torch.equal(again[name], value) for name, value in expected.items())
+    _assert_same_heads(tmp_path / "heads", textures)
     assert not (tmp_path / "heads" / "training.pth").exists()
 
 
@@ -90,9 +136,7 @@ def test_train_cause__killed_by_signal_9_goes_on_where_the_clock_saved(
     held = torch.load(folder / "training.pth", weights_only=True)
     assert (held["phase"], held["step"]) == ("head", 4)
     train_cause.main(more)
-    for name in ("segment_tr.pth", "cluster_tr.pth"):
-        pair = [torch.load(path / name, weights_only=True) for path in (folder, textures / "cause_texton")]
-        assert all(torch.equal(pair[1][key], value) for key, value in pair[0].items())
+    _assert_same_heads(folder, textures)
 
 
 def test_train_cause__other_settings_are_refused(textures: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -222,3 +223,13 @@ def test_step__a_folder_is_not_read_and_written_at_once(tiny_root: Any) -> None:
     both = Folder(tiny_root.path, "pseudo_test", ".png")
     with pytest.raises(UserError, match="pseudo_test: would be read and written at once; write"):
         run(tiny_root.path, inputs=[both])
+
+
+def test_run_step__a_run_with_other_settings_writes_there(
+    cityscapes: Path, foreign_writer: Callable[[Path], None]
+) -> None:
+    """Two at once mixed their files, and the provenance told of one."""
+    foreign_writer(cityscapes / "pseudo_test" / ".writer")
+    with pytest.raises(UserError, match=r"process 1 on .* since 2026-01-01 .*, or use another `output_root`"):
+        run(cityscapes)
+    assert not list((cityscapes / "pseudo_test").glob("**/*.png"))
