@@ -20,11 +20,11 @@ from cups.config import changed_settings, save_config
 from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.training.callbacks import MediaLogger, StepClock, Throughput
+from cups.training.loggers import build_loggers
 from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit
 from cups.training.recipe import CUPS_STAGE2, Recipe
 from cups.training.run_folder import (
     WholeFiles,
-    build_loggers,
     last_checkpoint,
     run_training,
     save_by_time,

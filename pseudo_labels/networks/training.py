@@ -20,6 +20,7 @@ from cups.io.checkpoint import read_file, write_file
 from cups.io.files import write_json
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
+from cups.training.loggers import build_loggers
 from cups.training.processes import (
     leave_group_at_exit,
     precision_of,
@@ -28,7 +29,6 @@ from cups.training.processes import (
 )
 from cups.training.run_folder import (
     WholeFiles,
-    build_loggers,
     last_checkpoint,
     run_training,
     save_by_time,

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: loggers."""
+"""Where the numbers of a run go."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from cups.training import run_folder
-from cups.training.run_folder import build_loggers
+from cups.training import loggers as module
+from cups.training.loggers import build_loggers
 
 
 def test_build_loggers__local_files_need_no_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_build_loggers__a_wandb_that_cannot_be_used_is_one_warning(
 ) -> None:
     """It is on by default, and ended the training with its own exception, after the network was built."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr(run_folder, "find_spec", lambda name: wandb)
+    monkeypatch.setattr(module, "find_spec", lambda name: wandb)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     loggers = build_loggers(tmp_path, "a project")
     assert [type(logger) for logger in loggers] == [CSVLogger, TensorBoardLogger]
@@ -47,7 +47,7 @@ def test_build_loggers__a_wandb_that_fails_to_start_is_found_at_the_start(
         def __init__(self, **_: Any) -> None:
             raise ConnectionError("no network")
 
-    monkeypatch.setattr(run_folder, "_wandb_missing", lambda: None)
-    monkeypatch.setattr(run_folder, "WandbLogger", Broken)
+    monkeypatch.setattr(module, "_wandb_missing", lambda: None)
+    monkeypatch.setattr(module, "WandbLogger", Broken)
     assert len(build_loggers(tmp_path, "a project")) == 2
     assert "no network" in caplog.text
