@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgr
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from yacs.config import CfgNode
 
-from cups.config import changed_settings, save_config
+from cups.config import changed_settings, plain, save_config
 from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.training.callbacks import MediaLogger, StepClock, Throughput
@@ -149,7 +149,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
         log_every_n_steps=training.LOG_EVERY_N_STEPS,
         use_distributed_sampler=False,
         sync_batchnorm=system.NUM_GPUS * system.NUM_NODES > 1 and torch.cuda.is_available(),
-        logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
+        logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None, plain(config)),
         callbacks=[*callbacks, *build_callbacks(config, directory, clock)],
         profiler=clock,
         plugins=[WholeFiles()],

@@ -20,7 +20,7 @@ from cups.io.checkpoint import read_file, write_file
 from cups.io.files import write_json
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
-from cups.training.loggers import build_loggers
+from cups.training.loggers import ID_FILE, build_loggers
 from cups.training.processes import (
     leave_group_at_exit,
     precision_of,
@@ -134,6 +134,7 @@ def _start(settings: Training, folder: Path, content: dict[str, Any], overwrite:
     if overwrite:
         for name in ("checkpoints", "csv", "tensorboard"):
             shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / ID_FILE).unlink(missing_ok=True)
         for path in folder.glob("*.pth") if earlier is not None else ():
             path.unlink()  # the new provenance is not that of these weights
     return content
@@ -174,7 +175,7 @@ def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:
         gradient_clip_val=settings.clip or None,
         log_every_n_steps=min(settings.log_every, settings.steps),
         use_distributed_sampler=False,
-        logger=build_loggers(folder, settings.wandb_project),
+        logger=build_loggers(folder, settings.wandb_project, settings_of(settings, decides_only=False)),
         callbacks=[
             save_by_time(folder, settings.save_minutes, settings.save_every),
             LearningRateMonitor("step"),
