@@ -21,7 +21,7 @@ from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.training.callbacks import MediaLogger, StepClock, Throughput
 from cups.training.loggers import build_loggers
-from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit
+from cups.training.processes import leave_group_at_exit, precision_of, raise_open_file_limit, slurm_job
 from cups.training.recipe import CUPS_STAGE2, Recipe
 from cups.training.run_folder import (
     WholeFiles,
@@ -50,10 +50,12 @@ NO_EFFECT = {
 def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
     """Return the folder of this run: `LOG_PATH/RUN_NAME`, by default named after the time of its start.
 
-    The name goes through the environment: the processes that DDP starts later must not name their own.
+    The name goes through the environment: the processes that DDP starts later must not name their own. Those
+    of a SLURM job are named after it: all of them, and those that it has when it is queued again.
     """
-    now = datetime.now().strftime(f"{prefix}_%Y_%m_%d_%H_%M_%S")
-    name = config.SYSTEM.RUN_NAME or os.environ.setdefault("CUPS_RUN_NAME", now)
+    job = slurm_job()
+    start = job or datetime.now().strftime("%Y_%m_%d_%H_%M_%S")
+    name = config.SYSTEM.RUN_NAME or os.environ.setdefault("CUPS_RUN_NAME", f"{prefix}_{start}")
     return Path(config.SYSTEM.LOG_PATH) / str(name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import resource
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def leave_group_at_exit() -> None:
 def _leave_group() -> None:
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def slurm_job() -> str | None:
+    """Return the id of the SLURM batch job that this process is part of, "42" or "42_3"; None outside."""
+    if os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None  # a shell, in which several runs may be started
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID") or None
 
 
 def precision_of(name: str) -> str:

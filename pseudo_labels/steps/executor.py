@@ -65,6 +65,7 @@ class Shard:
         """Run the step; returns exit code and line of a `UserError`, None if all went well."""
         import torch
 
+        logging.basicConfig(level=logging.INFO, format="%(message)s")  # as `run_main` does
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:

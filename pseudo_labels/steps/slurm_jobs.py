@@ -41,6 +41,9 @@ UNFINISHED = frozenset(
 )
 """States of jobs that may still leave a result; all others are of jobs that have ended."""
 
+WAITING = ("PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT", "UNKNOWN")
+"""States that have a reason; of others SLURM tells an old one."""
+
 
 @dataclass(frozen=True)
 class JobState:
@@ -50,7 +53,7 @@ class JobState:
     reason: str = ""
 
     def __str__(self) -> str:
-        told = self.reason not in ("", "None") and self.name != "RUNNING"
+        told = self.reason not in ("", "None") and self.name in WAITING
         return self.name.lower() + (f" ({self.reason})" if told else "")
 
 

@@ -92,7 +92,8 @@ def test_slurm__nodes_and_tasks_of_the_job(monkeypatch: pytest.MonkeyPatch) -> N
     assert command[0] == "srun", "one process per task"
     config = config_of(command, monkeypatch)
     assert (config.SYSTEM.NUM_GPUS, config.SYSTEM.NUM_NODES) == (4, 2)
-    assert config.SYSTEM.RUN_NAME == "stage2_77", "the same after requeueing, and on every rank"
+    # The same after requeueing, after another submission, and on every rank.
+    assert config.SYSTEM.RUN_NAME == "stage2_cityscapes_resnet50_k50"
     assert "resnet50_k50" in " ".join(command) and "OVERRIDES" in plain(config)["MODEL"]
 
 
@@ -110,6 +111,8 @@ def test_slurm__directives_come_first() -> None:
     assert lines[0] == "#!/usr/bin/env bash"
     directives = [i for i, line in enumerate(lines) if line.startswith("#SBATCH")]
     assert directives == list(range(1, len(directives) + 1))
+    # To the steps, where the training is; "B:" would be to the script alone.
+    assert {"#SBATCH --signal=USR1@120", "#SBATCH --requeue"} <= set(lines)
 
 
 @pytest.mark.parametrize("script", ["run_vitb_stage2.sh", SLURM])
