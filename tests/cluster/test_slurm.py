@@ -89,9 +89,8 @@ def test_slurm__shards_and_one_that_is_cancelled(
     def cancel() -> None:
         """End the second shard while it waits for the first one's cores."""
         waiting = ("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i")
-        job = cluster.wait_for(*waiting, until="_1")
         wait_until(lambda: "1 pending (Resources)" in caplog.text)
-        cluster.ask("scancel", job)
+        cluster.ask("scancel", cluster.ask(*waiting))
 
     assert submitted(FEATURES, argv, cancel) == 1
     made = list((tmp_path / "features_texton").rglob("*.npy"))
