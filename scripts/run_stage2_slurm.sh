@@ -29,6 +29,6 @@ source "$repository/scripts/launch.sh"
 export NUM_GPUS=${SLURM_NTASKS_PER_NODE:-1}
 config=${CONFIG:-train_cityscapes.yaml}
 # Not after the job: one that is submitted anew after a time limit goes on with the same run.
-name=$(basename "${config%.yaml}")
-launch "stage2_${name#train_}" "$config" \
+run=$(basename "${config%.yaml}")
+launch "stage2_${run#train_}" "$config" \
   SYSTEM.NUM_NODES "${SLURM_JOB_NUM_NODES:-1}" "$@"
