@@ -48,7 +48,7 @@ def build_loggers(
 def _is_first_process() -> bool:
     """Return whether this is the one process of a run that W&B hears from."""
     # Lightning reads the rank on its node where nothing tells the rank in the run.
-    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "") in ("", "0")
+    return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "") in ("", "0")
 
 
 def _wandb_logger(directory: Path, project: str, config: Mapping[str, Any]) -> list[Logger]:
