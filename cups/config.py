@@ -278,7 +278,9 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume_if_possible",
         action="store_true",
-        help="the same, but start afresh where there is no checkpoint",
+        # A job that SLURM has queued again gets the command line of its first start.
+        default=os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0"),
+        help="the same, but start afresh where there is no checkpoint (a requeued SLURM job does so anyway)",
     )
 
 

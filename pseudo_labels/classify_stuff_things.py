@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cups.errors import run_main
 from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
-from pseudo_labels.steps.flags import parse
-from pseudo_labels.steps.frames import FrameSource
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.options import parse_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step."""
-    source, run, settings = parse(__doc__, argv, FrameSource, StatisticRun, ThingStuffSettings)
+    source, run, settings = parse_whole(__doc__, argv, StatisticRun, ThingStuffSettings)
     from pseudo_labels.generators.thing_stuff import split_things  # after parsing: --help is quick
 
     print(split_things(source, settings, run))
@@ -25,4 +24,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

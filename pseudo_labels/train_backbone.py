@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cups.errors import run_main
 from pseudo_labels.settings.backbone import TrainBackboneSettings
-from pseudo_labels.steps.flags import parse
-from pseudo_labels.steps.frames import FrameSource
-from pseudo_labels.steps.options import RunOptions
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.options import TrainingRun, parse_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train."""
-    source, run, settings = parse(__doc__, argv, FrameSource, RunOptions, TrainBackboneSettings)
+    source, run, settings = parse_whole(__doc__, argv, TrainingRun, TrainBackboneSettings)
     from pseudo_labels.networks.backbone_training import train_backbone  # after parsing: --help is quick
 
     train_backbone(source, settings, run)
@@ -25,4 +23,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cups.errors import run_main
 from pseudo_labels.settings.cause import CauseTraining
-from pseudo_labels.steps.flags import parse
-from pseudo_labels.steps.frames import FrameSource
-from pseudo_labels.steps.options import RunOptions
+from pseudo_labels.steps.executor import run_script
+from pseudo_labels.steps.options import TrainingRun, parse_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train."""
-    source, run, settings = parse(__doc__, argv, FrameSource, RunOptions, CauseTraining)
+    source, run, settings = parse_whole(__doc__, argv, TrainingRun, CauseTraining)
     from pseudo_labels.networks.cause_training import train_cause  # after parsing: --help is quick
 
     train_cause(source, settings, run)
@@ -21,4 +19,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -6,12 +6,14 @@
 #SBATCH --cpus-per-task=10
 #SBATCH --time=24:00:00
 #SBATCH --requeue
+#SBATCH --signal=USR1@120
 #SBATCH --open-mode=append
 set -euo pipefail
 # SLURM runs a copy of this file from its spool folder.
 repository=${REPOSITORY:-${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}}
 runner=sbatch
-about="Stage 2 on a SLURM cluster, one task per GPU; a job that is requeued goes on from its last checkpoint.
+about="Stage 2 on a SLURM cluster, one task per GPU. Two minutes before its time is over the training is saved and
+the job queued again; it goes on from there, and so does another submission with the same RUN_NAME.
 Submit from the repository. Flags of sbatch before the script win over those inside it: sbatch --nodes 4 ...
 
   CONFIG        file in configs/ (train_cityscapes.yaml)
@@ -25,5 +27,8 @@ launcher=(srun)
 source "$repository/scripts/launch.sh"
 
 export NUM_GPUS=${SLURM_NTASKS_PER_NODE:-1}
-launch "stage2_${SLURM_JOB_ID:-0}" "${CONFIG:-train_cityscapes.yaml}" \
+config=${CONFIG:-train_cityscapes.yaml}
+# Not after the job: one that is submitted anew after a time limit goes on with the same run.
+run=$(basename "${config%.yaml}")
+launch "stage2_${run#train_}" "$config" \
   SYSTEM.NUM_NODES "${SLURM_JOB_NUM_NODES:-1}" "$@"

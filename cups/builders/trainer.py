@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, TQDMProgr
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from yacs.config import CfgNode
 
-from cups.config import changed_settings, save_config
+from cups.config import changed_settings, plain, save_config
 from cups.data.utils import identity_collate
 from cups.errors import UserError
 from cups.io.children import ignore_stop_signals
@@ -27,16 +27,17 @@ from cups.training.kept_checkpoints import (
     last_checkpoint,
     remove_leftovers,
 )
+from cups.training.loggers import build_loggers
 from cups.training.processes import (
     end_with_launcher,
     is_first_process,
     leave_group_at_exit,
     precision_of,
     raise_open_file_limit,
+    slurm_job,
 )
 from cups.training.recipe import CUPS_STAGE2, Recipe
 from cups.training.run_folder import (
-    build_loggers,
     run_plugins,
     run_training,
     save_by_time,
@@ -61,10 +62,12 @@ NO_EFFECT = {
 def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
     """Return the folder of this run: `LOG_PATH/RUN_NAME`, by default named after the time of its start.
 
-    The name goes through the environment: the processes that DDP starts later must not name their own.
+    The name goes through the environment: the processes that DDP starts later must not name their own. Those
+    of a SLURM job are named after it: all of them, and those that it has when it is queued again.
     """
-    now = datetime.now().strftime(f"{prefix}_%Y_%m_%d_%H_%M_%S")
-    name = config.SYSTEM.RUN_NAME or os.environ.setdefault("CUPS_RUN_NAME", now)
+    job = slurm_job()
+    start = job or datetime.now().strftime("%Y_%m_%d_%H_%M_%S")
+    name = config.SYSTEM.RUN_NAME or os.environ.setdefault("CUPS_RUN_NAME", f"{prefix}_{start}")
     return Path(config.SYSTEM.LOG_PATH) / str(name)
 
 
@@ -162,7 +165,7 @@ def build_trainer(config: CfgNode, directory: Path, callbacks: Sequence[Callback
         log_every_n_steps=training.LOG_EVERY_N_STEPS,
         use_distributed_sampler=False,
         sync_batchnorm=system.NUM_GPUS * system.NUM_NODES > 1 and torch.cuda.is_available(),
-        logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None),
+        logger=build_loggers(directory, system.WANDB_PROJECT if system.WANDB else None, plain(config)),
         callbacks=[*callbacks, *build_callbacks(config, directory, clock)],
         profiler=clock,
         plugins=run_plugins(),

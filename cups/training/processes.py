@@ -62,6 +62,14 @@ def _leave_group() -> None:
         dist.destroy_process_group()
 
 
+def slurm_job() -> str | None:
+    """Return the id of the SLURM batch job that this process is part of, "42" or "42_3"; None outside."""
+    if os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None  # a shell, in which several runs may be started
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID") or None
+
+
 def precision_of(name: str) -> str:
     """Return Lightning's name of a precision; "auto" is bf16 where the hardware has it, else 32 bits."""
     if name == "auto":

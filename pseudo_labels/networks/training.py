@@ -24,6 +24,7 @@ from cups.io.locking import one_writer
 from cups.io.provenance import FILE_NAME as PROVENANCE
 from cups.io.provenance import read_provenance
 from cups.training.kept_checkpoints import checkpoint_to_resume, remove_leftovers
+from cups.training.loggers import ID_FILE, build_loggers
 from cups.training.processes import (
     end_with_launcher,
     is_first_process,
@@ -33,7 +34,6 @@ from cups.training.processes import (
     step_seed,
 )
 from cups.training.run_folder import (
-    build_loggers,
     run_plugins,
     run_training,
     save_by_time,
@@ -156,6 +156,7 @@ def _start(settings: Training, folder: Path, content: dict[str, Any], overwrite:
     if overwrite:
         for name in ("checkpoints", "csv", "tensorboard"):
             shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / ID_FILE).unlink(missing_ok=True)
         for path in folder.glob("*.pth") if earlier is not None else ():
             path.unlink()  # the new provenance is not that of these weights
     return content
@@ -197,7 +198,7 @@ def _build_trainer(settings: Training, folder: Path) -> pl.Trainer:
         gradient_clip_val=settings.clip or None,
         log_every_n_steps=min(settings.log_every, settings.steps),
         use_distributed_sampler=False,
-        logger=build_loggers(folder, settings.wandb_project),
+        logger=build_loggers(folder, settings.wandb_project, settings_of(settings, decides_only=False)),
         callbacks=[
             save_by_time(folder, settings.save_minutes, settings.save_every),
             LearningRateMonitor("step"),

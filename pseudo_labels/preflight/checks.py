@@ -59,7 +59,7 @@ from pseudo_labels.steps.folders import (
     tail,
 )
 from pseudo_labels.steps.frames import Folder
-from pseudo_labels.steps.options import FrameRun, NetworkRun, OutputRoot, RunOptions
+from pseudo_labels.steps.options import FrameRun, NetworkRun, OutputRoot, TrainingRun
 
 ENDINGS = (SEMANTIC_SUFFIX, INSTANCE_SUFFIX)
 Written = tuple[Path, ...]
@@ -328,14 +328,14 @@ def cups_format(job: Job) -> tuple[Need, Written]:
 CHECKS: Mapping[str, Check] = {
     "extract_dinov2_features": Check(NetworkRun, FeatureSettings, features),
     "extract_dinov3_features": Check(NetworkRun, DinoV3Settings, features),
-    "train_cause": Check(RunOptions, CauseTraining, cause_training),
+    "train_cause": Check(TrainingRun, CauseTraining, cause_training),
     "generate_semantic_pseudolabels_cause": Check(NetworkRun, CauseSettings, cause_semantics),
     "generate_overclustered_semantics": Check(FrameRun, OverclusterSettings, overclusters),
-    "train_spidepth": Check(RunOptions, TrainDepthSettings, depth_training),
+    "train_spidepth": Check(TrainingRun, TrainDepthSettings, depth_training),
     "generate_depth_spidepth": Check(NetworkRun, DepthMapSettings, depth_maps),
-    "train_refine_net": Check(RunOptions, TrainRefineSettings, refine_training),
+    "train_refine_net": Check(TrainingRun, TrainRefineSettings, refine_training),
     "generate_refined_semantics": Check(NetworkRun, RefinedSettings, refined_labels),
-    "train_dinosaur": Check(RunOptions, TrainDinosaurSettings, slot_training),
+    "train_dinosaur": Check(TrainingRun, TrainDinosaurSettings, slot_training),
     "generate_dinosaur_instances": Check(NetworkRun, SlotInstanceSettings, slot_labels),
     "classify_stuff_things": Check(StatisticRun, ThingStuffSettings, classification),
     "generate_depth_guided_instances": Check(FrameRun, InstanceSettings, depth_instances),

@@ -10,11 +10,11 @@ from cups.io.file_names import SPLIT_FILE
 from pseudo_labels.settings.groups import Outlines, Semantics
 from pseudo_labels.settings.outlines import OUTLINES, by_kind
 from pseudo_labels.steps.flags import flag
-from pseudo_labels.steps.options import OutputRoot
+from pseudo_labels.steps.options import OutputRoot, WholeRun
 
 
 @dataclass(frozen=True)
-class StatisticRun(OutputRoot):
+class StatisticRun(WholeRun, OutputRoot):
     """Run."""
 
     num_workers: int = flag(0, "worker processes (0: none)", decides=False, allowed=WORKERS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cups.allowed import COUNT, NAME, WHOLE, WORKERS, whole
 from cups.errors import UserError
@@ -17,6 +17,7 @@ from pseudo_labels.steps.flags import Settings, flag, parse
 from pseudo_labels.steps.frames import Frame, FrameSource
 
 R = TypeVar("R", bound="ShardRun")
+W = TypeVar("W", bound="WholeRun | ShardRun")
 S = TypeVar("S")
 SHARDS = whole(1, 10_000)
 EXECUTORS = ("none", "local", "slurm")
@@ -59,7 +60,53 @@ class RunOptions(OutputRoot):
 
 
 @dataclass(frozen=True)
-class ShardRun(RunOptions):
+class ClusterJobs(Settings):
+    """Jobs of a SLURM cluster."""
+
+    executor_folder: Path | None = flag(
+        None, "jobs and logs (default: submitit/ under the output root)", decides=False
+    )
+    slurm_partition: str | None = flag(
+        None, "partition of the jobs (default: the cluster's)", decides=False, allowed=NAME
+    )
+    slurm_account: str | None = flag(
+        None, "account of the jobs (default: the user's)", decides=False, allowed=NAME
+    )
+    slurm_time: int = flag(
+        240, "minutes per job; then it is queued again, and goes on", decides=False, allowed=COUNT
+    )
+    slurm_gpus: int = flag(
+        0, "GPUs per job (none where `device` is cpu)", decides=False, allowed=whole(0, 1024)
+    )
+    slurm_cpus: int = flag(4, "processor cores per process", decides=False, allowed=whole(1, 10_000))
+    slurm_mem: int = flag(
+        32, "GB of memory per job (0: what the cluster gives)", decides=False, allowed=WHOLE
+    )
+
+
+@dataclass(frozen=True)
+class WholeRun(ClusterJobs):
+    """Where it runs."""
+
+    executor: str = flag(
+        "none", "run it as a job of a SLURM cluster", choices=("none", "slurm"), decides=False
+    )
+
+
+@dataclass(frozen=True)
+class TrainingRun(WholeRun, RunOptions):
+    """Training as a job."""
+
+    slurm_gpus: int = flag(
+        1,
+        "GPUs per job, at least `num_gpus` (none where `device` is cpu)",
+        decides=False,
+        allowed=whole(0, 1024),
+    )
+
+
+@dataclass(frozen=True)
+class ShardRun(ClusterJobs, RunOptions):
     """Run, over the images one by one."""
 
     num_workers: int = flag(
@@ -76,20 +123,7 @@ class ShardRun(RunOptions):
         choices=EXECUTORS,
         decides=False,
     )
-    executor_folder: Path | None = flag(
-        None, "jobs and logs (default: submitit/ under the output root)", decides=False
-    )
     run_id: str | None = flag(None, decides=False, hidden=True, allowed=NAME)
-    slurm_partition: str | None = flag(
-        None, "partition of the jobs (default: the cluster's)", decides=False, allowed=NAME
-    )
-    slurm_account: str | None = flag(
-        None, "account of the jobs (default: the user's)", decides=False, allowed=NAME
-    )
-    slurm_time: int = flag(240, "minutes per job; then it is queued again", decides=False, allowed=COUNT)
-    slurm_gpus: int = flag(0, "GPUs per job", decides=False, allowed=whole(0, 1024))
-    slurm_cpus: int = flag(4, "processor cores per job", decides=False, allowed=whole(1, 10_000))
-    slurm_mem: int = flag(32, "GB of memory per job", decides=False, allowed=COUNT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,18 +157,23 @@ class NetworkRun(FrameRun):
     num_workers: int = flag(
         4, "threads that read and write around the network", decides=False, allowed=WORKERS
     )
-    slurm_gpus: int = flag(1, "GPUs per job", decides=False, allowed=whole(0, 1024))
+    slurm_gpus: int = flag(
+        1, "GPUs per job (none where `device` is cpu)", decides=False, allowed=whole(0, 1024)
+    )
 
 
 class Submission(UserError):
-    """Raised once `executor` has been read; `executor.run_script` then starts the shards.
+    """Raised once `executor` has been read; `executor.run_script` then starts the jobs.
 
     So every flag of a step is checked before anything is submitted, and steps need not know of executors.
+
+    Attributes:
+        processes: of each job, which a training exchanges gradients between.
     """
 
-    def __init__(self, frames: FrameSource, run: ShardRun, device: str) -> None:
+    def __init__(self, frames: FrameSource, run: Any, device: str, processes: int = 1) -> None:
         super().__init__(f"`executor` {run.executor}: this step runs as one process; leave it out")
-        self.frames, self.run, self.device = frames, run, device
+        self.frames, self.run, self.device, self.processes = frames, run, device, processes
 
 
 def parse_step(
@@ -153,7 +192,20 @@ def parse_step(
         Submission: `executor` asks for jobs.
         UserError: an impossible value.
     """
+    frames, how, what = parse_whole(description, argv, run, settings, source)
+    return how.source(frames), how, what
+
+
+def parse_whole(
+    description: str | None,
+    argv: Sequence[str] | None,
+    run: type[W],
+    settings: type[S],
+    source: type[FrameSource] = FrameSource,
+) -> tuple[FrameSource, W, S]:
+    """Read the command line of a step that needs all images at once; as `parse_step`."""
     frames, how, what = parse(description, argv, source, run, settings)
     if how.executor != "none":
-        raise Submission(frames, how, getattr(what, "device", "cpu"))
-    return how.source(frames), how, what
+        processes = getattr(what, "num_gpus", 1)
+        raise Submission(frames, how, getattr(what, "device", "cpu"), processes)
+    return frames, how, what

@@ -30,6 +30,8 @@ FOLDER = "pseudo_labels"
 """Of the scripts."""
 SPLITTABLE = ("extract_", "generate_")
 """Scripts that work image by image. A network trains on all images, and statistics count all of them."""
+WHOLE = ("train_", "classify_", "convert_")
+"""Scripts that need all images at once, and run as one job of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Stage1Steps:
         heads: folder of the CAUSE heads (None: that of the scripts).
         seed: of everything random (None: that of the scripts).
         num_workers: processes or threads of each command.
-        executor: "local" or "slurm", for commands that work image by image.
+        executor: "local" for commands that work image by image, or "slurm" for all but scores.
         num_shards: parts into which these commands split the images.
         further: script without its suffix -> flags at the end of its command. Later flags win.
         title: stands before the name of each command.
@@ -97,6 +99,8 @@ class Stage1Steps:
         )
         if script.startswith(SPLITTABLE):
             words += (*_given("executor", self.executor), *_given("num_shards", self.num_shards))
+        elif script.startswith(WHOLE) and self.executor == "slurm":
+            words += ("--executor", "slurm")
         words += self.further.get(script, ())
         return Command(self.title + name, f"{FOLDER}/{script}.py", words)
 

@@ -92,7 +92,8 @@ def test_slurm__nodes_and_tasks_of_the_job(monkeypatch: pytest.MonkeyPatch) -> N
     assert command[0] == "srun", "one process per task"
     config = config_of(command, monkeypatch)
     assert (config.SYSTEM.NUM_GPUS, config.SYSTEM.NUM_NODES) == (4, 2)
-    assert config.SYSTEM.RUN_NAME == "stage2_77", "the same after requeueing, and on every rank"
+    # The same after requeueing, after another submission, and on every rank.
+    assert config.SYSTEM.RUN_NAME == "stage2_cityscapes_resnet50_k50"
     assert "resnet50_k50" in " ".join(command) and "OVERRIDES" in plain(config)["MODEL"]
 
 
@@ -104,12 +105,30 @@ def test_slurm__a_copy_in_the_spool_folder_finds_the_checkout(tmp_path: Path) ->
     assert "submit from the repository" in result.stderr
 
 
+def test_slurm__starts_the_training_on_the_cluster(tmp_path: Path) -> None:
+    """As sbatch does it: a copy of the script, in a job's environment, with srun on the PATH."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$NUM_GPUS" "$@"\n')
+    srun.chmod(0o755)
+    copy = tmp_path / "slurm_script"
+    copy.write_text((ROOT / "scripts" / SLURM).read_text())
+    job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "77", "SLURM_NTASKS_PER_NODE": "4"}
+    job |= {"SLURM_JOB_NUM_NODES": "2", "PATH": f"{srun.parent}:{os.environ['PATH']}"}
+    printed = run(str(copy), DATA_ROOT=str(tmp_path), PSEUDO_ROOT=str(tmp_path), **job).stdout
+    _, gpus, python, script, *flags = printed.splitlines()
+    assert gpus == "4" and "python" in python and script == str(ROOT / "train.py")
+    assert "--resume_if_possible" in flags and "stage2_cityscapes" in flags
+
+
 def test_slurm__directives_come_first() -> None:
     """sbatch stops looking for directives at the first command."""
     lines = (ROOT / "scripts" / SLURM).read_text().splitlines()
     assert lines[0] == "#!/usr/bin/env bash"
     directives = [i for i, line in enumerate(lines) if line.startswith("#SBATCH")]
     assert directives == list(range(1, len(directives) + 1))
+    # To the steps, where the training is; "B:" would be to the script alone.
+    assert {"#SBATCH --signal=USR1@120", "#SBATCH --requeue"} <= set(lines)
 
 
 @pytest.mark.parametrize("script", ["run_vitb_stage2.sh", SLURM])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from cups.builders.stage2 import (
     training_provenance,
 )
 from cups.builders.trainer import run_directory, start_run
-from cups.config import build_config
+from cups.config import add_resume_arguments, build_config
 from cups.errors import UserError
 from cups.io.checkpoint import write_file
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, SPLIT_FILE
@@ -45,6 +46,40 @@ def test_run_directory__name_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     unnamed = run_directory(build_config(None, (), {"log_path": str(tmp_path)}))
     assert unnamed.parent == tmp_path and unnamed.name.startswith("pseudo_")
     assert os.environ["CUPS_RUN_NAME"] == unnamed.name, "later processes of the run find it there"
+
+
+@pytest.mark.parametrize(
+    ("job", "name"),
+    [
+        ({"SLURM_JOB_ID": "42", "SLURM_JOB_NAME": "train"}, "self_42"),
+        ({"SLURM_JOB_ID": "44", "SLURM_ARRAY_JOB_ID": "42", "SLURM_ARRAY_TASK_ID": "1"}, "self_42_1"),
+        ({"SLURM_JOB_ID": "42", "SLURM_JOB_NAME": "bash"}, None),
+    ],
+)
+def test_run_directory__a_job_that_is_queued_again_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: dict[str, str], name: str | None
+) -> None:
+    """Its second start had another time: a run of its own, from the first step."""
+    for variable in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("CUPS_RUN_NAME", "")
+    monkeypatch.delenv("CUPS_RUN_NAME")
+    for variable, value in job.items():
+        monkeypatch.setenv(variable, value)
+    made = run_directory(build_config(None, (), {"log_path": str(tmp_path)}), "self").name
+    assert made == name if name else made.startswith("self_20")
+
+
+@pytest.mark.parametrize(("count", "goes_on"), [(None, False), ("0", False), ("1", True)])
+def test_resume_arguments__a_job_that_is_queued_again_goes_on(
+    monkeypatch: pytest.MonkeyPatch, count: str | None, goes_on: bool
+) -> None:
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    if count is not None:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", count)
+    parser = argparse.ArgumentParser()
+    add_resume_arguments(parser)
+    assert parser.parse_args([]).resume_if_possible is goes_on
 
 
 def test_start_run__resume_needs_a_checkpoint_and_a_run_is_kept(tmp_path: Path) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from cups.errors import UserError
+from cups.errors import Stopped, UserError
 from cups.io.files import write_npy
 from cups.io.png import write_png
 from cups.io.provenance import write_provenance
-from pseudo_labels import generate_panoptic_pseudolabels, remap_cause27_to_trainid
+from pseudo_labels import generate_panoptic_pseudolabels, remap_cause27_to_trainid, train_refine_net
 from pseudo_labels.steps import executor
 from pseudo_labels.steps.executor import _gpus, module_of, submit
 from pseudo_labels.steps.label_kind import LabelKind
@@ -102,6 +104,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in (
         ("sbatch", f'cp "$1" {tmp_path}/batch.sh; echo "Submitted batch job 42"'),
         ("srun", ""),
+        ("squeue", "echo '42_0|PENDING|Resources'; echo '42_1|RUNNING|None'"),
     ):
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
@@ -137,14 +140,20 @@ def remap_flags(root: Root, folder: Path) -> list[str]:
     return ["--cityscapes_root", str(root.path), *slurm, "--slurm_partition", "gpu", "--slurm_time", "30"]
 
 
-def test_slurm__array_with_the_asked_resources(tiny_root: Root, cluster: Path) -> None:
+def test_slurm__array_with_the_asked_resources(
+    tiny_root: Root, cluster: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     argv = remap_flags(tiny_root, cluster)
     submission = parsed(remap_cause27_to_trainid.main, argv)
     assert submit(REMAP, argv, submission) == 0
     assert len(list((tiny_root.path / "pseudo_semantic_mapped_cause27").rglob("*.png"))) == 2
+    assert "jobs 42_0 to 42_1: 1 pending (Resources), 1 running" in caplog.text
     batch = (cluster / "batch.sh").read_text()
     for line in ("--array=0-1%2", "--partition=gpu", "--time=30", "--mem=32GB", "--cpus-per-task=4"):
         assert f"#SBATCH {line}" in batch
+    assert "#SBATCH --signal=USR1@120" in batch and "#SBATCH --requeue" in batch
+    assert "export SUBMITIT_PREEMPT_SIGNAL=USR1" in batch
     assert "gpus" not in batch
 
 
@@ -182,8 +191,69 @@ def test_wait__interrupted_takes_its_jobs_along(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(executor.time, "sleep", interrupt)
     jobs = [Job(True), Job(False)]
     with pytest.raises(KeyboardInterrupt):
-        executor._wait(jobs, "test", 1.0)
+        executor._wait(jobs, "test", 1.0, Job.done)
     assert [job.cancelled for job in jobs] == [False, True]
+    monkeypatch.setattr(executor.time, "sleep", lambda _: signal.raise_signal(signal.SIGTERM))
+    jobs, before = [Job(True), Job(False)], signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match="stopped, with its jobs; the same command goes on") as stopped:
+        executor._wait(jobs, "test", 1.0, Job.done)
+    assert [job.cancelled for job in jobs] == [False, True] and stopped.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [0, signal.SIGUSR1])
+def test_shard__saved_before_its_time_is_over_leaves_no_result(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Its job is queued again: a result would end the waiting for it."""
+
+    def main(argv: list[str]) -> int:
+        raise Stopped("saved", number)
+
+    monkeypatch.setattr(remap_cause27_to_trainid, "main", main)
+    with pytest.raises(SystemExit) as left:
+        executor.Shard(REMAP, ())()
+    assert left.value.code == 0
+
+
+def test_shard__stopped_by_its_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(argv: list[str]) -> int:
+        raise Stopped("stopped at step 3", signal.SIGTERM)
+
+    monkeypatch.setattr(remap_cause27_to_trainid, "main", main)
+    assert executor.Shard(REMAP, ())() == (143, "stopped at step 3")
+
+
+def test_slurm__a_training_is_one_job_with_a_process_for_each_gpu(
+    tiny_root: Root, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran on the machine where the command was given, the login node."""
+    ran: list[list[str]] = []
+    flags = ["--cityscapes_root", str(tiny_root.path), "--executor", "slurm", "--num_gpus", "2"]
+    argv = [*flags, "--executor_folder", str(cluster / "jobs"), "--device", "cuda"]
+    submission = parsed(train_refine_net.main, argv)
+    monkeypatch.setattr(executor, "_wait", lambda *_: None)
+    monkeypatch.setattr(executor, "_exit_code", lambda jobs, states: len(jobs))
+    monkeypatch.setattr(executor, "submit_jobs", _keeping(ran, executor.submit_jobs))
+    assert submit("pseudo_labels.train_refine_net", argv, submission) == 1
+    (words,) = ran
+    assert words[: len(argv)] == argv and words[-2:] == ["--executor", "none"] and "--shard" not in words
+    batch = (cluster / "batch.sh").read_text()
+    for line in ("--job-name=train_refine_net", "--gpus-per-node=2", "--ntasks-per-node=2"):
+        assert f"#SBATCH {line}" in batch
+    assert "--array" not in batch
+    on_cpu = parsed(train_refine_net.main, [*argv, "--device", "cpu"])
+    submit("pseudo_labels.train_refine_net", [*argv, "--device", "cpu"], on_cpu)
+    batch = (cluster / "batch.sh").read_text()
+    assert "gpus" not in batch and "#SBATCH --ntasks-per-node=2" in batch
+
+
+def _keeping(ran: list[list[str]], submit_jobs: Any) -> Any:
+    def keep(calls: Any, *more: Any) -> Any:
+        ran[:] = [list(call.argv) for call in calls]
+        return submit_jobs(calls, *more)
+
+    return keep
 
 
 def test_shard__is_queued_again_as_it_is() -> None:
@@ -194,7 +264,7 @@ def test_shard__is_queued_again_as_it_is() -> None:
 SCRIPTS = Path(executor.__file__).parents[1]
 STEPS = sorted(
     path.stem
-    for pattern in ("generate_*", "extract_*", "convert_*", "remap_*")
+    for pattern in ("generate_*", "extract_*", "convert_*", "remap_*", "train_*", "classify_*")
     for path in SCRIPTS.glob(f"{pattern}.py")
 )
 
@@ -204,7 +274,7 @@ def test_steps__are_found() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_steps__can_be_sharded(step: str) -> None:
+def test_steps__can_be_submitted(step: str) -> None:
     source = (SCRIPTS / f"{step}.py").read_text()
     assert "    run_script(main)\n" in source, "end the script with run_script(main), not run_main(main)"
 
