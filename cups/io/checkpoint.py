@@ -10,7 +10,7 @@ import logging
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ TEACHER_PREFIX = "teacher_model."
 WRAPPER_PREFIXES = ("model.", "module.", "_orig_mod.")
 THING_BIAS = "roi_heads.mask_head.predictor.bias"
 STUFF_BIAS = "sem_seg_head.predictor.bias"
-TRUNK_PREFIX = "backbone.bottom_up."
 
 
 @dataclass(frozen=True)
@@ -336,9 +335,9 @@ def fitting_state(model: nn.Module, checkpoint: Checkpoint) -> State:
             f"{checkpoint.path}: made for {found[0]} thing and {found[1]} stuff pseudo-classes, but the "
             f"network has {wanted[0]} and {wanted[1]}; use its own pseudo-labels or another checkpoint"
         )
-    state = {name: value for name, value in checkpoint.state.items() if name in own or not _is_counter(name)}
+    state = {name: value for name, value in checkpoint.state.items() if name in own or not is_counter(name)}
     for name, value in own.items():
-        if _is_counter(name):
+        if is_counter(name):
             state.setdefault(name, value)
     problems = differences(own, state)
     if problems:
@@ -349,7 +348,8 @@ def fitting_state(model: nn.Module, checkpoint: Checkpoint) -> State:
     return state
 
 
-def _is_counter(name: str) -> bool:
+def is_counter(name: str) -> bool:
+    """Return whether a name is that of a BatchNorm counter, which weights may lack."""
     return name.endswith("num_batches_tracked")
 
 
@@ -362,62 +362,3 @@ def differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
         "of another shape": other,
     }
     return ", ".join(f"{len(names)} {kind}, as {names[0]}" for kind, names in groups.items() if names)
-
-
-def _trunk_name(name: str) -> str | None:
-    """Translate a torchvision ResNet name to detectron2's; other names stay, the classifier gives None."""
-    if re.match(r"(.*\.)?(fc|head)\.", name):
-        return None
-    name = re.sub(r"^(?:.*\.)?layer(\d)\.", lambda m: f"res{int(m.group(1)) + 1}.", name)
-    name = re.sub(r"^(?:(?:module|backbone|encoder|encoder_q)\.)*(conv1|bn1)\.", r"stem.\1.", name)
-    name = re.sub(r"\bbn(\d)\.", r"conv\1.norm.", name)
-    return name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
-
-
-def load_trunk(model: nn.Module, path: str | Path) -> None:
-    """Initialise the ResNet of a panoptic network from self-supervised weights (Caron et al., DINO, 2021).
-
-    Reads Detectron2 pickles (names attached by their longest common suffix) and torchvision-named torch
-    files. FPN and heads keep their random weights.
-
-    Raises:
-        UserError: if any tensor of the ResNet finds no partner of its shape.
-    """
-    path = Path(path)
-    content = read_file(path)
-    weights = content if isinstance(content, Mapping) else {}
-    for key in ("model", "state_dict", "teacher", "student"):
-        if _is_dict(weights.get(key)):
-            weights = weights[key]
-            break
-    source: State = {}
-    for name, value in weights.items():
-        translated = _trunk_name(str(name)) if _is_array(value) else None
-        if translated is not None:
-            source[translated] = as_tensor(value)
-    trunk = {name: value for name, value in model.state_dict().items() if name.startswith(TRUNK_PREFIX)}
-    matched = match_suffixes(trunk, source)
-    wrong = [
-        name
-        for name, value in trunk.items()
-        if not _is_counter(name) and (name not in matched or matched[name].shape != value.shape)
-    ]
-    if not trunk or wrong:
-        raise UserError(
-            f"{path}: does not fit the network's ResNet ({len(wrong)} of {len(trunk)} tensors, "
-            f"as {wrong[0] if wrong else TRUNK_PREFIX}); give ResNet-50 weights such as DINO's"
-        )
-    model.load_state_dict(matched, strict=False)
-    logger.info("%s: %d tensors of the ResNet initialised", path, len(matched))
-
-
-def match_suffixes(names: Iterable[str], source: Mapping[str, Tensor]) -> State:
-    """Return {name: tensor}: for each name the source entry that is its longest dot-separated suffix."""
-    matched: State = OrderedDict()
-    for name in names:
-        parts = name.split(".")
-        suffixes = (".".join(parts[start:]) for start in range(len(parts)))
-        found = next((suffix for suffix in suffixes if suffix in source), None)
-        if found is not None:
-            matched[name] = source[found]
-    return matched

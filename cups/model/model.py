@@ -21,8 +21,8 @@ from cups.io.checkpoint import (
     fitting_state,
     load_checkpoint,
     load_into,
-    load_trunk,
 )
+from cups.io.trunk import load_trunk
 from cups.model import modeling
 from cups.model.architecture import MOST_CLASSES
 from cups.model.backbone_dinov2_vit import SimpleFeaturePyramid

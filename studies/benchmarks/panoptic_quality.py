@@ -18,78 +18,12 @@ import numpy as np
 import torch
 from torchmetrics.detection import PanopticQuality
 
-from cups.io.coco_panoptic import from_rgb
 from cups.io.files import write_json
-from cups.io.png import read_image
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.ops.panoptic_map import PanopticMap, number_values
-from cups.taxonomy import VOID, class_set
+from cups.ops.panoptic_map import PanopticMap
+from studies.benchmarks.literal_quality import literal_counts
 from studies.benchmarks.settings import QualitySettings
-
-CLASSES = class_set(19)
-Maps = list[tuple[np.ndarray, np.ndarray]]
-HORIZON = 0.45
-
-
-def street(height: int, width: int, segments: int, rng: np.random.Generator) -> np.ndarray:
-    """Return an (H, W, 2) int64 map: wavy stuff bands, things that grow towards the viewer, a crowd, void."""
-    panoptic = np.zeros((height, width, 2), dtype=np.int64)
-    rows, columns = np.arange(height)[:, None], np.arange(width)[None]
-    for share, stuff in ((0.0, 10), (0.15, 8), (0.25, 2), (0.42, 9), (0.5, 1), (0.6, 0)):
-        phase = columns / width * rng.uniform(5, 60) + rng.uniform(0, 6)
-        wave = np.sin(phase) * height * rng.uniform(0.01, 0.05)
-        panoptic[rows >= share * height + wave] = (stuff, 0)
-    things = segments - len(CLASSES.stuffs)
-    for instance, depth in enumerate(np.sort(rng.uniform(0, 1, max(things, 1))), start=1):
-        side = height * (0.02 + 0.2 * depth**2)
-        center = (height * (HORIZON + 0.4 * depth), rng.uniform(0, width))
-        category = int(rng.choice(CLASSES.things))
-        _ellipse(panoptic, center, (side, side * rng.uniform(0.4, 2)), (category, instance))
-    for category in (3, 4, 5, 6, 7):
-        center = (height * rng.uniform(0.2, 0.5), rng.uniform(0, width))
-        _ellipse(panoptic, center, (height * rng.uniform(0.02, 0.1), height * 0.03), (category, 0))
-    _ellipse(panoptic, (height * 0.5, rng.uniform(0, width)), (height * 0.06, height * 0.12), (11, 0))
-    panoptic[int(height * 0.95) :] = (VOID, 0)
-    return panoptic
-
-
-def _ellipse(
-    panoptic: np.ndarray, center: tuple[float, float], radii: tuple[float, float], value: tuple[int, int]
-) -> None:
-    height, width = panoptic.shape[:2]
-    top, left = (max(int(c - r), 0) for c, r in zip(center, radii, strict=True))
-    bottom, right = min(int(center[0] + radii[0]) + 1, height), min(int(center[1] + radii[1]) + 1, width)
-    rows, columns = np.arange(top, bottom)[:, None], np.arange(left, right)[None]
-    inside = ((rows - center[0]) / radii[0]) ** 2 + ((columns - center[1]) / radii[1]) ** 2 < 1
-    panoptic[top:bottom, left:right][inside] = value
-
-
-def imperfect(target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a prediction: shifted borders, some objects lost, confused or void, no crowd known as one."""
-    shift = max(1, target.shape[0] // 200)
-    pred = np.roll(target, (shift, -2 * shift), axis=(0, 1))
-    pred[target.shape[0] * 19 // 20 :] = (0, 0)
-    for instance in range(1, int(target[..., 1].max()) + 1):
-        choice, where = rng.random(), pred[..., 1] == instance
-        if choice < 0.25:
-            pred[where] = ((VOID, 0), (2, 0), (int(rng.choice(CLASSES.things)), instance))[int(choice * 12)]
-    pred[(pred[..., 0] == 11) & (pred[..., 1] == 0)] = (11, 10_000)
-    return pred
-
-
-def scenes(settings: QualitySettings, noise: float = 0.0) -> Maps:
-    """Return (prediction, target) pairs, the same in every process.
-
-    noise: share of predicted pixels that take what some other pixel of the map has.
-    """
-    rng = np.random.default_rng(settings.seed)
-    size = settings.height, settings.width
-    targets = [street(*size, settings.segments, rng) for _ in range(settings.images)]
-    maps = [(imperfect(target, rng), target) for target in targets]
-    for pred, _ in maps:
-        hit = rng.random(size) < noise
-        pred[hit] = pred.reshape(-1, 2)[rng.integers(0, hit.size, np.count_nonzero(hit))]
-    return maps
+from studies.benchmarks.street_maps import CLASSES, Maps, read_coco, scenes, write_coco
 
 
 def run_ours(maps: Maps, repeats: int) -> dict[str, Any]:
@@ -191,55 +125,13 @@ def run_hotcoco(root: Path, repeats: int) -> dict[str, Any]:
     return {"times": times, "final": None, "state": None} | scores
 
 
-ID_FACTOR = 20_000
-"""Segment id in the PNG = (category + 1) * ID_FACTOR + instance; 0 is void."""
-
-
-def write_coco(maps: Maps, root: Path) -> None:
-    """Write {pred,target}.json and the folders of panoptic PNG beside them."""
-    categories = [
-        {"id": index + 1, "name": name, "isthing": int(index in CLASSES.things)}
-        for index, name in enumerate(CLASSES.names)
-    ]
-    height, width = maps[0][0].shape[:2]
-    images = [
-        {"id": index, "file_name": f"{index}.png", "height": height, "width": width}
-        for index in range(len(maps))
-    ]
-    for part, name in enumerate(("pred", "target")):
-        (root / name).mkdir()
-        annotations = []
-        for index, pair in enumerate(maps):
-            category, instance = pair[part][..., 0], pair[part][..., 1]
-            ids = np.where(category == VOID, 0, (category + 1) * ID_FACTOR + instance)
-            bgr = np.stack((ids >> 16, ids >> 8 & 255, ids & 255), axis=-1).astype(np.uint8)
-            cv2.imwrite(str(root / name / f"{index}.png"), bgr)
-            numbered = zip(*(column.tolist() for column in np.unique(ids, return_counts=True)), strict=True)
-            segments = [_segment(segment, area, name) for segment, area in numbered if segment]
-            annotations.append({"image_id": index, "file_name": f"{index}.png", "segments_info": segments})
-        content = {"images": images, "annotations": annotations, "categories": categories}
-        write_json(root / f"{name}.json", content, indent=None)
-
-
-def _segment(segment_id: int, area: int, name: str) -> dict[str, int]:
-    category, instance = segment_id // ID_FACTOR - 1, segment_id % ID_FACTOR
-    crowd = name == "target" and category in CLASSES.things and instance == 0
-    return {"id": segment_id, "category_id": category + 1, "area": area, "iscrowd": int(crowd)}
-
-
-def read_coco(root: Path, name: str, index: int) -> PanopticMap:
-    """Read one PNG of `write_coco`."""
-    numbers, ids = number_values(from_rgb(read_image(root / name / f"{index}.png")))
-    return PanopticMap(numbers, np.where(ids == 0, VOID, ids // ID_FACTOR - 1), ids % ID_FACTOR)
-
-
 def run_definition(maps: Maps, repeats: int) -> dict[str, Any]:
     """Score by the words of Kirillov et al. (2019), section 4.1, segment by segment, crowds included."""
     del repeats  # seconds an image: once is enough
     sums, times = np.zeros((4, CLASSES.num_classes)), []
     for pred, target in maps:
         start = time.perf_counter()
-        sums += _by_definition(pred, target)
+        sums += literal_counts(pred, target, CLASSES)
         times.append(time.perf_counter() - start)
     iou, hits, wrong, missed = sums
     weight = hits + wrong / 2 + missed / 2
@@ -247,36 +139,6 @@ def run_definition(maps: Maps, repeats: int) -> dict[str, Any]:
     scores = {"pq_per_class": {"standard": per_class.tolist()}}
     scores |= {"pq": {"standard": float(per_class[weight > 0].mean())}}
     return {"times": times, "final": None, "state": None} | scores
-
-
-def _by_definition(pred: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return sum of IoU, true positives, false positives and false negatives of each class: (4, C)."""
-    sums = np.zeros((4, CLASSES.num_classes))
-    void = target[..., 0] == VOID
-    truths = {segment: (target == segment).all(axis=-1) for segment in _segments_of(target)}
-    crowds = {segment for segment in truths if segment[1] == 0 and segment[0] in CLASSES.things}
-    found = set()
-    for segment in _segments_of(pred):
-        mask, kind = (pred == segment).all(axis=-1), segment[0]
-        for truth, other in truths.items():
-            union = np.count_nonzero((mask & ~void) | other)
-            iou = np.count_nonzero(mask & other) / union
-            if truth[0] == kind and truth not in crowds and iou > 0.5:
-                found.add(truth)
-                sums[:2, kind] += iou, 1
-                break
-        else:
-            group = truths.get((kind, 0)) if kind in CLASSES.things else None
-            excused = void if group is None else void | group
-            sums[2, kind] += 2 * np.count_nonzero(mask & excused) <= np.count_nonzero(mask)
-    for truth in truths.keys() - crowds - found:
-        sums[3, truth[0]] += 1
-    return sums
-
-
-def _segments_of(panoptic: np.ndarray) -> list[tuple[int, int]]:
-    pairs = np.unique(panoptic.reshape(-1, 2), axis=0).tolist()
-    return [(category, instance) for category, instance in pairs if category != VOID]
 
 
 RUNS: dict[str, Callable[[Any, int], dict[str, Any]]] = {

@@ -17,10 +17,10 @@ from cups.backbones import build_backbone, find_weights, untrained_backbone
 from cups.builders.stage2 import starting_weights
 from cups.config import build_config
 from cups.errors import Stopped, UserError
-from cups.io.checkpoint import load_trunk
 from cups.io.files import file_sha256
 from cups.io.png import write_png
 from cups.io.provenance import read_provenance
+from cups.io.trunk import load_trunk
 from cups.model import panoptic_cascade_mask_r_cnn
 from pseudo_labels import extract_dinov2_features as features
 from pseudo_labels import generate_overclustered_semantics as overclusters

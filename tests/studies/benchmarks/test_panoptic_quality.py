@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from studies.benchmarks import panoptic_quality as benchmark
+from studies.benchmarks import street_maps
 from studies.benchmarks.settings import QualitySettings
 
 MAIN = runpy.run_path(str(Path(__file__).resolve().parents[3] / "benchmarks" / "panoptic_quality.py"))["main"]
@@ -18,7 +19,7 @@ SETTINGS = QualitySettings(images=2, height=64, width=128, segments=20, repeats=
 
 
 def test_scenes__deterministic_and_imperfect() -> None:
-    one, two = (benchmark.scenes(SETTINGS) for _ in range(2))
+    one, two = (street_maps.scenes(SETTINGS) for _ in range(2))
     assert all(
         (a == b).all() for left, right in zip(one, two, strict=True) for a, b in zip(left, right, strict=True)
     )
@@ -28,7 +29,7 @@ def test_scenes__deterministic_and_imperfect() -> None:
 
 
 def test_runs__agree_with_torchmetrics() -> None:
-    maps = benchmark.scenes(SETTINGS)
+    maps = street_maps.scenes(SETTINGS)
     results = {"ours": benchmark.run_ours(maps, 1), "torchmetrics": benchmark.run_torchmetrics(maps, 1)}
     assert benchmark.largest_difference(results)["upstream"] < 1e-6
     assert results["torchmetrics"]["pq"]["upstream"] == pytest.approx(
@@ -40,7 +41,7 @@ def test_runs__agree_with_torchmetrics() -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_runs__agree_with_the_definition(noise: float) -> None:
     """Maps, pairs and the literal count give one PQ, on noisy maps too."""
-    maps = benchmark.scenes(SETTINGS, noise)
+    maps = street_maps.scenes(SETTINGS, noise)
     runs = (benchmark.run_ours, benchmark.run_ours_from_pairs, benchmark.run_definition)
     ours, pairs, literal = (run(maps, 1)["pq_per_class"]["standard"] for run in runs)
     assert ours == pairs and sum(literal) > 0
@@ -48,15 +49,15 @@ def test_runs__agree_with_the_definition(noise: float) -> None:
 
 
 def test_scenes__noise_is_of_the_prediction_alone() -> None:
-    (clean, target), (noisy, same) = (benchmark.scenes(SETTINGS, noise)[0] for noise in (0.0, 0.2))
+    (clean, target), (noisy, same) = (street_maps.scenes(SETTINGS, noise)[0] for noise in (0.0, 0.2))
     assert (target == same).all() and 0.05 < (clean != noisy).any(axis=-1).mean() < 0.2
 
 
 def test_runs__agree_with_hotcoco(tmp_path: Path) -> None:
     """hotcoco follows panopticapi, crowds included: the second oracle of the standard rule."""
     pytest.importorskip("hotcoco", reason="optional second oracle: pip install hotcoco")
-    maps = benchmark.scenes(SETTINGS)
-    benchmark.write_coco(maps, tmp_path)
+    maps = street_maps.scenes(SETTINGS)
+    street_maps.write_coco(maps, tmp_path)
     ours, theirs = benchmark.run_ours(maps, 1), benchmark.run_hotcoco(tmp_path, 1)
     np.testing.assert_allclose(
         theirs["pq_per_class"]["standard"], ours["pq_per_class"]["standard"], atol=1e-12
@@ -65,11 +66,11 @@ def test_runs__agree_with_hotcoco(tmp_path: Path) -> None:
 
 
 def test_read_coco__round_trip(tmp_path: Path) -> None:
-    maps = benchmark.scenes(SETTINGS)
-    benchmark.write_coco(maps, tmp_path)
+    maps = street_maps.scenes(SETTINGS)
+    street_maps.write_coco(maps, tmp_path)
     for index, (pred, target) in enumerate(maps):
-        assert (benchmark.read_coco(tmp_path, "pred", index).pairs == pred).all()
-        assert (benchmark.read_coco(tmp_path, "target", index).pairs == target).all()
+        assert (street_maps.read_coco(tmp_path, "pred", index).pairs == pred).all()
+        assert (street_maps.read_coco(tmp_path, "target", index).pairs == target).all()
 
 
 def test_main__table_and_json(
@@ -78,7 +79,7 @@ def test_main__table_and_json(
     def measured(name: str, arguments: object, noise: float) -> dict | None:
         if name.startswith("hotcoco"):
             return None
-        result = benchmark.run_ours(benchmark.scenes(arguments, noise), 1)
+        result = benchmark.run_ours(street_maps.scenes(arguments, noise), 1)
         return result | {"memory": 1.0, "milliseconds": 2.0}
 
     monkeypatch.setattr(benchmark, "measure", measured)
