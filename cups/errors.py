@@ -79,7 +79,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         print(f"error: {as_flags(line)}", file=sys.stderr)
         sys.exit(error.code if isinstance(error, UserError) else UserError.code)
     finally:
-        interrupts.over = True
+        interrupts.leave()
     sys.exit(code or 0)
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from types import FrameType, TracebackType
+from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MESSAGE = "interrupted; run the same command again to continue"
@@ -59,6 +60,7 @@ class Interrupts:
         self.over = False
         self._process = os.getpid()
         self._repeats = Repeats()
+        self._before: dict[int, Any] = {}
 
     def catch(self) -> None:
         """Take the signals, where they are not ignored (as in a background job of a shell)."""
@@ -66,8 +68,17 @@ class Interrupts:
             return
         for number in NUMBERS:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
+                self._before[number] = signal.signal(number, self._handle)
         sys.unraisablehook = self._unraisable
+
+    def leave(self) -> None:
+        """Note that the script is over; where it ran within another's process, give the signals back."""
+        self.over = True
+        if is_ours() or not self._before:
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        sys.unraisablehook = sys.__unraisablehook__
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and os.getpid() != self._process:

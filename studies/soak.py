@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cups.allowed import SEED
 from cups.errors import UserError, run_main
 from pseudo_labels.steps.flags import Settings, add_flags, flag, make_parser, take
 from pseudo_labels.steps.stage1 import ROOT
@@ -24,7 +25,7 @@ class SoakSettings(Settings):
 
     output: Path = flag(ROOT / "runs" / "soak", "folder of the runs")
     fresh: bool = flag(False, "make the undisturbed run anew, as after a change of the code")
-    seed: int = flag(0, "seed of the moments and signals")
+    seed: int = flag(0, "seed of the moments and signals", allowed=SEED)
     only: str | None = flag(None, "only commands whose name holds this")
 
 

@@ -8,9 +8,11 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,6 +40,13 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT), str(PARITY)]
 # What a user has set would stand for flags that tests leave out.
 for variable in ("CITYSCAPES_ROOT", "STAGE1_FLAGS", "CUPS_OPTS"):
     os.environ.pop(variable, None)
+
+# A shell ignores Ctrl-C for what it starts in the background, and children would inherit that.
+if (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run, and no limit on the time of one: a loaded machine is not a bug.
 settings.register_profile("deterministic", deadline=None, derandomize=True)

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from cups.ops.resize import nearest_indices
-
 ID_LIMIT = 2**31
 """Categories and instances are below it."""
 
@@ -161,6 +159,8 @@ class PanopticMap:
         """Return the map at another size (H', W'), by the nearest pixel as `cups.ops.resize.resize_ids`."""
         if self.shape == tuple(size):
             return self
+        from cups.ops.resize import nearest_indices  # here: a map alone needs no torch
+
         rows, columns = (nearest_indices(*sides).numpy() for sides in zip(self.shape, size, strict=True))
         return self.with_ids(self.ids[rows[:, None], columns])
 

@@ -56,8 +56,8 @@ def plain_network(ours: nn.Module, settings: TrainStepSettings) -> nn.Module:
     """Build detectron2's own classes from the same model config, with the weights of our network."""
     from detectron2.modeling import build_model
 
-    plain_parts = [part for pair in PLAIN_PARTS.items() for part in pair]
-    cfg = load_config(settings.config, [*settings.overrides, *plain_parts])
+    cfg = load_config(settings.config, settings.overrides)
+    cfg.merge_from_list([part for pair in PLAIN_PARTS.items() for part in pair])
     cfg.MODEL.DEVICE = settings.device
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = settings.things
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = settings.stuffs + 1

@@ -15,13 +15,9 @@ READING = {
 """Calls that read a file, or parse one, by the end of their names."""
 ROOMS_OF_READERS = ("cups/io/",)
 ELSEWHERE = {
-    # YAML has readers of its own, which tell of keys and lines.
-    *(
-        ("cups/config.py", "read_text"),
-        ("cups/categories.py", "read_text"),
-        ("cups/class_files.py", "read_text"),
-    ),
     ("cups/training/processes.py", "read_text"),  # /proc/cpuinfo
+    ("cups/training/loggers.py", "read_text"),  # what a run wrote itself; anything but an id is made anew
+    ("pseudo_labels/steps/slurm_jobs.py", "read_text"),  # the last line of a log, whatever bytes it holds
 }
 
 

@@ -70,7 +70,7 @@ def test_train__streamed_features_train_like_stored_ones(slots: Any) -> None:
     [
         (("--backbone", "dinov3_vitb16"), r"features_dinov3_vitb16: no such folder, and to compute"),
         (("--num_slots", "0"), r"`num_slots` 0"),
-        (("--crop", "0.5", "1.5"), r"`crop` 0.5 1.5"),
+        (("--crop", "0.5", "1.5"), r"`crop` 1.5: must be at most 1"),
         (("--position_grid", "0", "4"), r"`position_grid`"),
         (("--decode_tokens", "-1"), r"`decode_tokens` -1"),
         (("--half_life", "0"), r"`half_life`"),

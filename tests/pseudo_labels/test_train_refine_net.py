@@ -103,7 +103,8 @@ def test_main__streamed_features_train_like_stored_ones(
     assert difference.norm() < 0.02 * whole.norm()
     refined = []
     for name in ("stored", "streamed"):
-        refinement.generate("--checkpoint", str(root / name / "refine_net.pth"), "--name", name)
+        files = ("--checkpoint", str(root / name / "refine_net.pth"), *backbone[2:])
+        refinement.generate(*files, "--name", name)
         file = refinement.root.file(f"pseudo_semantic_refined_{name}", f"{refinement.root.stems[0]}.png")
         refined.append(read_ids(file))
     assert (refined[0] == refined[1]).mean() > 0.95

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,8 +39,8 @@ def test_as_evaluated__a_drop_in_for_the_network(network: torch.nn.Module, wrapp
     predict(
         model, batches, PseudoClasses(THINGS, STUFFS), [lambda item, prediction: seen.append(prediction)], 1
     )
-    assert seen[0].panoptic.shape == (50, 70, 2) and seen[0].semantic.shape == (50, 70)
-    categories = set(seen[0].panoptic[..., 0].unique().tolist())
+    assert seen[0].panoptic.shape == (50, 70) and seen[0].semantic.shape == (50, 70)
+    categories = set(np.unique(seen[0].panoptic.categories).tolist())
     assert categories <= {*range(THINGS + STUFFS), 255} and int(seen[0].semantic.max()) <= STUFFS
 
 

@@ -222,7 +222,7 @@ def test_scripts__call_the_same_code(checkpoint: Path, photos: Path, tmp_path: P
     [
         (("--confidence", "2"), r"`confidence` 2\.0: must lie in 0-1"),
         (("--max_images", "0"), "`max_images` 0: must be at least 1"),
-        (("--device", "abacus"), "`device` abacus: no such device"),
+        (("--device", "abacus"), "`device` abacus: must be auto, cpu, cuda"),
         (("--names", "none.yaml"), r"none\.yaml: no such file; check `names`"),
         (("--input", "nowhere"), "nowhere: no such folder"),
     ],

@@ -30,10 +30,10 @@ OVERCLUSTER = "pseudo_labels.generate_overclustered_semantics"
 
 
 def files(folder: Path, root: Path) -> dict[str, bytes]:
-    """Content of all files but locks, with `root` and the code version left out."""
+    """Content of all files but locks and notes of who writes, with `root` and the code version left out."""
     found = {}
     for path in folder.rglob("*"):
-        if path.is_file() and path.suffix != ".lock":
+        if path.is_file() and path.suffix != ".lock" and path.name != ".writer":
             lines = path.read_bytes().replace(str(root).encode(), b"ROOT").splitlines()
             found[str(path.relative_to(folder))] = b"\n".join(x for x in lines if b'"code_version"' not in x)
     return found

@@ -82,11 +82,14 @@ def test_run_main__exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
 class Job:
     """A finished job of submitit."""
 
+    job_id, num_tasks = "42", 1
+
     def __init__(self, result: tuple[int, str] | None) -> None:
         self.outcome = result
+        self.paths = SimpleNamespace(stderr=Path("log.err"))
 
-    def done(self) -> bool:
-        return True
+    def task(self, _: int) -> Job:
+        return self
 
     def result(self) -> tuple[int, str] | None:
         return self.outcome
@@ -100,7 +103,7 @@ def test_executor__nothing_found_is_carried_out_of_the_shards(
 ) -> None:
     pytest.importorskip("submitit")
     jobs = [Job(None if code is None else (code, "x")) for code in codes]
-    assert executor._wait(jobs, "step", 0.0) == expected
+    assert executor._exit_code(jobs, {}) == expected
 
 
 def test_pipeline__carries_the_code_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
