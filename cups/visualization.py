@@ -136,8 +136,9 @@ def panoptic_to_color(panoptic: PanopticMap | np.ndarray, colors: np.ndarray) ->
     """
     panoptic = as_panoptic_map(panoptic)
     classes = panoptic.category
-    _check_ids(classes[panoptic.areas > 0], colors)
-    table = semantic_to_color(np.where(panoptic.areas > 0, classes, void_value(len(colors))), colors)
+    present = panoptic.areas > 0
+    _check_ids(classes[present], colors)
+    table = semantic_to_color(np.where(present, classes, void_value(len(colors))), colors)
     shaded = np.where((classes == void_value(len(colors)))[:, None], table, _shades(table, panoptic.instance))
     return shaded.astype(np.uint8)[panoptic.ids]
 

@@ -39,7 +39,7 @@ def refuse_another_run(config: CfgNode, directory: Path, checkpoint: Path, stage
     """
     if not checkpoint.exists():
         return
-    found = stage_of(read_file(checkpoint))
+    found = stage_of(read_file(checkpoint, mapped=True))  # its names alone are looked at
     if found not in (None, stage.name):
         begin = f", and begin with this network by `checkpoint` {checkpoint}" if stage is CUPS_STAGE3 else ""
         raise UserError(

@@ -78,11 +78,10 @@ def run_both_stages(config: CfgNode, resume: Resume) -> None:
 
 def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Path:
     """Stage 2: train on pseudo-labels in a run folder; return the last checkpoint."""
-    if resume:
-        refuse_another_run(config, directory, resumed_checkpoint(directory), CUPS_STAGE2)
-    train = build_training_data(
-        config, split_to_go_on_with(config, resumed_checkpoint(directory) if resume else None)
-    )
+    resumed = resumed_checkpoint(directory) if resume else None
+    if resumed is not None:
+        refuse_another_run(config, directory, resumed, CUPS_STAGE2)
+    train = build_training_data(config, split_to_go_on_with(config, resumed))
     tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
     validation = training_validation(config)
     callbacks: list[Callback] = []

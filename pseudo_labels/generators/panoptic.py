@@ -21,6 +21,7 @@ from cups.io.file_names import IMAGE_MARK
 from cups.io.png import read_image, write_png
 from cups.ops.panoptic import to_panoptic
 from cups.taxonomy import class_set, void_value
+from cups.visualization import panoptic_to_color
 from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.inputs.instances import found_instances
 from pseudo_labels.inputs.labels import read_pair
@@ -29,7 +30,7 @@ from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import number_of_classes
 from pseudo_labels.steps.options import FrameRun
-from pseudo_labels.steps.pictures import fit, panoptic_picture
+from pseudo_labels.steps.pictures import class_colors, fit
 from pseudo_labels.steps.step import Step, Summary, is_complete, run_step
 
 SCRIPT = "generate_panoptic_pseudolabels"
@@ -60,7 +61,7 @@ class Merge:
         """Return the pictures (image, panoptic map) of one frame for the contact sheet."""
         image = read_image(frame.image)
         panoptic = read_panoptic(self.output.path(frame), void_value(self.num_classes))
-        picture = panoptic_picture(panoptic.categories, panoptic.instances, self.num_classes)
+        picture = panoptic_to_color(panoptic, class_colors(self.num_classes))
         return [image, fit(picture, image)]
 
 

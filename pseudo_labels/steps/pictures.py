@@ -5,9 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import class_set
-from cups.visualization import instances_to_color, panoptic_to_color, pseudo_palette, semantic_to_color
+from cups.visualization import instances_to_color, pseudo_palette, semantic_to_color
 
 
 def class_colors(num_classes: int) -> np.ndarray:
@@ -23,11 +22,6 @@ def label_pictures(
     if instance is not None:
         pictures.append(instances_to_color(instance))
     return [fit(picture, image) for picture in pictures]
-
-
-def panoptic_picture(category: np.ndarray, instance: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return (H, W, 3) uint8 of a category and an instance map, void where the category is `void_value`."""
-    return panoptic_to_color(PanopticMap.from_maps(category, instance), class_colors(num_classes))
 
 
 def fit(picture: np.ndarray, image: np.ndarray) -> np.ndarray:
