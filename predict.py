@@ -32,6 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         const=True,
         help="stuff follows edges (default: as trained)",
     )
+    add(
+        "--semantic_weight",
+        type=float,
+        metavar="W",
+        help="of the semantic head in an object's score (default: as trained)",
+    )
     add("--no_overlays", dest="overlays", action="store_false", help="no pictures, no videos")
     add("--max_images", type=int, metavar="N", help="predict on the first N only (default: all)")
     add("--skip_bad", action="store_true", help="leave out images that cannot be read (default: stop)")

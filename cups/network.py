@@ -19,7 +19,8 @@ from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.png import read_image
 from cups.model.architecture import MOST_CLASSES
-from cups.model.model import network_of, set_snap
+from cups.model.merge_choices import MergeChoices
+from cups.model.model import network_of
 from cups.model.sized import SizedInference
 from cups.prediction import PanopticPrediction, prediction_of
 from cups.structures import PseudoClasses, ThingStuffSplit
@@ -115,6 +116,7 @@ def load(
     names: str | Path | None = None,
     working_size: tuple[int, int] | None = None,
     snap_to_regions: bool | None = None,
+    semantic_weight: float | None = None,
     model_config: str | Path | None = None,
 ) -> PanopticNetwork:
     """Open a checkpoint of this project, or a published one of CUPS.
@@ -127,6 +129,7 @@ def load(
         names: file of class names; by default the one beside the checkpoint, see `cups.categories`.
         working_size: (H, W) of the training images; by default as the checkpoint says.
         snap_to_regions: whether stuff follows the edges of the image; by default as it was trained.
+        semantic_weight: of the semantic head in an instance's score, 0-1; by default as it was trained.
         model_config: YAML of the architecture, for a checkpoint of an earlier version that was trained with a
             file of one's own; all others hold theirs.
 
@@ -144,7 +147,7 @@ def load(
     """
     checkpoint = load_checkpoint(path, prefer_teacher)
     model, pseudo = network_of(checkpoint, device, confidence_threshold, model_config)
-    set_snap(model, snap_to_regions)
+    MergeChoices(snap_to_regions, semantic_weight).apply(model)
     categories = load_categories(checkpoint.path, pseudo, Path(names) if names else None)
     size = working_size or working_size_of(checkpoint)
     return PanopticNetwork(model, split_of(checkpoint, pseudo), categories, size)

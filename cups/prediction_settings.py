@@ -11,7 +11,13 @@ from cups.allowed import COUNT, CROP, DEVICE, FRACTION, is_list, quoted
 from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
 
-LIMITS = {"confidence": FRACTION, "max_images": COUNT, "device": DEVICE, "working_size": CROP}
+LIMITS = {
+    "confidence": FRACTION,
+    "semantic_weight": FRACTION,
+    "max_images": COUNT,
+    "device": DEVICE,
+    "working_size": CROP,
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class PredictionSettings:
         working_size: (H, W) of the training images; None as the checkpoint says.
         use_teacher: of a self-training checkpoint, take the averaged teacher.
         snap_to_regions: let stuff follow the edges of the image; None as the network was trained.
+        semantic_weight: of the semantic head in an object's score, 0-1; None as the network was trained.
         overlays: write pictures, and videos of videos.
         max_images: predict on the first images only.
         skip_bad: leave out images that cannot be read.
@@ -46,6 +53,7 @@ class PredictionSettings:
     working_size: tuple[int, int] | None = None
     use_teacher: bool = False
     snap_to_regions: bool | None = None
+    semantic_weight: float | None = None
     overlays: bool = True
     max_images: int | None = None
     skip_bad: bool = False

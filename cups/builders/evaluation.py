@@ -24,7 +24,7 @@ from cups.io.files import file_sha256
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching, ScoredRows
 from cups.metrics.protocol import Protocol
-from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint, set_snap
+from cups.model import MergeChoices, panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.crf import DenseCrfRefinement
 from cups.model.tta import PanopticFPNWithTTA
 from cups.structures import PseudoClasses
@@ -66,7 +66,7 @@ def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, PseudoClasses
 def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
     """Give a network what the configuration wants: regions, test-time augmentation, the dense CRF."""
     model, keys = network, config.MODEL
-    set_snap(network, keys.SNAP_TO_REGIONS)
+    MergeChoices.of_keys(keys).apply(network)
     if config.VALIDATION.USE_TTA:
         model = PanopticFPNWithTTA(
             model, tuple(keys.TTA_SCALES), flip=True, score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
@@ -85,8 +85,7 @@ def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[
     # Younger keys count only where they are given: predictions that were made before them go on.
     if config.MODEL.USE_TEACHER:
         settings["MODEL.USE_TEACHER"] = True
-    if config.MODEL.SNAP_TO_REGIONS is not None:
-        settings["MODEL.SNAP_TO_REGIONS"] = config.MODEL.SNAP_TO_REGIONS
+    settings |= MergeChoices.of_keys(config.MODEL).keys
     for key in PREDICTION_KEYS:
         value = validation_root(config) if key == "DATA.ROOT_VAL" else get(config, key)
         settings[key] = list(value) if isinstance(value, tuple) else value

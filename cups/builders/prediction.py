@@ -16,6 +16,7 @@ from cups.evaluation.own_images import Image, OwnImages, predict_own_images
 from cups.io.files import file_sha256
 from cups.io.images import refuse_output_inside
 from cups.io.video import is_video
+from cups.model import MergeChoices
 from cups.network import PanopticNetwork, load
 from cups.prediction_settings import PredictionSettings
 
@@ -37,6 +38,7 @@ def predict_images(settings: PredictionSettings) -> Path:
         names=settings.names,
         working_size=settings.working_size,
         snap_to_regions=settings.snap_to_regions,
+        semantic_weight=settings.semantic_weight,
     )
     own = OwnImages(
         images,
@@ -51,9 +53,8 @@ def predict_images(settings: PredictionSettings) -> Path:
         "confidence": settings.confidence,
         "use_teacher": settings.use_teacher,
         "input": [str(path.resolve()) for path in settings.input],
+        **MergeChoices(settings.snap_to_regions, settings.semantic_weight).chosen,
     }
-    if settings.snap_to_regions is not None:
-        decisive["snap_to_regions"] = settings.snap_to_regions
     return predict_own_images(network, own, decisive)
 
 

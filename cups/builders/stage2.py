@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ from cups.io.weights import stored_at, weight_files
 from cups.label_split import held_split, label_split
 from cups.model import (
     DEFAULT_CONFIG,
-    SNAP_KEY,
     VIT_CONFIG,
+    MergeChoices,
     panoptic_cascade_mask_r_cnn,
     vit_overrides,
 )
@@ -85,7 +86,8 @@ def find_backbone_checkpoint(config: CfgNode) -> Path | None:
 def network_of(config: CfgNode) -> dict[str, Any]:
     """Return `model_config` and `model_overrides` of the network that a configuration wants."""
     model = config.MODEL
-    overrides = [*model.OVERRIDES, *snap_override(config)]
+    merge = MergeChoices.of_keys(model).architecture
+    overrides = [*model.OVERRIDES, *chain.from_iterable(merge.items())]
     if model.BACKBONE_TYPE == "resnet50":
         return {"model_config": model.CONFIG or DEFAULT_CONFIG, "model_overrides": overrides}
     transformer = vit_overrides(model.BACKBONE_TYPE, model.FREEZE_BACKBONE, model.GRADIENT_CHECKPOINTING)
@@ -96,12 +98,6 @@ def described_network(config: CfgNode) -> dict[str, Any]:
     """Return what a checkpoint says of its network: the whole architecture, as plain values."""
     network = network_of(config)
     return {"architecture": architecture_of(load_config(network["model_config"], network["model_overrides"]))}
-
-
-def snap_override(config: CfgNode) -> list[Any]:
-    """Return `MODEL.SNAP_TO_REGIONS` as an override of the network's config; nothing where it is None."""
-    snap = config.MODEL.SNAP_TO_REGIONS
-    return [] if snap is None else [SNAP_KEY, snap]
 
 
 def pseudo_label_folder(config: CfgNode) -> Path:

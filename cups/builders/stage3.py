@@ -21,7 +21,7 @@ from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.provenance import code_version, ground_truth_answer
-from cups.model import SNAP_KEY, set_snap
+from cups.model import MergeChoices
 from cups.model.architecture import as_plain
 from cups.model.model import network_of
 from cups.model.network_config import stored_architecture
@@ -128,7 +128,7 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
     )
     tell_what_is_lost(config, checkpoint)
     set_drop_loss(model, config)
-    set_snap(model, config.MODEL.SNAP_TO_REGIONS)
+    MergeChoices.of_keys(config.MODEL).apply(model)
     set_speed(model, channels_last=config.TRAINING.CHANNELS_LAST, compile_trunk=config.TRAINING.COMPILE)
     scales, flip = teacher_views(config)
     keys = config.SELF_TRAINING
@@ -159,9 +159,7 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
 def described_model(checkpoint: Checkpoint, config: CfgNode) -> dict[str, Any]:
     """Return what the checkpoint says of its network, with what this stage changes."""
     architecture = stored_architecture(checkpoint, config.MODEL.CONFIG)
-    if (snap := config.MODEL.SNAP_TO_REGIONS) is not None:
-        architecture[SNAP_KEY] = snap
-    return {"architecture": architecture}
+    return {"architecture": architecture | MergeChoices.of_keys(config.MODEL).architecture}
 
 
 def tell_what_is_lost(config: CfgNode, checkpoint: Checkpoint) -> None:

@@ -63,6 +63,12 @@ MODEL = {
         optional(SWITCH, "None (as the network was trained)"),
         "Average semantic probabilities over regions of even colour: stuff then follows the image's edges.",
     ),
+    "SEMANTIC_WEIGHT": Key(
+        None,
+        optional(FRACTION, "None (as the network was trained)"),
+        "Weight of the semantic head, which gives the mean probability of things in the mask, in an "
+        "instance's score; 0 is the box head alone.",
+    ),
     "TTA_SCALES": Key(
         (0.5, 0.75, 1.0),
         SCALES,

@@ -1,12 +1,11 @@
 from .inputs import panoptic_from_output as panoptic_from_output
 from .inputs import panoptic_map_from_output as panoptic_map_from_output
 from .inputs import to_detectron2 as to_detectron2
+from .merge_choices import MergeChoices as MergeChoices
 from .model import DEFAULT_CONFIG as DEFAULT_CONFIG
-from .model import SNAP_KEY as SNAP_KEY
 from .model import freeze_batch_norm as freeze_batch_norm
 from .model import panoptic_cascade_mask_r_cnn as panoptic_cascade_mask_r_cnn
 from .model import panoptic_cascade_mask_r_cnn_from_checkpoint as panoptic_cascade_mask_r_cnn_from_checkpoint
-from .model import set_snap as set_snap
 from .model_vitb import VIT_CONFIG as VIT_CONFIG
 from .model_vitb import panoptic_cascade_mask_r_cnn_vitb as panoptic_cascade_mask_r_cnn_vitb
 from .model_vitb import vit_overrides as vit_overrides

@@ -178,6 +178,7 @@ _STUFF = {
     "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION": _SHARE,
     "MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST": _SWITCH,
     "MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS": _SWITCH,
+    "MODEL.PANOPTIC_FPN.COMBINE.SEMANTIC_WEIGHT": _SHARE,
 }
 RULES: Mapping[str, Rule] = {**_TRUNK, **_PROPOSALS, **_OBJECTS, **_STUFF}
 """Each key of detectron2's config that decides what is built, beside those that the builder sets itself."""

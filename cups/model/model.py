@@ -36,7 +36,6 @@ from cups.model.network_config import (
 )
 from cups.structures import PseudoClasses
 
-SNAP_KEY = "MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS"
 FEW_CLASSES = 1000
 """With a shipped architecture and so few classes no network is larger than the published one's kind."""
 UNBUILDABLE = (
@@ -209,12 +208,6 @@ def _require_fit(architecture: Mapping[str, Any], pseudo: PseudoClasses, checkpo
             f"{checkpoint.path}: its architecture cannot be built ({reason}); get the checkpoint again"
         ) from None
     fitting_state(network, checkpoint)
-
-
-def set_snap(model: nn.Module, snap_to_regions: bool | None) -> None:
-    """Switch whether stuff follows the image's edges, in place; None leaves it as it was trained."""
-    if snap_to_regions is not None:
-        model.combine_snap_to_regions = snap_to_regions  # type: ignore[assignment]
 
 
 def _checked_weights(weights: Any, channels: int, path: Path) -> list[float] | None:

@@ -9,7 +9,7 @@ painted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.model.inputs import inference_inputs
-from cups.model.modeling.meta_arch.merge import Crop, Segments, decide_semantic, merge_crops
+from cups.model.modeling.meta_arch.merge import Crop, Segments, agreed_scores, decide_semantic, merge_crops
 from cups.model.modeling.meta_arch.panoptic_fpn import CustomPanopticFPN, finite_log
 from cups.model.tta import PanopticFPNWithTTA
 from cups.ops.precision import full_precision
@@ -108,13 +108,28 @@ class SizedInference:
             detections, logits = self.model.inference(inputs, do_postprocess=False)
             for found, scores, item in zip(detections, logits, inputs, strict=True):
                 inside = scores[:, : item["height"], : item["width"]]
-                yield _Raw(self.network.follow_image_logits(inside, item["image"]), _soft_finds(found))
+                logits = self.network.follow_image_logits(inside, item["image"])
+                yield _Raw(logits, self._agreed(_soft_finds(found), logits))
             return
         for output in self.model(inputs):
             logits = output["sem_seg"].float()
             if isinstance(self.model, PanopticFPNWithTTA):  # probabilities
                 logits = finite_log(logits)
-            yield _Raw(logits, _hard_finds(output["instances"]))
+            yield _Raw(logits, self._agreed(_hard_finds(output["instances"]), logits))
+
+    def _agreed(self, found: list[Found], logits: Tensor) -> list[Found]:
+        """Return the finds of a tile with the scores that the network's own merge would give them."""
+        if not found or self.network.combine_semantic_weight == 0:
+            return found
+        thing_probability = logits.float().softmax(dim=0)[0]
+        size = (thing_probability.shape[0], thing_probability.shape[1])
+        scores = agreed_scores(
+            [find.score for find in found],
+            lambda index: paste(found[index], (1.0, 1.0), size),
+            thing_probability,
+            self.network.combine_semantic_weight,
+        )
+        return [replace(find, score=score) for find, score in zip(found, scores, strict=True)]
 
     def _decide(self, logits: Tensor, size: Size, rows: _Axis, columns: _Axis) -> Tensor:
         def decide(values: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ class PanopticFPNWithTTA(nn.Module):
         return {
             "sem_seg": probabilities,
             "instances": instances,
-            "panoptic_seg": self.model.merge(instances, probabilities),
+            "panoptic_seg": self.model.merge(instances, probabilities, self.score_threshold),
         }
 
     def _view_size(self, image: Tensor, scale: float) -> Size:

@@ -71,7 +71,9 @@ def test_load__a_network_ready_for_images(saved: Path) -> None:
         segment["category_id"] < (THINGS if segment["isthing"] else STUFFS + 1) for segment in segments
     )
     assert not network.model.combine_snap_to_regions
-    assert cups.load(saved, snap_to_regions=True).model.combine_snap_to_regions
+    assert network.model.combine_semantic_weight == 0
+    other = cups.load(saved, snap_to_regions=True, semantic_weight=0.4).model
+    assert other.combine_snap_to_regions and other.combine_semantic_weight == 0.4
     with pytest.raises(FrozenInstanceError):
         network.model = nn.Identity()  # type: ignore[misc]
 

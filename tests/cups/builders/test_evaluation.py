@@ -67,6 +67,7 @@ def test_prediction_settings__change_with_all_that_changes_a_prediction(tmp_path
         ("MODEL.TTA_SCALES", "(1.0,)"),
         ("MODEL.USE_TEACHER", "True"),
         ("MODEL.SNAP_TO_REGIONS", "False"),
+        ("MODEL.SEMANTIC_WEIGHT", "0.3"),
         ("MODEL.INFERENCE_CONFIDENCE_THRESHOLD", "0.9"),
         ("DATA.VAL_SCALE", "0.25"),
         ("DATA.ROOT_VAL", "/elsewhere"),

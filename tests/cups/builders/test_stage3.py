@@ -26,7 +26,6 @@ from cups.config import build_config
 from cups.data.fit import Fit
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
-from cups.model import SNAP_KEY
 from cups.model.architecture import RULES
 from tests.cups.conftest import STUFFS, THINGS, TINY
 
@@ -158,7 +157,10 @@ def test_build_self_training_module__edges_as_told_by_the_key(build_tiny: Builde
     assert module.model.combine_snap_to_regions and module.teacher_model.model.combine_snap_to_regions
     saved: dict[str, Any] = {}
     module.on_save_checkpoint(saved)
-    assert saved["hyper_parameters"]["model"]["architecture"][SNAP_KEY] is True
+    assert (
+        saved["hyper_parameters"]["model"]["architecture"]["MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS"]
+        is True
+    )
 
 
 def test_described_model__is_that_of_stage_two(tmp_path: Path) -> None:
@@ -168,7 +170,12 @@ def test_described_model__is_that_of_stage_two(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "a.ckpt", {}, {"model": stage_two})
     for value, expected in ((None, True), (True, True), (False, False)):
         told = described_model(checkpoint, build_config(None, ["MODEL.SNAP_TO_REGIONS", value]))
-        assert told == {"architecture": {**stage_two["architecture"], SNAP_KEY: expected}}
+        assert told == {
+            "architecture": {
+                **stage_two["architecture"],
+                "MODEL.PANOPTIC_FPN.COMBINE.SNAP_TO_REGIONS": expected,
+            }
+        }
 
 
 def test_build_self_training_module__opens_what_earlier_versions_wrote(

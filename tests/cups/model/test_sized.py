@@ -76,6 +76,24 @@ def test_call__follows_edges_as_the_network_itself(network: Any, monkeypatch: py
     assert (snapped != described(*SizedInference(network, None)([image])[0])).mean() > 0.01
 
 
+def test_call__scores_both_heads_agree_on_as_the_network_itself(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(64, 128)
+    item = {"image": torch.from_numpy(image).permute(2, 0, 1) / 255}
+
+    def scores(segments: list[dict[str, Any]]) -> list[float]:
+        return [segment["score"] for segment in segments if segment["isthing"]]
+
+    plain = scores(SizedInference(network, None)([image])[0][1])
+    monkeypatch.setattr(network, "combine_semantic_weight", 0.5)
+    with torch.no_grad():
+        expected = scores(network([item])[0]["panoptic_seg"][1])
+    assert len(expected) > 1 and expected != pytest.approx(plain, rel=0.1)
+    for model in (network, PanopticFPNWithTTA(network, (1.0,), flip=False, score_threshold=0.0)):
+        assert scores(SizedInference(model, None)([image])[0][1]) == pytest.approx(expected, rel=0.02)
+
+
 def test_call__a_photo_and_its_enlarged_copy_have_one_map(network: Any) -> None:
     inference = SizedInference(network, (48, 96))
     image = picture(48, 96)

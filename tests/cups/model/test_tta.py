@@ -76,8 +76,11 @@ class _SeesColours(nn.Module):
     def follow_image(self, probabilities: Tensor, _: Tensor) -> Tensor:
         return probabilities
 
-    def merge(self, instances: Instances, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
-        return merge_panoptic(instances, probabilities.argmax(dim=0), stuff_area_limit=0)
+    def merge(
+        self, instances: Instances, probabilities: Tensor, score_threshold: float
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
+        semantic = probabilities.argmax(dim=0)
+        return merge_panoptic(instances, semantic, stuff_area_limit=0, score_threshold=score_threshold)
 
 
 def _picture(height: int = 150, width: int = 225) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ def merge_panoptic(
     overlap_threshold: float = 0.5,
     stuff_area_limit: float = 4096,
     score_threshold: float = 0.5,
+    thing_probability: Tensor | None = None,
+    semantic_weight: float = 0.0,
 ) -> tuple[Tensor, Segments]:
     """Paint instances by falling score, then stuff where nothing is painted.
 
@@ -51,21 +54,18 @@ def merge_panoptic(
         overlap_threshold: an instance with a larger part of it already painted is left out.
         stuff_area_limit: stuff classes with fewer free pixels are left void.
         score_threshold: instances below it are left out.
+        thing_probability, semantic_weight: (H, W) of "some thing", see `agreed_scores`.
 
     Returns:
         (H, W) int32 segment ids, 0 void, and one dict per segment: `id`, `isthing`, `category_id` (thing
         index, or 1..S), and `score`, `instance_id` of things or `area` (pixels) of stuff.
     """
-    masks = instances.pred_masks.to(device=semantic.device, dtype=torch.bool)
-    # Only the pixels of a mask's own box are touched: 100 masks of a large image cost one pass, not 100.
-    boxes = boxes_from_masks(masks).int().tolist()
-
-    def crop_of(index: int) -> Crop:
-        left, top, right, bottom = boxes[index]
-        return Crop(top, left, masks[index, top:bottom, left:right])
-
+    crop_of = crops_of(instances.pred_masks.to(device=semantic.device, dtype=torch.bool))
+    scores = instances.scores.tolist()
+    if thing_probability is not None:
+        scores = agreed_scores(scores, crop_of, thing_probability, semantic_weight)
     return merge_crops(
-        instances.scores.tolist(),
+        scores,
         instances.pred_classes.tolist(),
         crop_of,
         semantic,
@@ -73,6 +73,45 @@ def merge_panoptic(
         stuff_area_limit=stuff_area_limit,
         score_threshold=score_threshold,
     )
+
+
+def crops_of(masks: Tensor) -> Callable[[int], Crop]:
+    """Return what cuts each of (N, H, W) bool masks out: only the pixels of its own box are touched."""
+    boxes = boxes_from_masks(masks).int().tolist()
+
+    def crop_of(index: int) -> Crop:
+        left, top, right, bottom = boxes[index]
+        return Crop(top, left, masks[index, top:bottom, left:right])
+
+    return crop_of
+
+
+def agreed_scores(
+    scores: Sequence[float], crop_of: Callable[[int], Crop], thing_probability: Tensor, weight: float
+) -> list[float]:
+    """Return the scores of instances as both heads see them: box^(1 - weight) * semantic^weight.
+
+    Of the semantic head, the score is the mean probability of "some thing" in the mask. Panoptic-DeepLab
+    (Cheng et al., CVPR 2020, section 3.3) multiplies both; the powers keep a score where both are equal.
+
+    Args:
+        scores: 0-1, of the box head.
+        crop_of: returns the mask of an instance; one without pixels keeps its score.
+        thing_probability: (H, W) float 0-1.
+        weight: 0 (the box head alone) to 1.
+    """
+    if weight == 0 or not scores:
+        return list(scores)
+    means = []
+    for index in range(len(scores)):
+        top, left, mask = crop_of(index)
+        window = thing_probability[top : top + mask.shape[0], left : left + mask.shape[1]]
+        means.append((window * mask).sum() / mask.sum())
+    semantic = torch.stack(means).tolist()  # one wait for a GPU, not one for each instance
+    return [
+        box if math.isnan(mean) else box ** (1 - weight) * mean**weight
+        for box, mean in zip(scores, semantic, strict=True)
+    ]
 
 
 def merge_crops(

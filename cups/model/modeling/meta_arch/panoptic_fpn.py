@@ -33,6 +33,7 @@ class CustomPanopticFPN(PanopticFPN):
     so that the result does not depend on the resolution; 0 falls back to `combine_stuff_area_thresh` pixels.
     `combine_things_first` is for many stuff pseudo-classes, see `decide_semantic`. `combine_snap_to_regions`
     makes the semantic output follow the edges of the image, see `snap_to_regions`.
+    `combine_semantic_weight` is that of the semantic head in an instance's score, see `agreed_scores`.
     """
 
     @configurable
@@ -42,12 +43,14 @@ class CustomPanopticFPN(PanopticFPN):
         combine_stuff_area_fraction: float = 0.0,
         combine_things_first: bool = False,
         combine_snap_to_regions: bool = False,
+        combine_semantic_weight: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.combine_stuff_area_fraction = combine_stuff_area_fraction
         self.combine_things_first = combine_things_first
         self.combine_snap_to_regions = combine_snap_to_regions
+        self.combine_semantic_weight = combine_semantic_weight
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -57,6 +60,7 @@ class CustomPanopticFPN(PanopticFPN):
         arguments["combine_stuff_area_fraction"] = combine.STUFF_AREA_FRACTION
         arguments["combine_things_first"] = combine.THINGS_FIRST
         arguments["combine_snap_to_regions"] = combine.SNAP_TO_REGIONS
+        arguments["combine_semantic_weight"] = combine.SEMANTIC_WEIGHT
         return arguments
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -149,13 +153,21 @@ class CustomPanopticFPN(PanopticFPN):
         return finite_log(self.follow_image(logits.float().softmax(dim=0), image))
 
     @torch.no_grad()
-    def merge(self, instances: Instances, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
-        """Merge detections and semantic probabilities (S+1, H, W); see `merge_panoptic`."""
+    def merge(
+        self, instances: Instances, probabilities: Tensor, score_threshold: float = 0.0
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Merge detections and semantic probabilities (S+1, H, W); see `merge_panoptic`.
+
+        Args:
+            score_threshold: of instances, where it is higher than the network's own.
+        """
         limit = self.combine_stuff_area_fraction * probabilities.shape[-2] * probabilities.shape[-1]
         return merge_panoptic(
             instances,
             decide_semantic(probabilities, self.combine_things_first),
             overlap_threshold=self.combine_overlap_thresh,
             stuff_area_limit=limit or self.combine_stuff_area_thresh,
-            score_threshold=self.combine_instances_score_thresh,
+            score_threshold=max(score_threshold, self.combine_instances_score_thresh),
+            thing_probability=probabilities[0],
+            semantic_weight=self.combine_semantic_weight,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from detectron2.structures import Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cups.model.modeling.meta_arch import decide_semantic, merge_panoptic
+from cups.model.modeling.meta_arch.merge import agreed_scores, crops_of
 
 
 def instances(masks: torch.Tensor, scores: list[float], classes: list[int]) -> Instances:
@@ -51,6 +53,28 @@ def test_merge__order_is_by_score_and_ties_by_position() -> None:
     panoptic, segments = merge_panoptic(found, NOTHING)
     assert panoptic.tolist() == [[2, 2, 2, 2, 1, 1, 1, 1]]
     assert [s["instance_id"] for s in segments] == [2, 0]
+
+
+THINGS = torch.tensor([[1.0, 0.5, 0.5, 0.0, 0.01, 0.01, 0.2, 0.4]])
+
+
+def test_agreed_scores__weighted_geometric_mean_of_both_heads() -> None:
+    crop_of = crops_of(strip((0, 4), (4, 6), (6, 8), (2, 2)))
+    scores = [0.5, 0.9, 0.3, 0.7]
+    expected = [0.5, 0.9**0.5 * 0.01**0.5, 0.3, 0.7]  # means 0.5, 0.01, 0.3; a mask without pixels
+    assert agreed_scores(scores, crop_of, THINGS, 0.5) == pytest.approx(expected, abs=1e-6)
+    assert agreed_scores(scores, crop_of, THINGS, 1.0) == pytest.approx([0.5, 0.01, 0.3, 0.7], abs=1e-6)
+    assert agreed_scores(scores, crop_of, THINGS, 0.0) == scores
+    assert agreed_scores([], crops_of(strip()), THINGS, 0.5) == []
+
+
+def test_merge__what_the_semantic_head_does_not_see_goes_and_comes_last() -> None:
+    found = instances(strip((0, 4), (4, 6), (6, 8)), [0.6, 0.9, 0.95], [0, 1, 2])
+    _, segments = merge_panoptic(found, NOTHING, thing_probability=THINGS, semantic_weight=0.0)
+    assert [s["category_id"] for s in segments] == [2, 1, 0]
+    _, segments = merge_panoptic(found, NOTHING, thing_probability=THINGS, semantic_weight=0.3)
+    # 0.6^0.7 0.5^0.3 = 0.568, 0.9^0.7 0.01^0.3 = 0.233, 0.95^0.7 0.3^0.3 = 0.672
+    assert [(s["category_id"], round(s["score"], 3)) for s in segments] == [(2, 0.672), (0, 0.568)]
 
 
 def test_merge__low_scores_and_empty_masks_are_left_out() -> None:

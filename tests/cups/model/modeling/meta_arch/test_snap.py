@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cups.model import set_snap
+from cups.model import MergeChoices
 from cups.model.inputs import inference_inputs
 from cups.model.modeling.meta_arch.snap import region_means, snap_to_regions
 from cups.model.tta import PanopticFPNWithTTA
@@ -56,9 +56,9 @@ def test_network__plain_and_augmented_output_follow_the_image(build_tiny: Callab
     model: Any = build_tiny().eval()
     image = halves(64, 128)
     plain = model(inference_inputs([image]))[0]["sem_seg"]
-    set_snap(model, None)
+    MergeChoices().apply(model)
     assert not model.combine_snap_to_regions
-    set_snap(model, True)
+    MergeChoices(True).apply(model)
     (snapped,) = model(inference_inputs([image]))
     torch.testing.assert_close(
         snapped["sem_seg"].softmax(dim=0), snap_to_regions(plain.softmax(dim=0), image), atol=1e-5, rtol=0
