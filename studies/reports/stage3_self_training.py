@@ -62,6 +62,7 @@ EDGE_ROWS = tuple(
     )
 )
 ABLATIONS = (
+    ("no agreement of the teacher's heads", "stage3_no_agreement", ("MODEL.SEMANTIC_WEIGHT", "0.0")),
     ("no test-time augmentation", "stage3_no_tta", ("SELF_TRAINING.USE_TTA", "False")),
     ("no average (the teacher is the student)", "stage3_no_ema", ("SELF_TRAINING.EMA_MOMENTUM", "0.0")),
     ("no confidence step", "stage3_no_step", ("SELF_TRAINING.CONFIDENCE_STEP", "0.0")),
