@@ -176,8 +176,8 @@ settings, but for
 {changes(runs)}
 
 Copy-paste takes objects from the labels; self-enhanced, from the named step on, those that the network finds
-itself. Self-training starts from the row before it: {keys.ROUNDS} rounds of {keys.ROUND_STEPS} steps, the
-round chosen without labels.
+itself. Self-training starts from the row before it: {keys.ROUNDS} rounds of {keys.ROUND_STEPS} steps; the
+round is kept that `SELF_TRAINING.SELECT {keys.SELECT}` says.
 
 ## Ground truth used
 

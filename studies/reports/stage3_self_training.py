@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from yacs.config import CfgNode
 
 from cups.config import build_config
 from cups.metrics.protocol import VoidRule
@@ -37,7 +38,7 @@ STAGES = (
     ("Stage 2", network_result("stage2")),
     ("Stage 3", network_result("stage3")),
 )
-"""Printed name and result file of each stage; of Stage 3 the round that was chosen without labels."""
+"""Printed name and result file of each stage; of Stage 3 the round that is kept."""
 
 
 def round_result(number: int) -> str:
@@ -48,7 +49,7 @@ def round_result(number: int) -> str:
 ROUND_ROWS = (
     ("before (Stage 2)", network_result("stage2")),
     *((f"round {number}", round_result(number)) for number in range(1, ROUNDS + 1)),
-    ("chosen round", network_result("stage3")),
+    ("kept round", network_result("stage3")),
 )
 PLAIN = ("MODEL.SNAP_TO_REGIONS", "False")
 """The semantic output as the network gives it, without the edges of the image."""
@@ -159,8 +160,18 @@ def choice_table(runs: ToyRuns) -> str:
         scores = runs.values(file, "pq")
         pairs = [(choice.get("values", {}).get(name), scores.get(seed)) for seed, choice in found.items()]
         rows.append((title, *(" / ".join(map(_percent, pair)) for pair in pairs)))
-    rows.append(("chosen round", *(choice["round"] for choice in found.values())))
+    rows.append(("kept round", *(choice["round"] for choice in found.values())))
     return table(NAME, rows, ("", *(f"seed {seed}" for seed in found)))
+
+
+def selection(runs: ToyRuns, keys: CfgNode) -> str:
+    """Return which round is kept and why, as Markdown."""
+    if keys.SELECT == "last":
+        return "The last round is kept (`SELF_TRAINING.SELECT last`, as in CUPS): nothing is chosen."
+    return f"""The round is chosen by `SELF_TRAINING.SELECT {keys.SELECT}`, on {keys.SELECT_FRAMES} held-out
+training frames. What that criterion said, and PQ on the validation split, which it never saw (percent):
+
+{choice_table(runs)}"""
 
 
 def _percent(value: float | None) -> str:
@@ -231,8 +242,10 @@ Void rule: standard (a predicted void pixel is an error). The same under the rul
 {protocols(runs, files)}
 
 Stage 2 has {runs.steps} steps, the demo's {config.TRAINING.STEPS}. Networks are evaluated on the plain
-frame, without test-time augmentation. Stage 3 is the student of the round that was chosen without labels
-(below).
+frame, without test-time augmentation. Stage 3 is the student of the kept round (below). The score of an
+instance is that of the box head, and with the weight {config.MODEL.SEMANTIC_WEIGHT:g} the mean probability of
+things that the semantic head gives its pixels (`MODEL.SEMANTIC_WEIGHT`): in Stage 2, in Stage 3, and for its
+teacher.
 
 {EARLIER}
 
@@ -255,14 +268,11 @@ The teacher averages views at scale {scales}, each mirrored too.
 
 {metrics_table(NAME, runs, ROUND_ROWS)}
 
-The round is chosen by `SELF_TRAINING.SELECT {keys.SELECT}`, on {keys.SELECT_FRAMES} training frames that were
-held out. What that criterion said, and PQ on the validation split, which it never saw (percent):
-
-{choice_table(runs)}
+{selection(runs, keys)}
 
 ## Ablations
 
-One part is left out, everything else stays. Compared after round {ROUNDS}, whatever round would be chosen:
+One part is left out, everything else stays. Compared after round {ROUNDS}, whatever round would be kept:
 the first round does not know a confidence step.
 
 {metrics_table(NAME, ablated, ABLATION_ROWS)}

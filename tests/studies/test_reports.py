@@ -113,7 +113,7 @@ def test_ablations__leave_out_one_part_each(tmp_path: Path) -> None:
     runs = ToyRuns(tmp_path, (0,))
     trained = {s.name: s.arguments for s in self_training.steps(runs) if s.script == "train_self.py"}
     full = trained.pop("seed 0: Stage 3")
-    assert len(trained) == len(self_training.ABLATIONS) == 3
+    assert len(trained) == len(self_training.ABLATIONS) == 4
     for arguments in trained.values():
         assert arguments[: len(full)] != full and len(arguments) == len(full) + 2
         assert [a for a, b in zip(arguments, full, strict=False) if a != b] == [
@@ -142,8 +142,11 @@ def test_self_training__verdicts_follow_the_numbers(tmp_path: Path, gain: float,
     assert f"{head}: the full method beats the one with no average" in text
     assert "**Not run**: the full method beats the one with no test-time augmentation" in text
     assert row(text, "Stage 2").startswith("| Stage 2 | 34.0 ± 1.0 |")
-    assert row(text, "chosen round | 2 | 2 | 2")
-    assert "| before (Stage 2) | 40.0 / 33.0 | 40.0 / 34.0 | 40.0 / 35.0 |" in re.sub(r" +", " ", text)
+    assert "The last round is kept (`SELF_TRAINING.SELECT last`" in text
+    keys = build_config(CONFIG, ["SELF_TRAINING.SELECT", "consistency"]).SELF_TRAINING
+    told = self_training.selection(runs, keys)
+    assert row(told, "kept round | 2 | 2 | 2")
+    assert "| before (Stage 2) | 40.0 / 33.0 | 40.0 / 34.0 | 40.0 / 35.0 |" in re.sub(r" +", " ", told)
     assert re.search(r"\| Stage 3 +\| +no \|", text) and re.search(r"\| Stage 2 +\| +unknown \|", text)
     assert "- code: 1.2.3 abc\n" in text
 
