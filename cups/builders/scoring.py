@@ -13,16 +13,17 @@ from cups.builders.evaluation import (
     build_metric,
     build_semantic_scorers,
     build_validation_data,
+    evaluated_classes,
     load_for_evaluation,
     prediction_settings,
     results_of,
+    validation_root,
 )
 from cups.builders.trainer import run_directory, validation_loader
 from cups.categories import save_names
 from cups.evaluation.panoptic_export import PanopticExport
 from cups.evaluation.predict import Visitor, predict, save_to, score_with, write_overlays
 from cups.evaluation.results import Result, write_results
-from cups.taxonomy import class_set
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,11 @@ def save_matched_names(config: CfgNode, result: Result) -> Path:
         "source": "matched to ground truth by val.py",
         "protocol": result.protocol,
         "void_rule": result.void_rule,
-        "data": str(Path(config.DATA.ROOT_VAL).resolve().name),
+        "data": Path(validation_root(config)).resolve().name,
         "code_version": result.code_version,
     }
     path = save_names(
-        Path(config.MODEL.CHECKPOINT), class_set(config.DATA.NUM_CLASSES), result.assignment, about
+        Path(config.MODEL.CHECKPOINT), evaluated_classes(config), result.assignment, about
     )
     log.info("names: %s", path)
     return path
