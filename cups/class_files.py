@@ -197,5 +197,5 @@ def _check_ids(path: Path, entries: Sequence[Entry], ignored: Mapping[int, str])
         for name in entry.categories:
             if taken.setdefault(name, entry.name) != entry.name:
                 raise UserError(
-                    f"{path}: category {name} is of {taken[name]} and of {entry.name}; a category has one class"
+                    f"{path}: category {name} is of {taken[name]} and of {entry.name}; it has one class"
                 )

@@ -302,6 +302,19 @@ def parse_args(
     return args, config
 
 
+def config_like(args: argparse.Namespace, yaml_file: Path | None, keys: Mapping[str, Any]) -> CfgNode:
+    """Return the configuration of another YAML file under a command line of `parse_args`.
+
+    Args:
+        args: the command line, which wins over the file.
+        yaml_file: takes the place of `experiment_config_file`; None leaves that.
+        keys: further {dotted key: value}, which win over the file and lose to the command line.
+    """
+    pairs = [*(part for pair in keys.items() for part in pair), *args.pairs]
+    last = shlex.split(os.environ.get(OPTIONS_VARIABLE, ""))
+    return build_config(yaml_file or args.experiment_config_file, pairs, vars(args), args.config_flags, last)
+
+
 def tell_unread(script: str, keys: Iterable[str]) -> None:
     """Warn of keys on the command line that a script does not read; a shared YAML may hold them."""
     for key in unread(script, keys):

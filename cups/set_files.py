@@ -1,4 +1,4 @@
-"""Data sets as data: YAML that says where the files of a set lie, how they are read, and what its classes are.
+"""Data sets as data: YAML that says where the files of a set lie, how they are read, what its classes are.
 
 `cups/data_sets/*.yaml` describe the sets that come with the project; a user's own file is read in the same
 way (`docs/data.md`).
@@ -26,8 +26,8 @@ READER_KEYS = ("category", "instance", "crowd")
 PUBLISHED_KEYS = ("method", "pq", "source")
 CITYSCAPES, COCO = "cityscapes", "coco"
 READERS = (CITYSCAPES, COCO)
-"""Readers by name: Cityscapes' instanceIds (`id * 1000 + number`, bare ids below 1000; grey of 16 bits, or RGB
-with R + 256 G + 65536 B), and the JSON of a COCO panoptic set."""
+"""Readers by name: Cityscapes' instanceIds (`id * 1000 + number`, bare ids below 1000; grey of 16 bits, or
+RGB with R + 256 G + 65536 B), and the JSON of a COCO panoptic set."""
 CLIPS = ("folder", "prefix")
 """What tells the clip of a frame: its folder, or its name up to the first underscore."""
 FIELDS = ("split", "frame", "image")
@@ -129,7 +129,7 @@ class SetFile:
         return self.splits.get(split, split)
 
     def class_file(self, num_classes: int) -> str:
-        """Return the class file: one beside this description, or the name of a shipped one; empty for none."""
+        """Return the class file: one beside this file, or the name of a shipped one; empty for none."""
         name = self.classes.replace("{classes}", str(num_classes))
         beside = self.path.parent / name
         return str(beside) if name and beside.suffix and beside.is_file() else name
@@ -240,8 +240,7 @@ def _layout(path: Path, value: Any) -> Layout | None:
         return None
     if not isinstance(value, dict):
         raise UserError(
-            f"{path}: 'layout' is {value!r}; it must be {CITYSCAPES}, or patterns of "
-            f"{', '.join(LAYOUT_KEYS)}"
+            f"{path}: 'layout' is {value!r}; it must be {CITYSCAPES}, or patterns of {', '.join(LAYOUT_KEYS)}"
         )
     _refuse_unknown(path, value, LAYOUT_KEYS, "layout.")
     parts = {key: _patterns(path, key, value.get(key)) for key in LAYOUT_KEYS}
@@ -266,7 +265,9 @@ def _check_patterns(path: Path, layout: Layout | None, reader: str | Encoding) -
     """Refuse layouts that lack what their reader needs."""
     if layout is None:
         if reader != CITYSCAPES:
-            raise UserError(f"{path}: the layout of {CITYSCAPES} has its own reader; write reader: {CITYSCAPES}")
+            raise UserError(
+                f"{path}: the layout of {CITYSCAPES} has its own reader; write reader: {CITYSCAPES}"
+            )
         return
     needed = ("images", "labels", *(("json",) if reader == COCO else ()))
     for key in needed:
@@ -283,7 +284,7 @@ def _reader(path: Path, value: Any) -> str | Encoding:
         return str(value)
     if not isinstance(value, dict):
         raise UserError(
-            f"{path}: 'reader' is {value!r}; it must be {' or '.join(READERS)}, or say what the channels hold: "
+            f"{path}: 'reader' is {value!r}; it must be {' or '.join(READERS)}, or say what channels hold: "
             "{category: R, instance: 256 G + B}"
         )
     _refuse_unknown(path, value, READER_KEYS, "reader.")

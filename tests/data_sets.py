@@ -1,4 +1,4 @@
-"""Miniatures of public data sets, byte for byte in their official encodings; written without the readers' code.
+"""Miniatures of public data sets, byte for byte in their official encodings; written without the readers.
 
 Every frame shows one scene: stuff, two persons and two cars that touch, a group of cars, and pixels without a
 label. In the second frame everything has moved to the right, and each object keeps its identity.
@@ -54,14 +54,42 @@ SCENE = (
     Region(LOW, slice(80, 96), "sidewalk"),
 )
 
-CITYSCAPES = {"": 0, "road": 7, "sidewalk": 8, "building": 11, "vegetation": 21, "sky": 23, "person": 24, "car": 26}
-TRAIN_IDS = {"": 255, "road": 0, "sidewalk": 1, "building": 2, "vegetation": 8, "sky": 10, "person": 11, "car": 13}
+CITYSCAPES = {
+    "": 0,
+    "road": 7,
+    "sidewalk": 8,
+    "building": 11,
+    "vegetation": 21,
+    "sky": 23,
+    "person": 24,
+    "car": 26,
+}
+TRAIN_IDS = {
+    "": 255,
+    "road": 0,
+    "sidewalk": 1,
+    "building": 2,
+    "vegetation": 8,
+    "sky": 10,
+    "person": 11,
+    "car": 13,
+}
 BDD = {"": 0, "road": 7, "sidewalk": 8, "building": 10, "vegetation": 29, "sky": 30, "person": 31, "car": 35}
-WAYMO = {"": 0, "road": 20, "sidewalk": 23, "building": 19, "vegetation": 24, "sky": 25, "person": 9, "car": 2}
+WAYMO = {
+    "": 0,
+    "road": 20,
+    "sidewalk": 23,
+    "building": 19,
+    "vegetation": 24,
+    "sky": 25,
+    "person": 9,
+    "car": 2,
+}
 COCO = {"road": 149, "sidewalk": 191, "building": 197, "vegetation": 184, "sky": 187, "person": 1, "car": 3}
 COCO_NAMES = {
     149: ("road", "ground"), 191: ("pavement-merged", "ground"), 197: ("building-other-merged", "building"),
-    184: ("tree-merged", "plant"), 187: ("sky-other-merged", "sky"), 1: ("person", "person"), 3: ("car", "vehicle"),
+    184: ("tree-merged", "plant"), 187: ("sky-other-merged", "sky"), 1: ("person", "person"),
+    3: ("car", "vehicle"),
 }  # fmt: skip
 VISTAS = {
     "road": (22, "Road", "construction--flat--road"),
@@ -125,16 +153,18 @@ def kitti(root: Path) -> None:
 
 
 def bdd(root: Path) -> None:
+    def annotation(region: Region) -> int:
+        return 250 + SCENE.index(region)  # some need the byte B
+
     for frame in (0, 1):
         name = ("7d06fefd-f7be05a6", "7dfda4da-b7d44e2c")[frame]
         save(root / f"images/10k/val/{name}.jpg", picture(frame))
-        annotation = {region: 250 + index for index, region in enumerate(SCENE)}  # some need the byte B
         bitmask = np.stack(
             (
                 painted(frame, lambda r: BDD[r.name]),
                 painted(frame, lambda r: 1 << 1 if r.group else 1 << 2 if r.number else 0),
-                painted(frame, lambda r: annotation[r] >> 8),
-                painted(frame, lambda r: annotation[r] & 255),
+                painted(frame, lambda r: annotation(r) >> 8),
+                painted(frame, lambda r: annotation(r) & 255),
             ),
             axis=-1,
         )
@@ -168,16 +198,19 @@ def write_json(path: Path, categories: list[dict[str, Any]], frames: Iterator[Ma
     images, annotations = [], []
     for one in frames:
         images.append({"id": one["id"], "file_name": one["image"], "height": HEIGHT, "width": WIDTH})
-        annotations.append(
-            {"image_id": one["id"], "file_name": one["png"], "segments_info": one["segments"]}
-        )
+        annotations.append({"image_id": one["id"], "file_name": one["png"], "segments_info": one["segments"]})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
 def muses(root: Path) -> None:
     categories = [
-        {"id": CITYSCAPES[name], "name": name, "supercategory": name, "isthing": int(name in ("person", "car"))}
+        {
+            "id": CITYSCAPES[name],
+            "name": name,
+            "supercategory": name,
+            "isthing": int(name in ("person", "car")),
+        }
         for name in CITYSCAPES
         if name
     ]

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 from torch.utils.data import Subset
 from yacs.config import CfgNode
 
@@ -21,9 +22,11 @@ from cups.builders.evaluation import (
 )
 from cups.builders.trainer import run_directory, validation_loader
 from cups.categories import save_names
+from cups.data import CityscapesPanopticValidation
 from cups.evaluation.panoptic_export import PanopticExport
 from cups.evaluation.predict import Visitor, predict, save_to, score_with, write_overlays
 from cups.evaluation.results import Result, write_results
+from cups.structures import PseudoClasses
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,18 @@ def evaluate(config: CfgNode, output: Path | None = None, visualize: bool = Fals
     """
     model, pseudo = load_for_evaluation(config)
     output = output or run_directory(config, "val")
-    dataset = build_validation_data(config)
+    return score_network(model, pseudo, build_validation_data(config), config, output, visualize)
+
+
+def score_network(
+    model: nn.Module,
+    pseudo: PseudoClasses,
+    dataset: CityscapesPanopticValidation,
+    config: CfgNode,
+    output: Path,
+    visualize: bool = False,
+) -> list[Result]:
+    """Score an open network on open data; as `evaluate` otherwise."""
     metric = build_metric(config, pseudo)
     scorers = build_semantic_scorers(config, pseudo)
     names: list[str] = []
@@ -70,9 +84,7 @@ def save_matched_names(config: CfgNode, result: Result) -> Path:
         "data": Path(validation_root(config)).resolve().name,
         "code_version": result.code_version,
     }
-    path = save_names(
-        Path(config.MODEL.CHECKPOINT), evaluated_classes(config), result.assignment, about
-    )
+    path = save_names(Path(config.MODEL.CHECKPOINT), evaluated_classes(config), result.assignment, about)
     log.info("names: %s", path)
     return path
 

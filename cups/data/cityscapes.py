@@ -153,8 +153,8 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
         chosen = [frame for frame in frames if not self.select or fnmatchcase(frame.stem, self.select)]
         if not chosen:
             raise UserError(
-                f"{root}: none of the {len(frames)} frames, such as {frames[0].stem}, is named {self.select}; "
-                "give another pattern with DATA.VAL_FRAMES"
+                f"{root}: none of the {len(frames)} frames, such as {frames[0].stem}, is named {self.select};"
+                " give another pattern with DATA.VAL_FRAMES"
             )
         return chosen
 

@@ -115,8 +115,8 @@ class DescribedPanopticValidation(CityscapesPanopticValidation):
             identity = np.unique(np.append(identity, 0), return_inverse=True)[1][:-1]
         elif numbers.max(initial=0) >= STRIDE or identity.max(initial=0) >= ID_LIMIT:
             raise UserError(
-                f"{path}: numbers an object {numbers.max()}, and {STRIDE - 1} is the highest of a clip; leave "
-                "'clips' out of the description to score its frames one by one"
+                f"{path}: numbers an object {numbers.max()}, and {STRIDE - 1} is the highest of a clip; "
+                "leave 'clips' out of the description to score its frames one by one"
             )
         return PanopticMap(stored.ids, np.where(crowd & ~thing, VOID, category), identity)
 

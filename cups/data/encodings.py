@@ -8,8 +8,8 @@ import numpy as np
 
 from cups.errors import UserError
 from cups.io.coco_panoptic import from_rgb
-from cups.io.png import read_ids, read_image, read_stored
 from cups.io.pixels import read_header
+from cups.io.png import read_ids, read_image, read_stored
 from cups.set_files import Channels, Encoding
 
 PLACES = {"R": 0, "G": 1, "B": 2, "A": 3}
@@ -53,9 +53,7 @@ def _channel(pixels: np.ndarray, name: str, path: Path) -> np.ndarray:
     return pixels if name == "L" else pixels[..., PLACES[name]]
 
 
-def decode(
-    files: tuple[Path, Path], encoding: Encoding
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def decode(files: tuple[Path, Path], encoding: Encoding) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Read the files of a frame: ids of classes, numbers of objects, and where a segment is no object.
 
     Args:

@@ -282,9 +282,7 @@ def check_numbering(
         [semantic for semantic, _ in files],
         read,
         classes,
-        lambda index, ids, instances: refuse_other_instances(
-            files[index][1], instances, ids, classes, plain
-        ),
+        lambda index, ids, instances: refuse_other_instances(files[index][1], instances, ids, classes, plain),
     )
 
 

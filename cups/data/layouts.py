@@ -121,9 +121,7 @@ def _frames(described: SetFile, root: Path, split: str) -> FoundSet:
     return FoundSet(tuple(FrameFiles(name, images[name], labels[name], objects[name]) for name in names))
 
 
-def _matches(
-    described: SetFile, root: Path, patterns: Iterable[str], folder: str
-) -> dict[str, Path]:
+def _matches(described: SetFile, root: Path, patterns: Iterable[str], folder: str) -> dict[str, Path]:
     """Return name -> file of the first pattern that leads to files.
 
     Raises:
@@ -200,15 +198,15 @@ def _coco_frames(described: SetFile, root: Path, split: str) -> FoundSet:
     return FoundSet(tuple(frames), coco, names)
 
 
-def _png_finder(
-    described: SetFile, root: Path, json: Path, patterns: Sequence[str]
-) -> Callable[[str], Path]:
+def _png_finder(described: SetFile, root: Path, json: Path, patterns: Sequence[str]) -> Callable[[str], Path]:
     """Return where the PNG of an annotation is, by the pattern that leads to the first one."""
     chosen: list[Callable[[str], Path]] = []
 
     def place(pattern: str) -> Callable[[str], Path]:
         head, _, tail = pattern.partition("{frame}")
-        return lambda file: root / f"{head}{file.removesuffix('.png').removesuffix(tail.removesuffix('.png'))}{tail}"
+        return lambda file: (
+            root / f"{head}{file.removesuffix('.png').removesuffix(tail.removesuffix('.png'))}{tail}"
+        )
 
     def find(file: str) -> Path:
         if not chosen:
@@ -225,9 +223,7 @@ def _png_finder(
     return find
 
 
-def _images(
-    described: SetFile, root: Path, folder: str, listed: Mapping[str, str]
-) -> dict[str, Path]:
+def _images(described: SetFile, root: Path, folder: str, listed: Mapping[str, str]) -> dict[str, Path]:
     """Return the image of each frame: by the pattern that leads to the first one, else by the file's name.
 
     Raises:
@@ -241,7 +237,9 @@ def _images(
         if (root / pattern.format(frame=first, image=listed[first])).is_file():
             return {f: root / pattern.format(frame=f, image=image) for f, image in listed.items()}
     by_stem = _by_stem(root, patterns)
-    found = {f: by_stem.get(Path(image or f).stem) or by_stem.get(Path(f).stem) for f, image in listed.items()}
+    found = {
+        f: by_stem.get(Path(image or f).stem) or by_stem.get(Path(f).stem) for f, image in listed.items()
+    }
     if found[first] is None:
         shown = [root / one.format(frame=first, image=listed[first] or "*") for one in patterns]
         raise UserError(f"{_tried(shown)}: no such image; {how_to_get(described, root)}")

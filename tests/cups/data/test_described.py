@@ -1,4 +1,4 @@
-"""Every data set in its official encoding: classes, objects, crowds, void, clips; what is wrong with a copy."""
+"""Every data set in its official encoding: classes, objects, crowds, void, clips; what a copy may lack."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_data_sets__objects_keep_their_identity_through_a_clip(name: str, tmp_pa
     for region in SCENE:
         first, second = (data[frame].ground_truth().instances[region.mask(frame)][0] for frame in (0, 1))
         assert first == second, region
-    assert not getattr(opened("kitti", _kitti(tmp_path / "k")), "clips")
+    assert not opened("kitti", _kitti(tmp_path / "k")).clips
 
 
 def _kitti(root: Path) -> Path:
@@ -102,7 +102,9 @@ def test_muses__one_condition_by_a_pattern(tmp_path: Path) -> None:
     WRITERS["muses"](tmp_path)
     (night,) = opened("muses", tmp_path, select="*fog/night/*").frames
     assert night.stem == "val/fog/night/REC0001_frame_000121"
-    with pytest.raises(UserError, match=r"none of the 2 frames, such as val/clear/day/REC0000\S*, is named x"):
+    with pytest.raises(
+        UserError, match=r"none of the 2 frames, such as val/clear/day/REC0000\S*, is named x"
+    ):
         opened("muses", tmp_path, select="x")
 
 
@@ -117,7 +119,10 @@ def test_muses__names_relative_to_the_folder_of_the_json(tmp_path: Path) -> None
 
 
 MISSING = {
-    "bdd": ("labels/pan_seg/bitmasks/val/7dfda4da-b7d44e2c.png", r"\(1 of 2 frames lack theirs\); unpack 10k_im"),
+    "bdd": (
+        "labels/pan_seg/bitmasks/val/7dfda4da-b7d44e2c.png",
+        r"\(1 of 2 frames lack theirs\); unpack 10k_im",
+    ),
     "kitti": ("validation/images/000001_10.png", r"\(1 of 2 frames lack theirs\); unpack KITTI-panoptic"),
     "waymo": (
         "validation/segment-10203656353524179475_7625_000_7645_000_with_camera_labels/10_instance.png",
@@ -171,7 +176,9 @@ def test_data_sets__pictures_in_place_of_ids(tmp_path: Path) -> None:
     WRITERS["bdd"](tmp_path)
     for file in (tmp_path / "labels/pan_seg/bitmasks/val").iterdir():
         save(file, picture(0))
-    with pytest.raises(UserError, match=r"\.png: has the channels RGB, and channel A is due; unpack the original"):
+    with pytest.raises(
+        UserError, match=r"\.png: has the channels RGB, and channel A is due; unpack the original"
+    ):
         opened("bdd", tmp_path)
 
 
