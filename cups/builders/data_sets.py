@@ -62,7 +62,7 @@ def sets_below(folder: Path, only: Sequence[str] = ()) -> list[SetFile]:
         )
     for one in missing:
         log.info("%s: not there (%s)", one.title, folder / one.folder)
-    return there
+    return sorted(there, key=lambda one: not one.published)
 
 
 def _describes(path: Path) -> bool:
@@ -72,7 +72,7 @@ def _describes(path: Path) -> bool:
 
 
 def set_config(described: SetFile, folder: Path, config_of: ConfigOf) -> CfgNode:
-    """Return the configuration of a data set: `val_{name}.yaml` where there is one, at the place of the set."""
+    """Return the configuration of a data set: `val_{name}.yaml`, if there is one, and where the set lies."""
     name = Path(f"val_{described.name.replace('-', '_')}.yaml")
     found = find_config(name)
     shipped = described.path.stem in shipped_names() and described.path.parent.name == "data_sets"

@@ -16,10 +16,10 @@ from cups.set_files import Published, SetFile
 METRICS = ("pq", "pq_things", "pq_stuff", "sq", "rq", "miou", "accuracy")
 SHOWN = (("PQ", "pq"), ("things", "pq_things"), ("stuff", "pq_stuff"), ("mIoU", "miou"))
 NOTE = (
-    "PQ, things, stuff and mIoU are under the standard void rule (Kirillov et al., CVPR 2019): a pixel without a "
-    'class is an error. "CUPS\'s rule" is PQ under the upstream rule, where it is free: the published numbers '
-    "beside it are under that rule, with 27 pseudo-classes and a network trained on Cityscapes. Both match "
-    "pseudo-classes to classes on the scored frames."
+    "PQ, things, stuff and mIoU are under the standard void rule (Kirillov et al., CVPR 2019): a pixel "
+    'without a class is an error. "CUPS\'s rule" is PQ under the upstream rule, where it is free: the '
+    "published numbers beside it are under that rule, with 27 pseudo-classes and a network trained on "
+    "Cityscapes. Both match pseudo-classes to classes on the scored frames."
 )
 
 
