@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         report, faults = evaluate_data_sets(partial(config_like, args), args.data_sets, args.output_dir, only)
         print(report)
         if faults:
-            raise UserError(f"{len(faults)} data sets were not scored; first {faults[0]}")
+            sets = "data set was" if len(faults) == 1 else "data sets were"
+            raise UserError(f"{len(faults)} {sets} not scored: {faults[0]}")
         return 0
     if args.image_dir:
         if args.save_names:

@@ -98,10 +98,11 @@ def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[
 def _frames(config: CfgNode) -> str:
     """Return what is evaluated: data set, split, frames and crop."""
     data = config.DATA
-    name = find_set(data.DATASET).name
-    frames = f" ({data.VAL_FRAMES})" if data.VAL_FRAMES else ""
+    described = find_set(data.DATASET)
+    chosen = data.VAL_FRAMES or described.select
+    frames = f" ({chosen})" if chosen else ""
     crop = " cropped to {}x{}".format(*data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else ""
-    return f"{name} {data.VAL_SPLIT}{frames}{crop}"
+    return f"{described.name} {data.VAL_SPLIT}{frames}{crop}"
 
 
 def evaluated_classes(config: CfgNode) -> ClassSet:

@@ -68,12 +68,12 @@ def sets_report(rows: Sequence[ScoredSet]) -> str:
     table = markdown_table([_cells(row, methods) for row in rows], columns)
     notes = [f"- {row.protocol}." for row in rows if row.protocol]
     notes += [f"- {line}" for line in dict.fromkeys(_sources(rows))]
-    notes += [
-        f"- {row.described.title}: {row.frames} of {row.expected} frames were there; the published numbers "
-        "are of all of them."
-        for row in rows
-        if not row.complete
-    ]
+    if fewer := [
+        f"{row.described.title} ({row.counted})" for row in rows if row.results and not row.complete
+    ]:
+        notes.append(
+            f"- {', '.join(fewer)}: fewer frames were there than the split has; published numbers are of all."
+        )
     notes += [f"- {row.described.title} was not scored: {row.fault}." for row in rows if row.fault]
     first = next((row.results[0] for row in rows if row.results), None)
     parts = [table, NOTE, "\n".join(notes), origin(first) if first else ""]
