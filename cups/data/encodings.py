@@ -28,14 +28,19 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def number_of(pixels: np.ndarray, channels: Channels, path: Path) -> np.ndarray:
-    """Return the number that channels make of each pixel: (H, W) int64; 0 of no channels.
+    """Return the number that channels make of each pixel: (H, W) int32, or int64 where it may need that.
+
+    It is 0 where there are no channels.
 
     Raises:
         UserError: the file has not these channels.
     """
-    total = np.zeros(pixels.shape[:2], dtype=np.int64)
+    largest = sum(channels.weights.values()) * 2**16
+    kind = np.int32 if largest < 2**30 else np.int64
+    total = np.zeros(pixels.shape[:2], dtype=kind)
     for name, weight in channels.weights.items():
-        total += weight * _channel(pixels, name, path).astype(np.int64)
+        channel = _channel(pixels, name, path).astype(kind)
+        total += channel if weight == 1 else channel * kind(weight)
     if channels.operation == "//":
         return total // channels.operand
     if channels.operation == "%":
@@ -61,7 +66,7 @@ def decode(files: tuple[Path, Path], encoding: Encoding) -> tuple[np.ndarray, np
         encoding: of them.
 
     Returns:
-        (H, W) int64, (H, W) int64, and (H, W) bool or None.
+        (H, W) integers, (H, W) integers, and (H, W) bool or None.
 
     Raises:
         UserError: files that cannot be read, lack a channel, or differ in size.

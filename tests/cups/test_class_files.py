@@ -43,7 +43,7 @@ def test_load_class_set__a_changed_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_load_class_set__categories_of_coco_sets_and_classes_that_labels_lack(tmp_path: Path) -> None:
-    text = "classes:\n- {name: cow, thing: true, categories: [calf, bull]}\n- {id: [], name: wall, thing: false}\n"
+    text = "classes: [{name: cow, thing: true, categories: [calf, bull]}, {id: [], name: wall, thing: false}]"
     classes = load_class_set(write(tmp_path / "a.yaml", text))
     assert classes.of_category == {"cow": 0, "calf": 0, "bull": 0, "wall": 1}
     assert classes.absent == (1,) and classes.evaluated.tolist() == [True, False] and classes.ids == ()

@@ -156,7 +156,7 @@ def config_of(file: Path | None, keys: dict[str, Any], pairs: Sequence[str] = ()
 def test_set_config__the_shipped_one_and_ones_own(folder: Path) -> None:
     shipped = set_config(find_set("bdd"), folder, config_of)
     assert tuple(shipped.DATA.VAL_CROP_RESOLUTION) == (720, 1280) and shipped.DATA.VAL_SCALE == 1.0
-    assert (shipped.DATA.DATASET, shipped.DATA.ROOT_VAL) == ("bdd", str(folder / "bdd100k"))
+    assert ("bdd", str(folder / "bdd100k")) == (shipped.DATA.DATASET, shipped.DATA.ROOT_VAL)
     told = set_config(find_set("bdd"), folder, partial(config_of, pairs=("DATA.VAL_SCALE", "0.5")))
     assert told.DATA.VAL_SCALE == 0.5, "the command line wins"
     (folder / "farm.yaml").write_text(
@@ -166,7 +166,7 @@ def test_set_config__the_shipped_one_and_ones_own(folder: Path) -> None:
     (folder / "cows").mkdir()
     own = next(one for one in sets_below(folder) if one.name == "farm")
     config = set_config(own, folder, config_of)
-    assert config.DATA.DATASET == str(folder / "farm.yaml") and config.DATA.ROOT_VAL == str(folder / "cows")
+    assert str(folder / "farm.yaml") == config.DATA.DATASET and str(folder / "cows") == config.DATA.ROOT_VAL
 
 
 def test_sets_below__nothing_there_and_names(folder: Path, tmp_path: Path) -> None:
