@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from cups.builders.evaluation import (
     build_validation_data,
+    given_checkpoint,
     load_for_evaluation,
     panoptic_protocol,
     prediction_settings,
@@ -23,7 +24,7 @@ from cups.data import CityscapesPanopticValidation
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.evaluation.set_table import ScoredSet, sets_report, write_sets
-from cups.io.files import as_stored, read_json, write_json
+from cups.io.files import as_stored, file_sha256, read_json, write_json
 from cups.io.shipped import find_config
 from cups.io.yaml_files import load_yaml
 from cups.set_files import SetFile, find_set, shipped_names
@@ -120,6 +121,8 @@ def evaluate_data_sets(
     network, rows, faults = _Network(), [], []
     for described in sets:
         config = set_config(described, folder, config_of)
+        if not (checkpoint := given_checkpoint(config)).is_file():
+            raise UserError(f"{checkpoint}: no such file; give a checkpoint with `checkpoint`")
         output = output or run_directory(config, "val")
         try:
             data = build_validation_data(config)
@@ -131,6 +134,7 @@ def evaluate_data_sets(
             continue
         results = _score(config, data, network, output / described.name)
         expected = getattr(data, "expected", described.frames.get(config.DATA.VAL_SPLIT))
+        expected = None if config.DATA.VAL_FRAMES else expected
         rows.append(ScoredSet(described, protocol, len(data), expected, tuple(results)))
         assert output is not None
         write_sets(output / "data_sets", rows)
@@ -144,11 +148,12 @@ def _score(
     config: CfgNode, data: CityscapesPanopticValidation, network: _Network, output: Path
 ) -> list[Result]:
     """Return the results of one set: those that are there if they are of the same run, else new ones."""
-    data_keys, validation = config.DATA, config.VALIDATION
+    classes, validation = data.classes, config.VALIDATION
     settings = as_stored(
         prediction_settings(config)
         | {
-            "classes": [data_keys.CLASSES, data_keys.NUM_CLASSES],
+            "description": file_sha256(find_set(config.DATA.DATASET).path),
+            "classes": [classes.names, classes.things, classes.from_id.tolist()],
             "scores": [
                 validation.ADHERE_THING_STUFF, validation.VOID_RULE, validation.SEMSEG_CENTER_CROP_SIZE,
             ],

@@ -44,17 +44,27 @@ PREDICTION_KEYS = (
 )
 
 
+def given_checkpoint(config: CfgNode) -> Path:
+    """Return `MODEL.CHECKPOINT`.
+
+    Raises:
+        UserError: none is given.
+    """
+    if config.MODEL.CHECKPOINT is None:
+        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with `checkpoint`")
+    return Path(config.MODEL.CHECKPOINT)
+
+
 def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, PseudoClasses]:
     """Open `MODEL.CHECKPOINT`; return the network as it is evaluated, and its pseudo-classes.
 
     Raises:
         UserError: no checkpoint given, or one that cannot be read.
     """
-    if config.MODEL.CHECKPOINT is None:
-        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with `checkpoint`")
+    checkpoint = given_checkpoint(config)
     device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
     network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
-        Path(config.MODEL.CHECKPOINT),
+        checkpoint,
         device,
         config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD,
         prefer_teacher=config.MODEL.USE_TEACHER,

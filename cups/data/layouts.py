@@ -115,22 +115,31 @@ def _frames(described: SetFile, root: Path, split: str) -> FoundSet:
     labels = _matches(described, root, layout.labels, folder)
     objects = _matches(described, root, layout.instances, folder) if layout.instances else labels
     others = [part for part in (images, labels, objects) if not (described.unlabelled and part is images)]
-    names = sorted(set().union(*others), key=natural_key)
+    names = sorted(set().union(*(part.files for part in others)), key=natural_key)
     for part in (images, labels, objects):
         _refuse_missing(described, root, names, part)
-    return FoundSet(tuple(FrameFiles(name, images[name], labels[name], objects[name]) for name in names))
+    frames = (FrameFiles(n, images.files[n], labels.files[n], objects.files[n]) for n in names)
+    return FoundSet(tuple(frames))
 
 
-def _matches(described: SetFile, root: Path, patterns: Iterable[str], folder: str) -> dict[str, Path]:
-    """Return name -> file of the first pattern that leads to files.
+@dataclass(frozen=True)
+class _Matches:
+    """The files that a pattern leads to, by the names of their frames."""
+
+    pattern: str
+    files: Mapping[str, Path]
+
+
+def _matches(described: SetFile, root: Path, patterns: Iterable[str], folder: str) -> _Matches:
+    """Return the files of the first pattern that leads to any.
 
     Raises:
         UserError: none does.
     """
     filled = [_fill(pattern, folder) for pattern in patterns]
     for pattern in filled:
-        if found := _match(root, pattern):
-            return found
+        if files := _match(root, pattern):
+            return _Matches(pattern, files)
     shown = [root / pattern.replace("{frame}", "*") for pattern in filled]
     raise UserError(f"{_tried(shown)}: no such files; {how_to_get(described, root)}")
 
@@ -160,16 +169,15 @@ def _tried(paths: Sequence[Path]) -> str:
     return " or ".join(map(str, paths[:3]))
 
 
-def _refuse_missing(described: SetFile, root: Path, names: Sequence[str], found: Mapping[str, Path]) -> None:
-    """Refuse names without a file: what is there tells what it would be called.
+def _refuse_missing(described: SetFile, root: Path, names: Sequence[str], found: _Matches) -> None:
+    """Refuse names without a file.
 
     Raises:
         UserError: the first missing file, and how many are missing.
     """
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in found.files]
     if missing:
-        known, file = next(iter(found.items()))
-        path = file.as_posix().replace(known, missing[0])
+        path = root / found.pattern.replace("{frame}", missing[0])
         raise UserError(
             f"{path}: no such file ({len(missing)} of {len(names)} frames lack theirs); "
             f"{how_to_get(described, root)}"

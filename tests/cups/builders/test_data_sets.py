@@ -149,6 +149,13 @@ def test_evaluate_data_sets__an_incomplete_set_is_a_line_and_the_rest_is_scored(
     assert f"- MOTS was not scored: {missing}: no such file" in told and "| BDD100K  | 2 of 1000" in told
 
 
+def test_evaluate_data_sets__without_a_checkpoint(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.ckpt: no such file; give a checkpoint with `checkpoint`"):
+        run(folder, tmp_path / "none.ckpt", tmp_path / "out")
+    with pytest.raises(UserError, match="MODEL.CHECKPOINT is not set"):
+        val.main(["--data_sets", str(folder), "--output_dir", str(tmp_path / "out")])
+
+
 def config_of(file: Path | None, keys: dict[str, Any], pairs: Sequence[str] = ()) -> Any:
     return build_config(file, [*(part for pair in keys.items() for part in pair), *pairs])
 
