@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(score_folders(config, files, args.output_dir))
         return 0
+    if args.only and not args.data_sets:
+        parser.error("argument --only: chooses among --data_sets; give these too")
     if args.data_sets:
         if args.data_root:
             parser.error("argument --data_sets: holds all data sets; leave --data_root out")

@@ -152,8 +152,14 @@ def test_evaluate_data_sets__an_incomplete_set_is_a_line_and_the_rest_is_scored(
 def test_evaluate_data_sets__without_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.ckpt: no such file; give a checkpoint with `checkpoint`"):
         run(folder, tmp_path / "none.ckpt", tmp_path / "out")
-    with pytest.raises(UserError, match="MODEL.CHECKPOINT is not set"):
+    with pytest.raises(UserError, match=r"MODEL\.CHECKPOINT is not set"):
         val.main(["--data_sets", str(folder), "--output_dir", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("words", [["--only", "bdd"], ["--data_sets", ".", "--data_root", "."]])
+def test_data_sets__flags_that_do_not_go_together(words: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        val.main(words)
 
 
 def config_of(file: Path | None, keys: dict[str, Any], pairs: Sequence[str] = ()) -> Any:
