@@ -213,15 +213,18 @@ def classes_of_categories(coco: CocoSet, classes: ClassSet) -> tuple[np.ndarray,
 def class_table(coco: CocoSet, classes: ClassSet) -> tuple[np.ndarray, list[str]]:
     """Return the class of each category of ground truth, (K,) int64 with -1 for none, and names without one.
 
-    By name, or by id where the ids of the classes are those of more categories.
+    By name, or by id: where no name is that of a class, and where the classes know every id but not every
+    name. Ids that fit in part alone are those of another numbering.
 
     Raises:
         UserError: no category is one of the classes.
     """
-    by_id = classes.of_ids(np.array([category.id for category in coco.categories]))
+    ids = np.array([category.id for category in coco.categories])
+    by_id = classes.of_ids(ids)
     by_id = np.where(by_id == VOID, -1, by_id)
+    whole = bool(((by_id >= 0) | np.isin(ids, list(classes.ignored))).all())
     named = classes_of_categories(coco, classes)
-    table = by_id if named is None or (named[0] >= 0).sum() < (by_id >= 0).sum() else named[0]
+    table = by_id if named is None or (named[1] and whole) else named[0]
     if (table < 0).all():
         raise UserError(
             f"{coco.path}: none of its categories ({some([c.name for c in coco.categories])}) is one of "

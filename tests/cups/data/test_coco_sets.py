@@ -47,7 +47,7 @@ def test_class_table__names_of_a_class_and_what_they_are_kinds_of(tmp_path: Path
     assert found == {name: key for key, (_, name, _) in VISTAS.items() if key != "guard rail"}
 
 
-def test_class_table__ids_where_they_say_more_than_names(tmp_path: Path) -> None:
+def test_class_table__ids_where_they_are_all_known(tmp_path: Path) -> None:
     """'person' alone is named like a class of COCO-Stuff-27: by names all else would be void."""
     coco_stuff(tmp_path)
     coco = read_coco_set(tmp_path / "annotations/panoptic_val2017.json")
@@ -55,6 +55,16 @@ def test_class_table__ids_where_they_say_more_than_names(tmp_path: Path) -> None
     table, without = class_table(coco, classes)
     assert [classes.names[index] for index in table] == [category.kind for category in coco.categories]
     assert not without
+
+
+def test_class_table__ids_of_another_numbering_are_not_taken(tmp_path: Path) -> None:
+    """Three of four ids are Cityscapes', and two names: by ids a cow would be a car."""
+    names = {24: "person", 25: "car", 26: "cow", 99: "sheep"}
+    categories: list[dict[str, object]] = [{"id": i, "name": n, "isthing": 1} for i, n in names.items()]
+    classes = load_class_set("cityscapes-19")
+    table, without = class_table(read_coco_set(small(tmp_path, categories)), classes)
+    assert [classes.names[index] for index in table[:2]] == ["person", "car"]
+    assert table[2:].tolist() == [-1, -1] and without == ["cow", "sheep"]
 
 
 def test_coco_27__are_the_supercategories_of_133_categories() -> None:
