@@ -36,11 +36,10 @@ def number_of(pixels: np.ndarray, channels: Channels, path: Path) -> np.ndarray:
         UserError: the file has not these channels.
     """
     largest = sum(channels.weights.values()) * 2**16
-    kind = np.int32 if largest < 2**30 else np.int64
-    total = np.zeros(pixels.shape[:2], dtype=kind)
+    total = np.zeros(pixels.shape[:2], dtype=np.int32 if largest < 2**30 else np.int64)
     for name, weight in channels.weights.items():
-        channel = _channel(pixels, name, path).astype(kind)
-        total += channel if weight == 1 else channel * kind(weight)
+        channel = _channel(pixels, name, path).astype(total.dtype)
+        total += channel if weight == 1 else np.multiply(channel, weight, dtype=total.dtype)
     if channels.operation == "//":
         return total // channels.operand
     if channels.operation == "%":
