@@ -16,7 +16,14 @@ from torch import nn
 import val
 from cups.builders import data_sets
 from cups.builders.data_sets import set_config, sets_below
-from cups.config import build_config
+from cups.config import (
+    VAL_FLAGS,
+    add_config_arguments,
+    build_config,
+    config_like,
+    make_parser,
+    parse_args,
+)
 from cups.errors import UserError
 from cups.set_files import find_set
 from cups.structures import PseudoClasses
@@ -180,6 +187,15 @@ def test_set_config__the_shipped_one_and_ones_own(folder: Path) -> None:
     own = next(one for one in sets_below(folder) if one.name == "farm")
     config = set_config(own, folder, config_of)
     assert str(folder / "farm.yaml") == config.DATA.DATASET and str(folder / "cows") == config.DATA.ROOT_VAL
+
+
+def test_set_config__ones_own_set_is_scored_at_full_resolution(folder: Path) -> None:
+    """Without a config of its own it had the default of training, half the size."""
+    parser = make_parser("")
+    add_config_arguments(parser, VAL_FLAGS, "val.py")
+    args, _ = parse_args(parser, ["DATA.NUM_CLASSES", "7"])
+    config = config_like(args, None, {"DATA.DATASET": "bdd", "DATA.ROOT_VAL": str(folder)})
+    assert (config.DATA.VAL_SCALE, config.DATA.DATASET, config.DATA.NUM_CLASSES) == (1.0, "bdd", 7)
 
 
 def test_sets_below__nothing_there_and_names(folder: Path, tmp_path: Path) -> None:
