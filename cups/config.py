@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_FILE = f"check `experiment_config_file` and {BASE_KEY}"
 EVALUATION_FILE = Path("val_cityscapes.yaml")
+"""The shipped configuration of evaluations."""
 OPTIONS_VARIABLE = "CUPS_OPTS"
 """Environment variable with `KEY VALUE` pairs that win over the command line."""
 
