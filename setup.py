@@ -7,7 +7,7 @@ setup(
     package_dir={"cups.configs": "configs"},
     package_data={
         "": ["*.pyi"],
-        "cups": ["classes/*.yaml"],
+        "cups": ["classes/*.yaml", "data_sets/*.yaml"],
         "cups.configs": ["*.yaml", "bases/*.yaml"],
         "cups.model": ["*.yaml"],
         "refs": ["*.yaml", "spidepth/toy/*.pth", "spidepth/toy/*.json"],

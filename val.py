@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Evaluate a checkpoint (PQ, SQ, RQ, mIoU, accuracy), score label files, or predict on a folder of images.
 
+--data_sets evaluates on every data set that lies below a folder, and writes one table.
 --compare tells whether two evaluations differ by more than the choice of frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from cups.allowed import read_path
-from cups.config import VAL_FLAGS, add_config_arguments, make_parser, parse_args
-from cups.errors import run_main
+from cups.config import VAL_FLAGS, add_config_arguments, config_like, make_parser, parse_args
+from cups.errors import UserError, run_main
 from cups.folder_settings import PREDICTION_IDS, TRUTH_IDS, FolderSettings
 
 
@@ -43,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar=("A", "B"),
         help="what B gains over A on the same frames, with intervals: results of two evaluations",
     )
+    parser.add_argument(
+        "--data_sets",
+        type=read_path,
+        help="evaluate on every data set below this folder, one table (docs/data.md)",
+    )
+    parser.add_argument("--only", default="", help="of --data_sets: names with commas between them")
     parser.add_argument("--only_predicted", action="store_true", help="leave out frames without a prediction")
     args, config = parse_args(parser, argv)
     if args.compare:
@@ -56,6 +64,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         from cups.builders.folder_scores import score_folders
 
         print(score_folders(config, files, args.output_dir))
+        return 0
+    if args.only and not args.data_sets:
+        parser.error("argument --only: chooses among --data_sets; give these too")
+    if args.data_sets:
+        if args.data_root:
+            parser.error("argument --data_sets: holds all data sets; leave --data_root out")
+        from cups.builders.data_sets import evaluate_data_sets
+
+        only = [name.strip() for name in args.only.split(",") if name.strip()]
+        report, faults = evaluate_data_sets(partial(config_like, args), args.data_sets, args.output_dir, only)
+        print(report)
+        if faults:
+            sets = "data set was" if len(faults) == 1 else "data sets were"
+            raise UserError(f"{len(faults)} {sets} not scored: {faults[0]}")
         return 0
     if args.image_dir:
         if args.save_names:

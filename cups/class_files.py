@@ -15,7 +15,7 @@ from cups.io.yaml_files import load_yaml
 SHIPPED = Path(__file__).resolve().parent / "classes"
 """The class files that come with the project: `{name}.yaml`."""
 FILE_KEYS = ("name", "classes", "ignore")
-CLASS_KEYS = ("id", "trainId", "name", "thing", "color")
+CLASS_KEYS = ("id", "trainId", "name", "thing", "color", "categories")
 IGNORE_KEYS = ("id", "name")
 HIGHEST_ID = 65534
 """Of 16 bits, beside the value of void."""
@@ -28,9 +28,10 @@ class Entry:
     """One class of a file.
 
     Attributes:
-        ids: in label files.
+        ids: in label files; none for a class that these labels lack.
         train_id: its place among the classes, None where the file's order tells it.
         color: (red, green, blue), None where the file has none.
+        categories: names of the categories of COCO panoptic sets that are this class, beside its own name.
     """
 
     ids: tuple[int, ...]
@@ -38,6 +39,7 @@ class Entry:
     name: str
     thing: bool
     color: tuple[int, int, int] | None
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,10 @@ def _entry(path: Path, number: int, value: Any) -> Entry:
         raise UserError(f"{where}: has no name; add 'name' (text, in quotes where it is yes, no or a number)")
     where += f" ({name})"
     _check_keys(value, CLASS_KEYS, where)
-    ids = value.get("id")
+    categories = _names(value.get("categories", []), where)
+    ids = value.get("id", [] if categories else None)
     ids = ids if isinstance(ids, list) else [ids]
-    if not ids or not all(map(_is_id, ids)):
+    if not all(map(_is_id, ids)):
         raise UserError(
             f"{where}: 'id' is {value.get('id')!r}; give a whole number 0-{HIGHEST_ID}, or a list"
         )
@@ -120,7 +123,13 @@ def _entry(path: Path, number: int, value: Any) -> Entry:
     train_id = value.get("trainId")
     if train_id is not None and not _is_id(train_id, MOST_CLASSES - 1):
         raise UserError(f"{where}: 'trainId' is {train_id!r}; it must be 0-{MOST_CLASSES - 1}")
-    return Entry(tuple(ids), train_id, name, value["thing"], _color(value.get("color"), where))
+    return Entry(tuple(ids), train_id, name, value["thing"], _color(value.get("color"), where), categories)
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+        raise UserError(f"{where}: 'categories' is {value!r}; it must be a list of names")
+    return tuple(value)
 
 
 def _color(value: Any, where: str) -> tuple[int, int, int] | None:
@@ -183,3 +192,10 @@ def _check_ids(path: Path, entries: Sequence[Entry], ignored: Mapping[int, str])
             if label in ignored:
                 raise UserError(f"{path}: id {label} ({entry.name}) is in 'ignore' too; leave it out there")
             owner[label] = entry.name
+    taken: dict[str, str] = {entry.name: entry.name for entry in entries}
+    for entry in entries:
+        for name in entry.categories:
+            if taken.setdefault(name, entry.name) != entry.name:
+                raise UserError(
+                    f"{path}: category {name} is of {taken[name]} and of {entry.name}; it has one class"
+                )

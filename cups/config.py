@@ -33,6 +33,8 @@ from cups.io.yaml_files import BASE_KEY, load_yaml, read_layers, yaml_text
 logger = logging.getLogger(__name__)
 
 CHECK_FILE = f"check `experiment_config_file` and {BASE_KEY}"
+EVALUATION_FILE = Path("val_cityscapes.yaml")
+"""The shipped configuration of evaluations."""
 OPTIONS_VARIABLE = "CUPS_OPTS"
 """Environment variable with `KEY VALUE` pairs that win over the command line."""
 
@@ -300,6 +302,21 @@ def parse_args(
         sys.stdout.write(to_yaml(config))
         parser.exit()
     return args, config
+
+
+def config_like(args: argparse.Namespace, yaml_file: Path | None, keys: Mapping[str, Any]) -> CfgNode:
+    """Return the configuration of another YAML file under a command line of `parse_args`.
+
+    Args:
+        args: the command line, which wins over the file.
+        yaml_file: takes the place of `experiment_config_file`; None leaves that, or the evaluation on
+            Cityscapes at full resolution where there is none.
+        keys: further {dotted key: value}, which win over the file and lose to the command line.
+    """
+    pairs = [*(part for pair in keys.items() for part in pair), *args.pairs]
+    last = shlex.split(os.environ.get(OPTIONS_VARIABLE, ""))
+    file = yaml_file or args.experiment_config_file or EVALUATION_FILE
+    return build_config(file, pairs, vars(args), args.config_flags, last)
 
 
 def tell_unread(script: str, keys: Iterable[str]) -> None:

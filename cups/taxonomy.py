@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -52,7 +52,9 @@ class ClassSet:
         from_id: (N,) uint8, id in label files -> class, 255 where void; N is 256 or above the highest id.
         ignored: id -> name of the ids that labels may hold and that are not evaluated.
         name: of the set.
-        file: the class file; empty for the 27, 19 and 7 classes.
+        file: the class file, of a shipped one its name; empty for the 27, 19 and 7 classes.
+        absent: classes that these labels lack: they may take a pseudo-class, and no mean holds them.
+        of_category: name of a category of COCO panoptic sets -> class, the classes' own names among them.
     """
 
     num_classes: int
@@ -64,6 +66,13 @@ class ClassSet:
     ignored: Mapping[int, str]
     name: str = ""
     file: str = ""
+    absent: tuple[int, ...] = ()
+    of_category: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def evaluated(self) -> np.ndarray:
+        """(C,) bool, the classes that means are over."""
+        return ~np.isin(np.arange(self.num_classes), self.absent)
 
     def of_ids(self, ids: np.ndarray) -> np.ndarray:
         """Return the class of each id, int64 in the shape of `ids`; 255 for all that are not of a class."""
@@ -101,7 +110,7 @@ def load_class_set(path_or_name: str | Path) -> ClassSet:
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
         raise UserError(f"{path}: no such class file; give a YAML file, or one of {names}")
-    return _cached(path, path.stat().st_mtime_ns)
+    return _cached(path, path.stat().st_mtime_ns, path.stem if path == shipped else str(path))
 
 
 def chosen_classes(num_classes: int, class_file: str | Path | None = None) -> ClassSet:
@@ -115,10 +124,10 @@ def chosen_classes(num_classes: int, class_file: str | Path | None = None) -> Cl
 
 
 @cache
-def _cached(path: Path, changed: int) -> ClassSet:
+def _cached(path: Path, changed: int, name: str) -> ClassSet:
     """Read a file once while it stays as it is; changed: its time stamp."""
     del changed
-    return _class_set(read_class_file(path), str(path))
+    return _class_set(read_class_file(path), name)
 
 
 def _class_set(content: ClassFile, file: str = "") -> ClassSet:
@@ -139,6 +148,8 @@ def _class_set(content: ClassFile, file: str = "") -> ClassSet:
         ignored=content.ignored,
         name=content.name,
         file=file,
+        absent=tuple(i for i, entry in enumerate(entries) if not entry.ids and not entry.categories),
+        of_category={name: i for i, entry in enumerate(entries) for name in (entry.name, *entry.categories)},
     )
 
 

@@ -28,6 +28,7 @@ VALUES = {"R": "/data/cityscapes"}
 PUT_BY_USER = (
     "names.yaml",
     "my_classes.yaml",
+    "my_set.yaml",
     "refs/cause/CAUSE/",
     "refs/spidepth/checkpoints/",
     "cups/model/backbone_checkpoints/",

@@ -11,6 +11,7 @@ LIGHT = (
     "cups.taxonomy",
     "cups.visualization",
     "cups.class_files",
+    "cups.set_files",
     "cups.io.coco_panoptic",
     "cups.io.file_names",
     "cups.io.files",

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-import cups.data
 from cups.config import plain
 from cups.config_keys import get
 from cups.data import CityscapesPanopticValidation
-from cups.data.validation_sets import VALIDATION_SETS
+from cups.data.validation_sets import classes_of_set, open_validation_set
 from cups.defaults import VOID_RULE
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
@@ -27,8 +26,9 @@ from cups.metrics.protocol import Protocol
 from cups.model import MergeChoices, panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.crf import DenseCrfRefinement
 from cups.model.tta import PanopticFPNWithTTA
+from cups.set_files import find_set
 from cups.structures import PseudoClasses
-from cups.taxonomy import ClassSet, chosen_classes
+from cups.taxonomy import ClassSet, load_class_set
 
 PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
@@ -44,17 +44,27 @@ PREDICTION_KEYS = (
 )
 
 
+def given_checkpoint(config: CfgNode) -> Path:
+    """Return `MODEL.CHECKPOINT`.
+
+    Raises:
+        UserError: none is given.
+    """
+    if config.MODEL.CHECKPOINT is None:
+        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with `checkpoint`")
+    return Path(config.MODEL.CHECKPOINT)
+
+
 def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, PseudoClasses]:
     """Open `MODEL.CHECKPOINT`; return the network as it is evaluated, and its pseudo-classes.
 
     Raises:
         UserError: no checkpoint given, or one that cannot be read.
     """
-    if config.MODEL.CHECKPOINT is None:
-        raise UserError("MODEL.CHECKPOINT is not set; give a checkpoint with `checkpoint`")
+    checkpoint = given_checkpoint(config)
     device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
     network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
-        Path(config.MODEL.CHECKPOINT),
+        checkpoint,
         device,
         config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD,
         prefer_teacher=config.MODEL.USE_TEACHER,
@@ -83,6 +93,8 @@ def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[
     if image_dir is not None:
         settings["--image_dir"] = str(image_dir.resolve())
     # Younger keys count only where they are given: predictions that were made before them go on.
+    if config.DATA.VAL_FRAMES:
+        settings["DATA.VAL_FRAMES"] = config.DATA.VAL_FRAMES
     if config.MODEL.USE_TEACHER:
         settings["MODEL.USE_TEACHER"] = True
     settings |= MergeChoices.of_keys(config.MODEL).keys
@@ -93,19 +105,25 @@ def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[
 
 
 def _frames(config: CfgNode) -> str:
-    """Return what is evaluated: data set, split and crop."""
+    """Return what is evaluated: data set, split, frames and crop."""
     data = config.DATA
+    described = find_set(data.DATASET)
+    chosen = data.VAL_FRAMES or described.select
+    frames = f" ({chosen})" if chosen else ""
     crop = " cropped to {}x{}".format(*data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else ""
-    return f"{data.DATASET} {data.VAL_SPLIT}{crop}"
+    return f"{described.name} {data.VAL_SPLIT}{frames}{crop}"
 
 
 def evaluated_classes(config: CfgNode) -> ClassSet:
-    """Return the classes of the ground truth: of `DATA.CLASSES`, else the `DATA.NUM_CLASSES` of Cityscapes.
+    """Return the classes of the ground truth: of `DATA.CLASSES`, else those that the data set has.
 
     Raises:
         UserError: a class file that is missing or wrong.
     """
-    return chosen_classes(config.DATA.NUM_CLASSES, config.DATA.CLASSES)
+    data = config.DATA
+    if data.CLASSES:
+        return load_class_set(data.CLASSES)
+    return classes_of_set(data.DATASET, validation_root(config), data.VAL_SPLIT, data.NUM_CLASSES)
 
 
 def panoptic_protocol(config: CfgNode) -> Protocol:
@@ -199,8 +217,15 @@ def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
     """Build the validation data set."""
     data = config.DATA
     crop = tuple(data.VAL_CROP_RESOLUTION) if data.VAL_CROP_RESOLUTION else None
-    dataset: type[CityscapesPanopticValidation] = getattr(cups.data, VALIDATION_SETS[data.DATASET])
-    return dataset(validation_root(config), data.VAL_SPLIT, evaluated_classes(config), data.VAL_SCALE, crop)
+    return open_validation_set(
+        data.DATASET,
+        validation_root(config),
+        data.VAL_SPLIT,
+        evaluated_classes(config),
+        scale=data.VAL_SCALE,
+        crop=crop,
+        select=data.VAL_FRAMES or "",
+    )
 
 
 def build_metric(config: CfgNode, pseudo: PseudoClasses) -> PanopticQualitySemanticMatching:
@@ -213,6 +238,7 @@ def build_metric(config: CfgNode, pseudo: PseudoClasses) -> PanopticQualitySeman
         num_clusters=pseudo.total,
         things_prototype=set(pseudo.thing_ids) if separate else None,
         stuffs_prototype=set(pseudo.stuff_ids) if separate else None,
+        classes_mask=classes.evaluated,
         void_rule=config.VALIDATION.VOID_RULE,
         void=pseudo.void,
     )

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 from torch.utils.data import Subset
 from yacs.config import CfgNode
 
@@ -13,16 +14,19 @@ from cups.builders.evaluation import (
     build_metric,
     build_semantic_scorers,
     build_validation_data,
+    evaluated_classes,
     load_for_evaluation,
     prediction_settings,
     results_of,
+    validation_root,
 )
 from cups.builders.trainer import run_directory, validation_loader
 from cups.categories import save_names
+from cups.data import CityscapesPanopticValidation
 from cups.evaluation.panoptic_export import PanopticExport
 from cups.evaluation.predict import Visitor, predict, save_to, score_with, write_overlays
 from cups.evaluation.results import Result, write_results
-from cups.taxonomy import class_set
+from cups.structures import PseudoClasses
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,18 @@ def evaluate(config: CfgNode, output: Path | None = None, visualize: bool = Fals
     """
     model, pseudo = load_for_evaluation(config)
     output = output or run_directory(config, "val")
-    dataset = build_validation_data(config)
+    return score_network(model, pseudo, build_validation_data(config), config, output, visualize)
+
+
+def score_network(
+    model: nn.Module,
+    pseudo: PseudoClasses,
+    dataset: CityscapesPanopticValidation,
+    config: CfgNode,
+    output: Path,
+    visualize: bool = False,
+) -> list[Result]:
+    """Score an open network on open data; as `evaluate` otherwise."""
     metric = build_metric(config, pseudo)
     scorers = build_semantic_scorers(config, pseudo)
     names: list[str] = []
@@ -66,12 +81,10 @@ def save_matched_names(config: CfgNode, result: Result) -> Path:
         "source": "matched to ground truth by val.py",
         "protocol": result.protocol,
         "void_rule": result.void_rule,
-        "data": str(Path(config.DATA.ROOT_VAL).resolve().name),
+        "data": Path(validation_root(config)).resolve().name,
         "code_version": result.code_version,
     }
-    path = save_names(
-        Path(config.MODEL.CHECKPOINT), class_set(config.DATA.NUM_CLASSES), result.assignment, about
-    )
+    path = save_names(Path(config.MODEL.CHECKPOINT), evaluated_classes(config), result.assignment, about)
     log.info("names: %s", path)
     return path
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
-import cups.data
 from cups.builders.evaluation import build_validation_data
 from cups.data import CityscapesPanopticValidation
-from cups.data.validation_sets import VALIDATION_SETS
+from cups.data.described import has_ground_truth
 from cups.errors import UserError
+from cups.set_files import find_set
 from cups.structures import LoadedImage, PseudoClasses
 from cups.training.label_free import LabelFreeMeasures
 from cups.training.round_selection import Consistency
@@ -29,8 +29,7 @@ def training_validation(config: CfgNode) -> CityscapesPanopticValidation | None:
     """
     data = config.DATA
     if data.ROOT_VAL is None:
-        dataset: type[CityscapesPanopticValidation] = getattr(cups.data, VALIDATION_SETS[data.DATASET])
-        if not dataset.has_ground_truth(Path(data.ROOT), data.VAL_SPLIT):
+        if not has_ground_truth(find_set(data.DATASET), Path(data.ROOT), data.VAL_SPLIT):
             _tell_without(data.ROOT, data.VAL_SPLIT)
             return None
         return build_validation_data(config)

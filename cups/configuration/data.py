@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from cups import defaults
-from cups.allowed import COUNT, CROP, FRACTION, NAME, PATH, SCALE, SIZE, SWITCH, choice, optional
+from cups.allowed import COUNT, CROP, FRACTION, NAME, PATH, SCALE, SIZE, SWITCH, TEXT, Check, choice, optional
 from cups.configuration.key import Key
-from cups.data.validation_sets import VALIDATION_SETS
+from cups.set_files import is_set_name, shipped_names
 from cups.taxonomy import CLASS_COUNTS
 
 DATA = {
-    "DATASET": Key("cityscapes", choice(VALIDATION_SETS), "Data set of the evaluation."),
+    "DATASET": Key(
+        "cityscapes",
+        Check(
+            f"{', '.join(shipped_names())}, or a YAML file that describes yours",
+            is_set_name,
+            f"choose from {', '.join(shipped_names())}, or give a YAML file that describes yours",
+            text=True,
+        ),
+        "Data set of the evaluation: where its files lie, how they are read, what its classes are.",
+    ),
     "ROOT": Key(
         "datasets/Cityscapes", PATH, "Training images: the Cityscapes layout, or any folder of images."
     ),
@@ -36,13 +45,18 @@ DATA = {
     "VAL_CROP_RESOLUTION": Key(
         None, optional(SIZE), "Centre crop of evaluation frames after scaling, in pixels."
     ),
+    "VAL_FRAMES": Key(
+        None,
+        optional(TEXT, "None (all, or those of the data set's description)"),
+        "Pattern of the names of evaluation frames, as in a shell: `*fog/night/*`.",
+    ),
     "VAL_SPLIT": Key(defaults.VAL_SPLIT, NAME, "Split of the evaluation."),
     "NUM_CLASSES": Key(
         defaults.NUM_CLASSES, choice(CLASS_COUNTS), "Ground-truth classes that pseudo-classes are matched to."
     ),
     "CLASSES": Key(
         None,
-        optional(PATH, "None (the classes of NUM_CLASSES)"),
+        optional(PATH, "None (the data set's, in NUM_CLASSES)"),
         "Class file (YAML) of the ground truth, in place of NUM_CLASSES.",
     ),
     "THING_STUFF_THRESHOLD": Key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,8 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
         num_classes: 27, 19 or 7, or the classes themselves.
         scale: resize factor of image and labels.
         crop: centre crop (H, W) after resizing, or None; smaller frames are padded with 0 and void.
+        max_images: take the first frames only.
+        select: pattern of the names of frames, as in a shell; empty for all.
     """
 
     def __init__(
@@ -130,7 +133,9 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
         scale: float = 1.0,
         crop: tuple[int, int] | None = None,
         max_images: int | None = None,
+        select: str = "",
     ) -> None:
+        self.select = select
         self.frames = self.list_frames(Path(root), split)[:max_images]
         self.classes = num_classes if isinstance(num_classes, ClassSet) else class_set(num_classes)
         self.scale = scale
@@ -144,7 +149,14 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
 
     def list_frames(self, root: Path, split: str) -> list[GroundTruthFrame]:
         """Return the frames of a split."""
-        return list_ground_truth_frames(root, split)
+        frames = list_ground_truth_frames(root, split)
+        chosen = [frame for frame in frames if not self.select or fnmatchcase(frame.stem, self.select)]
+        if not chosen:
+            raise UserError(
+                f"{root}: none of the {len(frames)} frames, such as {frames[0].stem}, is named {self.select};"
+                " give another pattern with DATA.VAL_FRAMES"
+            )
+        return chosen
 
     def check(self) -> None:
         """Refuse ground truth that cannot be scored; see `check_ground_truth`."""

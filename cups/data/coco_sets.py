@@ -6,7 +6,7 @@ nothing by themselves (panopticapi's IdGenerator makes colours of them); `segmen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,26 +19,31 @@ from cups.io.coco_panoptic import from_rgb
 from cups.io.files import read_json
 from cups.io.pixels import read_header, read_image
 from cups.ops.panoptic_map import PanopticMap, number_values
-from cups.taxonomy import ClassSet
+from cups.taxonomy import VOID, ClassSet
 
 FIX = "give the JSON of a COCO panoptic set"
 
 
 @dataclass(frozen=True)
 class Category:
-    """One category: its id in the JSON, its name, whether it is a thing."""
+    """One category: its id in the JSON, its name, whether it is a thing, and what it is a kind of."""
 
     id: int
     name: str
     is_thing: bool
+    kind: str = ""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One image: its PNG, and segment id -> (category id, whether it is a crowd)."""
+    """One image: its PNG, segment id -> (category id, whether it is a crowd), and the image's file name.
+
+    The file name is empty where the JSON lists no such image.
+    """
 
     png: Path
     segments: Mapping[int, tuple[int, bool]]
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,15 @@ class CocoSet:
     def _position(self) -> dict[int, int]:
         return {category.id: index for index, category in enumerate(self.categories)}
 
-    def read(self, name: str, void: int) -> PanopticMap:
+    def read(self, name: str, void: int, tracks: bool = False) -> PanopticMap:
         """Read a frame: categories are positions among those of the set, `void` for none.
 
         Objects are numbered 1, 2, ...; stuff and crowds have 0.
+
+        Args:
+            name: of the frame.
+            void: category of what is in no segment.
+            tracks: objects have the ids of their segments instead, which some sets keep through a clip.
 
         Raises:
             UserError: a missing or wrong file, or segments that the JSON does not list.
@@ -91,7 +101,7 @@ class CocoSet:
             position = self._position[listed[segment][0]]
             category[index] = position
             if self.categories[position].is_thing and not listed[segment][1]:
-                instance[index] = index + 1
+                instance[index] = segment if tracks else index + 1
         return PanopticMap(numbers, category, instance)
 
     def _why_unknown(self, unknown: Sequence[int], listed: Mapping[int, Any]) -> str:
@@ -116,8 +126,12 @@ def read_segments(path: Path) -> np.ndarray:
     return from_rgb(read_image(path))
 
 
-def read_coco_set(path: Path) -> CocoSet:
+def read_coco_set(path: Path, png: Callable[[str], Path] | None = None) -> CocoSet:
     """Read the JSON of a COCO panoptic set and find its PNG files: in the folder of its name, or beside it.
+
+    Args:
+        path: the JSON.
+        png: returns the PNG of an annotation's file name, where it is elsewhere.
 
     Raises:
         UserError: no such JSON, or no PNG of it.
@@ -126,35 +140,44 @@ def read_coco_set(path: Path) -> CocoSet:
     try:
         listed = sorted(content["categories"], key=lambda category: category["id"])
         categories = tuple(_category(value) for value in listed)
-        known = {category.id for category in categories}
+        images = {str(one["id"]): str(one["file_name"]) for one in content.get("images", [])}
         entries = [
-            (str(value["file_name"]), {int(s["id"]): _segment(s) for s in value["segments_info"]})
+            (
+                str(value["file_name"]),
+                {int(s["id"]): _segment(s) for s in value["segments_info"]},
+                images.get(str(value.get("image_id")), ""),
+            )
             for value in content["annotations"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a COCO panoptic JSON ({type(error).__name__} {error}); {FIX}") from None
+    known = {category.id for category in categories}
     if len(known) < len(categories):
         raise UserError(f"{path}: two categories have one id; give each its own")
     if not entries:
         raise UserError(f"{path}: lists no annotation; {FIX}")
-    for file, _ in entries:
-        if Path(file).is_absolute() or ".." in Path(file).parts:
-            raise UserError(f"{path}: names {file!r}, which is not within its folder; {FIX}")
-    folder = _folder(path, entries[0][0])
+    for file, _, image in entries:
+        for name in (file, image):
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise UserError(f"{path}: names {name!r}, which is not within its folder; {FIX}")
+    if png is None:
+        folder = _folder(path, entries[0][0])
+        png = folder.joinpath
     annotations: dict[str, Annotation] = {}
-    for file, segments in entries:
+    for file, segments, image in entries:
         name = Path(file).with_suffix("").as_posix()
         if name in annotations:
             raise UserError(f"{path}: lists {file} twice; each image has one annotation")
         for category, _ in segments.values():
             if category not in known:
                 raise UserError(f"{path}: {file} has category {category}, which 'categories' does not list")
-        annotations[name] = Annotation(folder / file, segments)
+        annotations[name] = Annotation(png(file), segments, image)
     return CocoSet(path, categories, annotations)
 
 
 def _category(value: Mapping[str, Any]) -> Category:
-    return Category(int(value["id"]), str(value["name"]), bool(value["isthing"]))
+    kind = str(value.get("supercategory", ""))
+    return Category(int(value["id"]), str(value["name"]), bool(value["isthing"]), kind)
 
 
 def _segment(value: Mapping[str, Any]) -> tuple[int, bool]:
@@ -175,10 +198,47 @@ def _folder(path: Path, file: str) -> Path:
 def classes_of_categories(coco: CocoSet, classes: ClassSet) -> tuple[np.ndarray, list[str]] | None:
     """Return the class of each category by its name, (K,) int64 with -1 for none, and the names without one.
 
-    None where no name is that of a class.
+    A class may list names of categories, and what they are kinds of, beside its own. None where no name is
+    that of a class.
     """
-    index = {name: position for position, name in enumerate(classes.names)}
-    found = np.array([index.get(category.name, -1) for category in coco.categories], dtype=np.int64)
+    index = {name: position for position, name in enumerate(classes.names)} | dict(classes.of_category)
+    found = np.array(
+        [index.get(one.name, index.get(one.kind, -1)) for one in coco.categories], dtype=np.int64
+    )
     if (found < 0).all():
         return None
     return found, [category.name for category, one in zip(coco.categories, found, strict=True) if one < 0]
+
+
+def class_table(coco: CocoSet, classes: ClassSet) -> tuple[np.ndarray, list[str]]:
+    """Return the class of each category of ground truth, (K,) int64 with -1 for none, and names without one.
+
+    By name, or by id: where no name is that of a class, and where the classes know every id but not every
+    name. Ids that fit in part alone are those of another numbering.
+
+    Raises:
+        UserError: no category is one of the classes.
+    """
+    ids = np.array([category.id for category in coco.categories])
+    by_id = classes.of_ids(ids)
+    by_id = np.where(by_id == VOID, -1, by_id)
+    whole = bool(((by_id >= 0) | np.isin(ids, list(classes.ignored))).all())
+    named = classes_of_categories(coco, classes)
+    table = by_id if named is None or (named[1] and whole) else named[0]
+    if (table < 0).all():
+        raise UserError(
+            f"{coco.path}: none of its categories ({some([c.name for c in coco.categories])}) is one of "
+            f"{classes.file or classes.name} ({some(classes.names)}); give their class file"
+        )
+    ignored = {int(label) for label in classes.ignored}
+    without = [
+        category.name
+        for category, one in zip(coco.categories, table.tolist(), strict=True)
+        if one < 0 and category.id not in ignored
+    ]
+    return table, without
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

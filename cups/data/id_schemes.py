@@ -278,18 +278,49 @@ def check_numbering(
     Raises:
         UserError: another numbering than the classes call for, or no pixel of any class in all files.
     """
+    _look(
+        [semantic for semantic, _ in files],
+        read,
+        classes,
+        lambda index, ids, instances: refuse_other_instances(files[index][1], instances, ids, classes, plain),
+    )
+
+
+def check_held(files: Sequence[Path], read: Callable[[int], np.ndarray], classes: ClassSet) -> None:
+    """Look at the ids of classes of a few label files, evenly spread; instances may be numbered anyhow.
+
+    Args:
+        files: of the frames, for messages.
+        read: returns the ids of a frame by its position.
+
+    Raises:
+        UserError: other ids than the classes', or no pixel of any class in all files.
+    """
+
+    def pair(index: int) -> Pair:
+        ids = read(index)
+        return ids, ids
+
+    _look(files, pair, classes, lambda *_: None)
+
+
+def _look(
+    files: Sequence[Path],
+    read: Callable[[int], Pair],
+    classes: ClassSet,
+    also: Callable[[int, np.ndarray, np.ndarray], None],
+) -> None:
     counts, chosen = LabelCounts(), spread(len(files))
     for index in chosen:
-        semantic, instance = files[index]
         ids, instances = read(index)
-        refuse_other_ids(semantic, ids, classes)
-        counts.add(semantic, ids)
-        refuse_other_instances(instance, instances, ids, classes, plain)
+        refuse_other_ids(files[index], ids, classes)
+        counts.add(files[index], ids)
+        also(index, ids, instances)
     counts.refuse_train_ids(classes)
     for index in _rest(len(files), chosen):
         if not counts.is_void(classes):
             return
-        counts.add(files[index][0], read(index)[0])
+        counts.add(files[index], read(index)[0])
     counts.refuse_void(classes)
 
 

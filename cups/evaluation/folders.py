@@ -13,7 +13,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from cups.data.coco_sets import CocoSet, classes_of_categories
+from cups.data.coco_sets import CocoSet, class_table, classes_of_categories, some
 from cups.data.id_schemes import (
     FIRST_NUMBERED_ID,
     LabelCounts,
@@ -143,27 +143,10 @@ def open_truth(labels: Labels, classes: ClassSet, train_ids: bool = False) -> Tr
 
         check_numbering(files, read, classes, plain=True)
         return Truth(labels, classes)
-    found = classes_of_categories(labels, classes)
-    if found is None:
-        table = np.array([_class_of(category.id, classes) for category in labels.categories])
-        if (table < 0).all():
-            raise UserError(
-                f"{labels.path}: none of its categories ({_some([c.name for c in labels.categories])}) is "
-                f"one of {classes.file or classes.name} ({_some(classes.names)}); give their class file"
-            )
-        return Truth(labels, classes, table)
-    if found[1]:
-        log.warning("%s: void, for no class has these names: %s", labels.path, _some(found[1]))
-    return Truth(labels, classes, found[0])
-
-
-def _class_of(label: int, classes: ClassSet) -> int:
-    index = int(classes.of_ids(np.array([label]))[0])
-    return -1 if index == VOID else index
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    table, without = class_table(labels, classes)
+    if without:
+        log.warning("%s: void, for no class has these names: %s", labels.path, some(without))
+    return Truth(labels, classes, table)
 
 
 def by_place(classes: ClassSet) -> ClassSet:
@@ -187,7 +170,7 @@ def open_guess(labels: Labels, classes: ClassSet, ids: Ids, names: Sequence[str]
         positions = np.arange(len(labels.categories))
         found = None if ids == "clusters" else classes_of_categories(labels, classes)
         if found is not None and found[1]:
-            log.warning("%s: void, for no class has these names: %s", labels.path, _some(found[1]))
+            log.warning("%s: void, for no class has these names: %s", labels.path, some(found[1]))
         return Guess(labels, positions, labels.things, None if found is None else found[0])
     if ids in ("id", "trainId"):
         known = by_place(classes) if ids == "trainId" else classes
@@ -256,7 +239,7 @@ class Pairs:
             (self.missing, "without a prediction, left out"),
             (self.extra, "predicted without ground truth"),
         )
-        return [f"{len(names)} frames {what}: {_some(list(names))}" for names, what in parts if names]
+        return [f"{len(names)} frames {what}: {some(list(names))}" for names, what in parts if names]
 
 
 def pair(truth: Labels, guess: Labels) -> Pairs:
@@ -333,6 +316,7 @@ def score(
         stuffs_prototype=[index for index in range(guess.total) if index not in guess.things]
         if apart
         else None,
+        classes_mask=classes.evaluated,
         void=void,
     )
     confusion = ConfusionMatrix(guess.total, classes.num_classes, void=void)
@@ -365,7 +349,9 @@ def score(
     }
     for rule in VOID_RULES if guess.named is not None else ():
         assert guess.named is not None
-        quality = semantic_quality(confusion.counts, guess.named, void_rule=rule)
+        quality = semantic_quality(
+            confusion.counts, guess.named, void_rule=rule, classes_mask=classes.evaluated
+        )
         scores[rule].update(miou=quality.miou, accuracy=quality.accuracy, iou_per_class=quality.iou_per_class)
         scores[rule]["assignment_semantic"] = scores[rule]["assignment"]
     rows = metric.scored_rows([frame for frame, _ in pairs.both], classes.names, scores)

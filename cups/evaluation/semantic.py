@@ -44,9 +44,9 @@ def results_of_counts(
         protocol: what was evaluated how; its void rule is replaced by that of each result.
         rest: further fields of `Result`.
     """
-    results = []
+    results, evaluated = [], protocol.classes.evaluated
     for rule in VOID_RULES:
-        quality = semantic_quality(counts, assignment, void_rule=rule)
+        quality = semantic_quality(counts, assignment, void_rule=rule, classes_mask=evaluated)
         results.append(
             Result(
                 name,

@@ -100,6 +100,16 @@ def list_images(folder: Path) -> list[Path]:
     return scan_images(folder).images
 
 
+def list_files(folder: Path) -> list[Path]:
+    """Return every file below a folder that is not hidden, whatever it is; links are followed as above."""
+    return [
+        below / name
+        for below, names in _folders(Path(folder), Counter())
+        for name in names
+        if not name.startswith(".") and name not in SYSTEM_FILES
+    ]
+
+
 def list_city_images(split: Path) -> list[Path]:
     """Return the images of a split, `{split}/{city}/{stem}_leftImg8bit.png` (or .jpg ...), in natural order.
 

@@ -220,6 +220,7 @@ def evaluate(
         num_clusters,
         things_prototype=things if apart else None,
         stuffs_prototype=stuffs if apart else None,
+        classes_mask=classes.evaluated,
         void=void_value(num_clusters),
     )
     data = EvaluationFrames(frames, read, classes, things, num_clusters, semantics)

@@ -241,7 +241,9 @@ def score_tables(
     matching, void = shared_matching(counts, things, classes), void_value(len(counts) - 1)
     scores = []
     for index in range(len(tables[0].rows)):
-        metric = PanopticQualitySemanticMatching(classes.things, classes.stuffs, len(counts) - 1, void=void)
+        metric = PanopticQualitySemanticMatching(
+            classes.things, classes.stuffs, len(counts) - 1, classes_mask=classes.evaluated, void=void
+        )
         for table in tables:
             metric.update_rows(table.rows[index])
         scores.append(metric.compute_all(matching))

@@ -38,8 +38,16 @@ def test_load_class_set__a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path / "a.yaml", GOOD)
     assert load_class_set(path).num_classes == 2
     path.unlink()
-    with pytest.raises(UserError, match=r"no such class file; give a YAML file, or one of cityscapes-19"):
+    with pytest.raises(UserError, match=r"no such class file; give a YAML file, or one of bdd-19, bdd-27"):
         load_class_set(path)
+
+
+def test_load_class_set__categories_of_coco_sets_and_classes_that_labels_lack(tmp_path: Path) -> None:
+    text = "classes: [{name: cow, thing: true, categories: [calf, bull]}, {id: [], name: wall, thing: false}]"
+    classes = load_class_set(write(tmp_path / "a.yaml", text))
+    assert classes.of_category == {"cow": 0, "calf": 0, "bull": 0, "wall": 1}
+    assert classes.absent == (1,) and classes.evaluated.tolist() == [True, False] and classes.ids == ()
+    assert load_class_set("waymo-19").file == "waymo-19", "a shipped file is told by its name"
 
 
 COW = "{id: 3, name: cow, thing: true}"
@@ -64,6 +72,10 @@ WRONG = {
     f"classes: [{COW}]\nignore: [3]": "id 3 (cow) is in 'ignore' too",
     f"classes: [{COW}]\nignore: [0, 0]": "'ignore' entry 2: id 0 is there twice",
     f"classes: [{COW}]\nignore: 0": "'ignore' must be a list",
+    "classes: [{name: cow, thing: true, categories: cow}]": "'categories' is 'cow'; it must be a list",
+    "classes: [{name: a, thing: true, categories: [b]}, {id: 1, name: b, thing: true}]": (
+        "category b is of b and of a; it has one class"
+    ),
 }
 
 
