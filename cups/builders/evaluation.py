@@ -21,6 +21,7 @@ from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import SemanticScorer
 from cups.io.checkpoint import load_checkpoint
 from cups.io.files import file_sha256
+from cups.io.model_folder import weights_file
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching, ScoredRows
 from cups.metrics.protocol import Protocol
@@ -79,7 +80,7 @@ def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
 
 def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[str, Any]:
     """Return all that changes what the network predicts: its file, the frames, the keys of inference."""
-    settings: dict[str, Any] = {"checkpoint sha256": file_sha256(config.MODEL.CHECKPOINT)}
+    settings: dict[str, Any] = {"checkpoint sha256": file_sha256(weights_file(config.MODEL.CHECKPOINT))}
     if image_dir is not None:
         settings["--image_dir"] = str(image_dir.resolve())
     # Younger keys count only where they are given: predictions that were made before them go on.
@@ -169,7 +170,7 @@ def results_of(
     """
     scores = metric.compute_all()
     first = config.VALIDATION.VOID_RULE
-    checkpoint = Path(config.MODEL.CHECKPOINT)
+    checkpoint = weights_file(config.MODEL.CHECKPOINT)
     rest: dict[str, Any] = {
         "seeds": [config.SYSTEM.SEED],
         "code_version": code_version(),

@@ -22,6 +22,7 @@ from cups.categories import save_names
 from cups.evaluation.panoptic_export import PanopticExport
 from cups.evaluation.predict import Visitor, predict, save_to, score_with, write_overlays
 from cups.evaluation.results import Result, write_results
+from cups.io.model_folder import weights_file
 from cups.taxonomy import class_set
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def save_matched_names(config: CfgNode, result: Result) -> Path:
         "code_version": result.code_version,
     }
     path = save_names(
-        Path(config.MODEL.CHECKPOINT), class_set(config.DATA.NUM_CLASSES), result.assignment, about
+        weights_file(config.MODEL.CHECKPOINT), class_set(config.DATA.NUM_CLASSES), result.assignment, about
     )
     log.info("names: %s", path)
     return path
