@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from detectron2.modeling.roi_heads import cascade_rcnn, fast_rcnn, mask_head
 from detectron2.structures import Boxes, Instances
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from cups.errors import UserError
@@ -175,30 +176,43 @@ def _onnx_runner(path: Path) -> Graph | None:
 
 
 def trial_images(size: Size, seed: int = 0) -> list[Tensor]:
-    """Return pictures (H, W, 3) uint8 on which a graph is compared: smooth, noisy, and empty."""
+    """Return pictures (H, W, 3) uint8 on which a graph is compared: smooth, noisy, a slope."""
     height, width = size
     generator = np.random.default_rng(seed)
     noise = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     coarse = torch.from_numpy(generator.random((1, 3, 8, 16), dtype=np.float32) * 255)
     smooth = nn.functional.interpolate(coarse, size, mode="bilinear")[0].permute(1, 2, 0).byte()
-    return [smooth.contiguous(), torch.from_numpy(noise), torch.zeros_like(smooth)]
+    slope = torch.linspace(0, 255, height).byte()[:, None, None].expand(height, width, 3)
+    return [smooth.contiguous(), torch.from_numpy(noise), slope.contiguous()]
 
 
 @torch.no_grad()
 def largest_difference(network: DeployedNetwork, graph: Graph, images: Sequence[Tensor]) -> float:
-    """Return the largest difference between outputs of a graph and the network, infinite where shapes differ.
+    """Return the largest difference between outputs of a graph and the network, infinite where counts differ.
 
-    Boxes count relative to the longer side of the image.
+    Objects are compared whatever their order: scores that are equal up to rounding may change places. Boxes
+    count relative to the longer side of the image.
     """
     worst = 0.0
     for image in images:
-        for name, own, other in zip(OUTPUTS, network(image), graph(image), strict=True):
-            if own.shape != other.shape:
-                return float("inf")
-            unit = max(image.shape[:2]) if name == "boxes" else 1
-            difference = (own.double() - other.double()).abs() / unit
-            worst = max(worst, float(difference.max()) if difference.numel() else 0.0)
+        (logits, *own), (other_logits, *other) = network(image), graph(image)
+        if logits.shape != other_logits.shape or [p.shape for p in own] != [p.shape for p in other]:
+            return float("inf")
+        order = _same_objects(own, other)
+        differences = [logits - other_logits, *(a - b[order] for a, b in zip(own, other, strict=True))]
+        differences[1] = differences[1] / max(image.shape[:2])
+        worst = max(worst, *(float(part.abs().max()) for part in differences if part.numel()))
     return worst
+
+
+def _same_objects(own: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """Return the number among others' objects of each own: those whose boxes and classes lie nearest."""
+    tables = [
+        torch.cat((boxes, scores[:, None], 1e4 * classes[:, None]), dim=1)
+        for boxes, scores, classes, _ in (own, other)
+    ]
+    _, order = linear_sum_assignment(torch.cdist(tables[0].double(), tables[1].double(), p=1).numpy())
+    return torch.from_numpy(order)
 
 
 def require_equal(network: DeployedNetwork, graph: Graph, images: Sequence[Tensor]) -> float:
