@@ -136,9 +136,16 @@ def write_graph(network: DeployedNetwork, size: Size, path: Path, kind: str, see
     return found[0]
 
 
-def _write_torchscript(network: DeployedNetwork, image: Tensor, path: Path) -> Graph:
+def traced(network: DeployedNetwork, image: Tensor) -> Any:
+    """Return the graph of a network as TorchScript, which takes images of any size."""
     with _traceable():
-        graph = torch.jit.trace(network, (image,), check_trace=False)
+        return torch.jit.trace(network, (image,), check_trace=False)
+
+
+def _write_torchscript(network: DeployedNetwork, image: Tensor, path: Path) -> Graph:
+    graph = traced(network, image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # later versions of torch will have another format
         with path.open("wb") as file:
             torch.jit.save(graph, file)
             sync_file(file)

@@ -28,7 +28,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_main__folder_and_graph(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--checkpoint", str(saved), "--output", str(tmp_path), "--confidence", "0.05"]
-    assert export.main(flags) == 0
+    with torch.jit.optimized_execution(False):  # its first runs are looked at and rewritten
+        assert export.main(flags) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("model", "network.json", "network.ts", "postprocess.py")
     ]

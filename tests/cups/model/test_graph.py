@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from cups.errors import UserError
-from cups.model import graph, panoptic_cascade_mask_r_cnn
-from cups.model.graph import DeployedNetwork, largest_difference, trial_images, write_graph
+from cups.model import graph
+from cups.model.graph import DeployedNetwork, largest_difference, traced, trial_images, write_graph
 
 Builder = Callable[..., nn.Module]
 
@@ -29,43 +29,55 @@ def _plain_execution() -> Iterator[None]:
         yield
 
 
-def test_write_graph__torchscript_equals_the_network_on_the_parity_input(
-    parity: Path, tmp_path: Path
-) -> None:
-    from fill import filled_state_dict
-
-    model = panoptic_cascade_mask_r_cnn(8, 20, 0.5)
-    model.load_state_dict(filled_state_dict("cups_panoptic_cascade_mask_r_cnn.json"), strict=True)
-    network = DeployedNetwork(model)
+def test_traced__equals_the_network_on_the_parity_input(parity: Path, parity_model: nn.Module) -> None:
+    network = DeployedNetwork(parity_model)
     image = torch.from_numpy(np.load(parity / "cups_panoptic_cascade_mask_r_cnn.npz")["image"])
     pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous()
     # Traced at another size: the graph takes the parity input all the same.
-    read = graph._write_torchscript(network, trial_images((64, 96))[0], tmp_path / "n.ts")
+    read = traced(network, trial_images((64, 96))[0])
     assert largest_difference(network, read, [pixels]) < 1e-3
+
+
+def test_deployed_network__says_what_the_network_says(tiny: DeployedNetwork) -> None:
+    (pixels, *_) = trial_images((64, 96))
     with torch.no_grad():
-        logits, boxes, scores, _, masks = read(pixels)
-        (expected,) = model([{"image": pixels.permute(2, 0, 1) / 255}])
-    assert logits.shape == (20, 192, 384) and len(boxes) == len(masks) == len(expected["instances"]) > 0
-    np.testing.assert_allclose(scores, expected["instances"].scores, atol=1e-3)
-    np.testing.assert_allclose(logits, expected["sem_seg"], atol=1e-3)
+        logits, boxes, scores, classes, masks = tiny(pixels)
+        (expected,) = tiny.model([{"image": pixels.permute(2, 0, 1) / 255}])
+    found = expected["instances"]
+    assert logits.shape == (5, 64, 96) and len(boxes) == len(masks) == len(scores) > 0
+    torch.testing.assert_close(scores[: len(found)], found.scores)
+    torch.testing.assert_close(logits, expected["sem_seg"])
+    assert set(classes.tolist()) <= {0, 1, 2} and masks.min() >= 0 and masks.max() <= 1
 
 
-def test_write_graph__sizes_that_need_padding_and_images_without_objects(
-    tiny: DeployedNetwork, tmp_path: Path
-) -> None:
-    write_graph(tiny, (64, 96), tmp_path / "n.ts", "torchscript")
+def test_write_graph__images_that_need_padding(tiny: DeployedNetwork, tmp_path: Path) -> None:
+    assert write_graph(tiny, (64, 96), tmp_path / "n.ts", "torchscript") < 1e-3
     read = torch.jit.load(str(tmp_path / "n.ts"))
-    tiny.model.roi_heads.box_predictor[-1].test_score_thresh = 2.0
-    write_graph(tiny, (64, 96), tmp_path / "empty.ts", "torchscript")
-    nothing = torch.jit.load(str(tmp_path / "empty.ts"))
-    tiny.model.roi_heads.box_predictor[-1].test_score_thresh = 0.05
-    for size in ((50, 70), (96, 33)):
-        images = trial_images(size, seed=1)
-        assert largest_difference(tiny, read, images) < 1e-3
-        logits, boxes, _, _, masks = nothing(images[1])
-        assert logits.shape == (5, *size) and boxes.shape == (0, 4) and masks.shape == (0, 28, 28)
-    counts = {len(read(image)[1]) for size in ((64, 96), (50, 70)) for image in trial_images(size)}
-    assert len(counts) > 1, "images with different numbers of objects tell the graph from a recording"
+    images = trial_images((50, 70), seed=1)[:2]
+    assert largest_difference(tiny, read, images) < 1e-3
+    logits, boxes, *_ = read(images[0])
+    assert logits.shape == (5, 50, 70)
+    assert len(boxes) != len(read(trial_images((64, 96))[0])[1]), "a recording would find as many everywhere"
+
+
+def test_traced__images_without_objects(tiny: DeployedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny.model.roi_heads.box_predictor[-1], "test_score_thresh", 2.0)
+    image = trial_images((64, 96))[1]
+    logits, boxes, _, _, masks = traced(tiny, image)(image)
+    assert logits.shape == (5, 64, 96) and boxes.shape == (0, 4) and masks.shape == (0, 28, 28)
+
+
+def test_largest_difference__whatever_the_order_of_objects(tiny: DeployedNetwork) -> None:
+    (image, *_) = trial_images((64, 96))
+
+    def shuffled(seen: Tensor) -> list[Tensor]:
+        logits, *rest = tiny(seen)
+        return [logits, *(part.flip(0) for part in rest)]
+
+    assert largest_difference(tiny, shuffled, [image]) < 1e-6
+    assert largest_difference(tiny, lambda seen: [part[:-1] for part in tiny(seen)], [image]) == float("inf")
+    moved = largest_difference(tiny, lambda seen: [part + 0.5 for part in tiny(seen)], [image])
+    assert moved == pytest.approx(0.5, abs=1e-5)
 
 
 def test_write_graph__one_that_differs_is_not_kept(
