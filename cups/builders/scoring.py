@@ -13,6 +13,7 @@ from cups.builders.evaluation import (
     build_metric,
     build_semantic_scorers,
     build_validation_data,
+    known_classes,
     load_for_evaluation,
     prediction_settings,
     results_of,
@@ -39,7 +40,7 @@ def evaluate(config: CfgNode, output: Path | None = None, visualize: bool = Fals
     model, pseudo = load_for_evaluation(config)
     output = output or run_directory(config, "val")
     dataset = build_validation_data(config)
-    metric = build_metric(config, pseudo)
+    metric = build_metric(config, pseudo, known_classes(config))
     scorers = build_semantic_scorers(config, pseudo)
     names: list[str] = []
     visitors: list[Visitor] = [*scorers, score_with(metric, names)]
@@ -96,7 +97,7 @@ def export_panoptic(config: CfgNode, output: Path, raw: bool = False) -> list[Re
         predict(model, loader, pseudo, [save_to(export.maps, pseudo)], len(loader))
     if raw:
         log.info("pseudo-classes: %s", export.write_raw_json())
-    metric = build_metric(config, pseudo)
+    metric = build_metric(config, pseudo, known_classes(config))
     names: list[str] = []
     loader = validation_loader(dataset, config)
     export.replay(loader, score_with(metric, names), len(loader))
