@@ -35,7 +35,7 @@ TOLERANCE = 1e-3
 in pixels, count relative to the longer side of the image."""
 OPSET = 17
 """Of ONNX: the first with all that is used; readers of 2022 and later know it."""
-NO_ONNX = "the package `onnx` is missing, which writes ONNX; install it and onnxruntime with pip install -e '.[onnx]'"
+NO_ONNX = "the package `onnx` is missing, which writes ONNX; install it with pip install -e '.[onnx]'"
 
 
 class DeployedNetwork(nn.Module):

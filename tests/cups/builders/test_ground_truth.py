@@ -81,7 +81,7 @@ def test_begin_with__the_same_classes_are_taken_over_whole() -> None:
 
 def test_begin_with__another_architecture_is_one_line() -> None:
     model = _fresh()
-    old = _checkpoint(make_tiny("MODEL.FPN.OUT_CHANNELS", 16))
+    old = _checkpoint(make_tiny("MODEL.ROI_BOX_HEAD.FC_DIM", 64))
     with pytest.raises(UserError, match=r"self\.ckpt: weights of another network .* set MODEL\.CONFIG"):
         begin_with(model, old, SPLIT, ROWS)
 
@@ -93,7 +93,7 @@ def test_learns_from_ground_truth__a_share_needs_it() -> None:
     )
     with pytest.raises(UserError, match=r"DATA\.LABEL_FRACTION is 0\.1, a share of the ground truth"):
         learns_from_ground_truth(build_config(None, ["DATA.LABEL_FRACTION", 0.1]))
-    with pytest.raises(UserError, match=r"DATA\.LABEL_FRACTION is 0; it must be"):
+    with pytest.raises(UserError, match=r"DATA\.LABEL_FRACTION is 0\.0; it must be above 0"):
         build_config(None, ["DATA.LABEL_FRACTION", 0])
 
 
