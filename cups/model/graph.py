@@ -22,7 +22,6 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from cups.errors import UserError
-from cups.io.durable import sync_file
 from cups.io.files import atomic_write
 from cups.ops.working_size import Size
 
@@ -146,9 +145,7 @@ def _write_torchscript(network: DeployedNetwork, image: Tensor, path: Path) -> G
     graph = traced(network, image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # later versions of torch will have another format
-        with path.open("wb") as file:
-            torch.jit.save(graph, file)
-            sync_file(file)
+        torch.jit.save(graph, str(path))
         read: Graph = torch.jit.load(str(path))  # a file of our own, written just now
     return read
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,62 @@ def test_folder__one_of_something_else_is_left_alone(saved: Path, tmp_path: Path
     for wrong in (folder, tmp_path / "out"):
         with pytest.raises(UserError, match="no published network of ours"):
             cups.load(wrong)
+
+
+def test_folder__of_a_network_that_learnt_ground_truth(saved: Path, tmp_path: Path) -> None:
+    content = torch.load(saved, weights_only=True)
+    names = ("sky", "road", "car", "wall", "tree", "hill", "bus")
+    rows = [{"name": n, "isthing": i in (0, 2, 6), "color": [i, 0, 0]} for i, n in enumerate(names)]
+    content["hyper_parameters"] |= {"classes": rows, "provenance": {"uses_ground_truth": True}}
+    torch.save(content, saved)
+    folder = _export(saved, tmp_path / "out")
+    network = cups.load(folder)
+    assert network.categories.names == names and network.categories.table.tolist() == [1, 3, 4, 5, 6, 0, 2]
+    card = (folder / "README.md").read_text()
+    assert "**Ground truth used to train it: YES.**" in card and "- unsupervised" not in card
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "model",
+            {"architecture": {"MODEL.FPN.OUT_CHANNELS": 10**9}},
+            r"MODEL\.FPN\.OUT_CHANNELS is 1000000000",
+        ),
+        (
+            "model",
+            {"architecture": {"MODEL.WEIGHTS": "http://x"}},
+            r"the key 'MODEL\.WEIGHTS', which is unknown",
+        ),
+        ("model", {"model_config": "/etc/passwd"}, "no file that a checkpoint names is opened"),
+        ("working_size", [10**6, 10**6], "more pixels than can be"),
+        ("thing_pseudo_classes", [0, 0, 1], "no list of numbers"),
+        ("classes", [{"name": "car", "isthing": True, "color": [1, 2, 3]}], "no names of its 7 outputs"),
+        ("classes", [{"name": "a\nb", "isthing": True, "color": [1, 2, 3]}] * 7, "no names of its 7 outputs"),
+        (
+            "classes",
+            [{"name": "car", "isthing": True, "color": [1, 2, 3]}] * 7,
+            "things where its outputs are stuff",
+        ),
+    ],
+)
+def test_folder__values_of_config_json_are_checked(
+    key: str, value: Any, message: str, saved: Path, tmp_path: Path
+) -> None:
+    folder = _export(saved, tmp_path / "out")
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(UserError, match=message):
+        cups.load(folder)
+
+
+def test_folder__weights_that_are_none(saved: Path, tmp_path: Path) -> None:
+    """A pickle under the name of a safetensors file is not unpickled."""
+    folder = _export(saved, tmp_path / "out")
+    (folder / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(UserError, match=r"model\.safetensors: not a readable safetensors file"):
+        cups.load(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors: no such file"):
+        cups.load(folder)
