@@ -45,5 +45,9 @@ class ExportSettings:
             if value is not None and (wrong := check.wrong(value)):
                 given = " ".join(map(str, value)) if is_list(value) else str(value)
                 raise UserError(f"`{name}` {quoted(given)}: {wrong}")
+        if self.names is not None and self.names.suffix != ".json":
+            raise UserError(
+                f"`names` {quoted(str(self.names))}: must be the JSON that `save_names` of val.py writes"
+            )
         if unknown := [kind for kind in self.formats if kind not in FORMATS]:
             raise UserError(f"`formats` {quoted(unknown[0])}: unknown; choose from {', '.join(FORMATS)}")

@@ -46,7 +46,7 @@ def write_model_folder(
         config.unlink()
     state = {name: value.detach().contiguous().clone() for name, value in checkpoint.state.items()}
     atomic_write(weights, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))
-    _carry_names(names or names_file(checkpoint.path), weights)
+    _carry_names(names or names_file(checkpoint.path), checkpoint.path, weights)
     write_text(folder / CARD_FILE, card)
     write_json(config, {"model_type": MODEL_TYPE, "version": VERSION, **about})
     sync_folder(folder)
@@ -54,14 +54,18 @@ def write_model_folder(
     return folder
 
 
-def _carry_names(source: Path, weights: Path) -> None:
-    """Put the names of the classes beside the new weights, for which they hold as well."""
-    target = names_file(weights)
-    if not source.is_file() or source.suffix != ".json":
-        target.unlink(missing_ok=True)
+def _carry_names(source: Path, old: Path, weights: Path) -> None:
+    """Put the names of the classes beside the new weights, for which they hold as for the old ones.
+
+    Names beside a checkpoint that is another one by now are left behind, as `cups.load` leaves them aside.
+    """
+    names_file(weights).unlink(missing_ok=True)
+    if not source.is_file():
         return
     content = read_json(source, "write it again with val.py --save_names")
-    write_json(target, {**content, "checkpoint": {"file": weights.name, "sha256": file_sha256(weights)}})
+    if content.get("checkpoint", {}).get("sha256") == file_sha256(old):
+        stamp = {"file": weights.name, "sha256": file_sha256(weights)}
+        write_json(names_file(weights), {**content, "checkpoint": stamp})
 
 
 def history_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
