@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,8 @@ STAGE2 = {
 STAGE3 = {"code_version": "1.1", "uses_ground_truth": False, "checkpoint": "/secret/t.ckpt", "stage2": STAGE2}
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def original(make_folder: Callable[[str], Path]) -> Path:
     """A checkpoint of self-training; its teacher differs from the student."""
     config = load_config("Panoptic-Cascade-Mask-R-CNN-Small.yaml", TINY)
     stored: dict[str, Any] = {
@@ -54,8 +56,25 @@ def saved(tmp_path: Path) -> Path:
     student = {f"model.{name}": value for name, value in make_tiny().state_dict().items()}
     teacher = {f"teacher_model.{name}": value.clone() for name, value in student.items()}
     teacher["teacher_model.model.sem_seg_head.predictor.bias"] += 1
-    torch.save({"state_dict": student | teacher, "hyper_parameters": stored}, tmp_path / "best.ckpt")
-    return tmp_path / "best.ckpt"
+    path = make_folder("network") / "best.ckpt"
+    torch.save({"state_dict": student | teacher, "hyper_parameters": stored}, path)
+    return path
+
+
+@pytest.fixture
+def saved(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(original, tmp_path / "best.ckpt"))
+
+
+@pytest.fixture(scope="module")
+def published(original: Path, make_folder: Callable[[str], Path]) -> Path:
+    return _export(original, make_folder("out"))
+
+
+@pytest.fixture
+def mine(published: Path, tmp_path: Path) -> Path:
+    """A published folder of one's own, to change."""
+    return Path(shutil.copytree(published, tmp_path / "model"))
 
 
 def _export(checkpoint: Path, output: Path, **more: Any) -> Path:
@@ -63,8 +82,8 @@ def _export(checkpoint: Path, output: Path, **more: Any) -> Path:
     return output / "model"
 
 
-def test_folder__opens_as_its_checkpoint(saved: Path, tmp_path: Path) -> None:
-    folder = _export(saved, tmp_path / "out")
+def test_folder__opens_as_its_checkpoint(original: Path, published: Path) -> None:
+    folder, saved = published, original
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     one, other = (cups.load(path, confidence_threshold=0.05) for path in (saved, folder))
     assert (one.split, one.working_size) == (other.split, other.working_size) and one.working_size == (48, 64)
@@ -76,19 +95,17 @@ def test_folder__opens_as_its_checkpoint(saved: Path, tmp_path: Path) -> None:
     assert weights.provenance["uses_ground_truth"] is False
 
 
-def test_folder__the_teacher(saved: Path, tmp_path: Path) -> None:
+def test_folder__the_teacher(original: Path, published: Path, tmp_path: Path) -> None:
     name = "sem_seg_head.predictor.bias"
-    states = [
-        load_checkpoint(_export(saved, tmp_path / str(teacher), use_teacher=teacher)).state[name]
-        for teacher in (False, True)
-    ]
+    folders = (published, _export(original, tmp_path, use_teacher=True))
+    states = [load_checkpoint(folder).state[name] for folder in folders]
     assert torch.equal(states[0] + 1, states[1])
 
 
-def test_folder__tells_no_path_of_the_machine(saved: Path, tmp_path: Path) -> None:
-    folder = _export(saved, tmp_path / "out")
+def test_folder__tells_no_path_of_the_machine(original: Path, published: Path, tmp_path: Path) -> None:
+    folder = published
     config, card = (folder / "config.json").read_text(), (folder / "README.md").read_text()
-    assert "secret" not in config and "secret" not in card and str(tmp_path) not in config + card
+    assert "secret" not in config and "secret" not in card and str(original.parent) not in config + card
     history = json.loads(config)["provenance"]
     assert [step["step"] for step in history["steps"]] == [
         "train_cause",
@@ -183,19 +200,16 @@ def test_folder__of_a_network_that_learnt_ground_truth(saved: Path, tmp_path: Pa
         ),
     ],
 )
-def test_folder__values_of_config_json_are_checked(
-    key: str, value: Any, message: str, saved: Path, tmp_path: Path
-) -> None:
-    folder = _export(saved, tmp_path / "out")
-    path = folder / "config.json"
+def test_folder__values_of_config_json_are_checked(key: str, value: Any, message: str, mine: Path) -> None:
+    path = mine / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(UserError, match=message):
-        cups.load(folder)
+        cups.load(mine)
 
 
-def test_folder__weights_that_are_none(saved: Path, tmp_path: Path) -> None:
+def test_folder__weights_that_are_none(mine: Path) -> None:
     """A pickle under the name of a safetensors file is not unpickled."""
-    folder = _export(saved, tmp_path / "out")
+    folder = mine
     (folder / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(UserError, match=r"model\.safetensors: not a readable safetensors file"):
         cups.load(folder)
