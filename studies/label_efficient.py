@@ -122,8 +122,8 @@ def report(curve: Curve) -> str:
         if "checkpoint" not in told.starts or point.start == "checkpoint":
             continue
         best = Point("checkpoint", point.fraction, point.seed)
-        rows = (rows_of(curve.results(other)) for other in (point, best))
-        difference = paired_differences(*rows, "standard")["pq"]
+        before, after = (rows_of(curve.results(other)) for other in (point, best))
+        difference = paired_differences(before, after, "standard")["pq"]
         share = f"{100 * point.fraction:g} %, seed {point.seed}"
         gains.append(f"- {share}: {sentence(NAMES['checkpoint'], NAMES[point.start], difference)}")
     table = results_table([_titled(point, result) for point, result in results.items()])

@@ -94,7 +94,7 @@ class GroundTruthFrames(LabelledFrames):
         return semantic, instance
 
     @cached_property
-    def all_pixels(self) -> Tensor:  # type: ignore[override]
+    def all_pixels(self) -> Tensor:
         """(C,) pixels of each class in the labels that are used; it reads all of them."""
         counts = torch.zeros(self.classes.num_classes, dtype=torch.float64)
         for stem in self.stems:

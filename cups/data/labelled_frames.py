@@ -36,7 +36,12 @@ class LabelledFrames(Dataset[Sample]):
         fit: how frames are brought to one size; what is missing is padded (image 0, semantic void).
         ignore_unknown_things: thing pixels outside every instance become void, not "some thing".
         augment: `(sample, generator) -> sample`, seeded per draw; needs `Draw` indices.
+
+    Attributes:
+        typical_size: (H, W) of the image files, the median.
     """
+
+    typical_size: tuple[int, int]
 
     def __init__(
         self,
