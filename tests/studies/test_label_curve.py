@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cups.errors import UserError
-from studies.label_efficient import Curve, CurveSettings, Point, draw, report
+from studies.label_curve import Curve, CurveSettings, Point, draw, report
 from tests.studies.test_demo_report import write_scores
 
 
