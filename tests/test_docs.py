@@ -125,7 +125,7 @@ def _check_script(command: Command, script: str, arguments: list[str], parses: P
         "check_ceiling.sh",
         "run_label_efficient.sh",
     ):  # they set up, then hand their arguments on
-        parses(f"studies.{Path(script).stem}", arguments)
+        parses(f"studies.{Path(script).stem.removeprefix('run_')}", arguments)
     elif name == "run_own_data.sh":  # tests/test_own_data.py runs the commands of its page
         assert "--input" in arguments and "--output" in arguments
     elif name == "setup.sh":
