@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cups.builders.ground_truth import (
     begin_with,
     build_ground_truth_data,
     class_rows,
+    count_overlaps,
     ground_truth_provenance,
     learns_from_ground_truth,
 )
@@ -213,7 +215,9 @@ def build_model(config: CfgNode, data: LabelledFrames) -> torch.nn.Module:
     if model_config.CHECKPOINT is not None:
         checkpoint = load_checkpoint(model_config.CHECKPOINT)
         if isinstance(data, GroundTruthFrames):
-            begin_with(model, checkpoint, split, class_rows(data.classes))
+            begin_with(
+                model, checkpoint, split, class_rows(data.classes), partial(count_overlaps, checkpoint, data)
+            )
         else:
             load_into(model, checkpoint)
     if training.TRAINABLE == "heads":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,21 @@ import torch
 import cups
 import train
 import val
+from cups.builders import ground_truth
 from cups.builders.evaluation import identity_assignment, known_classes, panoptic_protocol
-from cups.builders.ground_truth import begin_with, class_rows, learns_from_ground_truth
+from cups.builders.ground_truth import (
+    Overlaps,
+    begin_with,
+    class_rows,
+    count_overlaps,
+    learns_from_ground_truth,
+)
 from cups.config import build_config
+from cups.data import CityscapesPanopticValidation, GroundTruthFrames
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint
 from cups.model import panoptic_cascade_mask_r_cnn
-from cups.structures import ThingStuffSplit
+from cups.structures import PseudoClasses, ThingStuffSplit
 from cups.taxonomy import class_set
 from tests.cups.conftest import TINY, make_tiny
 
@@ -39,25 +48,45 @@ def _checkpoint(model: torch.nn.Module, **stored: Any) -> Checkpoint:
     return Checkpoint(Path("self.ckpt"), {k: v.clone() for k, v in model.state_dict().items()}, stored)
 
 
+def _overlaps() -> Overlaps:
+    """Old stuff 0 and 2 lie on class 5 of the new, 1 on class 0, 3 nowhere; old things 0 and 1 on thing 2."""
+    stuffs, things = torch.zeros(4, 11, dtype=torch.float64), torch.zeros(3, 8, dtype=torch.float64)
+    stuffs[0, 5], stuffs[2, 5], stuffs[2, 3], stuffs[1, 0] = 30, 10, 4, 7
+    things[0, 2], things[1, 2] = 5, 5
+    return Overlaps(stuffs, things)
+
+
 def test_begin_with__all_but_the_classes_is_taken_over() -> None:
     old, model = make_tiny(), _fresh()
     built = {name: value.clone() for name, value in model.state_dict().items()}
-    begin_with(model, _checkpoint(old, thing_pseudo_classes=[0, 1, 2]), SPLIT, ROWS)
+    begin_with(model, _checkpoint(old, thing_pseudo_classes=[0, 1, 2]), SPLIT, ROWS, _overlaps)
     before, now = old.state_dict(), model.state_dict()
-    new = {
-        name
+    layers = {
+        name.rpartition(".")[0]
         for name in now
         if now[name].shape != before[name].shape or not torch.equal(now[name], before[name])
     }
     stages = {f"roi_heads.box_predictor.{stage}.cls_score" for stage in range(3)}
-    layers = {"sem_seg_head.predictor", "roi_heads.mask_head.predictor", *stages}
-    assert {name.rpartition(".")[0] for name in new} == layers
+    assert layers == {"sem_seg_head.predictor", "roi_heads.mask_head.predictor", *stages}
     name = "sem_seg_head.predictor.weight"
-    assert torch.equal(now[name][0], before[name][0]) and torch.equal(now[name][1:], built[name][1:])
-    for name in (f"{stage}.{kind}" for stage in stages for kind in ("weight", "bias")):
-        assert torch.equal(now[name][-1], before[name][-1]) and torch.equal(now[name][:-1], built[name][:-1])
+    assert torch.equal(now[name][0], before[name][0]), "some thing"
+    assert torch.equal(now[name][1], before[name][2])
+    torch.testing.assert_close(now[name][6], 0.75 * before[name][1] + 0.25 * before[name][3])
+    others = [1 + number for number in range(11) if number not in (0, 5)]
+    assert torch.equal(now[name][others], built[name][others])
+    for name in (f"{stage}.weight" for stage in stages):
+        assert torch.equal(now[name][-1], before[name][-1]), "background"
+        torch.testing.assert_close(now[name][2], before[name][:2].mean(0))
+        assert torch.equal(now[name][[0, 1, 3]], built[name][[0, 1, 3]])
+    for name in (f"{stage}.bias" for stage in stages):  # two classes of equal logits: the sum of both
+        torch.testing.assert_close(now[name][2], before[name][:2].mean(0) + np.log(2))
     name = "roi_heads.mask_head.predictor.weight"
-    assert all(torch.equal(row, before[name].mean(0)) for row in now[name])
+    torch.testing.assert_close(now[name][2], before[name][:2].mean(0))
+    assert torch.equal(now[name][0], before[name].mean(0))
+
+
+def _never() -> Overlaps:
+    raise AssertionError("nothing is to be matched")
 
 
 def test_begin_with__the_same_classes_are_taken_over_whole() -> None:
@@ -65,25 +94,39 @@ def test_begin_with__the_same_classes_are_taken_over_whole() -> None:
     with torch.no_grad():
         for parameter in old.parameters():
             parameter += 1
-    same = {
-        "classes": ROWS,
-        "thing_pseudo_classes": list(SPLIT.things),
-        "stuff_pseudo_classes": list(SPLIT.stuffs),
-    }
-    begin_with(model, _checkpoint(old, **same), SPLIT, ROWS)
+    sides = {"thing_pseudo_classes": list(SPLIT.things), "stuff_pseudo_classes": list(SPLIT.stuffs)}
+    begin_with(model, _checkpoint(old, classes=ROWS, **sides), SPLIT, ROWS, _never)
     assert all(torch.equal(value, old.state_dict()[name]) for name, value in model.state_dict().items())
-    # As many outputs, but pseudo-classes: equal numbers mean other things.
-    model = _fresh()
-    begin_with(model, _checkpoint(old), SPLIT, ROWS)
-    name = "sem_seg_head.predictor.bias"
-    assert not torch.equal(model.state_dict()[name][1:], old.state_dict()[name][1:])
+
+
+def test_count_overlaps__of_a_network_that_is_right(tiny_city: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in says the classes in falling order: the counts are those of the labels, turned."""
+    truth = CityscapesPanopticValidation(tiny_city, "train", 19)
+    data = GroundTruthFrames(truth, scale=1.0, crop=(96, 192), ignore_unknown_things=False)
+    samples = [data.load(index) for index in range(len(data))]
+
+    class Right(torch.nn.Module):
+        def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            (sample,) = (s for s in samples if torch.equal(s.image, batch[0]["image"]))
+            channels = torch.where(sample.sem_seg > 11, 0, sample.sem_seg)
+            turned = torch.where(channels > 0, 12 - channels, 0)
+            logits = torch.nn.functional.one_hot(turned, 12).permute(2, 0, 1).float()
+            found = SimpleNamespace(pred_masks=sample.masks, pred_classes=7 - sample.classes)
+            return [{"sem_seg": logits, "instances": found}]
+
+    monkeypatch.setattr(ground_truth, "network_of", lambda *_: (Right(), PseudoClasses(8, 11)))
+    counts = count_overlaps(_checkpoint(torch.nn.Identity()), data)
+    for name, part in (("stuffs", counts.stuffs), ("things", counts.things)):
+        assert torch.equal(part, part.flip(0).diag().diag().flip(0)), name
+    expected = data.all_pixels[list(SPLIT.stuffs)]
+    assert torch.equal(counts.stuffs.flip(0).diag(), expected)
 
 
 def test_begin_with__another_architecture_is_one_line() -> None:
     model = _fresh()
     old = _checkpoint(make_tiny("MODEL.ROI_BOX_HEAD.FC_DIM", 64))
     with pytest.raises(UserError, match=r"self\.ckpt: weights of another network .* set MODEL\.CONFIG"):
-        begin_with(model, old, SPLIT, ROWS)
+        begin_with(model, old, SPLIT, ROWS, _never)
 
 
 def test_learns_from_ground_truth__a_share_needs_it() -> None:
