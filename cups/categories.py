@@ -112,13 +112,16 @@ def save_names(
     return path
 
 
-def load_categories(checkpoint: Path, pseudo: PseudoClasses, names: Path | None = None) -> Categories:
-    """Return the categories of a network: by the names given, else by those beside it, else by number.
+def load_categories(
+    checkpoint: Path, pseudo: PseudoClasses, names: Path | None = None, own: Categories | None = None
+) -> Categories:
+    """Return the categories of a network: by the names given, else by those beside it, else its own.
 
     Names beside a checkpoint that is another one by now are left aside, with a warning.
 
     Args:
         names: a file of `save_names`, or YAML with one line a pseudo-class, `thing 3: car`.
+        own: those that the network learnt from ground truth; by default its pseudo-classes by number.
 
     Raises:
         UserError: a file that cannot be read, or that names other pseudo-classes.
@@ -127,7 +130,7 @@ def load_categories(checkpoint: Path, pseudo: PseudoClasses, names: Path | None 
         return _by_hand(names, pseudo)
     path = names or names_file(checkpoint)
     if names is None and not path.is_file():
-        return pseudo_categories(pseudo)
+        return own or pseudo_categories(pseudo)
     content = read_json(path, _FIX)
     try:
         stored = content["checkpoint"]["sha256"]
@@ -141,8 +144,8 @@ def load_categories(checkpoint: Path, pseudo: PseudoClasses, names: Path | None 
     if stored != file_sha256(checkpoint):
         if names is not None:
             raise UserError(f"{path}: names the classes of another checkpoint; {_FIX}")
-        log.warning("%s: belongs to another checkpoint, left aside; classes are numbered", path)
-        return pseudo_categories(pseudo)
+        log.warning("%s: belongs to another checkpoint, left aside", path)
+        return own or pseudo_categories(pseudo)
     if not fits:
         raise UserError(f"{path}: does not fit the {pseudo.total} pseudo-classes of {checkpoint}; {_FIX}")
     return named_categories(pseudo, classes, assignment, {**provenance, "file": path.name})

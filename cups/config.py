@@ -69,6 +69,17 @@ EVALUATION_DATA = (
     WORKERS,
 )
 LABELS = (Flag("pseudo_root", ("DATA.ROOT_PSEUDO",), str, "pseudo-labels in the CUPS format"),)
+TRUTH = (
+    Flag(
+        "ground_truth",
+        ("DATA.GROUND_TRUTH",),
+        bool,
+        "learn from the ground truth of the training images, not from pseudo-labels",
+        constant=True,
+    ),
+    Flag("label_fraction", ("DATA.LABEL_FRACTION",), float, "share of the frames whose ground truth is used"),
+    Flag("trainable", ("TRAINING.TRAINABLE",), str, "what is trained: heads or all"),
+)
 OPTIMISATION = (
     Flag("batch_size", ("TRAINING.BATCH_SIZE",), int, "samples per GPU and step"),
     Flag(
@@ -97,10 +108,11 @@ EVALUATION = (
 )
 
 STAGE2_FLAGS = (TRAINING_DATA, LABELS, OPTIMISATION, STEPS, LOG_FOLDER, RUN_NAME, NETWORK)
+TRAIN_FLAGS = (*STAGE2_FLAGS, TRUTH)
 STAGE3_FLAGS = (TRAINING_DATA, OPTIMISATION, LOG_FOLDER, RUN_NAME, NETWORK)
 VAL_FLAGS = (EVALUATION_DATA, EVALUATION, LOG_FOLDER, RUN_NAME, NETWORK)
 EXPORT_FLAGS = (EVALUATION_DATA, EVALUATION, RUN_NAME, NETWORK)
-FLAGS = tuple(flag for group in STAGE2_FLAGS for flag in group)
+FLAGS = tuple(flag for group in TRAIN_FLAGS for flag in group)
 """The flags of training."""
 
 

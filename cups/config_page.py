@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from cups.config import EXPORT_FLAGS, STAGE2_FLAGS, STAGE3_FLAGS, VAL_FLAGS
+from cups.config import EXPORT_FLAGS, STAGE2_FLAGS, STAGE3_FLAGS, TRAIN_FLAGS, VAL_FLAGS
 from cups.config_keys import SECTIONS
 from cups.configuration import augmentation, data, model, self_training, system, training, validation
 
 MODULES = (system, model, data, training, self_training, augmentation, validation)
 SCRIPTS = {
-    "train.py": STAGE2_FLAGS,
+    "train.py": TRAIN_FLAGS,
     "train_hybrid.py": STAGE2_FLAGS,
     "train_self.py": STAGE3_FLAGS,
     "val.py": VAL_FLAGS,

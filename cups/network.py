@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from cups.categories import Categories, load_categories
+from cups.allowed import is_text
+from cups.categories import Categories, load_categories, named_categories
 from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
 from cups.io.checkpoint import Checkpoint, load_checkpoint
@@ -122,7 +123,7 @@ def load(
     """Open a checkpoint of this project, or a published one of CUPS.
 
     Args:
-        path: the checkpoint.
+        path: the checkpoint, or a folder of `model.safetensors` and `config.json` (`scripts/export.py`).
         device: where the network runs.
         confidence_threshold: lowest score of an instance, 0-1.
         prefer_teacher: of a self-training checkpoint, take the averaged teacher, not the student.
@@ -148,9 +149,10 @@ def load(
     checkpoint = load_checkpoint(path, prefer_teacher)
     model, pseudo = network_of(checkpoint, device, confidence_threshold, model_config)
     MergeChoices(snap_to_regions, semantic_weight).apply(model)
-    categories = load_categories(checkpoint.path, pseudo, Path(names) if names else None)
-    size = working_size or working_size_of(checkpoint)
-    return PanopticNetwork(model, split_of(checkpoint, pseudo), categories, size)
+    split = split_of(checkpoint, pseudo)
+    own = own_classes(checkpoint, split)
+    categories = load_categories(checkpoint.path, pseudo, Path(names) if names else None, own)
+    return PanopticNetwork(model, split, categories, working_size or working_size_of(checkpoint))
 
 
 def working_size_of(checkpoint: Checkpoint) -> tuple[int, int] | None:
@@ -212,3 +214,39 @@ def stored_classes(checkpoint: Checkpoint, kind: str, default: Sequence[int] = (
             "get the checkpoint again from where it was trained"
         )
     return tuple(told)
+
+
+def own_classes(checkpoint: Checkpoint, split: ThingStuffSplit) -> Categories | None:
+    """Return the classes that a network learnt from ground truth, None where it learnt pseudo-classes.
+
+    Raises:
+        UserError: a record that does not fit the split.
+    """
+    told = checkpoint.hyper_parameters.get("classes")
+    if told is None:
+        return None
+    numbers = (*split.stuffs, *split.things)
+    fits = isinstance(told, list) and len(told) == len(numbers) and set(numbers) == set(range(len(told)))
+    if not fits or not all(_is_class(row) for row in told):
+        raise UserError(
+            f"{checkpoint.path}: its classes are no names of its {len(numbers)} outputs; get the "
+            "checkpoint again from where it was trained"
+        )
+    if [number for number, row in enumerate(told) if row["isthing"]] != sorted(split.things):
+        raise UserError(
+            f"{checkpoint.path}: its classes are things where its outputs are stuff; get the "
+            "checkpoint again from where it was trained"
+        )
+    rows = [(row["name"], row["isthing"], row["color"]) for row in told]
+    about = {"uses_ground_truth": True, "source": "learnt from ground truth"}
+    return named_categories(split.pseudo_classes, rows, numbers, about)
+
+
+def _is_class(row: Any) -> bool:
+    if not isinstance(row, dict) or row.keys() != {"name", "isthing", "color"}:
+        return False
+    name, color = row["name"], row["color"]
+    bytes_ = isinstance(color, list) and all(type(part) is int and 0 <= part <= 255 for part in color)
+    return (
+        is_text(name) and 0 < len(name) <= 200 and type(row["isthing"]) is bool and bytes_ and len(color) == 3
+    )

@@ -36,6 +36,12 @@ class TrainingCommands:
         """Train Stage 3 from a checkpoint of Stage 2 into `output/run_name`."""
         return self._training(name, "train_self.py", run_name, ("--checkpoint", str(checkpoint)), pairs)
 
+    def fine_tuning(
+        self, name: str, run_name: str, start: Sequence[str], pairs: Sequence[str] = ()
+    ) -> Command:
+        """Train on ground truth into `output/run_name`; `start`: flags of the labels and of the network."""
+        return self._training(name, "train.py", run_name, start, pairs)
+
     def checkpoint(self, run_name: str, name: str = "last") -> Path:
         """Return a checkpoint of a run: `last`, or of self-training `best` or `round_1`, ..."""
         return self.output / run_name / "checkpoints" / f"{name}.ckpt"
@@ -47,10 +53,12 @@ class TrainingCommands:
         checkpoint: Path | None = None,
         pairs: Sequence[str] = (),
         folder: Path | None = None,
+        pictures: bool = True,
     ) -> Command:
         """Score a checkpoint (the last of the run `result`) into `{result}_val` in a folder (`output`)."""
         checkpoint = checkpoint or self.checkpoint(result)
-        flags = ("--visualize_results", "--data_root", str(self.data), "--checkpoint", str(checkpoint))
+        shown = ("--visualize_results",) if pictures else ()
+        flags = (*shown, "--data_root", str(self.data), "--checkpoint", str(checkpoint))
         where = ("--run_name", result, "--output_dir", str((folder or self.output) / f"{result}_val"))
         return self._command(name, "val.py", (*flags, *where), pairs)
 

@@ -121,8 +121,12 @@ def _shell(script: str, arguments: Sequence[str], environment: dict[str, str]) -
 def _check_script(command: Command, script: str, arguments: list[str], parses: Parses) -> None:
     """Check the command line of a shell script, running nothing that takes long."""
     name, environment = Path(script).name, dict(command.environment)
-    if name in ("demo.sh", "check_ceiling.sh"):  # they set up, then hand their arguments on
-        parses(f"studies.{Path(script).stem}", arguments)
+    if name in (
+        "demo.sh",
+        "check_ceiling.sh",
+        "run_label_efficient.sh",
+    ):  # they set up, then hand their arguments on
+        parses(f"studies.{Path(script).stem.removeprefix('run_')}", arguments)
     elif name == "run_own_data.sh":  # tests/test_own_data.py runs the commands of its page
         assert "--input" in arguments and "--output" in arguments
     elif name == "setup.sh":

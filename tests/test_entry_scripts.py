@@ -29,7 +29,10 @@ from studies import ground_truth_to_cups
 ROOT = Path(__file__).resolve().parents[1]
 TOY = str(ROOT / "configs" / "demo_toy.yaml")
 HEAVY = ("torch", "scipy", "sklearn", "pytorch_lightning", "detectron2", "matplotlib", "submitit")
-HELPED = (*((str(ROOT / name),) for name in (*SCRIPTS, "predict.py")), ("-m", "cups.data.toy_streets"))
+HELPED = (
+    *((str(ROOT / name),) for name in (*SCRIPTS, "predict.py", "scripts/export.py")),
+    ("-m", "cups.data.toy_streets"),
+)
 
 
 @pytest.mark.parametrize("script", HELPED, ids=lambda script: Path(script[-1]).name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from yacs.config import CfgNode
 
@@ -18,17 +20,21 @@ from cups.defaults import VOID_RULE
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import SemanticScorer
-from cups.io.checkpoint import load_checkpoint
+from cups.io.checkpoint import class_counts, load_checkpoint
 from cups.io.files import file_sha256
+from cups.io.model_folder import weights_file
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching, ScoredRows
-from cups.metrics.protocol import Protocol
+from cups.metrics.protocol import Matching, Protocol
 from cups.model import MergeChoices, panoptic_cascade_mask_r_cnn_from_checkpoint
 from cups.model.crf import DenseCrfRefinement
 from cups.model.tta import PanopticFPNWithTTA
+from cups.network import own_classes, split_of
 from cups.set_files import find_set
-from cups.structures import PseudoClasses
+from cups.structures import PseudoClasses, ThingStuffSplit
 from cups.taxonomy import ClassSet, load_class_set
+
+log = logging.getLogger(__name__)
 
 PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
@@ -89,7 +95,7 @@ def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
 
 def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[str, Any]:
     """Return all that changes what the network predicts: its file, the frames, the keys of inference."""
-    settings: dict[str, Any] = {"checkpoint sha256": file_sha256(config.MODEL.CHECKPOINT)}
+    settings: dict[str, Any] = {"checkpoint sha256": file_sha256(weights_file(config.MODEL.CHECKPOINT))}
     if image_dir is not None:
         settings["--image_dir"] = str(image_dir.resolve())
     # Younger keys count only where they are given: predictions that were made before them go on.
@@ -126,15 +132,48 @@ def evaluated_classes(config: CfgNode) -> ClassSet:
     return classes_of_set(data.DATASET, validation_root(config), data.VAL_SPLIT, data.NUM_CLASSES)
 
 
-def panoptic_protocol(config: CfgNode) -> Protocol:
-    """Return the panoptic protocol that the configuration describes."""
+def known_classes(config: CfgNode) -> np.ndarray | None:
+    """Return (S+T,) the class of each output of `MODEL.CHECKPOINT`, None where outputs are pseudo-classes.
+
+    A network that learnt the evaluated classes from ground truth needs no matching.
+    """
+    checkpoint = load_checkpoint(config.MODEL.CHECKPOINT)
+    if "classes" not in checkpoint.hyper_parameters:
+        return None
+    pseudo = PseudoClasses(*class_counts(checkpoint.state, checkpoint.path))
+    split = split_of(checkpoint, pseudo)
+    own_classes(checkpoint, split)  # refuses what does not fit
+    known = identity_assignment(checkpoint.hyper_parameters["classes"], split, evaluated_classes(config))
+    if known is None:
+        log.warning("%s: knows other classes than those evaluated; they are matched", checkpoint.path)
+    return known
+
+
+def identity_assignment(rows: Any, split: ThingStuffSplit, classes: ClassSet) -> np.ndarray | None:
+    """Return (S+T,) the class of each output of a network that knows the evaluated ones, None of others.
+
+    Args:
+        rows: what its checkpoint says of its classes, as `class_rows`.
+        split: things and stuff of the network.
+        classes: those that it is evaluated on; names and kinds must be equal, whatever their order.
+    """
+    known = {(name, number in classes.things): number for number, name in enumerate(classes.names)}
+    told = [known.get((row["name"], row["isthing"])) for row in rows or ()]
+    if not told or None in told or len(set(told)) != len(classes.names):
+        return None
+    return np.array([told[number] for number in (*split.stuffs, *split.things)])
+
+
+def panoptic_protocol(config: CfgNode, named: bool = False) -> Protocol:
+    """Return the panoptic protocol that the configuration describes; `named`: nothing is matched."""
     validation = config.VALIDATION
     classes = evaluated_classes(config)
+    matching: Matching = "separate" if validation.ADHERE_THING_STUFF else "joint"
     return Protocol(
         _frames(config),
         num_classes=classes.num_classes,
         class_file=classes.file,
-        matching="separate" if validation.ADHERE_THING_STUFF else "joint",
+        matching="named" if named else matching,
         void_rule=validation.VOID_RULE,
         scale=config.DATA.VAL_SCALE,
     )
@@ -186,7 +225,7 @@ def results_of(
     """
     scores = metric.compute_all()
     first = config.VALIDATION.VOID_RULE
-    checkpoint = Path(config.MODEL.CHECKPOINT)
+    checkpoint = weights_file(config.MODEL.CHECKPOINT)
     rest: dict[str, Any] = {
         "seeds": [config.SYSTEM.SEED],
         "code_version": code_version(),
@@ -200,7 +239,7 @@ def results_of(
         name,
         {first: scores[first], **scores},
         evaluated_classes(config),
-        panoptic_protocol(config),
+        panoptic_protocol(config, metric.assignment is not None),
         **rest,
     )
     for scorer in scorers:
@@ -228,8 +267,10 @@ def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:
     )
 
 
-def build_metric(config: CfgNode, pseudo: PseudoClasses) -> PanopticQualitySemanticMatching:
-    """Build the metric over a network's categories."""
+def build_metric(
+    config: CfgNode, pseudo: PseudoClasses, assignment: np.ndarray | None = None
+) -> PanopticQualitySemanticMatching:
+    """Build the metric over a network's categories; `assignment` is that of `known_classes`."""
     classes = evaluated_classes(config)
     separate = config.VALIDATION.ADHERE_THING_STUFF
     return PanopticQualitySemanticMatching(
@@ -241,4 +282,5 @@ def build_metric(config: CfgNode, pseudo: PseudoClasses) -> PanopticQualitySeman
         classes_mask=classes.evaluated,
         void_rule=config.VALIDATION.VOID_RULE,
         void=pseudo.void,
+        assignment=assignment,
     )

@@ -15,6 +15,7 @@ from cups.errors import UserError
 from cups.evaluation.own_images import Image, OwnImages, predict_own_images
 from cups.io.files import file_sha256
 from cups.io.images import refuse_output_inside
+from cups.io.model_folder import weights_file
 from cups.io.video import is_video
 from cups.model import MergeChoices
 from cups.network import PanopticNetwork, load
@@ -49,7 +50,7 @@ def predict_images(settings: PredictionSettings) -> Path:
         setting="output",
     )
     decisive = {
-        "checkpoint sha256": file_sha256(settings.checkpoint),
+        "checkpoint sha256": file_sha256(weights_file(settings.checkpoint)),
         "confidence": settings.confidence,
         "use_teacher": settings.use_teacher,
         "input": [str(path.resolve()) for path in settings.input],

@@ -9,6 +9,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from cups.config import changed_settings
+from cups.config_keys import KEYS
 from cups.errors import UserError
 from cups.io.checkpoint import TEACHER_PREFIX, read_file
 from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3, Recipe
@@ -19,8 +20,12 @@ KEPT = (
     "MODEL.FREEZE_BACKBONE",
     "TRAINING.OPTIMIZER",
     "SELF_TRAINING.TRAINABLE",
+    "DATA.GROUND_TRUTH",
+    "DATA.LABEL_FRACTION",
+    "TRAINING.TRAINABLE",
 )
-"""Keys that say which tensors there are, which of them are trained, and what the optimiser keeps of each."""
+"""Keys that say what is learnt from, which tensors there are, which are trained, and what the optimiser keeps
+of each."""
 STAGE3_KEPT = ("TRAINING.OPTIMIZER", "SELF_TRAINING.TRAINABLE")
 """Those that Stage 3 reads: its network is that of the checkpoint it began with."""
 
@@ -46,8 +51,9 @@ def refuse_another_run(config: CfgNode, directory: Path, checkpoint: Path, stage
             f"{directory}: its run is of {found}, not of {stage.name}; choose another `run_name`{begin}"
         )
     changed = changed_settings(config, directory / "config.yaml")
-    for key in STAGE3_KEPT if stage is CUPS_STAGE3 else KEPT:
-        before, now = changed.get(key, (None, None))
+    for key in changed.keys() & (STAGE3_KEPT if stage is CUPS_STAGE3 else KEPT):
+        before, now = changed[key]
+        before = KEYS[key].default if before is None else before  # of a run that is older than the key
         if before != now:
             raise UserError(
                 f"{key} is {now}, but the run in {directory} began with {before}; go on with {key} {before}, "

@@ -15,6 +15,7 @@ from cups.builders.evaluation import (
     build_semantic_scorers,
     build_validation_data,
     evaluated_classes,
+    known_classes,
     load_for_evaluation,
     prediction_settings,
     results_of,
@@ -26,6 +27,7 @@ from cups.data import CityscapesPanopticValidation
 from cups.evaluation.panoptic_export import PanopticExport
 from cups.evaluation.predict import Visitor, predict, save_to, score_with, write_overlays
 from cups.evaluation.results import Result, write_results
+from cups.io.model_folder import weights_file
 from cups.structures import PseudoClasses
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def score_network(
     visualize: bool = False,
 ) -> list[Result]:
     """Score an open network on open data; as `evaluate` otherwise."""
-    metric = build_metric(config, pseudo)
+    metric = build_metric(config, pseudo, known_classes(config))
     scorers = build_semantic_scorers(config, pseudo)
     names: list[str] = []
     visitors: list[Visitor] = [*scorers, score_with(metric, names)]
@@ -84,7 +86,8 @@ def save_matched_names(config: CfgNode, result: Result) -> Path:
         "data": Path(validation_root(config)).resolve().name,
         "code_version": result.code_version,
     }
-    path = save_names(Path(config.MODEL.CHECKPOINT), evaluated_classes(config), result.assignment, about)
+    checkpoint = weights_file(config.MODEL.CHECKPOINT)
+    path = save_names(checkpoint, evaluated_classes(config), result.assignment, about)
     log.info("names: %s", path)
     return path
 
@@ -108,7 +111,7 @@ def export_panoptic(config: CfgNode, output: Path, raw: bool = False) -> list[Re
         predict(model, loader, pseudo, [save_to(export.maps, pseudo)], len(loader))
     if raw:
         log.info("pseudo-classes: %s", export.write_raw_json())
-    metric = build_metric(config, pseudo)
+    metric = build_metric(config, pseudo, known_classes(config))
     names: list[str] = []
     loader = validation_loader(dataset, config)
     export.replay(loader, score_with(metric, names), len(loader))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,18 @@ from cups.augmentation import (
     ResolutionJitter,
     flip_and_resized_crop,
 )
-from cups.builders.evaluation import build_metric
+from cups.builders.evaluation import build_metric, identity_assignment
+from cups.builders.ground_truth import (
+    begin_with,
+    build_ground_truth_data,
+    class_rows,
+    count_overlaps,
+    ground_truth_provenance,
+    learns_from_ground_truth,
+)
 from cups.config import plain
-from cups.data import PseudoLabelDataset
+from cups.data import GroundTruthFrames, PseudoLabelDataset
+from cups.data.labelled_frames import LabelledFrames
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
 from cups.io.checkpoint import load_checkpoint, load_into
@@ -38,6 +48,7 @@ from cups.model import (
     DEFAULT_CONFIG,
     VIT_CONFIG,
     MergeChoices,
+    freeze_batch_norm,
     panoptic_cascade_mask_r_cnn,
     vit_overrides,
 )
@@ -47,6 +58,7 @@ from cups.network import stored_classes
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 from cups.structures import ThingStuffSplit
 from cups.training.optimizer import OptimizerSettings
+from cups.training.self_training import select_trainable
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +134,7 @@ def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSpli
         UserError: the labels have other pseudo-classes than the network, or were clustered anew.
     """
     path = resumed or config.MODEL.CHECKPOINT
-    if path is None:
+    if path is None or learns_from_ground_truth(config):  # its classes are those of the data set
         return None
     checkpoint = load_checkpoint(path)
     things, stuffs = (stored_classes(checkpoint, kind) for kind in ("thing", "stuff"))
@@ -140,9 +152,11 @@ def split_to_go_on_with(config: CfgNode, resumed: Path | None) -> ThingStuffSpli
     return held_split(ThingStuffSplit(things, stuffs), own, folder, Path(path), resumed is not None)
 
 
-def build_training_data(config: CfgNode, split: ThingStuffSplit | None = None) -> PseudoLabelDataset:
+def build_training_data(config: CfgNode, split: ThingStuffSplit | None = None) -> LabelledFrames:
     """Build the training data set of Stage 2; `split` is that of a network to go on with."""
     data = config.DATA
+    if learns_from_ground_truth(config):
+        return build_ground_truth_data(config)
     return PseudoLabelDataset(
         data.ROOT,
         pseudo_label_folder(config),
@@ -159,7 +173,7 @@ def build_training_data(config: CfgNode, split: ThingStuffSplit | None = None) -
     )
 
 
-def class_weights(data: PseudoLabelDataset) -> torch.Tensor:
+def class_weights(data: LabelledFrames) -> torch.Tensor:
     """Return (S + 1,) float32 loss weights of the semantic channels, "some thing" first (mean weight 1).
 
     min(sqrt(median(f) / f_c), MAX_CLASS_WEIGHT), f the pixels of a channel: median-frequency balancing (Eigen
@@ -175,8 +189,8 @@ def class_weights(data: PseudoLabelDataset) -> torch.Tensor:
     return weights / weights.mean()
 
 
-def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
-    """Build the network of Stage 2 for the pseudo-classes of `data`, from a checkpoint, DINO, or scratch.
+def build_model(config: CfgNode, data: LabelledFrames) -> torch.nn.Module:
+    """Build the network of Stage 2 for the classes of `data`, from a checkpoint, DINO, or scratch.
 
     Raises:
         UserError: a checkpoint of another network, or of other numbers of pseudo-classes.
@@ -195,7 +209,16 @@ def build_model(config: CfgNode, data: PseudoLabelDataset) -> torch.nn.Module:
         drop_loss_iou_threshold=training.DROP_LOSS_IOU_THRESHOLD,
     )
     if model_config.CHECKPOINT is not None:
-        load_into(model, load_checkpoint(model_config.CHECKPOINT))
+        checkpoint = load_checkpoint(model_config.CHECKPOINT)
+        if isinstance(data, GroundTruthFrames):
+            begin_with(
+                model, checkpoint, split, class_rows(data.classes), partial(count_overlaps, checkpoint, data)
+            )
+        else:
+            load_into(model, checkpoint)
+    if training.TRAINABLE == "heads":
+        # Frozen weights see the statistics that they were trained with.
+        select_trainable(model := freeze_batch_norm(model), training.TRAINABLE)
     return set_speed(model, channels_last=training.CHANNELS_LAST, compile_trunk=training.COMPILE)
 
 
@@ -236,21 +259,27 @@ def batch_augmentation(config: CfgNode, canvas: tuple[int, int] | None = None) -
     )
 
 
-def build_module(config: CfgNode, data: PseudoLabelDataset) -> PseudoLabelModule:
+def build_module(config: CfgNode, data: LabelledFrames) -> PseudoLabelModule:
     """Build the Lightning module of Stage 2."""
     description = {
         "config": plain(config),
         "model": described_network(config),
-        "provenance": training_provenance(config),
+        "provenance": training_provenance(config, data),
         "working_size": list(data.fit.working_size),
     }
+    after, assignment = config.AUGMENTATION.NUM_STEPS_STARTUP, None
+    if isinstance(data, GroundTruthFrames):
+        rows = class_rows(data.classes)
+        description["classes"] = rows
+        assignment = identity_assignment(rows, data.split, data.classes)
+        after = config.TRAINING.STEPS + 1  # what the network finds beside the ground truth is no object
     return PseudoLabelModule(
         build_model(config, data),
         data.split,
         optimizer_settings(config),
         batch_augmentation(config, data.fit.canvas),
-        SelfPaste(config.AUGMENTATION.NUM_STEPS_STARTUP, config.AUGMENTATION.CONFIDENCE),
-        metric=build_metric(config, data.split.pseudo_classes),
+        SelfPaste(after, config.AUGMENTATION.CONFIDENCE),
+        metric=build_metric(config, data.split.pseudo_classes, assignment),
         seed=config.SYSTEM.SEED,
         description=description,
     )
@@ -276,8 +305,12 @@ def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
     return [known_weights(name, file)]
 
 
-def training_provenance(config: CfgNode) -> dict[str, Any]:
+def training_provenance(config: CfgNode, data: LabelledFrames | None = None) -> dict[str, Any]:
     """Say what the training labels and starting weights came from; logged, and stored in checkpoints."""
+    if isinstance(data, GroundTruthFrames):
+        path = config.MODEL.CHECKPOINT
+        start = {} if path is None else load_checkpoint(path).provenance
+        return ground_truth_provenance(config, data, starting_weights(config), start)
     folder = pseudo_label_folder(config)
     labels = read_provenance(folder)
     weights = starting_weights(config)

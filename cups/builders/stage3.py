@@ -152,6 +152,7 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
             "model": described_model(checkpoint, config),
             "provenance": self_training_provenance(checkpoint),
             "working_size": list(fit.working_size),
+            **({"classes": known} if (known := checkpoint.hyper_parameters.get("classes")) else {}),
         },
     )
 

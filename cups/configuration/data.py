@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from cups import defaults
-from cups.allowed import COUNT, CROP, FRACTION, NAME, PATH, SCALE, SIZE, SWITCH, TEXT, Check, choice, optional
+from cups.allowed import (
+    COUNT,
+    CROP,
+    FRACTION,
+    NAME,
+    PATH,
+    SCALE,
+    SHARE,
+    SIZE,
+    SWITCH,
+    TEXT,
+    Check,
+    choice,
+    optional,
+)
 from cups.configuration.key import Key
 from cups.set_files import is_set_name, shipped_names
 from cups.taxonomy import CLASS_COUNTS
@@ -72,6 +86,15 @@ DATA = {
     ),
     "ONLY_NON_EMPTY_SAMPLES": Key(
         defaults.ONLY_NON_EMPTY, SWITCH, "Leave out training frames without an instance."
+    ),
+    "GROUND_TRUTH": Key(
+        False,
+        SWITCH,
+        "Stage 2 learns from the ground truth of DATA.ROOT (split train), not from pseudo-labels; "
+        "the network is no longer unsupervised, and says so.",
+    ),
+    "LABEL_FRACTION": Key(
+        1.0, SHARE, "Share of the frames whose ground truth is used, chosen by SYSTEM.SEED."
     ),
     "MAX_IMAGES": Key(None, optional(COUNT, "None (all)"), "Use the first frames of the training data only."),
 }

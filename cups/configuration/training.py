@@ -22,7 +22,7 @@ from cups.allowed import (
 )
 from cups.configuration.key import Key
 from cups.defaults import DROP_LOSS_IOU
-from cups.training.choices import DECAYS, OPTIMIZERS, PRECISION_NAMES
+from cups.training.choices import DECAYS, OPTIMIZERS, PRECISION_NAMES, TRAINABLE
 
 
 def _are_betas(value: Any) -> bool:
@@ -30,6 +30,11 @@ def _are_betas(value: Any) -> bool:
 
 
 TRAINING = {
+    "TRAINABLE": Key(
+        "all",
+        choice(TRAINABLE),
+        "What Stage 2 trains: the heads (with frozen BatchNorm), or all that is not frozen.",
+    ),
     "STEPS": Key(4000, COUNT, "Optimisation steps of Stage 2."),
     "BATCH_SIZE": Key(16, BATCH, "Frames for each GPU and micro-batch."),
     "ACCUMULATE_GRAD_BATCHES": Key(1, COUNT, "Micro-batches of one optimisation step."),

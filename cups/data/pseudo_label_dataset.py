@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from cups import defaults
-from cups.data.fit import choose_fit, draw_generator, typical_size
+from cups.data.fit import choose_fit, typical_size
 from cups.data.frame_check import check_frames, check_label_size
 from cups.data.image_finder import ImageFinder
-from cups.data.unlabelled import FittedImages, held_out_indices
-from cups.data.utils import image_tensor
+from cups.data.labelled_frames import LabelledFrames
 from cups.errors import UserError
 from cups.io.checkpoint import read_file
 from cups.io.file_names import (
@@ -32,11 +29,10 @@ from cups.io.file_names import (
     INSTANCE_SUFFIX,
     SEMANTIC_SUFFIX,
 )
-from cups.io.png import read_ids, read_image
+from cups.io.png import read_ids
 from cups.label_split import label_split
-from cups.ops.resize import resize_ids, resize_image
-from cups.structures import Draw, Sample, ThingStuffSplit
-from cups.taxonomy import WIDE_VOID
+from cups.ops.resize import resize_ids
+from cups.structures import Sample, ThingStuffSplit
 
 
 def align_labels(
@@ -92,7 +88,7 @@ def load_statistics(folder: Path) -> tuple[Tensor, Tensor]:
     return totals[ALL_PIXELS], totals[INSIDE_INSTANCES]
 
 
-class PseudoLabelDataset(Dataset[Sample]):
+class PseudoLabelDataset(LabelledFrames):
     """Frames with pseudo-labels in the CUPS format.
 
     Args:
@@ -128,96 +124,31 @@ class PseudoLabelDataset(Dataset[Sample]):
         split: ThingStuffSplit | None = None,
     ) -> None:
         self.root, self.pseudo_root = Path(root), Path(pseudo_root)
-        self.ignore_unknown_things = ignore_unknown_things
-        self.augment, self.seed = augment, seed
-        self.stems = self._list_stems(only_non_empty)[:max_images]
-        self.all_pixels, self.inside = load_statistics(self.pseudo_root)
-        self.split = split or label_split(
-            self.pseudo_root, self.all_pixels, self.inside, thing_stuff_threshold
-        )
+        stems = self._list_stems(only_non_empty)[:max_images]
+        self.pixels, self.inside = load_statistics(self.pseudo_root)
+        split = split or label_split(self.pseudo_root, self.pixels, self.inside, thing_stuff_threshold)
         self._images = ImageFinder(self.root, self.pseudo_root)
-        files = self._images.all(self.stems)
-        check_frames(files, [self._label_files(stem) for stem in self.stems])
+        files = self._images.all(stems)
+        check_frames(files, [self._label_files(stem) for stem in stems])
         self.typical_size = typical_size(files)
-        self.fit = choose_fit(self.typical_size, scale, crop, fit)
-        # One look-up serves every frame: pseudo-class -> channel of the semantic head, and -> thing index.
-        # The last place is everything that is no pseudo-class: void, 255 or 65535 by the width of the files.
-        count = self.split.pseudo_classes.total
-        self._to_channel = torch.full((count + 1,), WIDE_VOID, dtype=torch.int64)
-        self._to_thing = torch.full((count + 1,), -1, dtype=torch.int64)
-        for index, pseudo_class in enumerate(self.split.things):
-            self._to_channel[pseudo_class] = 0
-            self._to_thing[pseudo_class] = index
-        for index, pseudo_class in enumerate(self.split.stuffs):
-            self._to_channel[pseudo_class] = index + 1
+        chosen = choose_fit(self.typical_size, scale, crop, fit)
+        super().__init__(stems, split, chosen, ignore_unknown_things, augment, seed)
 
-    def __len__(self) -> int:
-        return len(self.stems)
-
-    def __getitem__(self, draw: int | Draw) -> Sample:
-        index, number = draw if isinstance(draw, Draw) else (draw, draw)
-        generator = draw_generator(self.seed, number)
-        sample = self.load(index, generator if isinstance(draw, Draw) else None)
-        return sample if self.augment is None else self.augment(sample, generator)
-
-    def load(self, index: int, generator: torch.Generator | None = None) -> Sample:
-        """Return one frame, scaled and cropped, without augmentation; `generator` draws the crop's place."""
-        stem = self.stems[index]
-        image = image_tensor(read_image(self.image_path(stem)))
-        raw_size = (image.shape[-2], image.shape[-1])
-        size = self.fit.size(raw_size)
-        corner = self.fit.corner(size, generator)
-        semantic, instance = (
-            align_labels(_read_labels(path), raw_size, size, str(path)) for path in self._label_files(stem)
-        )
-        return self._to_sample(
-            self.fit.cut(resize_image(image, size, self.fit.antialias), corner, 0.0),
-            self.fit.cut(semantic, corner, WIDE_VOID),
-            self.fit.cut(instance, corner, 0),
-            stem,
-        )
-
-    def _to_sample(self, image: Tensor, semantic: Tensor, instance: Tensor, stem: str) -> Sample:
-        semantic = semantic.clamp(max=self.split.pseudo_classes.total)
-        sem_seg = self._to_channel[semantic]
-        # As torch.unique, at a third of the time: ids are small.
-        present = torch.bincount(instance.flatten()) > 0
-        ids, inverse = torch.nonzero(present).flatten(), (present.cumsum(0) - 1)[instance]
-        thing_of = self._majority_things(semantic, inverse, len(ids))
-        thing_of[ids == 0] = -1
-        if self.ignore_unknown_things:
-            sem_seg[(sem_seg == 0) & (instance == 0)] = WIDE_VOID
-        # An instance of stuff alone is contradictory evidence: it teaches neither head (CUPS).
-        inside, is_thing = instance > 0, thing_of[inverse] >= 0
-        sem_seg = torch.where(inside, torch.where(is_thing, 0, WIDE_VOID), sem_seg)
-        kept = torch.nonzero(thing_of >= 0).flatten()
-        return Sample(image, sem_seg, inverse == kept[:, None, None], thing_of[kept], stem)
-
-    def _majority_things(self, semantic: Tensor, inverse: Tensor, count: int) -> Tensor:
-        """Return (count,) int64: thing index of each instance's most frequent thing class, -1 without any.
-
-        As `cups.ops.panoptic.to_panoptic`, by which labels are scored: stuff has no vote beside things.
-        """
-        size = len(self._to_thing)
-        votes = torch.bincount((inverse * size + semantic).flatten(), minlength=count * size)
-        votes = votes.reshape(count, size).masked_fill(self._to_thing < 0, 0)
-        return torch.where(votes.any(dim=1), self._to_thing[votes.argmax(dim=1)], -1)
-
-    def hold_out(self, count: int) -> tuple[PseudoLabelDataset, FittedImages]:
-        """Split off the images of about `count` frames, as `UnlabelledImages.hold_out` does.
-
-        Returns:
-            (the frames to train on, the images held out).
-        """
-        held = held_out_indices(len(self), count)
-        chosen = [self.stems[index] for index in held] or self.stems
-        rest = copy(self)
-        rest.stems = [stem for stem in self.stems if stem not in set(chosen)] or self.stems
-        return rest, FittedImages({stem: self.image_path(stem) for stem in chosen}, self.fit)
+    @property
+    def all_pixels(self) -> Tensor:
+        """(K,) pixels of each pseudo-class, as the statistics tell."""
+        return self.pixels
 
     def image_path(self, stem: str) -> Path:
         """Return the image of a frame, see `ImageFinder`."""
         return self._images(stem)
+
+    def labels(self, stem: str, raw_size: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return semantics and instances at the size of the image after scaling, see `align_labels`."""
+        semantic, instance = (
+            align_labels(_read_labels(path), raw_size, size, str(path)) for path in self._label_files(stem)
+        )
+        return semantic, instance
 
     def _label_files(self, stem: str) -> tuple[Path, Path]:
         """Return the files of semantics and instances of a frame."""

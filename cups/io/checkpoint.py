@@ -25,6 +25,7 @@ from cups.io.backed import require_backed
 from cups.io.durable import sync_file, sync_folder
 from cups.io.files import atomic_write
 from cups.io.limits import AGAIN, check_file
+from cups.io.model_folder import CONFIG_FILE, FIX, config_beside, read_config, weights_file
 from cups.io.weights import SAFE_SUFFIX, stored_at
 
 logger = logging.getLogger(__name__)
@@ -245,7 +246,7 @@ def plain(value: Any) -> Any:
 
 
 def load_checkpoint(path: str | Path, prefer_teacher: bool = False) -> Checkpoint:
-    """Read network weights: Lightning checkpoint, `{"model": ...}`, or a bare dict of tensors.
+    """Read network weights: Lightning checkpoint, `{"model": ...}`, bare dict of tensors, published folder.
 
     Wrapper prefixes ("model.", "module.", ...) are taken off the front of the names. Of a self-training
     checkpoint the student is taken, or the teacher when `prefer_teacher` (the student if there is none).
@@ -253,8 +254,14 @@ def load_checkpoint(path: str | Path, prefer_teacher: bool = False) -> Checkpoin
     Raises:
         UserError: if the file cannot be read or holds no tensors.
     """
-    path = Path(path)
+    path, folder = weights_file(path), Path(path)
+    if path != folder and config_beside(path) is None:
+        raise UserError(
+            f"{folder}: no published network of ours (no {CONFIG_FILE} of one); give a file, or {FIX}"
+        )
     content = read_file(path)
+    if (config := config_beside(path)) is not None:
+        content = {"state_dict": content, "hyper_parameters": read_config(config)}
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dict of weights; give a checkpoint")
     weights = next((content[key] for key in ("state_dict", "model") if _is_dict(content.get(key))), content)

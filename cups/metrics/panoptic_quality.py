@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ class PanopticQualitySemanticMatching(Metric):
         classes_mask: one bool for each class in rising id order; averages are over these classes.
         void_rule: what `compute` returns; see `cups.metrics.protocol.VOID_RULES`.
         void: category of void pixels in predictions and ground truth; must not be a cluster or class id.
+        assignment: (K,) index among the classes of each cluster, where it is known: nothing is matched then.
         kwargs: see `torchmetrics.Metric`.
     """
 
@@ -64,6 +65,7 @@ class PanopticQualitySemanticMatching(Metric):
         *,
         void_rule: VoidRule = VOID_RULE,
         void: int = VOID,
+        assignment: np.ndarray | None = None,
         **kwargs: Any,
     ) -> None:
         """Check the arguments and start from an empty state."""
@@ -71,6 +73,7 @@ class PanopticQualitySemanticMatching(Metric):
         check_void_rule(void_rule)
         self.void_rule = void_rule
         self.void = void
+        self.assignment = assignment
         self.num_clusters = num_clusters
         self._classes, self._is_thing = _class_table(things, stuffs, void)
         if not 0 < num_clusters <= void:
@@ -214,7 +217,7 @@ class PanopticQualitySemanticMatching(Metric):
         tables: dict[bytes, SegmentTable] = {}
         reports = {}
         for rule in rules:
-            match = partial(hungarian_assignment, counts[:-1], empty_pairs=rule == "upstream")
+            match = self._matching(counts[:-1], rule)
             panoptic = match(self._groups) if assignment is None else assignment
             names = panoptic.tobytes()
             if names not in tables:
@@ -222,6 +225,12 @@ class PanopticQualitySemanticMatching(Metric):
                 tables[names] = segment_table(rows, image, pred_class, target_class, self._is_thing)
             reports[rule] = self._report(tables[names], counts, panoptic, match(), rule)
         return reports
+
+    def _matching(self, counts: np.ndarray, rule: VoidRule) -> Callable[..., np.ndarray]:
+        """Return the function that matches clusters to classes by the pixels that they share."""
+        if (known := self.assignment) is not None:
+            return lambda groups=None: known
+        return partial(hungarian_assignment, counts, empty_pairs=rule == "upstream")
 
     def _report(
         self,

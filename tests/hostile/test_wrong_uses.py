@@ -35,7 +35,15 @@ MANY, EACH = 5, 2
 """Flags of a script that are tried, and values of each: a sample, for there are 15,000 pairs."""
 NOT_FOR_USERS = ("cups.config_page", "studies.measured_child", "scripts.build_detectron2_wheel")
 """A page, a child of other scripts, a part of the set-up."""
-LAST_STEPS = ("parse", "parse_step", "parse_whole", "parse_args", "take", "PredictionSettings")
+LAST_STEPS = (
+    "parse",
+    "parse_step",
+    "parse_whole",
+    "parse_args",
+    "take",
+    "PredictionSettings",
+    "ExportSettings",
+)
 """What scripts call last before they work, by the names that they have there."""
 WORK = ("write_dataset",)
 """What one works with."""

@@ -39,6 +39,9 @@ def _run(folder: Path, pairs: list[Any], **state: Any) -> Path:
         ("MODEL.CONFIG", None, "other.yaml", CUPS_STAGE2),
         ("MODEL.FREEZE_BACKBONE", True, False, CUPS_STAGE2),
         ("SELF_TRAINING.TRAINABLE", "heads", "all", CUPS_STAGE3),
+        ("DATA.LABEL_FRACTION", 0.1, 0.2, CUPS_STAGE2),
+        ("DATA.GROUND_TRUTH", True, False, CUPS_STAGE2),
+        ("TRAINING.TRAINABLE", "heads", "all", CUPS_STAGE2),
     ],
 )
 def test_refuse_another_run__names_both_values_and_the_fix(
@@ -53,6 +56,18 @@ def test_refuse_another_run__names_both_values_and_the_fix(
     )
     with pytest.raises(UserError, match=f"^{re.escape(told)} another `run_name`$"):
         refuse(build_config(None, [key, now]), folder, stage)
+
+
+def test_refuse_another_run__of_before_a_key_was_there(tmp_path: Path) -> None:
+    """It ran as the default says; with another value it would be another run."""
+    folder = _run(tmp_path / "run", [])
+    path, new = folder / "config.yaml", ("GROUND_TRUTH", "LABEL_FRACTION", "  TRAINABLE: all")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if not any(key in line for key in new)))
+    assert len(path.read_text().splitlines()) == len(lines) - 3
+    refuse(build_config(), folder, CUPS_STAGE2)
+    with pytest.raises(UserError, match=r"TRAINING\.TRAINABLE is heads, but .* began with all"):
+        refuse(build_config(None, ["TRAINING.TRAINABLE", "heads"]), folder, CUPS_STAGE2)
 
 
 def test_refuse_another_run__of_another_stage(tmp_path: Path) -> None:

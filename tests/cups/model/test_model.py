@@ -32,18 +32,6 @@ LOSSES = {"loss_sem_seg", "loss_rpn_cls", "loss_rpn_loc", "loss_mask"} | {
 }
 
 
-@pytest.fixture(scope="module")
-def parity_model(parity: Path) -> nn.Module:
-    """The full network with the fixture's weights and the absolute stuff limit of the original."""
-    from fill import filled_state_dict
-
-    model = panoptic_cascade_mask_r_cnn(
-        8, 20, 0.5, model_overrides=["MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_FRACTION", 0.0]
-    )
-    model.load_state_dict(filled_state_dict("cups_panoptic_cascade_mask_r_cnn.json"), strict=True)
-    return model.eval()
-
-
 def test_state_dict__names_and_shapes_equal_the_manifest(parity: Path, parity_model: nn.Module) -> None:
     manifest = json.loads((parity / "cups_panoptic_cascade_mask_r_cnn.json").read_text())
     own = {name: list(value.shape) for name, value in parity_model.state_dict().items()}

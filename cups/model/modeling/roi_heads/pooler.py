@@ -79,7 +79,7 @@ class SparseROIPooler(ROIPooler):
         ratio, size = self.level_poolers[0].sampling_ratio, self.output_size[0]
         # Pooling has no gradient with respect to boxes, here as in RoIAlign.
         boxes = torch.cat([item.tensor for item in box_lists]).detach().float()
-        if ratio <= 0 or x[0].device.type != "cpu" or len(boxes) == 0:
+        if ratio <= 0 or x[0].device.type != "cpu" or len(boxes) == 0 or torch.jit.is_tracing():
             return super().forward(x, box_lists)
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
