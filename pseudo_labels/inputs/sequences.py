@@ -19,7 +19,7 @@ from cups.io.png import read_image
 from cups.ops.motion import moved_edges
 from cups.structures import Draw
 from pseudo_labels.inputs.cameras import read_intrinsics
-from pseudo_labels.inputs.frame_numbers import places_in_clips
+from cups.io.frame_numbers import places_in_clips
 from pseudo_labels.steps.frames import Frame, FrameSource
 
 SEQUENCE_FOLDER = "leftImg8bit_sequence"
