@@ -28,6 +28,7 @@ class PredictionSettings:
         working_size: (H, W) of the training images; None as the checkpoint says.
         use_teacher: of a self-training checkpoint, take the averaged teacher.
         snap_to_regions: let stuff follow the edges of the image; None as the network was trained.
+        tracking: objects of a clip keep their numbers from frame to frame.
         overlays: write pictures, and videos of videos.
         max_images: predict on the first images only.
         skip_bad: leave out images that cannot be read.
@@ -46,6 +47,7 @@ class PredictionSettings:
     working_size: tuple[int, int] | None = None
     use_teacher: bool = False
     snap_to_regions: bool | None = None
+    tracking: bool = True
     overlays: bool = True
     max_images: int | None = None
     skip_bad: bool = False

@@ -45,6 +45,7 @@ def predict_images(settings: PredictionSettings) -> Path:
         skip_bad=settings.skip_bad,
         overwrite=settings.overwrite,
         setting="output",
+        tracking=settings.tracking,
     )
     decisive = {
         "checkpoint sha256": file_sha256(settings.checkpoint),

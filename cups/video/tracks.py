@@ -24,10 +24,14 @@ CATEGORY_WEIGHT = 0.2
 """Of an equal category."""
 LEAST_LIKENESS = 0.8
 """Of colours, from which an object is found again by place, size and colour alone."""
-REACH = 1.0
+REACH = 1.5
 """How far from its expected place an object is found again, in square roots of its area."""
-LARGEST_CHANGE = 2.5
-"""Ratio of areas up to which an object is found again."""
+LARGEST_CHANGE, SMALLEST_CHANGE = 2.5, 0.1
+"""Ratios of areas between which an object is found again: at first little of it comes from behind another."""
+WHOLE = 0.7
+"""Share of its remembered area from which an object counts as seen whole, and its place as known."""
+SHRINKING = 0.8
+"""Of the remembered area, in a frame: what is seen may shrink faster, for something is in front."""
 LEAST_TRUSTED = 0.05
 """Share of the pixels whose flow is sure, below which the clip was cut: nothing is one object across."""
 FADING = 0.7
@@ -61,7 +65,7 @@ class TrackState:
         number: (N,) int64, 1..`MOST_NUMBERS`, of each object that is followed.
         unseen: (N,) int64 frames since it was seen last, 0: it is in the last frame.
         centre, velocity: (N, 2) float64 (x, y), pixels of the working size, and per frame.
-        area: (N,) float64 pixels.
+        area: (N,) float64 pixels, as far as it is known behind others.
         colours: (N, B) float64 histogram, sum 1.
         votes: (N, C) float64 score that each category has got.
         ids: (h, w) int32 of the last frame, 0 no object, else row + 1.
@@ -92,6 +96,18 @@ class TrackState:
         numbers = none.astype(np.int64)
         ids, picture = np.zeros(size, np.int32), np.zeros(size, np.uint8)
         return cls(numbers, numbers, pairs, pairs, none, colours, votes, ids, picture, np.array(0))
+
+    def is_whole(self, categories: int) -> bool:
+        """Return whether the arrays fit each other; a stored state may be another program's."""
+        count = len(self.number) if self.number.ndim == 1 else -1
+        shapes = {
+            "unseen": (count,), "centre": (count, 2), "velocity": (count, 2), "area": (count,),
+            "colours": (count, int(np.prod(BINS))), "votes": (count, categories), "last": (),
+        }  # fmt: skip
+        fitting = all(getattr(self, name).shape == shape for name, shape in shapes.items())
+        maps = self.ids.ndim == 2 and self.ids.shape == self.picture.shape and self.picture.dtype == np.uint8
+        whole = all(getattr(self, name).dtype.kind == "i" for name in ("number", "unseen", "ids", "last"))
+        return fitting and maps and whole and int(self.ids.min()) >= 0 and int(self.ids.max()) <= count
 
     def rows(self, chosen: np.ndarray) -> TrackState:
         """Return the state with these of its rows, an index or (N,) bool; `ids` stay as they are."""
@@ -145,7 +161,7 @@ def follow(
         closeness, near = _nearness(state, seen)
         _assign(found, likeness + closeness, near & same & (likeness >= LEAST_LIKENESS))
     moved = -_mean_flow(flow, objects.ids, sure, len(found)) / gap
-    return _updated(state, replace(seen, velocity=moved, picture=picture), objects.ids, found)
+    return _updated(state, replace(seen, velocity=moved, picture=picture), objects.ids, found, gap)
 
 
 def _flow(picture: np.ndarray, state: TrackState) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +219,7 @@ def _nearness(state: TrackState, seen: TrackState) -> tuple[np.ndarray, np.ndarr
     side = np.sqrt(np.maximum(state.area, 1))[:, None]
     away = np.linalg.norm(state.centre[:, None] - seen.centre[None], axis=2) / side
     ratio = np.maximum(seen.area[None], 1) / np.maximum(state.area[:, None], 1)
-    alike = (ratio <= LARGEST_CHANGE) & (ratio >= 1 / LARGEST_CHANGE)
+    alike = (ratio <= LARGEST_CHANGE) & (ratio >= SMALLEST_CHANGE)
     return np.clip(1 - away / REACH, 0, 1), (away <= REACH) & alike
 
 
@@ -228,7 +244,7 @@ def _mean_flow(flow: np.ndarray, ids: np.ndarray, sure: np.ndarray, count: int) 
 
 
 def _updated(
-    state: TrackState, seen: TrackState, ids: np.ndarray, found: np.ndarray
+    state: TrackState, seen: TrackState, ids: np.ndarray, found: np.ndarray, gap: int
 ) -> tuple[TrackState, np.ndarray]:
     """Return the state after a frame and the row in it of each object of the frame."""
     again = found >= 0
@@ -241,16 +257,28 @@ def _updated(
     numbers, last = _new_numbers({*past.number, *lost.number}, int(state.last), int((~again).sum()))
     number = np.empty(len(found), np.int64)
     number[again], number[~again] = past.number, numbers
-    votes, colours = seen.votes.copy(), seen.colours.copy()
+    votes, colours, area = seen.votes.copy(), seen.colours.copy(), seen.area.copy()
     votes[again] += past.votes
+    area[again] = np.maximum(area[again], SHRINKING * past.area)
+    centre, velocity = seen.centre.copy(), seen.velocity.copy()
+    centre[again], velocity[again] = _motion(past, seen.rows(again), gap)
     colours[again] = FADING * past.colours + (1 - FADING) * colours[again]
     joined = {
-        "number": number, "unseen": np.zeros(len(found), np.int64), "centre": seen.centre,
-        "velocity": seen.velocity, "area": seen.area, "colours": colours, "votes": votes,
+        "number": number, "unseen": np.zeros(len(found), np.int64), "centre": centre,
+        "velocity": velocity, "area": area, "colours": colours, "votes": votes,
     }  # fmt: skip
     columns = {name: np.concatenate((value, getattr(lost, name))) for name, value in joined.items()}
     after = replace(state, **columns, ids=ids.astype(np.int32), picture=seen.picture, last=np.array(last))
     return after, np.arange(len(found))
+
+
+def _motion(past: TrackState, now: TrackState, gap: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return place and velocity of objects that were found again; half hidden ones go on as expected."""
+    whole = (now.area >= WHOLE * past.area)[:, None]
+    moved = (now.centre - past.centre) / gap + past.velocity  # `past.centre` is where it was expected
+    return np.where(whole, now.centre, past.centre), np.where(
+        whole, (past.velocity + moved) / 2, past.velocity
+    )
 
 
 def _new_numbers(taken: set[int], last: int, count: int) -> tuple[np.ndarray, int]:
