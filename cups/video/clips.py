@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 LONGEST_GAP = 8
 """Places that may be missing within a clip; a longer gap parts it."""
 
+_SEQUENCE = re.compile(r"(.+_\d{6})_\d{6}(?:_|$)")
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -42,7 +44,9 @@ def clips_of(images: Sequence[tuple[str, Path]]) -> list[Clip]:
     folders: dict[Path, list[int]] = defaultdict(list)
     for index, (_, path) in enumerate(images):
         if re.search(r"\d", path.stem):
-            folders[path.parent].append(index)
+            # Cityscapes numbers its sequences before their frames: two of them are no neighbours.
+            sequence = _SEQUENCE.match(path.stem)
+            folders[path.parent / sequence[1] if sequence else path.parent].append(index)
     found: dict[tuple[Path, Path], list[tuple[int, int]]] = defaultdict(list)
     for folder, members in folders.items():
         try:

@@ -24,6 +24,14 @@ def test_clips_of__a_long_gap_parts_a_clip() -> None:
     ]
 
 
+def test_clips_of__sequences_of_cityscapes_are_told_apart() -> None:
+    names = [f"a_{sequence:06d}_000019" for sequence in range(3)]
+    assert clips_of(images(*names)) == []
+    assert clips_of(images(*names, "a_000001_000020")) == [
+        Clip(("a_000001_000019", "a_000001_000020"), (19, 20))
+    ]
+
+
 def test_clips_of__what_tells_no_order_is_no_clip() -> None:
     assert clips_of(images("house", "street")) == []
     two_formats = [("f1", Path("in/f1.png")), ("f1_2", Path("in/f1.jpg")), ("f2", Path("in/f2.png"))]
