@@ -173,7 +173,7 @@ Pseudo-classes are matched to the 19 classes by the Hungarian method, once for e
 STQ of the tracker is {verdict} that of matching frame by frame, by {gain:.1f} points.
 
 STQ, AQ, SQ: segmentation and tracking quality, association, semantics (Weber et al., 2021). VPQ: mean over
-windows of 1 to 4 frames (Kim et al., 2020). The rows have the same masks. The tracker also gives an object the
+windows of 1 to 4 frames (Kim et al., 2020). The masks are the same. The tracker also gives an object the
 category that most of its frames say, which changes SQ and PQ.
 
 ![The first clip: image, and objects coloured by their numbers](clip.png)

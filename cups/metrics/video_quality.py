@@ -22,6 +22,17 @@ WINDOWS = (1, 2, 3, 4)
 _FRAMES = 2**31
 
 
+def frame_id(clip: int, place: int) -> int:
+    """Return the image id that stands for a frame: of the clip of this number, at this place in time.
+
+    Raises:
+        ValueError: one of them outside 0..2**31-1.
+    """
+    if not (0 <= clip < _FRAMES and 0 <= place < _FRAMES):
+        raise ValueError(f"clip {clip} and place {place} must be in 0..2**31-1")
+    return clip * _FRAMES + place
+
+
 class VideoQualitySemanticMatching(PanopticQualitySemanticMatching):
     """PQ, STQ and VPQ of clips; clusters are matched to classes once, by their total overlap, as for PQ.
 
@@ -67,10 +78,7 @@ class VideoQualitySemanticMatching(PanopticQualitySemanticMatching):
         Raises:
             ValueError: a clip or frame outside 0..2**31-1, and as `update`.
         """
-        places = [int(frame) for frame in frames]
-        if not (0 <= clip < _FRAMES and all(0 <= place < _FRAMES for place in places)):
-            raise ValueError(f"clip {clip} and its frames must be in 0..2**31-1")
-        self.update(preds, target, [clip * _FRAMES + place for place in places])
+        self.update(preds, target, [frame_id(clip, int(frame)) for frame in frames])
 
     def _scores(
         self, *rules: VoidRule, assignment: np.ndarray | None = None

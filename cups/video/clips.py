@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 LONGEST_GAP = 8
 """Places that may be missing within a clip; a longer gap parts it."""
 
+_COUNTED_TWICE = re.compile(r"^(\d{4}|\d{6})_(?:\d{4}|\d{6})_(?=.+_\d{6}_\d{6}(?:_|$))")
+"""Cityscapes-VPS and -DVPS: number of the clip, of the frame in it, then the name that Cityscapes gave it."""
 _SEQUENCE = re.compile(r"(.+_\d{6})_\d{6}(?:_|$)")
 
 
@@ -45,12 +47,12 @@ def clips_of(images: Sequence[tuple[str, Path]]) -> list[Clip]:
     for index, (_, path) in enumerate(images):
         if re.search(r"\d", path.stem):
             # Cityscapes numbers its sequences before their frames: two of them are no neighbours.
-            sequence = _SEQUENCE.match(path.stem)
+            sequence = _SEQUENCE.match(_name(path))
             folders[path.parent / sequence[1] if sequence else path.parent].append(index)
     found: dict[tuple[Path, Path], list[tuple[int, int]]] = defaultdict(list)
     for folder, members in folders.items():
         try:
-            places = places_in_clips([(folder, images[index][1]) for index in members])
+            places = places_in_clips([(folder, Path(_name(images[index][1]))) for index in members])
         except UserError as error:
             log.info("%s: no clip, its objects are not followed: %s", folder, error)
             continue
@@ -63,6 +65,10 @@ def clips_of(images: Sequence[tuple[str, Path]]) -> list[Clip]:
     ]
 
 
+def _name(path: Path) -> str:
+    return _COUNTED_TWICE.sub(r"\1_", path.name)
+
+
 def _parted(frames: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     """Cut sorted (place, index) at long gaps."""
     parts: list[list[tuple[int, int]]] = []
@@ -72,3 +78,16 @@ def _parted(frames: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
         else:
             parts.append([(place, index)])
     return parts
+
+
+def clip_places(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the number of the clip of each frame, and its place there; what is in none is a clip of its own.
+
+    Args:
+        names: of the frames, paths without suffix.
+    """
+    clips = clips_of([(name, Path(name)) for name in names])
+    known = {
+        name: (number, place) for number, clip in enumerate(clips) for place, name in enumerate(clip.names)
+    }
+    return [known.get(name, (len(clips) + index, 0)) for index, name in enumerate(names)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cups.io.video_writer import write_video
-from cups.video.clips import Clip, clips_of
+from cups.video.clips import Clip, clip_places, clips_of
 
 
 def images(*names: str) -> list[tuple[str, Path]]:
@@ -30,6 +30,21 @@ def test_clips_of__sequences_of_cityscapes_are_told_apart() -> None:
     assert clips_of(images(*names, "a_000001_000020")) == [
         Clip(("a_000001_000019", "a_000001_000020"), (19, 20))
     ]
+
+
+def test_clips_of__frames_that_are_counted_twice() -> None:
+    vps = [
+        f"{clip:04d}_{5 * clip + i:04d}_a_000000_{19 + 100 * clip + 5 * i:06d}"
+        for clip in (0, 1)
+        for i in range(3)
+    ]
+    dvps = [f"{clip:06d}_{i:06d}_a_000168_{19 + i:06d}_gtFine" for clip in (0, 1) for i in range(3)]
+    for names in (vps, dvps):
+        assert [clip.names for clip in clips_of(images(*names))] == [tuple(names[:3]), tuple(names[3:])]
+
+
+def test_clip_places__single_frames_are_clips() -> None:
+    assert clip_places(["a/1", "b/7", "a/2"]) == [(0, 0), (2, 0), (0, 1)]
 
 
 def test_clips_of__what_tells_no_order_is_no_clip() -> None:
