@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from cups.ops.flow import carry, flow_both_ways, gray
+from cups.ops.flow import carry, flow_both_ways, gray, is_cut
 
 WORKING_SIDE = 512
 """Pixels of the longer side at which frames are compared."""
@@ -32,10 +32,6 @@ WHOLE = 0.7
 """Share of its remembered area from which an object counts as seen whole, and its place as known."""
 SHRINKING = 0.8
 """Of the remembered area, in a frame: what is seen may shrink faster, for something is in front."""
-LEAST_TRUSTED, LARGEST_STEP = 0.3, 10
-"""A clip was cut where the flow is sure for a smaller share of the pixels than this, and half of these change
-their brightness by more levels than this: nothing is one object across. On toy streets neighbours have 0.5
-to 0.9 and 3 to 5, other scenes 0.04 to 0.24 and 14 to 36."""
 FADING = 0.7
 """Weight of the past in an object's colours, for each frame in which it is seen."""
 BINS = (4, 8, 8)
@@ -170,16 +166,9 @@ def _flow(picture: np.ndarray, state: TrackState) -> tuple[np.ndarray, np.ndarra
     """Return the flow to the last frame and where it is sure; nowhere in the first frame, and after a cut."""
     if state.picture.any():
         flow, sure = flow_both_ways(picture, state.picture)
-        if not _is_cut(picture, carry(state.picture, flow), sure):
+        if not is_cut(picture, carry(state.picture, flow), sure):
             return flow, sure
     return np.zeros((*picture.shape, 2), np.float32), np.zeros(picture.shape, dtype=bool)
-
-
-def _is_cut(picture: np.ndarray, carried: np.ndarray, sure: np.ndarray) -> bool:
-    if sure.mean() >= LEAST_TRUSTED:
-        return False
-    steps = cv2.absdiff(picture, carried)[sure]
-    return not steps.size or float(np.median(steps)) > LARGEST_STEP
 
 
 def _described(image: np.ndarray, objects: Objects, categories: int) -> TrackState:
