@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 LONGEST_GAP = 8
 """Places that may be missing within a clip; a longer gap parts it."""
 
-_COUNTED_TWICE = re.compile(r"^(\d{4}|\d{6})_(?:\d{4}|\d{6})_(?=.+_\d{6}_\d{6}(?:_|$))")
+_COUNTED_TWICE = re.compile(r"^(\d{4}|\d{6})_(?:\d{4}|\d{6})_(?=.+_\d{6}_\d{6}(?!\d))")
 """Cityscapes-VPS and -DVPS: number of the clip, of the frame in it, then the name that Cityscapes gave it."""
-_SEQUENCE = re.compile(r"(.+_\d{6})_\d{6}(?:_|$)")
+_SEQUENCE = re.compile(r"(.+_\d{6})_\d{6}(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def clip_places(names: Sequence[str]) -> list[tuple[int, int]]:
     Args:
         names: of the frames, paths without suffix.
     """
-    clips = clips_of([(name, Path(name)) for name in names])
+    clips = clips_of([(name, Path(f"{name}.png")) for name in names])
     known = {
         name: (number, place) for number, clip in enumerate(clips) for place, name in enumerate(clip.names)
     }

@@ -28,7 +28,7 @@ def clip(tmp_path: Path) -> Path:
         image = np.repeat(wide[:, 3 * time : 3 * time + 96, None], 3, axis=2)
         write_png(tmp_path / "photos" / f"f{time}.png", image)
         labels = truth(time)
-        labels[20:36, 30 + 8 * time : 46 + 8 * time] = 2
+        labels[20:36, 8 + 16 * time : 24 + 16 * time] = 2
         write_png(tmp_path / "out" / "pseudo_semantic_raw_k3" / f"f{time}.png", labels)
     kind = LabelKind("clusters", 3).content()
     folder = tmp_path / "out" / "pseudo_semantic_raw_k3"
