@@ -32,7 +32,8 @@ def dense_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if min(first.shape) < LEAST_SIDE:
         return np.zeros((*first.shape, 2), dtype=np.float32)
     first, second = np.ascontiguousarray(first), np.ascontiguousarray(second)
-    flow: np.ndarray = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(first, second, None)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow: np.ndarray = search.calc(first, second, None)  # type: ignore[call-overload]  # None: no first guess
     return flow
 
 

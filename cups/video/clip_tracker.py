@@ -68,7 +68,7 @@ class ClipTracker:
             return
         arrays = {name: getattr(self._state, name) for name in STATE_ARRAYS}
         arrays |= {"done": _bytes([self.done]), "skipped": _bytes(self.skipped)}
-        atomic_write(self.file, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
+        atomic_write(self.file, lambda path: np.savez(path, **arrays))
         if self.done == self.clip.names[-1]:
             self._state = None
 
