@@ -33,6 +33,7 @@ class Vote:
     Attributes:
         neighbours: frames that vote, the nearest first, by the frame's name.
         things: pseudo-classes that are things; none where nothing tells.
+        stuff_alone: whether pixels of things, and those that would become some, stay as they are.
     """
 
     semantics: Folder
@@ -40,6 +41,7 @@ class Vote:
     neighbours: Mapping[str, Sequence[Frame]]
     things: tuple[int, ...]
     num_classes: int
+    stuff_alone: bool = True
 
     def __call__(self, frame: Frame) -> None:
         """Write the labels of one frame."""
@@ -51,7 +53,9 @@ class Vote:
                 others.append(carried_labels(picture, _brightness(other, own.shape), labels))
         is_thing = np.zeros(2**16, dtype=bool)
         is_thing[list(self.things)] = True
-        write_png(self.output.path(frame), vote(own, others, is_thing))
+        voted = vote(own, others, is_thing)
+        stays = (is_thing[own] | is_thing[voted]) & self.stuff_alone
+        write_png(self.output.path(frame), np.where(stays, own, voted))
 
     def show(self, frame: Frame) -> list[np.ndarray]:
         """Return the pictures (image, labels before and after) of one frame for the contact sheet."""
@@ -82,7 +86,8 @@ def make_voted(source: FrameSource, settings: VoteSettings, run: FrameRun) -> Su
     """Write the voted semantics of all frames; their thing/stuff split is that of the input.
 
     Raises:
-        UserError: missing semantics, no frame with a neighbour, or a folder with files of another run.
+        UserError: missing semantics or thing/stuff split, no frame with a neighbour, or a folder with files
+            of another run.
     """
     root, everything = run.root(source), source.frames()
     semantics, output = (Folder(root, name, ".png") for name in (settings.semantic_subdir, settings.folder))
@@ -97,7 +102,13 @@ def make_voted(source: FrameSource, settings: VoteSettings, run: FrameRun) -> Su
     log.info("%d of %d frames have neighbours", len(everything) - alone, len(everything))
     classes = number_of_classes(semantics.directory, settings.num_semantic_classes)
     num_classes = classes or count_classes(semantics, everything)
-    process = Vote(semantics, output, neighbours, find_things(semantics) or (), num_classes)
+    things, stuff_alone = find_things(semantics), settings.vote_on == "stuff"
+    if things is None and stuff_alone:
+        raise UserError(
+            f"{semantics.directory}: nothing tells its things; run pseudo_labels/classify_stuff_things.py "
+            "first, or let `vote_on` be all"
+        )
+    process = Vote(semantics, output, neighbours, things or (), num_classes, stuff_alone)
     step = Step(
         SCRIPT,
         settings,

@@ -49,7 +49,12 @@ class VoteSettings(Settings):
         "number of pseudo-classes (default: as the folder says, else the highest plus one)",
         allowed=CLUSTERS,
     )
-    reach: int = flag(1, "frames that vote, before and after each frame", allowed=whole(1, 10))
+    reach: int = flag(3, "frames that vote, before and after each frame", allowed=whole(1, 10))
+    vote_on: str = flag(
+        "stuff",
+        "stuff: things stay as they are, for moving objects lose votes; all: things too",
+        choices=("stuff", "all"),
+    )
 
     @property
     def folder(self) -> str:

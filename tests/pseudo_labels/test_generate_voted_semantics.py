@@ -36,6 +36,11 @@ def clip(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def write_split(root: Path, things: list[int]) -> None:
+    split = {"things": things, "stuffs": sorted({0, 1, 2} - set(things))}
+    (root / "out" / "pseudo_semantic_raw_k3" / SPLIT_FILE).write_text(json.dumps(split))
+
+
 def truth(time: int) -> np.ndarray:
     labels = np.zeros((64, 96), np.uint8)
     labels[:, 60 - 3 * time :] = 1
@@ -48,9 +53,8 @@ def run(root: Path, *more: str) -> int:
 
 
 def test_main__flicker_is_outvoted(clip: Path) -> None:
-    split = {"things": [2], "stuffs": [0, 1]}
-    (clip / "out" / "pseudo_semantic_raw_k3" / SPLIT_FILE).write_text(json.dumps(split))
-    assert run(clip, "--show", "2") == 0
+    write_split(clip, [2])
+    assert run(clip, "--show", "2", "--vote_on", "all", "--reach", "1") == 0
     folder = clip / "out" / "pseudo_semantic_voted_raw_k3"
     for time in range(1, FRAMES - 1):
         before = read_ids(clip / "out" / "pseudo_semantic_raw_k3" / f"f{time}.png")
@@ -62,7 +66,26 @@ def test_main__flicker_is_outvoted(clip: Path) -> None:
     assert told is not None and told["labels"]["num_classes"] == 3 and told["uses_ground_truth"] is False
     assert (folder / "contact_sheet.png").is_file()
     made = (folder / "f1.png").stat().st_mtime_ns
-    assert run(clip) == 0 and (folder / "f1.png").stat().st_mtime_ns == made
+    assert run(clip, "--vote_on", "all", "--reach", "1") == 0
+    assert (folder / "f1.png").stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("things", [[2], [1]])
+def test_main__stuff_alone_votes_unless_told_otherwise(clip: Path, things: list[int]) -> None:
+    """The flickering block is a thing, or stuff like the ground that it covers."""
+    write_split(clip, things)
+    assert run(clip) == 0
+    before, after = (
+        read_ids(clip / "out" / f"pseudo_semantic_{kind}raw_k3" / "f2.png") for kind in ("", "voted_")
+    )
+    is_thing = np.isin(before, things)
+    assert (after[is_thing] == before[is_thing]).all()
+    assert ((after == 2).sum() < (before == 2).sum() / 4) == (things == [1])
+
+
+def test_main__without_a_split_nobody_knows_the_stuff(clip: Path) -> None:
+    with pytest.raises(UserError, match="nothing tells its things; run pseudo_labels/classify_stuff_things"):
+        run(clip)
 
 
 def test_main__single_photos_have_no_neighbours(clip: Path) -> None:
