@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cups.evaluation.panoptic_export import TRACKS, PanopticExport, changed
-from cups.prediction import PanopticPrediction
-from cups.video.clip_tracker import ClipTracker
+from cups.video.clip_tracker import ClipTracker, Predicted
 from cups.video.clips import clips_of
 
 
@@ -26,7 +25,7 @@ class Work:
     trackers: dict[str, ClipTracker] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
 
-    def numbered(self, name: str, prediction: PanopticPrediction) -> PanopticPrediction:
+    def numbered(self, name: str, prediction: Predicted) -> Predicted:
         """Return a prediction, of the next frame of a clip with the numbers of its clip."""
         return self.trackers[name].number(name, prediction) if name in self.trackers else prediction
 

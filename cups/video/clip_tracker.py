@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from cups.prediction import PanopticPrediction, Segment
 from cups.video.clips import Clip
 from cups.video.tracks import MOST_NUMBERS, STATE_ARRAYS, Objects, TrackState, follow, working_size
 
+Predicted: TypeAlias = PanopticPrediction
+"""What a tracker takes and gives."""
 _NAMES = ("done", "skipped")
 
 
