@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Predict on your own images and videos: COCO panoptic files, overlays with a legend, overlay videos.
 
-Writes OUTPUT/panoptic/*.png, panoptic.json, overlays/. A killed run goes on where it stopped.
+Writes OUTPUT/panoptic/*.png, panoptic.json, overlays/. Objects of a clip keep their numbers from frame to
+frame. A killed run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="W",
         help="of the semantic head in an object's score (default: as trained)",
     )
+    add("--no_tracking", dest="tracking", action="store_false", help="number the objects of each frame anew")
     add("--no_overlays", dest="overlays", action="store_false", help="no pictures, no videos")
     add("--max_images", type=int, metavar="N", help="predict on the first N only (default: all)")
     add("--skip_bad", action="store_true", help="leave out images that cannot be read (default: stop)")

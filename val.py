@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--only", default="", help="of --data_sets: names with commas between them")
     parser.add_argument("--only_predicted", action="store_true", help="leave out frames without a prediction")
+    parser.add_argument("--video", action="store_true", help="files of clips: STQ and VPQ besides")
     args, config = parse_args(parser, argv)
     if args.compare:
         from cups.evaluation.comparison import compare
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(compare(*args.compare))
         return 0
     ids = args.truth_ids, args.prediction_ids
-    files = FolderSettings(args.truth, args.prediction, *ids, args.only_predicted)
+    files = FolderSettings(args.truth, args.prediction, *ids, args.only_predicted, args.video)
     if files.given:
         from cups.builders.folder_scores import score_folders
 

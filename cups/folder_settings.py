@@ -23,6 +23,7 @@ class FolderSettings:
         prediction_ids: "id", "trainId"; "clusters", which are matched; "auto": the names of a COCO set, else
             clusters.
         only_predicted: leave out frames without a prediction.
+        video: also score as video, STQ and VPQ: objects have the same ids in all frames of a clip.
 
     Raises:
         UserError: an unknown value.
@@ -33,6 +34,7 @@ class FolderSettings:
     truth_ids: Ids = "id"
     prediction_ids: Ids = "auto"
     only_predicted: bool = False
+    video: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("truth_ids", TRUTH_IDS), ("prediction_ids", PREDICTION_IDS)):

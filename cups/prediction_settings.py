@@ -35,6 +35,7 @@ class PredictionSettings:
         use_teacher: of a self-training checkpoint, take the averaged teacher.
         snap_to_regions: let stuff follow the edges of the image; None as the network was trained.
         semantic_weight: of the semantic head in an object's score, 0-1; None as the network was trained.
+        tracking: objects of a clip keep their numbers from frame to frame.
         overlays: write pictures, and videos of videos.
         max_images: predict on the first images only.
         skip_bad: leave out images that cannot be read.
@@ -54,6 +55,7 @@ class PredictionSettings:
     use_teacher: bool = False
     snap_to_regions: bool | None = None
     semantic_weight: float | None = None
+    tracking: bool = True
     overlays: bool = True
     max_images: int | None = None
     skip_bad: bool = False

@@ -55,9 +55,8 @@ def score_folders(config: CfgNode, settings: FolderSettings, output: Path | None
         "provenance": describe_input(prediction_path),
     }
     name = f"{prediction_path.name} on {truth_path.name} ({len(pairs.both)} images)"
-    results, rows = score(
-        truth, guess, pairs, name, config.VALIDATION.ADHERE_THING_STUFF, config.SYSTEM.NUM_WORKERS, **rest
-    )
+    separate, workers = config.VALIDATION.ADHERE_THING_STUFF, config.SYSTEM.NUM_WORKERS
+    results, rows = score(truth, guess, pairs, name, separate, workers, settings.video, **rest)
     output = output or run_directory(config, "val")
     report = "\n\n".join([results_report(results), *(f"- {note}." for note in pairs.notes())])
     write_results(output / "results", results, report, rows)

@@ -48,6 +48,7 @@ def predict_images(settings: PredictionSettings) -> Path:
         skip_bad=settings.skip_bad,
         overwrite=settings.overwrite,
         setting="output",
+        tracking=settings.tracking,
     )
     decisive = {
         "checkpoint sha256": file_sha256(weights_file(settings.checkpoint)),

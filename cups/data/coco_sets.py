@@ -74,15 +74,15 @@ class CocoSet:
     def _position(self) -> dict[int, int]:
         return {category.id: index for index, category in enumerate(self.categories)}
 
-    def read(self, name: str, void: int, tracks: bool = False) -> PanopticMap:
+    def read(self, name: str, void: int) -> PanopticMap:
         """Read a frame: categories are positions among those of the set, `void` for none.
 
-        Objects are numbered 1, 2, ...; stuff and crowds have 0.
+        The instance of an object is its segment id plus 1, the same in all frames of a video set; stuff and
+        crowds have 0.
 
         Args:
             name: of the frame.
             void: category of what is in no segment.
-            tracks: objects have the ids of their segments instead, which some sets keep through a clip.
 
         Raises:
             UserError: a missing or wrong file, or segments that the JSON does not list.
@@ -101,7 +101,7 @@ class CocoSet:
             position = self._position[listed[segment][0]]
             category[index] = position
             if self.categories[position].is_thing and not listed[segment][1]:
-                instance[index] = segment if tracks else index + 1
+                instance[index] = segment + 1
         return PanopticMap(numbers, category, instance)
 
     def _why_unknown(self, unknown: Sequence[int], listed: Mapping[int, Any]) -> str:

@@ -92,9 +92,7 @@ class DescribedPanopticValidation(CityscapesPanopticValidation):
         """
         if self.found.coco is not None and self.found.names is not None:
             void = len(self._table)
-            target = self.found.coco.read(
-                self.found.names[frame.stem], void, tracks=bool(self.described.clips)
-            )
+            target = self.found.coco.read(self.found.names[frame.stem], void)
             return _as_classes(target, self._table)
         ids, numbers, crowd = self._read(frame)
         if not isinstance(self.described.reader, Encoding):  # bare ids: of stuff and of groups

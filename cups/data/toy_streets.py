@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cups.allowed import SEED, SIDE, WHOLE, WORKERS, Reader, read_path
+from cups.allowed import COUNT, SEED, SIDE, WHOLE, WORKERS, Reader, read_path
 from cups.data.toy.render import Camera, Frame
 from cups.data.toy.scene import BASELINE, build_scene, render_frame
 from cups.errors import UserError, run_main
@@ -71,11 +71,11 @@ class Drive:
         return all(path.is_file() and (path.suffix == ".json" or is_complete_png(path)) for path in paths)
 
 
-def _plan(train_frames: int, val_frames: int) -> list[Drive]:
-    """Split the frames into sequences of 3-5 (fewer only when fewer are asked for), cities in turn."""
+def _plan(train_frames: int, val_frames: int, clip_frames: int = FRAMES_PER_SEQUENCE) -> list[Drive]:
+    """Split the frames into sequences of about `clip_frames` (3-5 of 4), cities in turn."""
     drives = []
     for total, cities in ((train_frames, (0, 1)), (val_frames, (2,))):
-        count = max(1, round(total / FRAMES_PER_SEQUENCE))
+        count = max(1, round(total / clip_frames))
         lengths = [len(part) for part in np.array_split(np.arange(total), count)]
         for index, length in enumerate(lengths):
             if length:
@@ -151,6 +151,8 @@ def _check(parameters: dict[str, int]) -> None:
     for name in ("train_frames", "val_frames", "seed"):
         if parameters[name] < 0:
             raise UserError(f"`{name}` {parameters[name]}: must not be negative; give 0 or more")
+    if parameters.get("clip_frames", 1) < 1:
+        raise UserError(f"`clip_frames` {parameters['clip_frames']}: must be at least 1")
     if parameters["train_frames"] + parameters["val_frames"] == 0:
         raise UserError("`train_frames` 0, `val_frames` 0: nothing to write; give at least one frame")
     for name in ("height", "width"):
@@ -184,6 +186,7 @@ def write_dataset(
     height: int = 192,
     width: int = 384,
     seed: int = 0,
+    clip_frames: int = FRAMES_PER_SEQUENCE,
     workers: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -191,12 +194,14 @@ def write_dataset(
     """Write toy streets below `root` in the Cityscapes layout, and return `root`.
 
     Files: `leftImg8bit/`, `gtFine/` (labelIds, instanceIds), `disparity/` (uint16, 256 d + 1, 0 for the sky;
-    depth in metres = baseline * fx / d) and `camera/`; two train cities and a val city, in sequences of 3-5
-    frames.
+    depth in metres = baseline * fx / d) and `camera/`; two train cities and a val city, in sequences of
+    `clip_frames` frames, or one more or less.
     A finished data set with the same arguments is left alone, a broken-off one is completed.
 
     Args:
         height, width: pixels; the field of view belongs to the width.
+        clip_frames: length of the sequences. Things go on as they move, so in long ones (20 to 30) the camera
+            passes many, and a few drive through each other.
         workers: processes (default: one for each core); they do not change a byte.
         overwrite: remove a toy data set with other arguments first.
         progress: show a bar.
@@ -212,6 +217,8 @@ def write_dataset(
         "width": width,
         "seed": seed,
     }
+    if clip_frames != FRAMES_PER_SEQUENCE:  # stamps of before it hold no length
+        parameters["clip_frames"] = clip_frames
     _check(parameters)
     if workers is not None and workers < 1:
         raise UserError(f"`workers` {workers}: must be at least 1")
@@ -223,7 +230,7 @@ def write_dataset(
         raise UserError(
             f"{root}: holds toy streets of other arguments; add `overwrite` or give another `output`"
         )
-    drives = [drive for drive in _plan(train_frames, val_frames) if not drive.is_written(root)]
+    drives = [drive for drive in _plan(train_frames, val_frames, clip_frames) if not drive.is_written(root)]
     if drives:
         _write_stamp(root, parameters, finished=False)
         total, cores = sum(drive.frames for drive in drives), workers or os.cpu_count() or 1
@@ -272,6 +279,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=Reader(int, SIDE), default=384, help="pixels")
     parser.add_argument("--seed", type=Reader(int, SEED), default=0, help="another seed is another city")
     parser.add_argument(
+        "--clip_frames", type=Reader(int, COUNT), default=FRAMES_PER_SEQUENCE, help="length of the sequences"
+    )
+    parser.add_argument(
         "--workers", type=Reader(int, WORKERS), default=None, help="processes; one for each core if not given"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace toy streets of other arguments")
@@ -291,6 +301,7 @@ def main(argv: Seq[str] | None = None) -> int:
         height=args.height,
         width=args.width,
         seed=args.seed,
+        clip_frames=args.clip_frames,
         workers=args.workers,
         overwrite=args.overwrite,
     )

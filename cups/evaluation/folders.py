@@ -31,13 +31,20 @@ from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import results_of_counts
 from cups.folder_settings import Ids
 from cups.io.children import ignore_stop_signals
-from cups.metrics import ConfusionMatrix, PanopticQualitySemanticMatching, semantic_quality
+from cups.metrics import (
+    ConfusionMatrix,
+    PanopticQualitySemanticMatching,
+    VideoQualitySemanticMatching,
+    semantic_quality,
+)
 from cups.metrics.protocol import VOID_RULES, Matching, Protocol, VoidRule
 from cups.metrics.scored_rows import ScoredRows
+from cups.metrics.video_quality import frame_id
 from cups.ops.matching import hungarian_assignment
 from cups.ops.panoptic import to_panoptic
 from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID, WIDE_VOID, ClassSet, void_value
+from cups.video.clips import clip_places
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +295,14 @@ class FolderFrames(Dataset[tuple[PanopticMap, PanopticMap]]):
 
 
 def score(
-    truth: Truth, guess: Guess, pairs: Pairs, name: str, separate: bool = True, workers: int = 0, **rest: Any
+    truth: Truth,
+    guess: Guess,
+    pairs: Pairs,
+    name: str,
+    separate: bool = True,
+    workers: int = 0,
+    video: bool = False,
+    **rest: Any,
 ) -> tuple[list[Result], ScoredRows | None]:
     """Score a prediction in one pass; one Result per void rule, and the rows that they were made of.
 
@@ -298,6 +312,7 @@ def score(
         name: of the protocol: what is scored on what.
         separate: match things with things and stuff with stuff only.
         workers: reading processes.
+        video: also as video, see `cups.metrics.VideoQualitySemanticMatching`.
         rest: further fields of `Result`.
 
     Raises:
@@ -307,8 +322,10 @@ def score(
     panoptic = all(
         not isinstance(labels, IdFolder) or labels.has_instances for labels in (truth.labels, guess.labels)
     )
+    if video and not panoptic:
+        raise UserError(f"{guess.labels.path}: `video`: needs objects on both sides; leave it out")
     apart = separate and guess.named is None
-    metric = PanopticQualitySemanticMatching(
+    metric = (VideoQualitySemanticMatching if video else PanopticQualitySemanticMatching)(
         classes.things,
         classes.stuffs,
         guess.total,
@@ -321,6 +338,7 @@ def score(
     )
     confusion = ConfusionMatrix(guess.total, classes.num_classes, void=void)
     data = FolderFrames(truth, guess, pairs.both)
+    places = iter(clip_places([frame for frame, _ in pairs.both]))
     for prediction, target in tqdm(
         DataLoader(data, batch_size=None, num_workers=workers, worker_init_fn=ignore_stop_signals),
         total=len(data),
@@ -329,7 +347,7 @@ def score(
     ):
         confusion.update(prediction.categories, target.categories)
         if panoptic:
-            metric.update([prediction], [target])
+            metric.update([prediction], [target], [frame_id(*next(places))] if video else None)
     if not confusion.counts.any():
         raise UserError(
             f"{truth.labels.path}: void everywhere: there is nothing to score; give other ground truth"

@@ -17,6 +17,7 @@ from cups.categories import Categories
 from cups.errors import UserError
 from cups.evaluation.overlays import draw_prediction
 from cups.evaluation.panoptic_export import PanopticExport
+from cups.evaluation.tracked import Work, work_left
 from cups.io.coco_panoptic import SEGMENT_FACTOR
 from cups.io.files import is_complete_png
 from cups.io.fingerprint import digest_of
@@ -47,6 +48,7 @@ class OwnImages:
         skip_bad: whether images that cannot be read are left out; else they stop the run.
         overwrite: whether what the folder holds is predicted again.
         setting: what names the folder, for errors.
+        tracking: whether the objects of a clip keep their numbers from frame to frame.
     """
 
     images: Sequence[Image]
@@ -56,6 +58,7 @@ class OwnImages:
     skip_bad: bool = False
     overwrite: bool = False
     setting: str = "output_dir"
+    tracking: bool = True
 
 
 def predict_own_images(network: PanopticNetwork, own: OwnImages, settings: Mapping[str, Any]) -> Path:
@@ -69,6 +72,8 @@ def predict_own_images(network: PanopticNetwork, own: OwnImages, settings: Mappi
             that writes such at this moment.
     """
     claim = {**settings, "working_size": network.working_size, **_names_of(network.categories)}
+    if not own.tracking:
+        claim["tracking"] = False
     with one_writer(own.folder, f"use another `{own.setting}`", digest_of(claim)):
         return _predict_alone(network, own, claim)
 
@@ -78,9 +83,9 @@ def _predict_alone(network: PanopticNetwork, own: OwnImages, claim: Mapping[str,
     if own.overwrite:
         export.clear()
     export.claim(claim)
-    missing = [own.images[index] for index in sorted({*export.missing(), *export.outdated()})]
-    log.info("%d of %d images to predict", len(missing), len(own.images))
-    bad = _predict(network, own, export, missing)
+    work = work_left(export, len(network.categories.names), own.tracking)
+    log.info("%d of %d images to predict", len(work.images), len(own.images))
+    bad = _predict(network, own, export, work) | work.left_out
     good = [image for image in own.images if image[0] not in bad]
     if not good:
         raise UserError(f"{own.folder}: none of {len(own.images)} images can be read; check `input`")
@@ -97,26 +102,27 @@ def _names_of(categories: Categories) -> dict[str, Any]:
     return {"names": list(categories.names), "category of pseudo-class": categories.table.tolist()}
 
 
-def _predict(
-    network: PanopticNetwork, own: OwnImages, export: PanopticExport, images: Sequence[Image]
-) -> set[str]:
+def _predict(network: PanopticNetwork, own: OwnImages, export: PanopticExport, work: Work) -> set[str]:
     """Write map and picture of each image; return the names of those that cannot be read."""
     bad: set[str] = set()
-    with tqdm(total=len(images), desc="predict", unit="img", disable=not images) as progress:
+    with tqdm(total=len(work.images), desc="predict", unit="img", disable=not work.images) as progress:
 
         def refuse(name: str, error: UserError) -> None:
             if not own.skip_bad:
                 raise error
             log.warning("left out: %s", error)
             bad.add(name)
+            work.skip(name)
             progress.update()
 
-        for batch in _batches(network, _read(images, refuse)):
+        for batch in _batches(network, _read(work.images, refuse)):
             predictions = network.predict_batch([pixels for _, _, pixels in batch])
-            for (name, path, pixels), prediction in zip(batch, predictions, strict=True):
+            for (name, path, pixels), alone in zip(batch, predictions, strict=True):
+                prediction = work.numbered(name, alone)
                 write_png(export.png(name), prediction.to_coco()[0])
                 if own.overlays and not is_frame(path):
                     _write_picture(own, name, pixels, prediction.ids, network.categories)
+            work.save([name for name, _, _ in batch])
             progress.update(len(batch))
     return bad
 

@@ -30,6 +30,8 @@ from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import ClassSet
 
 SETTINGS_FILE = "settings.json"
+TRACKS = "tracks"
+"""Folder of what is remembered of each clip."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class PanopticExport:
         """Remove what an earlier run predicted and drew; a folder without its settings is left alone."""
         settings = self.folder / SETTINGS_FILE
         if settings.is_file():
-            for folder in (self.maps, self.folder / "overlays"):
+            for folder in (self.maps, self.folder / "overlays", self.folder / TRACKS):
                 shutil.rmtree(folder, ignore_errors=True)
             settings.unlink()
 
@@ -94,7 +96,7 @@ class PanopticExport:
         return [
             i
             for i, (name, path) in enumerate(self.images)
-            if self._is_written(name) and _changed(path) > _changed(self.png(name))
+            if self._is_written(name) and changed(path) > changed(self.png(name))
         ]
 
     def _is_written(self, name: str) -> bool:
@@ -146,6 +148,6 @@ class PanopticExport:
         return path
 
 
-def _changed(path: Path) -> int:
+def changed(path: Path) -> int:
     """Return when a file, or the video of a frame, was last written."""
     return (path.parent if is_frame(path) else path).stat().st_mtime_ns

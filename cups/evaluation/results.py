@@ -19,11 +19,14 @@ from cups.taxonomy import VOID, ClassSet
 
 MAIN_METRICS = ("pq", "pq_things", "pq_stuff", "miou")
 ALL_METRICS = ("pq", "sq", "rq", "pq_things", "pq_stuff", "miou", "accuracy")
+VIDEO_METRICS = ("stq", "aq", "stq_sq", "vpq", "vpq_things", "vpq_stuff")
 TITLES = {
     "pq": "PQ", "sq": "SQ", "rq": "RQ",
     "pq_things": "PQ things", "sq_things": "SQ things", "rq_things": "RQ things",
     "pq_stuff": "PQ stuff", "sq_stuff": "SQ stuff", "rq_stuff": "RQ stuff",
     "miou": "mIoU", "accuracy": "Accuracy",
+    "stq": "STQ", "aq": "AQ", "stq_sq": "SQ of STQ",
+    "vpq": "VPQ", "vpq_things": "VPQ things", "vpq_stuff": "VPQ stuff",
 }  # fmt: skip
 """Printed names of the metrics; all are shares in 0-1, printed in percent."""
 
@@ -149,7 +152,8 @@ def results_report(results: Sequence[Result]) -> str:
     shown = [result for result in results if "pq" in result.metrics] + without_repeats(
         [result for result in results if "pq" not in result.metrics]
     )
-    parts = (results_table(shown, ALL_METRICS), class_table(results[0]), origin(results[0]))
+    video = VIDEO_METRICS if any("stq" in result.metrics for result in shown) else ()
+    parts = (results_table(shown, (*ALL_METRICS, *video)), class_table(results[0]), origin(results[0]))
     return "\n\n".join(part for part in parts if part)
 
 

@@ -5,3 +5,4 @@ from .semantic import ConfusionMatrix as ConfusionMatrix
 from .semantic import SemanticQuality as SemanticQuality
 from .semantic import mapped_confusion as mapped_confusion
 from .semantic import semantic_quality as semantic_quality
+from .video_quality import VideoQualitySemanticMatching as VideoQualitySemanticMatching

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cups.io.file_names import SPLIT_FILE
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import trained_weights
 from cups.ops.components import keep_components
@@ -23,7 +22,7 @@ from cups.ops.resize import resize_ids
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import id_dtype
 from pseudo_labels.algorithms.embedding_instances import REACH, embedding_instances
-from pseudo_labels.inputs.labels import find_things, thing_regions, write_split
+from pseudo_labels.inputs.labels import carry_split, find_things, thing_regions
 from pseudo_labels.inputs.refine_inputs import RefineFolders
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.networks.devices import images_at_once, pick_device
@@ -33,7 +32,6 @@ from pseudo_labels.networks.stored import stored_folder, stored_number
 from pseudo_labels.settings.feature_choice import Backbone
 from pseudo_labels.settings.outlines import pixels_of
 from pseudo_labels.settings.refinement import RefinedSettings
-from pseudo_labels.steps.ancestry import MADE_OF, made_of
 from pseudo_labels.steps.folders import FEATURES_PREFIX, INSTANCE_PREFIX, REFINED_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind
@@ -176,15 +174,6 @@ def refined_kind(semantics: Path, num_classes: int) -> LabelKind | None:
     """
     kind = label_kind(semantics)
     return kind if kind is None or kind.num_classes == num_classes else LabelKind("clusters", num_classes)
-
-
-def carry_split(semantics: Folder, output: Folder, num_classes: int) -> None:
-    """Write the input's thing/stuff split, where one is known, into the output: the ids are the same."""
-    things = find_things(semantics)
-    if things is not None:
-        stuffs = [index for index in range(num_classes) if index not in set(things)]
-        content: dict[str, object] = {"things": list(things), "stuffs": stuffs, "taken_from": semantics.name}
-        write_split(output.directory / SPLIT_FILE, {**content, MADE_OF: made_of(output, None)})
 
 
 def make_refined(source: FrameSource, settings: RefinedSettings, run: FrameRun) -> Summary:

@@ -15,7 +15,7 @@ from cups.io.thing_stuff import read_split
 from cups.taxonomy import VOID, class_set, void_value
 from pseudo_labels.inputs.instances import read_instances
 from pseudo_labels.inputs.normalised_depth import is_normalised, to_metres
-from pseudo_labels.steps.ancestry import refuse_stale_split
+from pseudo_labels.steps.ancestry import MADE_OF, made_of, refuse_stale_split
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.label_kind import label_kind
 
@@ -102,6 +102,15 @@ def split_beside(semantics: Folder) -> Path:
 def write_split(path: Path, content: dict[str, object]) -> None:
     """Write a thing/stuff split with its explanation as JSON, atomically."""
     write_json(path, content)
+
+
+def carry_split(semantics: Folder, output: Folder, num_classes: int) -> None:
+    """Write the input's thing/stuff split, where one is known, into the output: the ids are the same."""
+    things = find_things(semantics)
+    if things is not None:
+        stuffs = [index for index in range(num_classes) if index not in set(things)]
+        content: dict[str, object] = {"things": list(things), "stuffs": stuffs, "taken_from": semantics.name}
+        write_split(output.directory / SPLIT_FILE, {**content, MADE_OF: made_of(output, None)})
 
 
 def find_things(

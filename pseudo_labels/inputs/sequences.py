@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cups.errors import UserError
+from cups.io.frame_numbers import places_in_clips
 from cups.io.images import frame_stem, list_city_images
 from cups.io.png import read_image
 from cups.ops.motion import moved_edges
 from cups.structures import Draw
 from pseudo_labels.inputs.cameras import read_intrinsics
-from pseudo_labels.inputs.frame_numbers import places_in_clips
 from pseudo_labels.steps.frames import Frame, FrameSource
 
 SEQUENCE_FOLDER = "leftImg8bit_sequence"

@@ -17,11 +17,13 @@ from pseudo_labels.steps.folders import (
     DEFAULT_SEMANTICS,
     INSTANCE_PREFIX,
     PANOPTIC_PREFIX,
+    VOTED_PREFIX,
     cups_folder,
     instance_folder,
     mapped_semantics,
     panoptic_folder,
     raw_semantics,
+    tail,
 )
 
 DEFAULT_CLASSES = 19
@@ -35,6 +37,29 @@ class RemapSettings(Settings):
 
     semantic_subdir: str = flag(CAUSE_SEMANTICS, "27-class folder", allowed=NAME)
     output_subdir: str = flag("pseudo_semantic_mapped_cause27", "trainId folder", allowed=NAME)
+
+
+@dataclass(frozen=True)
+class VoteSettings(Settings):
+    """Votes."""
+
+    semantic_subdir: str = flag(DEFAULT_SEMANTICS, "semantics of single frames", allowed=NAME)
+    num_semantic_classes: int | None = flag(
+        None,
+        "number of pseudo-classes (default: as the folder says, else the highest plus one)",
+        allowed=CLUSTERS,
+    )
+    reach: int = flag(3, "frames that vote, before and after each frame", allowed=whole(1, 10))
+    vote_on: str = flag(
+        "stuff",
+        "stuff: things stay as they are, for moving objects lose votes; all: things too",
+        choices=("stuff", "all"),
+    )
+
+    @property
+    def folder(self) -> str:
+        """Name of the output folder."""
+        return VOTED_PREFIX + tail(self.semantic_subdir)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,13 @@ def test_module__needs_numpy_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (160, 240)])
-@pytest.mark.parametrize("things_first", [False, True])
-def test_panoptic_of__equals_the_network_with_its_merge(size: tuple[int, int], things_first: bool) -> None:
+@pytest.mark.parametrize(("things_first", "weight"), [(False, 0.0), (True, 0.0), (True, 0.5)])
+def test_panoptic_of__equals_the_network_with_its_merge(
+    size: tuple[int, int], things_first: bool, weight: float
+) -> None:
     overrides = ["MODEL.PANOPTIC_FPN.COMBINE.THINGS_FIRST", things_first]
     model = make_tiny(*overrides, confidence_threshold=0.05).eval()
+    model.combine_semantic_weight = weight  # type: ignore[assignment]
     model.combine_stuff_area_fraction = 0.01  # type: ignore[assignment]
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     inference = SizedInference(model, (64, 96))
@@ -44,6 +47,8 @@ def test_panoptic_of__equals_the_network_with_its_merge(size: tuple[int, int], t
     stuffs = outputs[0].shape[0] - 1
     places = [s["category_id"] + stuffs if s["isthing"] else s["category_id"] - 1 for s in wanted]
     assert [s["category"] for s in segments] == places
+    scores, expected_scores = ([s["score"] for s in given if s["isthing"]] for given in (segments, wanted))
+    assert scores == pytest.approx(expected_scores, rel=1e-3)
 
 
 def test_semantic_of__is_torchs_bilinear_enlargement() -> None:
@@ -70,6 +75,7 @@ def test_panoptic_of__objects_by_score_and_areas_by_hand() -> None:
         "stuff_area_fraction": 0.0,
         "stuff_area_pixels": 5,
         "things_first": False,
+        "semantic_weight": 0.0,
     }
     ids, segments = panoptic_of(outputs, (4, 8), settings)
     assert ids.tolist() == [[1, 1, 1, 1, 2, 2, 2, 0]] * 4

@@ -228,3 +228,37 @@ def test_score__numbers_that_restart_in_each_class(classes: Path, truth: Path, t
             score(classes, truth, wrong, prediction_ids=ids)
     with pytest.raises(UserError, match="instance 1 is in cow and in dog"):
         score(classes, wrong, truth)
+
+
+def test_score__video_knows_objects_by_their_ids(classes: Path, truth: Path, tmp_path: Path) -> None:
+    """Frames a/1 and a/2 are a clip, b/1 is one of its own; in a/2 the two cows exchange their numbers.
+
+    Each cow has 80 pixels a frame in the clip: TPA 80, FPA 80, FNA 80 with each of two tracks, so 1/3 for
+    each; the dog, and the three objects of b/1, are kept: AQ = (2 / 3 + 1 + 3) / 6.
+    """
+    frames = iter(FRAMES)
+
+    def change(ids: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        exchanged = np.array([0, 2, 1, 3], np.uint16)[numbers] if next(frames) == "a/2" else numbers
+        return ids, exchanged
+
+    switched = write_ids(tmp_path / "switched", change)
+    result = score(classes, truth, switched, prediction_ids="id", video=True)["standard"].metrics
+    assert result["pq"] == result["stq_sq"] == result["vpq_1"] == 1.0
+    assert result["aq"] == pytest.approx((2 / 3 + 4) / 6)
+    assert result["stq"] == pytest.approx(np.sqrt((2 / 3 + 4) / 6))
+    assert result["vpq_2_things"] == pytest.approx(1 / 2)  # the cows' tubes match none, the dog's does
+    assert np.isnan(result["vpq"])  # no clip has three frames
+    report = (tmp_path / "scores" / "results.md").read_text()
+    assert "STQ" in report and "VPQ things" in report
+    same = score(classes, truth, truth, prediction_ids="id", video=True)["standard"].metrics
+    assert same["stq"] == same["vpq_2"] == 1.0
+    assert "stq" not in score(classes, truth, truth, prediction_ids="id")["standard"].metrics
+
+
+def test_score__video_of_a_coco_set_and_without_objects(classes: Path, truth: Path, tmp_path: Path) -> None:
+    coco = write_coco(tmp_path)  # other ids in each frame: no object is the same in two
+    result = score(classes, truth, coco, video=True)["standard"].metrics
+    assert result["pq"] == 1.0 and result["aq"] == pytest.approx((3 * 1 / 2 + 3) / 6)
+    with pytest.raises(UserError, match="`video`: needs objects on both sides"):
+        score(classes, truth, truth / "semantic", prediction_ids="id", video=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cups.errors import UserError
-from pseudo_labels.inputs.frame_numbers import places_in_clips
+from cups.io.frame_numbers import places_in_clips
 
 
 def _places(*names: str) -> list[tuple[str, int]]:
