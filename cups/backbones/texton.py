@@ -42,9 +42,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
         ]
     )
     xyz = torch.einsum("ij,bjhw->bihw", to_xyz, linear)
-    root = torch.where(
-        xyz > 0.008856, xyz.clamp_min(1e-6).pow_(1 / 3), (7.787 * xyz).add_(16 / 116)
-    )
+    root = torch.where(xyz > 0.008856, xyz.clamp_min(1e-6).pow_(1 / 3), (7.787 * xyz).add_(16 / 116))
     x, y, z = root.unbind(1)
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=1)
 
@@ -69,13 +67,19 @@ def _blur(maps: Tensor, sigma: float, step: tuple[int, int]) -> Tensor:
     """
     kernel = gaussian_kernel(sigma).to(maps)
     radius, channels = len(kernel) // 2, maps.shape[1]
-    wide = [F.conv1d(F.pad(kernel, (n - 1, n - 1))[None, None], kernel.new_full((1, 1, n), 1 / n)) for n in step]
-    column = wide[0].view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    row = wide[1].view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    column, row = (_with_mean(kernel, pixels) for pixels in step)
+    column = column.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    row = row.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
     maps = F.pad(maps, (radius, radius, 0, 0), mode="replicate")
     maps = F.conv2d(maps, row, stride=(1, step[1]), groups=channels)
     maps = F.pad(maps, (0, 0, radius, radius), mode="replicate")
     return F.conv2d(maps, column, stride=(step[0], 1), groups=channels)
+
+
+def _with_mean(kernel: Tensor, pixels: int) -> Tensor:
+    """Return the kernel that filters, then takes the mean of `pixels` neighbours."""
+    mean = kernel.new_full((1, 1, pixels), 1 / pixels)
+    return F.conv1d(F.pad(kernel, (pixels - 1, pixels - 1))[None, None], mean).flatten()
 
 
 def blur_to_grid(maps: Tensor, sigma: float, grid: tuple[int, int]) -> Tensor:

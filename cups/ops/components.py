@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from cups.ops.nearest import from_nearest
+from cups.ops.panoptic_map import runs_of
 
 MAX_INSTANCES = 65535
 """Instance maps are uint16 with 0 for "none"."""
@@ -191,9 +192,10 @@ def _searches(labels: np.ndarray, regions: np.ndarray, radius: int) -> Iterator[
     """
     width = labels.shape[1]
     offsets = _disc_offsets(radius)
-    classes = np.flatnonzero(np.bincount(regions.ravel())[1:]) + 1 if radius >= _WIDE else np.zeros(0, int)
-    if not 0 < len(classes) <= _MOST_CLASSES:
-        yield [row * width + column for row, column in offsets], np.flatnonzero((labels == 0) & (regions != 0))
+    classes = np.flatnonzero(np.bincount(regions.ravel())[1:]) + 1
+    if radius < _WIDE or not 0 < len(classes) <= _MOST_CLASSES:
+        unlabelled = np.flatnonzero((labels == 0) & (regions != 0))
+        yield [row * width + column for row, column in offsets], unlabelled
         return
     by_length: dict[int, list[int]] = {}
     for row, column in offsets:
@@ -207,7 +209,7 @@ def _searches(labels: np.ndarray, regions: np.ndarray, radius: int) -> Iterator[
 
 
 def _squared_distances(labels: np.ndarray, inside: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the unlabelled pixels `inside` that are at most `radius` from a labelled one, and how far, squared.
+    """Return the unlabelled pixels `inside` within `radius` of a labelled one, and their squared distances.
 
     OpenCV's precise transform is exact: squares are whole numbers, and small ones survive the root.
     """
@@ -251,6 +253,7 @@ def majority_classes(
     num_classes: int,
     void: int,
     things: Sequence[int] | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the most frequent class of every instance id.
 
@@ -261,6 +264,7 @@ def majority_classes(
         void: value of an instance without any pixel of a class, and of id 0.
         things: where an instance has a pixel of these classes, only they vote: its mask may come from depth
             and reach over the border of a blurred semantic map.
+        weights: pixels that each value stands for; 1 without them.
 
     Returns:
         (max id + 1,) int64; the lowest class wins a tie.
@@ -268,7 +272,9 @@ def majority_classes(
     inside = (instance > 0) & (semantic < num_classes)
     count = int(instance.max(initial=0)) + 1
     votes = np.bincount(
-        instance[inside].astype(np.int64) * num_classes + semantic[inside], minlength=count * num_classes
+        instance[inside].astype(np.int64) * num_classes + semantic[inside],
+        weights=None if weights is None else weights[inside],
+        minlength=count * num_classes,
     ).reshape(count, num_classes)
     if things is not None:
         others = np.setdiff1d(np.arange(num_classes), things)
@@ -293,13 +299,13 @@ def unify_semantics(
     Returns:
         (semantic, instance): dtype of the input and uint16 numbered 1, 2, ... in falling area.
     """
-    inside = np.flatnonzero(instance)
-    ids = instance.ravel()[inside]
-    classes = majority_classes(semantic.ravel()[inside], ids, num_classes, void, things)
+    (kinds, ids), length = runs_of(semantic, instance)
+    classes = majority_classes(kinds, ids, num_classes, void, things, length)
     voted = classes[ids]
-    known = voted != void
-    unified, kept = semantic.copy(), np.zeros(instance.shape, dtype=np.uint16)
-    unified.ravel()[inside[known]] = voted[known]
-    areas = np.bincount(ids[known], minlength=len(classes))
-    kept.ravel()[inside] = _table_by_area(areas, 1)[ids]
-    return unified, kept
+    known = (ids > 0) & (voted != void)
+    areas = np.bincount(ids[known], None if length is None else length[known], minlength=len(classes))
+    unified = np.where(known, voted, kinds).astype(semantic.dtype)
+    kept = _table_by_area(areas, 1)[ids]
+    if length is not None:
+        unified, kept = unified.repeat(length), kept.repeat(length)
+    return unified.reshape(semantic.shape), kept.reshape(instance.shape)

@@ -97,7 +97,7 @@ class LabelClusters:
 
 
 def centroids_for(
-    settings: OverclusterSettings, read: Reader, frames: Sequence[Frame], fits: Fits
+    settings: OverclusterSettings, read: Reader, frames: Sequence[Frame], fits: Fits, workers: int = 0
 ) -> np.ndarray:
     """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
 
@@ -112,7 +112,7 @@ def centroids_for(
         )
 
     def fit() -> np.ndarray:
-        samples = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "vectors")
+        samples = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "vectors", workers)
         return fit_kmeans(
             shuffled_batches(samples, settings.epochs, settings.seed), settings.k, settings.seed
         )
@@ -153,6 +153,7 @@ class Naming:
         clusters: frame -> cluster ids at image size.
         semantics: the CAUSE labels.
         cityscapes_root: where gtFine is, None for a plain folder of images.
+        workers: processes that count.
     """
 
     settings: OverclusterSettings
@@ -161,6 +162,7 @@ class Naming:
     clusters: ClusterMap
     semantics: Folder
     cityscapes_root: Path | None
+    workers: int = 0
 
     def table(self, output: Fits) -> np.ndarray:
         """Return the value of each cluster: (K,) uint8, or uint16 above 254 classes.
@@ -186,10 +188,10 @@ class Naming:
             return names
         digest = digest_of(centroids)
         if settings.mapping == "cause":
-            table = cause_table(self.frames, self.read, centroids, self.semantics)
+            table = cause_table(self.frames, self.read, centroids, self.semantics, self.workers)
             return names_of(table, digest, "the CAUSE class that each cluster overlaps most", None)
         assert self.cityscapes_root is not None
-        table = oracle_table(self.frames, self.clusters, settings.k, self.cityscapes_root)
+        table = oracle_table(self.frames, self.clusters, settings.k, self.cityscapes_root, self.workers)
         return names_of(table, digest, f"ground truth of {settings.fit_split}, by majority of pixels")
 
 
@@ -240,7 +242,8 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     """Write the clusters, or their names, of all frames.
 
     Centroids are fitted on all images of the fitting split, whatever shard or split is labelled. Worker
-    processes read or compute the vectors; where a GPU computes them, threads of this process do.
+    processes read or compute the vectors, to fit, to name and to label; where a GPU computes them, threads of
+    this process do. The files are the same for any number of workers.
 
     Raises:
         UserError: missing codes, heads, labels or dense CRF, names of other clusters, CAUSE labels whose
@@ -264,9 +267,10 @@ def _make(source: FrameSource, settings: OverclusterSettings, run: FrameRun, out
     names = [frame.name for frame in fitting]
     own = Fits(output.directory, run.overwrite, run.run_id, names, stays=stays)
     fits = fits_of(own, output, settings)
-    vectors = vector_source(settings, output.root, fitting, fits)
+    vectors = vector_source(settings, output.root, fitting, fits, run.num_workers)
     fits = replace(fits, source=vectors.fingerprint)
-    process = _process(source, settings, vectors.read, fitting, (own, fits), output)
+    workers = vectors.processes(run.num_workers)
+    process = _process(source, settings, vectors.read, fitting, (own, fits), output, workers)
     inputs: list[Path | Folder] = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
@@ -303,6 +307,7 @@ def _process(
     fitting: Sequence[Frame],
     folders: tuple[Fits, Fits],
     output: Folder,
+    workers: int,
 ) -> LabelClusters:
     """Fit the clusters and find what is written for each.
 
@@ -310,10 +315,10 @@ def _process(
     """
     own, fits = folders
     pooled = Pooled(read) if settings.regions else read
-    centroids = centroids_for(settings, pooled, fitting, fits)
+    centroids = centroids_for(settings, pooled, fitting, fits, workers)
     clusters = ClusterMap(read, centroids, settings.regions, settings.crf_rows)
     semantics = Folder(output.root, CAUSE_SEMANTICS, ".png")
-    naming = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root)
+    naming = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root, workers)
     table = naming.table(own)
     labels = LabelKind("trainId", 19) if settings.named else LabelKind("clusters", int(table.max()) + 1)
     return LabelClusters(clusters, table, output, labels)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cups.backbones.names import folder_name
 from cups.errors import UserError
-from cups.io.files import read_npy
+from cups.io.files import npy_shape, read_npy
 from pseudo_labels.steps.folders import FEATURES_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame
 
@@ -40,6 +40,18 @@ def read_features(folder: Folder, frame: Frame) -> np.ndarray:
             "(rows, columns, channels); extract the features again"
         )
     return features.astype(np.float32)
+
+
+def count_cells(folder: Folder, frame: Frame) -> int:
+    """Return the number of feature vectors of a frame, from the header of its file.
+
+    Raises:
+        UserError: as `read_features`.
+    """
+    shape = npy_shape(folder.path(frame))
+    if shape is None or len(shape) != 3:
+        shape = read_features(folder, frame).shape  # it knows what is wrong
+    return int(shape[0] * shape[1])
 
 
 @dataclass(frozen=True, eq=False)
