@@ -9,12 +9,12 @@ quartered, and only small blocks on borders are looked at pixel by pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEAF = 8
 """Blocks are quartered until they are less than twice as many pixels wide."""
@@ -38,13 +38,23 @@ def smooth_labels(scores: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         (H, W) int64.
     """
+    import torch
+
     if scores.device.type == "cpu":
-        return torch.from_numpy(_quartered_labels(scores.float().numpy(), size).astype(np.int64))
+        return torch.from_numpy(smooth_label_map(scores.float().numpy(), size))
     return _strips(scores, size)
+
+
+def smooth_label_map(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return `smooth_labels` of scores in an array: (h, w, k) float32 -> (H, W) int64."""
+    return _quartered_labels(np.asarray(scores, dtype=np.float32), size).astype(np.int64)
 
 
 def _strips(scores: Tensor, size: tuple[int, int]) -> Tensor:
     """Upsample every score, some rows at a time."""
+    import torch
+    import torch.nn.functional as F
+
     wide = F.interpolate(scores.permute(2, 0, 1)[None], size=(scores.shape[0], size[1]), mode="bilinear")
     padded = F.pad(wide, (0, 0, 1, 1), mode="replicate")[0]
     rows, weights = (

@@ -11,18 +11,15 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.io.files import atomic_write, read_npz
 from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
-from cups.ops.dense_crf import refined_labels
 from cups.ops.kmeans import assign, centroid_scores
 from cups.ops.regions import METHOD, Regions, even_regions
-from cups.ops.resize import nearest_indices
-from cups.ops.smooth_labels import smooth_labels
+from cups.ops.smooth_labels import smooth_label_map
 from cups.taxonomy import VOID, class27_to_train_id
 from pseudo_labels.inputs.cluster_names import ClusterNames, read_names
 from pseudo_labels.steps.frames import Folder, Frame
@@ -263,10 +260,14 @@ class ClusterMap:
         if self.regions:
             parts = regions_of(frame)
             return parts.spread(assign(parts.mean(vectors), self.centroids))
-        scores = torch.from_numpy(centroid_scores(vectors, self.centroids))
+        scores = centroid_scores(vectors, self.centroids)
         if self.crf is None:
-            return smooth_labels(scores, image_size(frame.image)).numpy()
-        return refined_labels(scores, read_image(frame.image), CRF_SHARPNESS, self.crf)
+            return smooth_label_map(scores, image_size(frame.image))
+        import torch  # here: without it a step on stored codes starts twice as fast
+
+        from cups.ops.dense_crf import refined_labels
+
+        return refined_labels(torch.from_numpy(scores), read_image(frame.image), CRF_SHARPNESS, self.crf)
 
 
 def check_channels(frame: Frame, vectors: np.ndarray, centroids: np.ndarray) -> None:
@@ -288,6 +289,8 @@ class CauseVotes:
 
     def __call__(self, frame: Frame) -> np.ndarray:
         """Count one frame."""
+        from cups.ops.resize import nearest_indices
+
         votes = np.zeros((len(self.centroids), 27), dtype=np.int64)
         clusters, classes = assign(self.read(frame), self.centroids), read_ids(self.semantic.path(frame))
         rows, columns = (

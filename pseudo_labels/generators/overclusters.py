@@ -6,18 +6,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cups.errors import UserError, as_flags
 from cups.io.files import file_sha256
 from cups.io.fingerprint import array_digest
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import IDENTITY
-from cups.ops.dense_crf import require_dense_crf
 from cups.ops.kmeans import fit_kmeans, merge_centroids
 from cups.taxonomy import id_dtype
 from pseudo_labels.algorithms.overclustering import (
@@ -41,9 +38,7 @@ from pseudo_labels.inputs.cluster_names import (
     require_number,
     require_same_clusters,
 )
-from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder
 from pseudo_labels.networks.vectors import Pooled, vector_source
-from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.settings.overclusters import OverclusterSettings
 from pseudo_labels.steps.earlier import refuse_earlier_crf
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS, raw_semantics
@@ -54,6 +49,9 @@ from pseudo_labels.steps.pictures import label_pictures
 from pseudo_labels.steps.resume import files_besides, reach
 from pseudo_labels.steps.step import Step, Summary, run_step, writers
 from pseudo_labels.steps.workers import Batched
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCRIPT = "generate_overclustered_semantics"
 
@@ -86,6 +84,7 @@ class LabelClusters:
 
     def in_threads(self) -> Batched[Frame]:
         """Return the same as a step whose frames are worked on in threads of this process."""
+        import torch
 
         def load(frame: Frame) -> tuple[Tensor, None]:
             return torch.empty(0), None
@@ -191,6 +190,8 @@ class Naming:
             table = cause_table(self.frames, self.read, centroids, self.semantics, self.workers)
             return names_of(table, digest, "the CAUSE class that each cluster overlaps most", None)
         assert self.cityscapes_root is not None
+        from pseudo_labels.scoring.oracle_mapping import oracle_table
+
         table = oracle_table(self.frames, self.clusters, settings.k, self.cityscapes_root, self.workers)
         return names_of(table, digest, f"ground truth of {settings.fit_split}, by majority of pixels")
 
@@ -206,6 +207,8 @@ def check_source_of_names(settings: OverclusterSettings, source: FrameSource, ro
     if settings.oracle and source.cityscapes_root is None:
         raise UserError("`mapping` oracle: needs `cityscapes_root` with ground truth; use `raw`")
     if settings.mapping == "cause":
+        from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder
+
         heads, semantics = heads_folder(settings, root), root / CAUSE_SEMANTICS
         if class_order(heads / SETTINGS) is None:
             raise UserError(
@@ -250,6 +253,8 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
             numbers name nothing, or a folder with files of another run.
     """
     if settings.crf:
+        from cups.ops.dense_crf import require_dense_crf
+
         require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     output = Folder(run.root(source), settings.folder, ".png")
     refuse_earlier_crf(output, run, source, settings.crf_rows)
@@ -273,6 +278,8 @@ def _make(source: FrameSource, settings: OverclusterSettings, run: FrameRun, out
     process = _process(source, settings, vectors.read, fitting, (own, fits), output, workers)
     inputs: list[Path | Folder] = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
+        from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER
+
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
     unknown = False
     if settings.load_centroids is not None:

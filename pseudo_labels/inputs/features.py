@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from cups.backbones.names import folder_name
@@ -17,6 +16,9 @@ from cups.errors import UserError
 from cups.io.files import npy_shape, read_npy
 from pseudo_labels.steps.folders import FEATURES_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATISTICS_FRAMES = 100
 GUIDE_CHANNELS = 16
@@ -74,6 +76,8 @@ def feature_statistics(frames: Sequence[Frame], read: Callable[[Frame], np.ndarr
     Raises:
         UserError: unreadable files, or numbers of channels that differ.
     """
+    import torch
+
     total: np.ndarray | None = None
     square, count = np.zeros((0, 0)), 0
     for frame in tqdm(frames[:: -(-len(frames) // STATISTICS_FRAMES)], desc="feature statistics", unit="img"):

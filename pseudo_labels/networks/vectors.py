@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,19 +28,12 @@ from pseudo_labels.algorithms.overclustering import (
     with_context,
 )
 from pseudo_labels.inputs.features import count_cells, feature_folder, read_features
-from pseudo_labels.networks.cause_codes import FeatureExtractor
-from pseudo_labels.networks.cause_heads import (
-    backbone_file,
-    backbone_of_heads,
-    heads_folder,
-    load_cause,
-    load_extractor,
-    read_settings,
-)
-from pseudo_labels.networks.frozen_features import backbone_weights
 from pseudo_labels.settings.overclusters import CODES, COMPUTED, Clustering
 from pseudo_labels.steps.folders import CODES_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, input_paths
+
+if TYPE_CHECKING:
+    from pseudo_labels.networks.cause_codes import FeatureExtractor
 
 log = logging.getLogger(__name__)
 TEXTONS = 64
@@ -167,6 +160,17 @@ def _backbone_source(settings: Clustering, root: Path) -> VectorSource:
 
     A network's are read if its feature folder is there (`extract_dinov2_features`), and computed if not.
     """
+    # Here: stored codes are clustered without any network, and start without torch.
+    from pseudo_labels.networks.cause_heads import (
+        backbone_file,
+        backbone_of_heads,
+        heads_folder,
+        load_cause,
+        load_extractor,
+        read_settings,
+    )
+    from pseudo_labels.networks.frozen_features import backbone_weights
+
     folder = heads_folder(settings, root)
     name = backbone_of_heads(settings, folder, read_settings(folder))
     stored = feature_folder(root, name)
