@@ -21,7 +21,7 @@ from cups.model.modeling.meta_arch import lean  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [(44, 512), (150, 603), (41, 57)])
-@pytest.mark.parametrize("elements", [1, 2**17, 2**22])
+@pytest.mark.parametrize("elements", [1, 2**15, 2**22])
 def test_decide_in_bands__as_the_whole(
     size: tuple[int, int], elements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
