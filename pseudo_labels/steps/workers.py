@@ -146,7 +146,7 @@ def _processes(process: Callable[[Item], Any], workers: int) -> Iterator[Process
     Raises:
         UserError: one of them died.
     """
-    context = worker_context(["cv2", *(["cups.structures"] if "torch" in sys.modules else [])])
+    context = worker_context(["cv2", *(["torch"] if "torch" in sys.modules else [])])
     try:
         with ProcessPoolExecutor(workers, context, _start_worker, (process,)) as pool:
             yield pool
