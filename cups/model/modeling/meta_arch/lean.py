@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
+from detectron2.modeling.backbone import FPN
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from cups.model.modeling.meta_arch.merge import Crop
 from cups.ops.precision import full_precision
@@ -24,6 +25,34 @@ VECTOR_PIXELS = 64
 LEAST_WIDTH = 512
 """Of images that are cut into bands: torch enlarges small maps by another kernel, which rounds otherwise."""
 MASK_THRESHOLD = 0.5
+
+
+def pyramid(backbone: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Return the feature maps of a backbone; those inside it are let go as soon as nothing needs them.
+
+    detectron2's FPN keeps the trunk's maps, and the last level's in four steps, to its end: at 1024 x 2048
+    that is 134 MB each. Other backbones are called as they are.
+    """
+    if type(backbone) is not FPN:
+        found: dict[str, Tensor] = backbone(images)
+        return found
+    below = backbone.bottom_up(images)
+    block, names = backbone.top_block, backbone._out_features
+    kept = below.get(block.in_feature) if block is not None else None
+    level, results = None, []
+    for name, lateral, output in zip(
+        reversed(backbone.in_features), backbone.lateral_convs, backbone.output_convs, strict=True
+    ):
+        above, level = level, lateral(below.pop(name))
+        if above is not None:
+            level += F.interpolate(above, scale_factor=2.0, mode="nearest")
+            if backbone._fuse_type == "avg":
+                level /= 2
+        del above
+        results.insert(0, output(level))
+    if block is not None:
+        results.extend(block(results[names.index(block.in_feature)] if kept is None else kept))
+    return dict(zip(names, results, strict=True))
 
 
 def bands(logits: Tensor, stride: int, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:

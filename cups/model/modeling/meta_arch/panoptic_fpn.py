@@ -13,7 +13,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from cups.model.modeling.meta_arch.lean import decide_in_bands, mask_crops
+from cups.model.modeling.meta_arch.lean import decide_in_bands, mask_crops, pyramid
 from cups.model.modeling.meta_arch.merge import decide_semantic, merge_crops, merge_panoptic
 from cups.model.modeling.meta_arch.snap import snap_to_regions
 
@@ -147,7 +147,7 @@ class CustomPanopticFPN(PanopticFPN):
         if self.combine_snap_to_regions:  # regions look at the probabilities of the whole image
             return [decided_maps(output) for output in self.inference(batched_inputs)]
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
+        features = pyramid(self.backbone, images.tensor)
         logits = self.sem_seg_head.layers(features)
         proposals, _ = self.proposal_generator(images, features, None)
         detections, _ = self.roi_heads(images, features, proposals, None)

@@ -81,6 +81,10 @@ def test_predict_maps__as_the_network_itself(
     with torch.no_grad():
         plain = model([dict(item) for item in inputs])
     maps = model.predict_maps(inputs)
+    batch = model.preprocess_image(inputs).tensor
+    with torch.no_grad():
+        whole, freed = model.backbone(batch), lean.pyramid(model.backbone, batch)
+    assert list(whole) == list(freed) and all(torch.equal(whole[name], freed[name]) for name in whole)
     for one, other in zip(maps, plain, strict=True):
         assert torch.equal(one["semantic"], other["sem_seg"].argmax(dim=0))
         assert torch.equal(one["panoptic_seg"][0], other["panoptic_seg"][0])
