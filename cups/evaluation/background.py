@@ -18,7 +18,7 @@ WAITING = 4
 """Outputs of the network that wait for what is made of them."""
 
 
-def read_ahead(items: Iterable[Item]) -> Generator[Item]:
+def read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
     """Yield items in their order; the next one is read while one is worked on."""
     # Begun here: a loader starts its processes now, and no thread runs yet that they would copy half of.
     source, end = iter(items), object()

@@ -64,8 +64,9 @@ def predict(
 def maps_of(model: nn.Module, batch: Sequence[LoadedImage]) -> list[dict[str, Any]]:
     """Return `semantic` and `panoptic_seg` of each image: from `predict_maps` of networks that have it."""
     inputs = inference_inputs([loaded.image for loaded in batch])
-    if hasattr(model, "predict_maps"):
-        return list(model.predict_maps(inputs))
+    lean: Any = getattr(model, "predict_maps", None)
+    if lean is not None:
+        return list(lean(inputs))
     return [
         {"semantic": output["sem_seg"].argmax(dim=0), "panoptic_seg": output["panoptic_seg"]}
         for output in model(inputs)

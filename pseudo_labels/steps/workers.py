@@ -112,7 +112,9 @@ def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int
                 future.cancel()
 
 
-def run_map(items: Iterable[Item], process: Callable[[Item], Result], workers: int) -> Generator[Result]:
+def run_map(
+    items: Iterable[Item], process: Callable[[Item], Result], workers: int
+) -> Generator[Result, None, None]:
     """Yield `process(item)` of each item, in their order: from `workers` processes, or from here with none.
 
     The same results in the same order for any number of workers, so what sums them up gives the same bytes.

@@ -32,16 +32,10 @@ def test_read_ahead__an_error_comes_where_its_item_would() -> None:
         yield 1
         raise UserError("2.png: truncated")
 
-    seen = []
+    coming = read_ahead(items())
+    assert next(coming) == 1
     with pytest.raises(UserError, match=r"^2\.png: truncated$"):
-        seen.extend(iter_into(seen, read_ahead(items())))
-    assert seen == [1]
-
-
-def iter_into(seen: list[int], items: Iterator[int]) -> list[int]:
-    for item in items:
-        seen.append(item)
-    return []
+        next(coming)
 
 
 def test_in_background__each_function_sees_all_in_order_and_few_wait() -> None:
@@ -111,7 +105,13 @@ def test_map_in_threads__in_order_bounded_and_with_its_error() -> None:
 
     assert list(map_in_threads(work, range(8), 3)) == [item**2 for item in range(8)]
     taken: list[int] = []
-    results = map_in_threads(work, (taken.append(item) or item for item in range(100)), 2)
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    results = map_in_threads(work, items(), 2)
     assert next(results) == 0 and len(taken) == 5
     with pytest.raises(UserError, match=r"^9\.png: truncated$"):
         list(results)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from detectron2.modeling.backbone import FPN
 from detectron2.structures import Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from cups.model.modeling.meta_arch.merge import Crop
 from cups.ops.precision import full_precision
@@ -27,7 +28,7 @@ LEAST_WIDTH = 512
 MASK_THRESHOLD = 0.5
 
 
-def pyramid(backbone: nn.Module, images: Tensor) -> dict[str, Tensor]:
+def pyramid(backbone: Any, images: Tensor) -> dict[str, Tensor]:
     """Return the feature maps of a backbone; those inside it are let go as soon as nothing needs them.
 
     detectron2's FPN keeps the trunk's maps, and the last level's in four steps, to its end: at 1024 x 2048
