@@ -1,11 +1,13 @@
-"""Time of the parts of Stage 1 that are not networks, per image and core, against the naive way.
+"""Time of the parts of Stage 1 that are not trained, per image and core, against the naive way.
 
     python benchmarks/stage1.py --images 3 --repeats 5
 
-On rendered street scenes: instance splitting (depth and semantics to instances), overcluster assignment
-(codes to cluster ids at image size), conversion to the CUPS format (read, vote, write, count). The naive way
-labels one class after the other with `scipy.ndimage.label`, computes every distance of every pixel in
-float64, and writes PNG files with default settings; its results are compared with ours.
+On rendered street scenes: instance splitting (depth and semantics to instances, and the objects that depth
+proposes), overcluster assignment (codes to cluster ids at image size), conversion to the CUPS format (read,
+vote, write, count), texton features, PNG files of labels. The naive way labels one class after the other with
+`scipy.ndimage.label`, looks for the nearest label at every offset of a disc, computes every distance of every
+pixel in float64, blurs what is averaged after, and writes PNG files with default settings; its results are
+compared with ours.
 """
 
 from __future__ import annotations

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID, void_value
+
+if TYPE_CHECKING:  # steps without a network read splits, and start twice as fast without torch
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,8 @@ class Sample:
 
     def keep(self, selection: Tensor) -> Sample:
         """Return the sample with only the selected instances. `selection`: (N,) bool or indices."""
+        import torch
+
         if selection.dtype == torch.bool:
             selection = selection.nonzero().flatten()  # once: a GPU waits for each selection by bool
         return self.replace(masks=self.masks[selection], classes=self.classes[selection])
@@ -192,6 +196,8 @@ def boxes_from_masks(masks: Tensor) -> Tensor:
     The +1 on the far side matters: a one-pixel object must not have zero area (an RPN that is shown such a
     box makes every anchor positive). Empty masks give the box (0, 0, 0, 0).
     """
+    import torch
+
     count, height, width = masks.shape
     if count == 0:
         return torch.zeros((0, 4), dtype=torch.float32, device=masks.device)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LIGHT = (
     "cups.errors",
     "cups.taxonomy",
@@ -23,12 +25,20 @@ LIGHT = (
     "cups.io.shipped",
     "cups.io.weights",
 )
+STEPS = (
+    "pseudo_labels.generators.instances",
+    "pseudo_labels.generators.overclusters",
+    "pseudo_labels.generators.panoptic",
+    "pseudo_labels.generators.train_ids",
+)
+"""Steps that need no network, or only with some settings: its libraries take longer to load than they run."""
 HEAVY = ("torch", "scipy", "sklearn", "pytorch_lightning", "detectron2", "matplotlib")
 
 
-def test_light_modules__import_no_heavy_library() -> None:
+@pytest.mark.parametrize("modules", [LIGHT, STEPS], ids=["light", "steps"])
+def test_light_modules__import_no_heavy_library(modules: tuple[str, ...]) -> None:
     root = Path(__file__).resolve().parents[1]
-    assert all((root / Path(*name.split("."))).with_suffix(".py").is_file() for name in LIGHT)
-    code = f"import sys, {', '.join(LIGHT)}; print(sorted(set(sys.modules) & set({HEAVY})))"
+    assert all((root / Path(*name.split("."))).with_suffix(".py").is_file() for name in modules)
+    code = f"import sys, {', '.join(modules)}; print(sorted(set(sys.modules) & set({HEAVY})))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert run.stdout.strip() == "[]"

@@ -30,7 +30,10 @@ ENERGY_FLOOR = 0.3
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert (B, 3, H, W) sRGB in 0-1 to CIE Lab (D65): L in 0-100, a and b about -100..100."""
-    linear = torch.where(rgb > 0.04045, ((rgb.clamp_min(0) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    # In place where a new map would only cost memory; the same numbers to the bit.
+    linear = torch.where(
+        rgb > 0.04045, rgb.clamp_min(0).add_(0.055).div_(1.055).pow_(2.4), torch.div(rgb, 12.92)
+    )
     to_xyz = rgb.new_tensor(
         [
             [0.412453 / 0.950456, 0.357580 / 0.950456, 0.180423 / 0.950456],
@@ -39,7 +42,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
         ]
     )
     xyz = torch.einsum("ij,bjhw->bihw", to_xyz, linear)
-    root = torch.where(xyz > 0.008856, xyz.clamp_min(1e-6) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    root = torch.where(xyz > 0.008856, xyz.clamp_min(1e-6).pow_(1 / 3), (7.787 * xyz).add_(16 / 116))
     x, y, z = root.unbind(1)
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=1)
 
@@ -54,12 +57,37 @@ def gaussian_kernel(sigma: float) -> Tensor:
 
 def blur(maps: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (B, C, H, W); borders are repeated."""
+    return _blur(maps, sigma, (1, 1))
+
+
+def _blur(maps: Tensor, sigma: float, step: tuple[int, int]) -> Tensor:
+    """Blur (B, C, H, W) and average cells of `step` pixels: (B, C, H // step[0], W // step[1]).
+
+    The mean of blurred pixels is one wider filter, and only the cells' own values of it are computed.
+    """
     kernel = gaussian_kernel(sigma).to(maps)
     radius, channels = len(kernel) // 2, maps.shape[1]
-    row = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    column = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    maps = F.conv2d(F.pad(maps, (radius, radius, 0, 0), mode="replicate"), row, groups=channels)
-    return F.conv2d(F.pad(maps, (0, 0, radius, radius), mode="replicate"), column, groups=channels)
+    column, row = (_with_mean(kernel, pixels) for pixels in step)
+    column = column.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    row = row.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    maps = F.pad(maps, (radius, radius, 0, 0), mode="replicate")
+    maps = F.conv2d(maps, row, stride=(1, step[1]), groups=channels)
+    maps = F.pad(maps, (0, 0, radius, radius), mode="replicate")
+    return F.conv2d(maps, column, stride=(step[0], 1), groups=channels)
+
+
+def _with_mean(kernel: Tensor, pixels: int) -> Tensor:
+    """Return the kernel that filters, then takes the mean of `pixels` neighbours."""
+    mean = kernel.new_full((1, 1, pixels), 1 / pixels)
+    return F.conv1d(F.pad(kernel, (pixels - 1, pixels - 1))[None, None], mean).flatten()
+
+
+def blur_to_grid(maps: Tensor, sigma: float, grid: tuple[int, int]) -> Tensor:
+    """Return `to_grid(blur(maps, sigma), grid)`, up to rounding, without blurring what is averaged after."""
+    step = maps.shape[-2] // grid[0], maps.shape[-1] // grid[1]
+    if (grid[0] * step[0], grid[1] * step[1]) == tuple(maps.shape[-2:]):
+        return _blur(maps, sigma, step)
+    return to_grid(blur(maps, sigma), grid)
 
 
 def gabor_bank(wavelength: float = WAVELENGTH, orientations: int = ORIENTATIONS) -> Tensor:
@@ -114,7 +142,7 @@ class Texton(nn.Module):
         """Normalised images (B, 3, H, W) -> (B, embed_dim, H // patch_size, W // patch_size)."""
         grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)
         images = images[..., : grid[0] * self.patch_size, : grid[1] * self.patch_size]
-        lab = rgb_to_lab((images * self.std + self.mean).clamp(0, 1))
+        lab = rgb_to_lab((images * self.std).add_(self.mean).clamp_(0, 1))
         return torch.cat((self._energies(lab[:, :1], grid), self._colors(lab, grid)), dim=1)
 
     def _energies(self, lightness: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -123,8 +151,8 @@ class Texton(nn.Module):
         for octave in range(OCTAVES):
             padded = F.pad(level, (radius,) * 4, mode="replicate")
             even, odd = F.conv2d(padded, self.bank).chunk(2, dim=1)
-            energy = blur(torch.sqrt(even**2 + odd**2), 2.0 if octave == 0 else 1.0)
-            energy = to_grid(energy, grid)
+            energy = even.square_().add_(odd.square_()).sqrt_()
+            energy = blur_to_grid(energy, 2.0 if octave == 0 else 1.0, grid)
             out.append(torch.log(energy + ENERGY_FLOOR) - math.log(1.5))
             if octave + 1 < OCTAVES:
                 level = F.avg_pool2d(blur(level, 0.8), 2, ceil_mode=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cups.data.utils import image_array
+from cups.evaluation.background import in_background, map_in_threads, read_ahead
 from cups.io.coco_panoptic import read_panoptic, write_panoptic
 from cups.io.png import write_png
 from cups.metrics import PanopticQualitySemanticMatching
@@ -23,9 +27,10 @@ from cups.visualization import figure_sheet, overlay
 
 Visitor = Callable[[LoadedImage, Prediction], None]
 """Called with each image and its prediction."""
+THREADS = min(8, os.cpu_count() or 1)
+"""Pictures that are drawn at a time."""
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module,
     batches: Iterable[list[LoadedImage]],
@@ -35,19 +40,37 @@ def predict(
 ) -> None:
     """Run a network over all batches and hand each image's prediction to the visitors.
 
+    A batch is read while the network runs on the one before. Each visitor sees all images, in their order, in
+    a thread of its own, so that scores are counted and files written while the network runs, too.
+
     Args:
         model: panoptic network; it is put in evaluation mode.
         pseudo: its pseudo-classes.
         total: number of batches, for the progress bar.
+
+    Raises:
+        Exception: what a visitor raised.
     """
     model.eval()
-    for batch in tqdm(batches, total=total, desc="predict", unit="batch"):
-        outputs = model(inference_inputs([loaded.image for loaded in batch]))
-        for loaded, output in zip(batch, outputs, strict=True):
-            panoptic = panoptic_map_from_output(output, pseudo)
-            prediction = Prediction(panoptic, output["sem_seg"].argmax(dim=0))
-            for visit in visitors:
-                visit(loaded, prediction)
+    coming = read_ahead(batches)
+    with closing(coming), in_background(visitors) as background:
+        for batch in tqdm(coming, total=total, desc="predict", unit="batch"):
+            for loaded, output in zip(batch, maps_of(model, batch), strict=True):
+                panoptic = panoptic_map_from_output(output, pseudo)
+                background.add(loaded, Prediction(panoptic, output["semantic"]))
+
+
+@torch.inference_mode()
+def maps_of(model: nn.Module, batch: Sequence[LoadedImage]) -> list[dict[str, Any]]:
+    """Return `semantic` and `panoptic_seg` of each image: from `predict_maps` of networks that have it."""
+    inputs = inference_inputs([loaded.image for loaded in batch])
+    lean: Any = getattr(model, "predict_maps", None)
+    if lean is not None:
+        return list(lean(inputs))
+    return [
+        {"semantic": output["sem_seg"].argmax(dim=0), "panoptic_seg": output["panoptic_seg"]}
+        for output in model(inputs)
+    ]
 
 
 def score_with(metric: PanopticQualitySemanticMatching, names: list[str] | None = None) -> Visitor:
@@ -86,7 +109,8 @@ def write_overlays(
     assignment: np.ndarray,
 ) -> None:
     """Write one picture an image: itself, prediction and ground truth in the colours of the classes."""
-    for index in tqdm(range(len(dataset)), desc="pictures", unit="img"):  # type: ignore[arg-type]
+
+    def draw(index: int) -> None:
         loaded = dataset[index]
         image = image_array(loaded.image)
         prediction = read_panoptic(predictions / f"{loaded.name}.png", pseudo.void)
@@ -97,3 +121,7 @@ def write_overlays(
         ]
         sheet = figure_sheet(["image", "prediction", "ground truth"], [panels])
         write_png(folder / f"{loaded.name}.png", sheet)
+
+    total = len(dataset)  # type: ignore[arg-type]
+    for _ in tqdm(map_in_threads(draw, range(total), THREADS), "pictures", total, unit="img"):
+        pass

@@ -232,6 +232,14 @@ def _npy_header(path: Path) -> npy.Header:
         return npy.read_header(file.read(npy.HEADER), path.stat().st_size)
 
 
+def npy_shape(path: Path) -> tuple[int, ...] | None:
+    """Return the shape of a .npy array from its header; None for a file that is missing, cut or no array."""
+    try:
+        return _npy_header(path).shape
+    except (ValueError, OSError):
+        return None
+
+
 def write_npy(path: Path, array: np.ndarray) -> None:
     """Write an array as .npy with a digest behind it, atomically."""
 

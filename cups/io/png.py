@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -62,7 +63,11 @@ def encode_ids(ids: np.ndarray) -> bytes:
     """
     height, width = ids.shape
     depth = 8 * ids.itemsize
-    samples = np.ascontiguousarray(ids, dtype=">u2" if depth == 16 else None).view(np.uint8)
+    samples = np.ascontiguousarray(ids)
+    if depth == 16:
+        samples = samples.astype("=u2", copy=False)
+        samples = samples.byteswap() if sys.byteorder == "little" else samples
+    samples = samples.view(np.uint8)
     lines = np.empty((height, samples.shape[1] + 1), dtype=np.uint8)
     lines[:, 0] = _FILTER_UP
     lines[:1, 1:] = samples[:1]
@@ -70,7 +75,7 @@ def encode_ids(ids: np.ndarray) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
     chunks = (
         _chunk(b"IHDR", header),
-        _chunk(b"IDAT", zlib.compress(lines.tobytes(), level=1)),
+        _chunk(b"IDAT", zlib.compress(lines, level=1)),
         _chunk(b"IEND", b""),
     )
     return b"".join((b"\x89PNG\r\n\x1a\n", *chunks))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
 
 from cups.errors import UserError
 
@@ -28,6 +27,8 @@ class StreamedKMeans:
     def __init__(self, k: int, seed: int = 0, init_size: int = 20_000) -> None:
         self.k = k
         self.init_size = max(init_size, 3 * k)
+        from sklearn.cluster import MiniBatchKMeans  # here: labelling by known clusters needs no scikit-learn
+
         self._model = MiniBatchKMeans(k, random_state=seed, n_init=3, init_size=self.init_size)
         self._waiting: list[np.ndarray] = []
         self._started = False
@@ -100,6 +101,8 @@ def merge_centroids(centroids: np.ndarray, count: int) -> np.ndarray:
     """
     if count > len(centroids):
         raise UserError(f"`merge_to` {count}: more than `k` {len(centroids)}; choose fewer")
+    from sklearn.cluster import AgglomerativeClustering
+
     model = AgglomerativeClustering(n_clusters=count, metric="cosine", linkage="average")
     groups = model.fit_predict(unit_rows(centroids).astype(np.float64))
     _, first = np.unique(groups, return_index=True)

@@ -221,6 +221,24 @@ def cut(changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return start, np.diff(start, append=len(changed) + 1)
 
 
+PIXELS_OF_A_RUN = 6
+"""Runs that are shorter on average cost more than their pixels, measured."""
+
+
+def runs_of(*maps: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Return the values of maps (any shape, the same) where none of them changes, and the pixels of each run.
+
+    What is counted then takes a look at each run instead of each pixel. Noisy maps are returned pixel by
+    pixel, without lengths.
+    """
+    flat = [np.ascontiguousarray(values).reshape(-1) for values in maps]
+    changed = changes(*flat)
+    if np.count_nonzero(changed) * PIXELS_OF_A_RUN >= len(changed):
+        return flat, None
+    start, length = cut(changed)
+    return [values[start] for values in flat], length
+
+
 def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rising distinct values of (N,) integers >= 0, and the position of each one among them."""
     if int(keys.max()) < 4 * len(keys):  # a table of what is present, where it is no longer than the keys

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix
-from skimage.segmentation import felzenszwalb
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 METHOD = "felzenszwalb"
 """How regions are found; labels and clusters of others do not mix with them."""
@@ -40,6 +42,8 @@ class Regions:
     def mean(self, vectors: np.ndarray) -> np.ndarray:
         """Average cell vectors over regions, by shared pixels: (h, w, D) -> (count, D) float32."""
         cells = self._cells(vectors.shape[0], vectors.shape[1])
+        from scipy.sparse import coo_matrix  # here: it takes longer to load than many a step to run
+
         flat = vectors.reshape(-1, vectors.shape[2]).astype(np.float32)
         shape = (self.count, len(flat))
         ones = np.ones(self.ids.size, dtype=np.float32)
@@ -81,6 +85,8 @@ def even_regions(image: np.ndarray) -> Regions:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     colors = in_units_of_contrast(small)
+    from skimage.segmentation import felzenszwalb
+
     ids = felzenszwalb(colors, scale=255 * PREFERENCE, sigma=0, min_size=LEAST_AREA)
     ids = halved(ids.astype(np.int64), max(1, int(LARGEST_SHARE * ids.size)))
     full = cv2.resize(ids.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -9,17 +9,19 @@ quartered, and only small blocks on borders are looked at pixel by pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEAF = 8
 """Blocks are quartered until they are less than twice as many pixels wide."""
 STRIP_ELEMENTS = 2**27
 """Scores that a GPU upsamples at a time."""
+CHUNK_PIXELS = 2**17
+"""Pixels of blocks that are labelled at a time: what stays in a core's cache."""
 _REFEREES = np.concatenate((np.full((1, 4), 0.25), np.eye(4))).astype(np.float32)
 """Weights of a block's corners: its middle, then each corner."""
 
@@ -36,13 +38,23 @@ def smooth_labels(scores: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         (H, W) int64.
     """
+    import torch
+
     if scores.device.type == "cpu":
-        return torch.from_numpy(_quartered_labels(scores.float().numpy(), size).astype(np.int64))
+        return torch.from_numpy(smooth_label_map(scores.float().numpy(), size))
     return _strips(scores, size)
+
+
+def smooth_label_map(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return `smooth_labels` of scores in an array: (h, w, k) float32 -> (H, W) int64."""
+    return _quartered_labels(np.asarray(scores, dtype=np.float32), size).astype(np.int64)
 
 
 def _strips(scores: Tensor, size: tuple[int, int]) -> Tensor:
     """Upsample every score, some rows at a time."""
+    import torch
+    import torch.nn.functional as F
+
     wide = F.interpolate(scores.permute(2, 0, 1)[None], size=(scores.shape[0], size[1]), mode="bilinear")
     padded = F.pad(wide, (0, 0, 1, 1), mode="replicate")[0]
     rows, weights = (
@@ -193,27 +205,54 @@ def _quartered_labels(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         blocks = blocks.only(blocks.count > 1)
         if level < levels:
             blocks, grid = blocks.quarter(), np.repeat(np.repeat(grid, 2, axis=0), 2, axis=1)
-    labels = grid[down.block][:, across.block]
+    labels = np.ascontiguousarray(grid.take(down.block, axis=0).take(across.block, axis=1))
     _paint(labels, blocks.only(down.used[blocks.row] & across.used[blocks.column]), down, across)
     return labels
 
 
 def _paint(labels: np.ndarray, blocks: _Blocks, down: _Axis, across: _Axis) -> None:
-    """Label the pixels of blocks one by one, all blocks with the same number of candidates at a time."""
-    counts = blocks.count
-    for count in np.unique(counts):
-        chosen = np.flatnonzero(counts == count)
+    """Label the pixels of blocks one by one; `labels`: (H, W), contiguous."""
+    flat, height, width = labels.reshape(-1), down.pixel.shape[1], across.pixel.shape[1]
+    most = max(1, CHUNK_PIXELS // (height * width))
+    # Blocks come last: loops over them are long, those over the few pixels of a block are not.
+    rows, columns = down.pixel.T * labels.shape[1], across.pixel.T
+    order = np.argsort(-blocks.count, kind="stable")
+    for first in range(0, len(order), most):
+        chosen = order[first : first + most]
         row, column = blocks.row[chosen], blocks.column[chosen]
-        y, x = down.weight[row][:, :, None], across.weight[column][:, None]
-        best = np.full((len(chosen), y.shape[1], x.shape[2]), -np.inf, dtype=np.float32)
-        winner = np.zeros(best.shape, dtype=labels.dtype)
-        for candidate in blocks.start[chosen] + np.arange(count)[:, None]:
-            upper_left, upper_right, lower_left, lower_right = blocks.values[:, candidate, None, None]
-            left = upper_left * (1 - y) + lower_left * y
-            slope = upper_right * (1 - y) + lower_right * y - left
-            value = slope * x
-            value += left
-            label = blocks.label[candidate].astype(labels.dtype)[:, None, None]
-            np.copyto(winner, label, where=value > best)
-            np.maximum(best, value, out=best)
-        labels[down.pixel[row][:, :, None], across.pixel[column][:, None]] = winner
+        weights = down.weight.T[:, None, row], across.weight.T[None][:, :, column]
+        winner = _winners(blocks, chosen, *weights, labels.dtype)
+        flat[rows[:, None, row] + columns[:, column]] = winner
+
+
+def _winners(
+    blocks: _Blocks, chosen: np.ndarray, y: np.ndarray, x: np.ndarray, dtype: np.dtype[Any]
+) -> np.ndarray:
+    """Return the best label at each pixel of some blocks: (h, w, n), the lower one on a tie.
+
+    chosen: (n,) blocks by falling number of candidates; y, x: (h, 1, n) and (1, w, n) fractions.
+    """
+    start, count = blocks.start[chosen], blocks.count[chosen]
+    shape = (y.shape[0], x.shape[1], len(chosen))
+    best, value = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
+    better, winner, change = np.empty(shape, dtype=bool), np.empty(shape, dtype), np.empty(shape, dtype)
+    for number in range(int(count[0])):
+        some = int(np.searchsorted(-count, -number))  # blocks with a candidate of this number come first
+        here, candidate = np.s_[..., :some], start[:some] + number
+        down, label = y[here], blocks.label.take(candidate).astype(dtype)
+        upper_left, upper_right, lower_left, lower_right = (part.take(candidate) for part in blocks.values)
+        left = upper_left * (1 - down) + lower_left * down
+        slope = upper_right * (1 - down) + lower_right * down - left
+        score = (value if number else best)[here]
+        np.multiply(slope, x[here], out=score)
+        score += left
+        if number == 0:
+            winner[...] = label
+            continue
+        # Where it is better: winner += label - winner. Unsigned numbers wrap, a masked copy is slower.
+        np.greater(score, best[here], out=better[here])
+        np.subtract(label, winner[here], out=change[here])
+        change[here] *= better[here]
+        winner[here] += change[here]
+        np.maximum(best[here], score, out=best[here])
+    return winner

@@ -12,6 +12,7 @@ import torch
 from cups.io.checkpoint import write_file
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.components import majority_classes
+from cups.ops.panoptic_map import runs_of
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.steps.frames import Folder, Frame
 
@@ -53,11 +54,15 @@ def statistics_of(semantic: np.ndarray, instance: np.ndarray, num_classes: int) 
     """
     # Slot `num_classes` gathers void and is cut off.
     size = max(num_classes + 1, int(np.iinfo(semantic.dtype).max) + 1)
-    counted = np.bincount(semantic.ravel(), minlength=size)[:num_classes]
-    place = np.flatnonzero(instance)
-    ids, classes = instance.ravel()[place], semantic.ravel()[place]
-    inside = np.bincount(classes, minlength=size)[:num_classes]
-    voted = majority_classes(classes, ids, num_classes, num_classes)[np.flatnonzero(np.bincount(ids))]
+    (kinds, ids), length = runs_of(semantic, instance)
+
+    def pixels(chosen: np.ndarray) -> np.ndarray:
+        weights = None if length is None else length[chosen]
+        return np.bincount(kinds[chosen], weights, minlength=size)[:num_classes].astype(np.int64)
+
+    counted, inside = pixels(np.ones(len(ids), dtype=bool)), pixels(ids > 0)
+    present = np.flatnonzero(np.bincount(ids)[1:]) + 1
+    voted = majority_classes(kinds, ids, num_classes, num_classes, weights=length)[present]
     instances = np.bincount(voted, minlength=num_classes + 1)[:num_classes]
     return Statistics(counted, inside, instances)
 

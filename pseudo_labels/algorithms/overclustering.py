@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from cups.errors import UserError
 from cups.io.files import atomic_write, read_npz
 from cups.io.locking import made_once
 from cups.io.png import image_size, read_ids, read_image
-from cups.ops.dense_crf import refined_labels
 from cups.ops.kmeans import assign, centroid_scores
 from cups.ops.regions import METHOD, Regions, even_regions
-from cups.ops.resize import nearest_indices
-from cups.ops.smooth_labels import smooth_labels
+from cups.ops.smooth_labels import smooth_label_map
 from cups.taxonomy import VOID, class27_to_train_id
 from pseudo_labels.inputs.cluster_names import ClusterNames, read_names
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.resume import MIXED, count_images
+from pseudo_labels.steps.workers import run_map
 
 log = logging.getLogger(__name__)
 FRAMES_PER_BATCH = 16
@@ -35,8 +34,17 @@ CONTEXT_WEIGHT = 0.7
 CRF_SHARPNESS = 10.0
 """Factor on the centroid scores before the softmax that the CRF starts from."""
 
-Reader = Callable[[Frame], np.ndarray]
-"""Frame -> (h, w, D) float32 vectors."""
+
+class Reader(Protocol):
+    """Reads the vectors of frames; it can be sent to a worker process."""
+
+    def __call__(self, frame: Frame) -> np.ndarray:
+        """Return the vectors of a frame, (h, w, D) float32."""
+        ...
+
+    def cells(self, frame: Frame) -> int:
+        """Return h * w of a frame, without reading what decides only D."""
+        ...
 
 
 def with_context(vectors: np.ndarray, textons: np.ndarray) -> np.ndarray:
@@ -63,26 +71,46 @@ def kind_of_regions(regions: bool) -> dict[str, str]:
     return {"regions": METHOD} if regions else {}
 
 
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """Picklable function (frame, cells that were drawn) -> their vectors, (n, D) float16."""
+
+    read: Reader
+
+    def __call__(self, drawn: tuple[Frame, np.ndarray]) -> np.ndarray:
+        """Return the vectors of some cells of a frame."""
+        frame, cells = drawn
+        vectors = self.read(frame)
+        return vectors.reshape(-1, vectors.shape[-1])[cells].astype(np.float16)
+
+
 def sample_vectors(
-    frames: Sequence[Frame], read: Reader, per_image: int, seed: int, name: str
+    frames: Sequence[Frame], read: Reader, per_image: int, seed: int, name: str, workers: int = 0
 ) -> list[np.ndarray]:
     """Return random vectors of each frame: (per_image, D) float16 each.
+
+    workers: processes that read; what is drawn does not depend on them.
 
     Raises:
         UserError: frames whose vectors differ in length.
     """
     generator = np.random.default_rng(seed)
+
+    def drawn() -> Iterator[tuple[Frame, np.ndarray]]:
+        for frame in frames:
+            count = read.cells(frame)
+            yield frame, generator.choice(count, size=min(per_image, count), replace=False)
+
     samples: list[np.ndarray] = []
-    for frame in tqdm(frames, desc=name, unit="img"):
-        vectors = read(frame)
-        vectors = vectors.reshape(-1, vectors.shape[-1])
-        if samples and samples[0].shape[1] != vectors.shape[1]:
-            raise UserError(
-                f"{frame.stem}: codes of {vectors.shape[1]} channels, others of {samples[0].shape[1]}; "
-                "generate the codes again"
-            )
-        chosen = generator.choice(len(vectors), size=min(per_image, len(vectors)), replace=False)
-        samples.append(vectors[chosen].astype(np.float16))
+    results = run_map(drawn(), Sampling(read), workers)
+    with closing(results):
+        for frame, vectors in zip(frames, tqdm(results, name, len(frames), unit="img"), strict=True):
+            if samples and samples[0].shape[1] != vectors.shape[1]:
+                raise UserError(
+                    f"{frame.stem}: codes of {vectors.shape[1]} channels, others of {samples[0].shape[1]}; "
+                    "generate the codes again"
+                )
+            samples.append(vectors)
     return samples
 
 
@@ -232,10 +260,14 @@ class ClusterMap:
         if self.regions:
             parts = regions_of(frame)
             return parts.spread(assign(parts.mean(vectors), self.centroids))
-        scores = torch.from_numpy(centroid_scores(vectors, self.centroids))
+        scores = centroid_scores(vectors, self.centroids)
         if self.crf is None:
-            return smooth_labels(scores, image_size(frame.image)).numpy()
-        return refined_labels(scores, read_image(frame.image), CRF_SHARPNESS, self.crf)
+            return smooth_label_map(scores, image_size(frame.image))
+        import torch  # here: without it a step on stored codes starts twice as fast
+
+        from cups.ops.dense_crf import refined_labels
+
+        return refined_labels(torch.from_numpy(scores), read_image(frame.image), CRF_SHARPNESS, self.crf)
 
 
 def check_channels(frame: Frame, vectors: np.ndarray, centroids: np.ndarray) -> None:
@@ -247,15 +279,20 @@ def check_channels(frame: Frame, vectors: np.ndarray, centroids: np.ndarray) -> 
         )
 
 
-def cause_table(frames: Sequence[Frame], read: Reader, centroids: np.ndarray, semantic: Folder) -> np.ndarray:
-    """Return the trainId of the CAUSE class that each cluster overlaps most: (K,) uint8, label-free.
+@dataclass(frozen=True, eq=False)
+class CauseVotes:
+    """Picklable function frame -> (K, 27) int64, cells of each cluster in each class of the CAUSE labels."""
 
-    The maps must hold classes: rows of a probe without an order would give arbitrary names.
-    """
-    semantic.require(frames, "run generate_semantic_pseudolabels_cause.py for this split first")
-    votes = np.zeros((len(centroids), 27), dtype=np.int64)
-    for frame in tqdm(frames, desc="mapping by CAUSE", unit="img"):
-        clusters, classes = assign(read(frame), centroids), read_ids(semantic.path(frame))
+    read: Reader
+    centroids: np.ndarray
+    semantic: Folder
+
+    def __call__(self, frame: Frame) -> np.ndarray:
+        """Count one frame."""
+        from cups.ops.resize import nearest_indices
+
+        votes = np.zeros((len(self.centroids), 27), dtype=np.int64)
+        clusters, classes = assign(self.read(frame), self.centroids), read_ids(self.semantic.path(frame))
         rows, columns = (
             nearest_indices(side, cells).numpy()
             for side, cells in zip(classes.shape, clusters.shape, strict=True)
@@ -263,4 +300,19 @@ def cause_table(frames: Sequence[Frame], read: Reader, centroids: np.ndarray, se
         classes = classes[rows[:, None], columns].astype(np.int64)
         known = classes < 27
         np.add.at(votes, (clusters[known], classes[known]), 1)
+        return votes
+
+
+def cause_table(
+    frames: Sequence[Frame], read: Reader, centroids: np.ndarray, semantic: Folder, workers: int = 0
+) -> np.ndarray:
+    """Return the trainId of the CAUSE class that each cluster overlaps most: (K,) uint8, label-free.
+
+    The maps must hold classes: rows of a probe without an order would give arbitrary names.
+    """
+    semantic.require(frames, "run generate_semantic_pseudolabels_cause.py for this split first")
+    votes = np.zeros((len(centroids), 27), dtype=np.int64)
+    with closing(run_map(frames, CauseVotes(read, centroids, semantic), workers)) as counted:
+        for one in tqdm(counted, "mapping by CAUSE", len(frames), unit="img"):
+            votes += one
     return np.where(votes.any(axis=1), class27_to_train_id()[votes.argmax(axis=1)], VOID).astype(np.uint8)

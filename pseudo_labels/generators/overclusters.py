@@ -6,18 +6,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cups.errors import UserError, as_flags
 from cups.io.files import file_sha256
 from cups.io.fingerprint import array_digest
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import IDENTITY
-from cups.ops.dense_crf import require_dense_crf
 from cups.ops.kmeans import fit_kmeans, merge_centroids
 from cups.taxonomy import id_dtype
 from pseudo_labels.algorithms.overclustering import (
@@ -41,9 +38,7 @@ from pseudo_labels.inputs.cluster_names import (
     require_number,
     require_same_clusters,
 )
-from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder
 from pseudo_labels.networks.vectors import Pooled, vector_source
-from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER, oracle_table
 from pseudo_labels.settings.overclusters import OverclusterSettings
 from pseudo_labels.steps.earlier import refuse_earlier_crf
 from pseudo_labels.steps.folders import CAUSE_SEMANTICS, raw_semantics
@@ -54,6 +49,9 @@ from pseudo_labels.steps.pictures import label_pictures
 from pseudo_labels.steps.resume import files_besides, reach
 from pseudo_labels.steps.step import Step, Summary, run_step, writers
 from pseudo_labels.steps.workers import Batched
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCRIPT = "generate_overclustered_semantics"
 
@@ -86,6 +84,7 @@ class LabelClusters:
 
     def in_threads(self) -> Batched[Frame]:
         """Return the same as a step whose frames are worked on in threads of this process."""
+        import torch
 
         def load(frame: Frame) -> tuple[Tensor, None]:
             return torch.empty(0), None
@@ -97,7 +96,7 @@ class LabelClusters:
 
 
 def centroids_for(
-    settings: OverclusterSettings, read: Reader, frames: Sequence[Frame], fits: Fits
+    settings: OverclusterSettings, read: Reader, frames: Sequence[Frame], fits: Fits, workers: int = 0
 ) -> np.ndarray:
     """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
 
@@ -112,7 +111,7 @@ def centroids_for(
         )
 
     def fit() -> np.ndarray:
-        samples = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "vectors")
+        samples = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "vectors", workers)
         return fit_kmeans(
             shuffled_batches(samples, settings.epochs, settings.seed), settings.k, settings.seed
         )
@@ -153,6 +152,7 @@ class Naming:
         clusters: frame -> cluster ids at image size.
         semantics: the CAUSE labels.
         cityscapes_root: where gtFine is, None for a plain folder of images.
+        workers: processes that count.
     """
 
     settings: OverclusterSettings
@@ -161,6 +161,7 @@ class Naming:
     clusters: ClusterMap
     semantics: Folder
     cityscapes_root: Path | None
+    workers: int = 0
 
     def table(self, output: Fits) -> np.ndarray:
         """Return the value of each cluster: (K,) uint8, or uint16 above 254 classes.
@@ -186,10 +187,12 @@ class Naming:
             return names
         digest = digest_of(centroids)
         if settings.mapping == "cause":
-            table = cause_table(self.frames, self.read, centroids, self.semantics)
+            table = cause_table(self.frames, self.read, centroids, self.semantics, self.workers)
             return names_of(table, digest, "the CAUSE class that each cluster overlaps most", None)
         assert self.cityscapes_root is not None
-        table = oracle_table(self.frames, self.clusters, settings.k, self.cityscapes_root)
+        from pseudo_labels.scoring.oracle_mapping import oracle_table
+
+        table = oracle_table(self.frames, self.clusters, settings.k, self.cityscapes_root, self.workers)
         return names_of(table, digest, f"ground truth of {settings.fit_split}, by majority of pixels")
 
 
@@ -204,6 +207,8 @@ def check_source_of_names(settings: OverclusterSettings, source: FrameSource, ro
     if settings.oracle and source.cityscapes_root is None:
         raise UserError("`mapping` oracle: needs `cityscapes_root` with ground truth; use `raw`")
     if settings.mapping == "cause":
+        from pseudo_labels.networks.cause_heads import SETTINGS, heads_folder
+
         heads, semantics = heads_folder(settings, root), root / CAUSE_SEMANTICS
         if class_order(heads / SETTINGS) is None:
             raise UserError(
@@ -240,13 +245,16 @@ def make_overclusters(source: FrameSource, settings: OverclusterSettings, run: F
     """Write the clusters, or their names, of all frames.
 
     Centroids are fitted on all images of the fitting split, whatever shard or split is labelled. Worker
-    processes read or compute the vectors; where a GPU computes them, threads of this process do.
+    processes read or compute the vectors, to fit, to name and to label; where a GPU computes them, threads of
+    this process do. The files are the same for any number of workers.
 
     Raises:
         UserError: missing codes, heads, labels or dense CRF, names of other clusters, CAUSE labels whose
             numbers name nothing, or a folder with files of another run.
     """
     if settings.crf:
+        from cups.ops.dense_crf import require_dense_crf
+
         require_dense_crf()  # now: `skip_bad` would take each image for a bad one
     output = Folder(run.root(source), settings.folder, ".png")
     refuse_earlier_crf(output, run, source, settings.crf_rows)
@@ -264,11 +272,14 @@ def _make(source: FrameSource, settings: OverclusterSettings, run: FrameRun, out
     names = [frame.name for frame in fitting]
     own = Fits(output.directory, run.overwrite, run.run_id, names, stays=stays)
     fits = fits_of(own, output, settings)
-    vectors = vector_source(settings, output.root, fitting, fits)
+    vectors = vector_source(settings, output.root, fitting, fits, run.num_workers)
     fits = replace(fits, source=vectors.fingerprint)
-    process = _process(source, settings, vectors.read, fitting, (own, fits), output)
+    workers = vectors.processes(run.num_workers)
+    process = _process(source, settings, vectors.read, fitting, (own, fits), output, workers)
     inputs: list[Path | Folder] = list(vectors.inputs)
     if settings.oracle and source.cityscapes_root is not None:
+        from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER
+
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
     unknown = False
     if settings.load_centroids is not None:
@@ -303,6 +314,7 @@ def _process(
     fitting: Sequence[Frame],
     folders: tuple[Fits, Fits],
     output: Folder,
+    workers: int,
 ) -> LabelClusters:
     """Fit the clusters and find what is written for each.
 
@@ -310,10 +322,10 @@ def _process(
     """
     own, fits = folders
     pooled = Pooled(read) if settings.regions else read
-    centroids = centroids_for(settings, pooled, fitting, fits)
+    centroids = centroids_for(settings, pooled, fitting, fits, workers)
     clusters = ClusterMap(read, centroids, settings.regions, settings.crf_rows)
     semantics = Folder(output.root, CAUSE_SEMANTICS, ".png")
-    naming = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root)
+    naming = Naming(settings, fitting, pooled, clusters, semantics, source.cityscapes_root, workers)
     table = naming.table(own)
     labels = LabelKind("trainId", 19) if settings.named else LabelKind("clusters", int(table.max()) + 1)
     return LabelClusters(clusters, table, output, labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -13,12 +14,13 @@ from tqdm import tqdm
 
 from cups.io.png import read_image
 from cups.io.provenance import code_version, describe_input
-from pseudo_labels.algorithms.thing_shapes import shape_scores, shape_sums
+from pseudo_labels.algorithms.thing_shapes import ShapeSums, shape_scores, shape_sums
 from pseudo_labels.algorithms.thing_stuff import choose_things
 from pseudo_labels.inputs.labels import read_semantic
 from pseudo_labels.settings.thing_stuff import ThingStuffSettings
 from pseudo_labels.steps.frames import Folder, Frame
 from pseudo_labels.steps.pictures import label_pictures
+from pseudo_labels.steps.workers import run_map
 
 SCRIPT = "classify_stuff_things"
 
@@ -40,12 +42,24 @@ class FoundSplit:
     show: Callable[[Frame], list[np.ndarray]]
 
 
+@dataclass(frozen=True)
+class CountShapes:
+    """Picklable function frame -> where the regions of each class lie."""
+
+    semantics: Folder
+    num_classes: int
+
+    def __call__(self, frame: Frame) -> ShapeSums:
+        """Count one frame."""
+        return shape_sums(read_semantic(self.semantics.path(frame), self.num_classes), self.num_classes)
+
+
 def by_shape(
     frames: Sequence[Frame], semantics: Folder, num_classes: int, settings: ThingStuffSettings, workers: int
 ) -> FoundSplit:
     """Choose the things by where the regions of each class lie in the image (`shape_scores`)."""
-    read = (shape_sums(read_semantic(semantics.path(frame), num_classes), num_classes) for frame in frames)
-    sums = reduce(operator.add, tqdm(read, total=len(frames), desc=SCRIPT, unit="img"))
+    with closing(run_map(frames, CountShapes(semantics, num_classes), workers)) as counted:
+        sums = reduce(operator.add, tqdm(counted, SCRIPT, len(frames), unit="img"))
     score = shape_scores(sums)
     things = choose_things(score, sums.pixels > 0, settings.threshold, settings.num_things)
     content = {

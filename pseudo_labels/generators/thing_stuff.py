@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.errors import UserError
-from cups.io.children import start_worker, worker_context
 from cups.io.file_names import SPLIT_FILE
 from cups.io.locking import made_once
 from cups.io.png import read_image
@@ -51,6 +50,7 @@ from pseudo_labels.steps.label_kind import stated_classes
 from pseudo_labels.steps.nothing import PICTURE, evenly_spread, refuse_nothing
 from pseudo_labels.steps.options import ShardRun
 from pseudo_labels.steps.pictures import fit, label_pictures
+from pseudo_labels.steps.workers import run_map
 
 LEAST_STREETS = 0.5
 """Share of frames that must show a street: where most do not, chance decides what stands on one."""
@@ -86,21 +86,14 @@ def gather(frames: Sequence[Frame], read: GatherSums, workers: int) -> tuple[Cla
         UserError: unreadable files.
     """
     total, used = no_sums(read.num_classes), 0
-    for sums in tqdm(_each(frames, read, workers), total=len(frames), desc=SCRIPT, unit="img"):
-        if sums is not None:
-            total = total + sums
-            used += 1
+    with closing(run_map(frames, read, workers)) as counted:
+        for sums in tqdm(counted, SCRIPT, len(frames), unit="img"):
+            if sums is not None:
+                total = total + sums
+                used += 1
     if used < len(frames):
         log.warning("no street found in %d of %d frames; they were left out", len(frames) - used, len(frames))
     return total, used
-
-
-def _each(frames: Sequence[Frame], read: GatherSums, workers: int) -> Iterator[ClassSums | None]:
-    if workers < 1:
-        yield from map(read, frames)
-        return
-    with ProcessPoolExecutor(workers, worker_context(), start_worker) as pool:
-        yield from pool.map(read, frames, chunksize=4)
 
 
 def table(statistics: Statistics, things: Sequence[int], occurs: np.ndarray) -> str:

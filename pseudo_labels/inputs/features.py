@@ -6,17 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from cups.backbones.names import folder_name
 from cups.errors import UserError
-from cups.io.files import read_npy
+from cups.io.files import npy_shape, read_npy
 from pseudo_labels.steps.folders import FEATURES_PREFIX
 from pseudo_labels.steps.frames import Folder, Frame
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATISTICS_FRAMES = 100
 GUIDE_CHANNELS = 16
@@ -42,6 +44,18 @@ def read_features(folder: Folder, frame: Frame) -> np.ndarray:
     return features.astype(np.float32)
 
 
+def count_cells(folder: Folder, frame: Frame) -> int:
+    """Return the number of feature vectors of a frame, from the header of its file.
+
+    Raises:
+        UserError: as `read_features`.
+    """
+    shape = npy_shape(folder.path(frame))
+    if shape is None or len(shape) != 3:
+        shape = read_features(folder, frame).shape  # it knows what is wrong
+    return int(shape[0] * shape[1])
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
     """Per-channel mean and deviation (D,), and the strongest directions (P, D) of standardised features."""
@@ -62,6 +76,8 @@ def feature_statistics(frames: Sequence[Frame], read: Callable[[Frame], np.ndarr
     Raises:
         UserError: unreadable files, or numbers of channels that differ.
     """
+    import torch
+
     total: np.ndarray | None = None
     square, count = np.zeros((0, 0)), 0
     for frame in tqdm(frames[:: -(-len(frames) // STATISTICS_FRAMES)], desc="feature statistics", unit="img"):

@@ -9,13 +9,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cups.backbones.names import TEXTON
 from cups.errors import UserError
 from cups.io.fingerprint import array_digest, recipe_fingerprint
+from cups.io.png import image_size
 from cups.io.provenance import describe_input
 from cups.ops.kmeans import fit_kmeans, unit_rows
 from pseudo_labels.algorithms.overclustering import (
@@ -26,20 +27,13 @@ from pseudo_labels.algorithms.overclustering import (
     shuffled_batches,
     with_context,
 )
-from pseudo_labels.inputs.features import feature_folder, read_features
-from pseudo_labels.networks.cause_codes import FeatureExtractor
-from pseudo_labels.networks.cause_heads import (
-    backbone_file,
-    backbone_of_heads,
-    heads_folder,
-    load_cause,
-    load_extractor,
-    read_settings,
-)
-from pseudo_labels.networks.frozen_features import backbone_weights
+from pseudo_labels.inputs.features import count_cells, feature_folder, read_features
 from pseudo_labels.settings.overclusters import CODES, COMPUTED, Clustering
 from pseudo_labels.steps.folders import CODES_FOLDER
 from pseudo_labels.steps.frames import Folder, Frame, input_paths
+
+if TYPE_CHECKING:
+    from pseudo_labels.networks.cause_codes import FeatureExtractor
 
 log = logging.getLogger(__name__)
 TEXTONS = 64
@@ -62,6 +56,10 @@ class VectorSource:
     on_gpu: bool = False
     textons: str = ""
 
+    def processes(self, workers: int) -> int:
+        """Return how many processes may read: none but this one where a GPU computes."""
+        return 0 if self.on_gpu else workers
+
     @property
     def fingerprint(self) -> str:
         """What the vectors are made of: recipes of the inputs, content of weights and textons."""
@@ -80,6 +78,10 @@ class StoredVectors:
         """Return the vectors of one frame."""
         return unit_rows(read_features(self.folder, frame))
 
+    def cells(self, frame: Frame) -> int:
+        """Return the number of its vectors."""
+        return count_cells(self.folder, frame)
+
 
 @dataclass(frozen=True, eq=False)
 class WholeImage:
@@ -91,6 +93,11 @@ class WholeImage:
         """Return the features of one frame."""
         features = self.extractor.features(self.extractor.image(frame.image))[0]
         return unit_rows(features.permute(1, 2, 0).cpu().numpy())
+
+    def cells(self, frame: Frame) -> int:
+        """Return the number of its vectors."""
+        height, width = self.extractor.size(*image_size(frame.image))
+        return (height // self.extractor.patch) * (width // self.extractor.patch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +111,10 @@ class InContext:
         """Return the vectors of one frame: (h, w, D + T)."""
         return with_context(self.read(frame), self.textons)
 
+    def cells(self, frame: Frame) -> int:
+        """Return the number of its vectors."""
+        return self.read.cells(frame)
+
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
@@ -116,11 +127,19 @@ class Pooled:
         vectors, regions = self.read(frame), regions_of(frame)
         return regions.mean(vectors)[regions.at_cells(vectors.shape[0], vectors.shape[1])]
 
+    def cells(self, frame: Frame) -> int:
+        """Return the number of its vectors."""
+        return self.read.cells(frame)
 
-def vector_source(settings: Clustering, root: Path, frames: Sequence[Frame], fits: Fits) -> VectorSource:
+
+def vector_source(
+    settings: Clustering, root: Path, frames: Sequence[Frame], fits: Fits, workers: int = 0
+) -> VectorSource:
     """Return the source that `features` chooses; `context` fits its textons on `frames`.
 
-    root: under which feature folders, and heads that were trained here, are.
+    Args:
+        root: under which feature folders, and heads that were trained here, are.
+        workers: processes that read what is fitted on.
 
     Raises:
         UserError: a missing folder, missing heads (texton) or weights.
@@ -130,7 +149,8 @@ def vector_source(settings: Clustering, root: Path, frames: Sequence[Frame], fit
         return _stored(Folder(root, name, ".npy"))
     source = _backbone_source(settings, root)
     if settings.features == "context":
-        textons = textons_for(settings, source.read, frames, replace(fits, source=source.fingerprint))
+        fits = replace(fits, source=source.fingerprint)
+        textons = textons_for(settings, source.read, frames, fits, source.processes(workers))
         return replace(source, read=InContext(source.read, textons), textons=array_digest(textons))
     return source
 
@@ -140,6 +160,17 @@ def _backbone_source(settings: Clustering, root: Path) -> VectorSource:
 
     A network's are read if its feature folder is there (`extract_dinov2_features`), and computed if not.
     """
+    # Here: stored codes are clustered without any network, and start without torch.
+    from pseudo_labels.networks.cause_heads import (
+        backbone_file,
+        backbone_of_heads,
+        heads_folder,
+        load_cause,
+        load_extractor,
+        read_settings,
+    )
+    from pseudo_labels.networks.frozen_features import backbone_weights
+
     folder = heads_folder(settings, root)
     name = backbone_of_heads(settings, folder, read_settings(folder))
     stored = feature_folder(root, name)
@@ -170,11 +201,13 @@ def _stored(folder: Folder) -> VectorSource:
     return VectorSource(StoredVectors(folder), (folder,))
 
 
-def textons_for(settings: Clustering, read: Reader, frames: Sequence[Frame], fits: Fits) -> np.ndarray:
+def textons_for(
+    settings: Clustering, read: Reader, frames: Sequence[Frame], fits: Fits, workers: int
+) -> np.ndarray:
     """Load or fit the textons: (T, D) float32 centroids of features."""
 
     def fit() -> np.ndarray:
-        tokens = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "textons")
+        tokens = sample_vectors(frames, read, settings.tokens_per_image, settings.seed, "textons", workers)
         return fit_kmeans(shuffled_batches(tokens, settings.epochs, settings.seed), TEXTONS, settings.seed)
 
     return fits.load_or_fit("textons.npz", fit, {"seed": settings.seed})

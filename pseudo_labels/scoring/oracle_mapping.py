@@ -6,6 +6,8 @@ Nothing else that writes labels imports this module; a test on the import graph 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +18,50 @@ from cups.errors import UserError
 from cups.io.png import read_ids
 from cups.taxonomy import VOID, class_set
 from pseudo_labels.steps.frames import Frame
+from pseudo_labels.steps.workers import run_map
 
 GROUND_TRUTH_FOLDER = "gtFine"
 
 
+@dataclass(frozen=True, eq=False)
+class OracleVotes:
+    """Picklable function frame -> (K, 256) int64, pixels of each cluster with each trainId of gtFine."""
+
+    labels_of: Callable[[Frame], np.ndarray]
+    num_clusters: int
+    root: Path
+
+    def __call__(self, frame: Frame) -> np.ndarray:
+        """Count one frame."""
+        split, city = frame.relative.parts[:2] if len(frame.relative.parts) > 1 else ("", "")
+        path, _ = ground_truth_paths(self.root, split, city, frame.stem)
+        clusters, truth = self.labels_of(frame), class_set(19).from_id[read_ids(path)]
+        if clusters.shape != truth.shape:
+            raise UserError(f"{path}: size {truth.shape}, image {clusters.shape}; unpack gtFine again")
+        joint = np.bincount(clusters.ravel() * 256 + truth.ravel(), minlength=self.num_clusters * 256)
+        return joint.reshape(self.num_clusters, 256)
+
+
 def oracle_table(
-    frames: Sequence[Frame], labels_of: Callable[[Frame], np.ndarray], num_clusters: int, root: Path
+    frames: Sequence[Frame],
+    labels_of: Callable[[Frame], np.ndarray],
+    num_clusters: int,
+    root: Path,
+    workers: int = 0,
 ) -> np.ndarray:
     """Return the trainId that most pixels of each cluster have in gtFine: (K,) uint8, 255 if none.
 
     Args:
-        labels_of: frame -> (H, W) cluster ids at image size.
+        labels_of: frame -> (H, W) int64 cluster ids at image size.
         root: Cityscapes root.
+        workers: processes that count.
 
     Raises:
         UserError: missing or differently sized ground truth.
     """
-    train_id = class_set(19).from_id
     votes = np.zeros((num_clusters, 256), dtype=np.int64)
-    for frame in tqdm(frames, desc="oracle mapping", unit="img"):
-        split, city = frame.relative.parts[:2] if len(frame.relative.parts) > 1 else ("", "")
-        path, _ = ground_truth_paths(root, split, city, frame.stem)
-        clusters, truth = labels_of(frame), train_id[read_ids(path)]
-        if clusters.shape != truth.shape:
-            raise UserError(f"{path}: size {truth.shape}, image {clusters.shape}; unpack gtFine again")
-        joint = np.bincount(clusters.ravel() * 256 + truth.ravel(), minlength=num_clusters * 256)
-        votes += joint.reshape(num_clusters, 256)
+    with closing(run_map(frames, OracleVotes(labels_of, num_clusters, root), workers)) as counted:
+        for one in tqdm(counted, "oracle mapping", len(frames), unit="img"):
+            votes += one
     votes[:, VOID] = 0
     return np.where(votes.any(axis=1), votes.argmax(axis=1), VOID).astype(np.uint8)

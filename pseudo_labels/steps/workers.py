@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-import torch
-from torch import Tensor
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cups.errors import UserError
 from cups.io.children import start_worker, worker_context
 
+if TYPE_CHECKING:
+    from torch import Tensor  # a step without a network starts twice as fast without it
+
 SIGNAL_SECONDS = 0.2
 """Time in which a signal that ended the workers has reached this process, too: that is then what is told."""
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 Outcome = tuple[Item, UserError | None]
 """An item that was worked on, and what was wrong with it."""
 Outcomes = Generator[Outcome[Item], None, None]
@@ -58,8 +63,17 @@ _process: Callable[[Any], Any] | None = None
 def _start_worker(process: Callable[[Any], Any]) -> None:
     global _process
     start_worker()
-    torch.set_num_threads(1)
+    use_one_thread()
     _process = process
+
+
+def use_one_thread() -> None:
+    """Let the libraries of this worker process leave the other cores to the other workers."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # of those that are imported later
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
 
 
 def _work(item: Any) -> UserError | None:
@@ -71,14 +85,18 @@ def _work(item: Any) -> UserError | None:
     return None
 
 
+def _call(item: Any) -> Any:
+    assert _process is not None
+    return _process(item)
+
+
 def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int) -> Outcomes[Item]:
     """Yield items as `workers` processes finish them, with the `UserError` that each raised.
 
     Raises:
         UserError: a worker died.
     """
-    context = worker_context(["cups.structures", "cv2"])
-    with ProcessPoolExecutor(workers, context, _start_worker, (process,)) as pool:
+    with _processes(process, workers) as pool:
         todo = iter(items)
         running: dict[Future[UserError | None], Item] = {}
         try:
@@ -89,12 +107,54 @@ def run_pool(items: Sequence[Item], process: Callable[[Item], Any], workers: int
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
-        except BrokenProcessPool:
-            time.sleep(SIGNAL_SECONDS)
-            raise UserError("`num_workers`: a worker process died, likely out of memory; use fewer") from None
         finally:
             for future in running:
                 future.cancel()
+
+
+def run_map(
+    items: Iterable[Item], process: Callable[[Item], Result], workers: int
+) -> Generator[Result, None, None]:
+    """Yield `process(item)` of each item, in their order: from `workers` processes, or from here with none.
+
+    The same results in the same order for any number of workers, so what sums them up gives the same bytes.
+
+    Raises:
+        UserError: that of the first item that raised one, or a worker died.
+    """
+    if workers < 1:
+        yield from map(process, items)
+        return
+    with _processes(process, workers) as pool:
+        todo = iter(items)
+        running: deque[Future[Result]] = deque()
+        try:
+            while True:
+                # Few wait to be taken: results may be large.
+                for item in islice(todo, 2 * workers - len(running)):
+                    running.append(pool.submit(_call, item))
+                if not running:
+                    return
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+@contextmanager
+def _processes(process: Callable[[Item], Any], workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Hold worker processes that have got `process`.
+
+    Raises:
+        UserError: one of them died.
+    """
+    context = worker_context(["cv2", *(["torch"] if "torch" in sys.modules else [])])
+    try:
+        with ProcessPoolExecutor(workers, context, _start_worker, (process,)) as pool:
+            yield pool
+    except BrokenProcessPool:
+        time.sleep(SIGNAL_SECONDS)
+        raise UserError("`num_workers`: a worker process died, likely out of memory; use fewer") from None
 
 
 def run_batched(items: Sequence[Item], step: Batched[Item], threads: int) -> Outcomes[Item]:
@@ -113,7 +173,7 @@ def run_batched(items: Sequence[Item], step: Batched[Item], threads: int) -> Out
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-Loaded = list[tuple[Item, Tensor, Any]]
+Loaded = list[tuple[Item, "Tensor", Any]]
 
 
 def _batches(
@@ -151,6 +211,8 @@ def _compute(
 ) -> Iterator[Outcome[Item]]:
     if not batch:
         return
+    import torch
+
     items, tensors, others = zip(*batch, strict=True)
     try:
         outputs = step.compute(torch.stack(tensors), others)

@@ -1,17 +1,20 @@
-"""Time of the parts of Stage 1 that are not networks, per image and core, against the naive way.
+"""Time of the parts of Stage 1 that are not trained, per image and core, against the naive way.
 
-The naive way labels one class after the other with `scipy.ndimage.label`, computes every distance of every
-pixel in float64, and writes PNG files with default settings; its results are compared with ours.
+The naive way labels one class after the other with `scipy.ndimage.label`, looks for the nearest label at
+every offset of a disc, computes every distance of every pixel in float64, blurs what is averaged after, and
+writes PNG files with default settings; its results are compared with ours.
 """
 
 from __future__ import annotations
 
+import io
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -20,12 +23,13 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from cups.backbones.texton import Texton, blur, to_grid
 from cups.data.toy.objects import ID
 from cups.data.toy.render import render
 from cups.data.toy.scene import build_scene
 from cups.io.files import write_json
 from cups.io.markdown import markdown_table
-from cups.io.png import read_ids, write_png
+from cups.io.png import encode_ids, read_ids, write_png
 from cups.ops.components import relabel_by_area
 from cups.ops.depth_edges import depth_edges
 from cups.ops.kmeans import centroid_scores, fit_kmeans, unit_rows
@@ -35,7 +39,7 @@ from pseudo_labels.algorithms.cups_format import FlatFolder, statistics_of
 from pseudo_labels.algorithms.instance_splitting import depth_guided_instances
 from pseudo_labels.generators.cups_format import Convert
 from pseudo_labels.settings.groups import Splitting
-from pseudo_labels.settings.outlines import LEAST_AREA, STEREO, pixels_of
+from pseudo_labels.settings.outlines import LEAST_AREA, NETWORK, STEREO, pixels_of
 from pseudo_labels.steps.frames import Folder, Frame
 from studies.benchmarks.settings import Stage1Settings
 from studies.measure import machine_line
@@ -45,7 +49,14 @@ CODE_STRIDE = 22
 """Pixels of a code cell: CAUSE codes of a 1024x2048 image are 46x92."""
 CHANNELS = 90
 FARTHEST = 80.0
-TARGETS = {"instance splitting": 60, "overcluster assignment": 150, "CUPS conversion": 60}
+TARGETS = {
+    "instance splitting": 60,
+    "objects of depth": 150,
+    "overcluster assignment": 40,
+    "CUPS conversion": 40,
+    "texton features": 1000,
+    "PNG of labels": 8,
+}
 """Milliseconds an image of 1024x2048 pixels may take on a core."""
 LEAST_AGREEMENT = 0.995
 """Share of equal pixels; the rest are ties, which the two ways may break differently."""
@@ -138,6 +149,76 @@ def splitting(settings: Stage1Settings) -> Job:
         naive,
         share_equal,
     )
+
+
+def objects(settings: Stage1Settings) -> Job:
+    """Instances that depth proposes, for clusters without names."""
+    way = Splitting(proposals="objects").for_depth(NETWORK, named=False)
+
+    def ours(scene: Scene) -> np.ndarray:
+        return depth_guided_instances(scene.semantic, scene.depth, CLASSES.things, way)
+
+    def naive(scene: Scene) -> np.ndarray:
+        with (
+            patch("cups.ops.ground.give_back", every_offset),
+            patch("cups.ops.components.give_back", every_offset),
+        ):
+            return ours(scene)
+
+    return Job(ours, naive, share_equal)
+
+
+def every_offset(labels: np.ndarray, regions: np.ndarray, radius: int) -> np.ndarray:
+    """Do what `give_back` does for all unlabelled pixels at every offset of the disc, nearest first."""
+    padded, classes = np.pad(labels, radius), np.pad(regions, radius)
+    result, left = padded.copy(), np.argwhere((padded == 0) & (classes != 0))
+    reach = np.arange(-radius, radius + 1)
+    steps = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
+    squared = (steps**2).sum(axis=1)
+    for step in steps[np.lexsort((steps[:, 1], steps[:, 0], squared))][1:]:
+        if (step**2).sum() <= radius**2:
+            places, own = tuple((left + step).T), tuple(left.T)
+            hit = (padded[places] != 0) & (classes[places] == classes[own])
+            result[own[0][hit], own[1][hit]] = padded[places][hit]
+            left = left[~hit]
+    return result[radius:-radius, radius:-radius]
+
+
+def textons(settings: Stage1Settings) -> Job:
+    """Features of the backbone without weights, at the size of the image."""
+    backbone = Texton()
+
+    def ours(scene: Scene) -> torch.Tensor:
+        grey = torch.from_numpy(np.log(scene.depth) + scene.semantic % 7)
+        found: torch.Tensor = backbone((grey - grey.mean()).expand(1, 3, *grey.shape))
+        return found
+
+    def naive(scene: Scene) -> torch.Tensor:
+        def apart(maps: torch.Tensor, sigma: float, grid: tuple[int, int]) -> torch.Tensor:
+            return to_grid(blur(maps, sigma), grid)
+
+        with patch("cups.backbones.texton.blur_to_grid", apart):
+            return ours(scene)
+
+    def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
+        return float(torch.isclose(first, second, atol=1e-5).float().mean())
+
+    return Job(ours, naive, agreement)
+
+
+def png_of_labels(settings: Stage1Settings) -> Job:
+    """A semantic map to the bytes of its file."""
+
+    def naive(scene: Scene) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(scene.semantic).save(file, "PNG")
+        return file.getvalue()
+
+    def agreement(first: bytes, second: bytes) -> float:
+        decoded = (np.array(Image.open(io.BytesIO(data))) for data in (first, second))
+        return share_equal(*decoded)
+
+    return Job(lambda scene: encode_ids(scene.semantic), naive, agreement)
 
 
 def first_seen(ids: np.ndarray) -> np.ndarray:
@@ -247,8 +328,11 @@ def run(settings: Stage1Settings) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         jobs = (
             split,
+            objects(settings),
             assignment(settings, scenes),
             conversion(Path(folder), scenes, [split.ours(scene) for scene in scenes]),
+            textons(settings),
+            png_of_labels(settings),
         )
         return {name: measure(job, scenes, settings) for name, job in zip(TARGETS, jobs, strict=True)}
 
@@ -271,7 +355,7 @@ def markdown(results: dict[str, dict[str, float]], settings: Stage1Settings) -> 
     columns = ("", "CPU, ms", "wall, ms", "aim at 1024x2048, ms", "naive, CPU ms", "faster", "equal results")
     passes = f"one thread, best of {settings.repeats} passes"
     setting = f"{settings.images} streets of {height}x{width} pixels, {passes}."
-    ties = "Instances differ where a pixel of a cut is equally far from two of them."
+    ties = "Instances differ where a pixel of a cut is equally far from two of them; equal textons: to 1e-5."
     return "\n".join([setting, "", markdown_table(rows, columns), "", ties, machine_line()])
 
 

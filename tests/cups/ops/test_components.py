@@ -19,6 +19,7 @@ from cups.ops.components import (
     split_components,
     unify_semantics,
 )
+from studies.benchmarks.stage1 import every_offset
 
 REGIONS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.integers(0, 3))
 
@@ -75,6 +76,18 @@ def test_give_back__nearest_of_its_own_class() -> None:
     labels, regions = draw("50007"), draw("20111")
     assert (give_back(labels, regions, 2) == draw("50777")).all()
     assert (give_back(labels, regions, 1) == draw("50077")).all()
+
+
+@pytest.mark.parametrize("classes", [1, 3, 9])
+@pytest.mark.parametrize("radius", [2, 7, 12])
+def test_give_back__ties_as_a_search_at_every_offset(classes: int, radius: int) -> None:
+    """Wide discs are searched by measured distances where there are few classes; nothing else differs."""
+    rng = np.random.default_rng(radius)
+    regions = np.kron(rng.integers(0, classes + 1, (5, 6)), np.ones((7, 8), int)).astype(np.uint8)
+    for share in (0.002, 0.03):
+        labels = (rng.integers(1, 99, regions.shape) * (rng.random(regions.shape) < share)).astype(np.uint16)
+        found = give_back(labels, regions, radius)
+        assert found.dtype == labels.dtype and (found == every_offset(labels, regions, radius)).all()
 
 
 def reference_give_back(labels: np.ndarray, regions: np.ndarray, radius: int) -> np.ndarray:
@@ -228,3 +241,15 @@ def test_keep_whole_regions__far_pixels_go_to_the_nearest_piece() -> None:
     labels = keep_whole_regions(cut_components(regions, cut), cut_components(regions))
     # Columns 0-9 and 60-79 are pieces: the middle between columns 9 and 60 is 34.5.
     assert (labels[:, 35:] == 1).all() and (labels[:, :35] == 2).all()
+
+
+def test_unify_semantics__runs_and_pixels_are_counted_alike() -> None:
+    """A noisy map is counted pixel by pixel; wide copies of its pixels are runs."""
+    rng = np.random.default_rng(0)
+    semantic = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), (12, 17))
+    instance = rng.integers(0, 5, semantic.shape).astype(np.uint16) * 7
+    for things in (None, (1, 3)):
+        one = unify_semantics(semantic, instance, 4, 255, things)
+        wide = unify_semantics(semantic.repeat(16, axis=1), instance.repeat(16, axis=1), 4, 255, things)
+        for narrow, many in zip(one, wide, strict=True):
+            assert narrow.dtype == many.dtype and (narrow.repeat(16, axis=1) == many).all()

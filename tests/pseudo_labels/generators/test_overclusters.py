@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +13,18 @@ import torch
 
 from cups.backbones import DinoV3
 from cups.errors import UserError
-from cups.io.files import file_sha256, read_json, write_json, write_npy
+from cups.io.files import file_sha256, read_json, read_npz, write_json, write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
 from cups.taxonomy import class27_to_train_id
 from pseudo_labels import generate_overclustered_semantics as overcluster
 from pseudo_labels import generate_semantic_pseudolabels_cause as cause
-from pseudo_labels.algorithms.overclustering import ClusterMap
+from pseudo_labels.algorithms.overclustering import ClusterMap, cause_table, sample_vectors
 from pseudo_labels.generators.overclusters import LabelClusters
 from pseudo_labels.inputs.cluster_names import clusters_in, names_of
-from pseudo_labels.networks.vectors import StoredVectors
+from pseudo_labels.networks.cause_heads import load_extractor
+from pseudo_labels.networks.vectors import InContext, Pooled, StoredVectors, WholeImage
+from pseudo_labels.scoring.oracle_mapping import oracle_table
 from pseudo_labels.settings.overclusters import OverclusterSettings
 from pseudo_labels.steps import step as steps
 from pseudo_labels.steps.frames import Folder, FrameSource
@@ -116,13 +119,53 @@ def test_overcluster__worker_processes_write_the_same_files(
     monkeypatch.setattr(steps, "run_pool", run_pool)
     heads = ("--backbone", "texton", "--checkpoint_dir", textures / "cause_texton")
     args = flags(textures, "--k", 6, "--raw", *heads, "--output_root", tmp_path, "--features", *way)
-    written = []
+    written, fitted = [], []
     for workers in (0, 2):
         overcluster.main([*args, "--num_workers", str(workers), "--overwrite"])
         folder = tmp_path / "pseudo_semantic_raw_k6"
         written.append({path.name: path.read_bytes() for path in folder.rglob("*.png")})
+        fitted.append(
+            {path.name: read_npz(path, ["centroids"])["centroids"] for path in folder.glob("*.npz")}
+        )
     assert written[0] == written[1] and len(written[0]) == 4
+    assert fitted[0].keys() == fitted[1].keys() and "centroids.npz" in fitted[0]
+    assert all((fitted[0][name] == fitted[1][name]).all() for name in fitted[0])
     assert asked == [2]
+
+
+@pytest.mark.parametrize("kind", ["codes", "image", "context", "pooled"])
+def test_sample_vectors__as_reading_one_frame_after_the_other(textures: Path, kind: str) -> None:
+    """The cells are drawn before a frame is read; which ones is the same as after it."""
+    frames = FrameSource(cityscapes_root=textures).frames()
+    read: Any = StoredVectors(Folder(textures, "codes_cause_tr", ".npy"))
+    if kind in ("image", "context", "pooled"):
+        settings = OverclusterSettings(backbone="texton", checkpoint_dir=textures / "cause_texton")
+        read = WholeImage(load_extractor(settings, textures / "cause_texton"))
+    if kind == "context":
+        read = InContext(read, np.eye(3, read(frames[0]).shape[-1], dtype=np.float32))
+    if kind == "pooled":
+        read = Pooled(read)
+    generator = np.random.default_rng(3)
+    expected = []
+    for frame in frames:
+        vectors = read(frame).reshape(-1, read(frame).shape[-1])
+        chosen = generator.choice(len(vectors), size=min(20, len(vectors)), replace=False)
+        expected.append(vectors[chosen].astype(np.float16))
+    found = sample_vectors(frames, read, 20, 3, "vectors")
+    assert len(found) == len(expected) == 4
+    assert all((one == other).all() for one, other in zip(found, expected, strict=True))
+
+
+def test_tables__of_names_are_the_same_from_processes(textures: Path) -> None:
+    frames = FrameSource(cityscapes_root=textures).frames()
+    read = StoredVectors(Folder(textures, "codes_cause_tr", ".npy"))
+    centroids = np.random.default_rng(0).normal(size=(5, read(frames[0]).shape[-1])).astype(np.float32)
+    labels = Folder(textures, "pseudo_semantic_cause27", ".png")
+    one, many = (cause_table(frames, read, centroids, labels, workers) for workers in (0, 2))
+    assert one.tolist() == many.tolist()
+    clusters = ClusterMap(read, centroids)
+    one, many = (oracle_table(frames, clusters, 5, textures, workers) for workers in (0, 2))
+    assert one.tolist() == many.tolist() and set(one.tolist()) != {255}
 
 
 def test_label_clusters__threads_write_the_same_files(textures: Path, tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
-"""Batches through a network: order, shapes, and what happens to bad items."""
+"""Batches through a network, results of processes: order, shapes, and what happens to bad items."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from cups.errors import UserError
-from pseudo_labels.steps.workers import Batched, run_batched
+from pseudo_labels.steps.workers import Batched, run_batched, run_map
 
 
 class Doubler:
@@ -77,3 +79,41 @@ def test_run_batched__other_errors_are_not_swallowed() -> None:
 
 def test_run_batched__nothing_to_do() -> None:
     assert run([], batch_size=4)[1] == {}
+
+
+def slow_square(item: int) -> int:
+    """Earlier items take longer, so that they end last."""
+    if item == 13:
+        raise UserError("13.png: truncated")
+    if item == 17:
+        os._exit(1)
+    time.sleep(0.02 * max(0, 3 - item))
+    return item**2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_run_map__results_come_in_the_order_of_the_items(workers: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(8):
+            taken.append(item)
+            yield item
+
+    results = run_map(items(), slow_square, workers)
+    assert next(results) == 0
+    assert len(taken) <= max(1, 2 * workers)  # no more are under way than workers need
+    assert list(results) == [1, 4, 9, 16, 25, 36, 49]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_run_map__an_error_ends_it(workers: int) -> None:
+    results = run_map([1, 2, 13, 4], slow_square, workers)
+    assert [next(results), next(results)] == [1, 4]
+    with pytest.raises(UserError, match=r"^13\.png: truncated$"):
+        next(results)
+
+
+def test_run_map__a_worker_that_died_is_told() -> None:
+    with pytest.raises(UserError, match="`num_workers`: a worker process died"):
+        list(run_map([1, 17, 3], slow_square, 2))

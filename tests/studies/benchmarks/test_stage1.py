@@ -33,6 +33,8 @@ def test_main__both_ways_agree(tmp_path: Path, capsys: Any) -> None:
     assert set(results) == set(benchmark.TARGETS)
     assert results["overcluster assignment"]["equal"] > 0.9999
     assert results["CUPS conversion"]["equal"] == 1
+    assert results["objects of depth"]["equal"] == results["PNG of labels"]["equal"] == 1
+    assert results["texton features"]["equal"] == 1
     # A pixel of a cut that is equally far from two instances may go to either.
     assert results["instance splitting"]["equal"] > 0.995
 
