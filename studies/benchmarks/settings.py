@@ -81,6 +81,15 @@ class TrainStepSettings(SizedSettings):
     compile: bool = flag(False, "measure TRAINING.COMPILE too")
 
 
+@dataclass(frozen=True)
+class CostSettings(Settings):
+    """Run; points that are in `runs` are not measured again."""
+
+    runs: Path = flag(Path("runs/cost_curve"), "folder of what was measured", decides=False)
+    output: Path = flag(Path("docs/performance.md"), "the page", decides=False)
+    quick: bool = flag(False, "the two cheapest points of each curve alone")
+
+
 GPU_PARTS = ("parity", "curve", "stage2", "stage3", "syncs")
 
 

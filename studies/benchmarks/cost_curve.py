@@ -1,0 +1,193 @@
+"""Time and memory against the size of a frame, the number of clusters and of frames; what data sets cost."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cups.io.files import atomic_write, check_fields, read_json
+from cups.io.markdown import markdown_table
+from studies.benchmarks.cost_points import PARTS, Cost, Point
+from studies.benchmarks.settings import CostSettings
+from studies.measure import duration, machine_line, run_measured
+
+Costs = Mapping[Point, Cost]
+SIZES = ((352, 704), (512, 1024), (704, 1408), (1024, 2048), (1408, 2816), (2048, 4096))
+CLUSTERS = (27, 54, 100, 300, 1000)
+FRAMES = (10, 30, 100, 300, 1000)
+FULL, SMALL = (1024, 2048), (256, 512)
+"""Size of frames in the curves over clusters, and in those over frames."""
+USUAL_K = 300
+TIMES = {"metric": 20, "clustering": 30, "assignment": 3, "instances": 3, "conversion": 5, "textons": 2}
+"""Frames that a point of the other curves is the mean of; else 2."""
+AXES: dict[str, tuple[str, ...]] = {
+    "metric": ("size", "k", "frames"),
+    "clustering": ("k", "frames"),
+    "assignment": ("size", "k"),
+    "instances": ("size", "frames"),
+    "conversion": ("size", "frames"),
+    "textons": ("size",),
+    "prediction": ("size", "k", "frames"),
+}
+NEAR_LINEAR = 1.2
+"""Largest exponent of the axis that counts as near linear."""
+REASONS = {
+    ("textons", "size"): "blurs pass large frames through memory, small ones through the cache",
+    ("assignment", "size"): "scores of a band of rows fit the cache for small frames",
+}
+"""Why a curve is steeper, where one is."""
+DATA_SETS = {"Cityscapes, train": 2975, "Cityscapes, all video frames": 86_000, "a million frames": 10**6}
+NODES, CORES = (1, 8, 64), 32
+WORK = ("textons", "assignment", "instances", "conversion", "prediction", "metric")
+"""Parts that each frame goes through once."""
+
+
+def points(quick: bool = False) -> dict[str, dict[str, list[Point]]]:
+    """Return the points of each curve: part -> axis -> points, in rising order."""
+    curves: dict[str, dict[str, list[Point]]] = {}
+    for part, axes in AXES.items():
+        base = Point(part, *FULL, USUAL_K, TIMES.get(part, 2))
+        frames = [count for count in FRAMES if part != "prediction" or count <= 100]
+        small = SMALL if part != "clustering" else FULL
+        found = {
+            "size": [replace(base, height=height, width=width) for height, width in SIZES],
+            "k": [replace(base, k=k) for k in CLUSTERS],
+            "frames": [replace(base, height=small[0], width=small[1], frames=count) for count in frames],
+        }
+        curves[part] = {axis: found[axis][:2] if quick else found[axis] for axis in axes}
+    return curves
+
+
+def all_points(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> list[Point]:
+    """Return each point once."""
+    return list(dict.fromkeys(p for axes in curves.values() for line in axes.values() for p in line))
+
+
+def measured(point: Point, folder: Path) -> Cost:
+    """Return the cost of a point, measured in a process of its own unless that was done before."""
+    file = folder / f"{point.name}.json"
+    if not file.is_file():
+        numbers = (point.height, point.width, point.k, point.frames)
+        module = ("-m", "studies.benchmarks.cost_points", point.part, *map(str, numbers), str(file))
+        run_measured([sys.executable, *module], point.name)
+    content = read_json(file, "delete it")
+    check_fields(content, Cost, file, "delete it")
+    return Cost(**content)
+
+
+def exponent(line: Sequence[Point], axis: str, costs: Costs) -> float:
+    """Return e of cost ~ axis^e from the ends of a curve: of a frame by size or k, of all by frames."""
+    ends = line[0], line[-1]
+    reach = [{"size": p.megapixels, "k": p.k, "frames": p.frames}[axis] for p in ends]
+    paid = [costs[p].seconds * (p.frames if axis == "frames" else 1) for p in ends]
+    return math.log(paid[1] / paid[0]) / math.log(reach[1] / reach[0])
+
+
+def curve_table(axis: str, curves: Mapping[str, Mapping[str, Sequence[Point]]], costs: Costs) -> str:
+    """Return a Markdown table: one row for each part, milliseconds of a frame and the peak of memory."""
+    lines = {part: axes[axis] for part, axes in curves.items() if axis in axes}
+    longest = max(lines.values(), key=len)
+    heads = {
+        "size": [f"{point.megapixels:.2g} MP" for point in longest],
+        "k": [f"k = {point.k}" for point in longest],
+        "frames": [f"{point.frames} frames" for point in longest],
+    }[axis]
+    rows = []
+    for part, line in lines.items():
+        cells = [f"{1000 * costs[p].seconds:.3g} / {costs[p].memory:.0f}" for p in line]
+        found = exponent(line, axis, costs)
+        rows.append((part, *cells, *[""] * (len(longest) - len(line)), f"{found:.2f}"))
+    return markdown_table(rows, ("ms / MB", *heads, "exponent"))
+
+
+def notes(curves: Mapping[str, Mapping[str, Sequence[Point]]], costs: Costs) -> str:
+    """Return a line for each curve that is steeper than near linear, and why."""
+    steep = [
+        (part, axis, found)
+        for part, axes in curves.items()
+        for axis, line in axes.items()
+        if (found := exponent(line, axis, costs)) > NEAR_LINEAR
+    ]
+    if not steep:
+        return f"No curve rises faster than with the power {NEAR_LINEAR:g} of its axis."
+    return "\n".join(
+        f"- {part} by {axis}: power {found:.2f}: {REASONS.get((part, axis), 'reason unknown')}"
+        for part, axis, found in steep
+    )
+
+
+def data_set_table(costs: Costs) -> str:
+    """Return what data sets cost at 1024 x 2048 on nodes, from the parts; clustering is done once."""
+    frame = {part: costs[Point(part, *FULL, USUAL_K, TIMES.get(part, 2))].seconds for part in WORK}
+    fit = costs[Point("clustering", *FULL, USUAL_K, FRAMES[-1])].seconds
+    rows = []
+    for name, count in DATA_SETS.items():
+        shared = sum(frame.values()) * count / CORES
+        # Centroids are fitted by one process, on the frames of the fitting split.
+        cells = [
+            duration(shared / nodes + fit * min(count, DATA_SETS["Cityscapes, train"])) for nodes in NODES
+        ]
+        rows.append((name, f"{count:,}".replace(",", " "), *cells))
+    return markdown_table(rows, ("", "frames", *(f"{nodes} node{'s' * (nodes > 1)}" for nodes in NODES)))
+
+
+def render(curves: Mapping[str, Mapping[str, Sequence[Point]]], costs: Costs, machine: str) -> str:
+    """Return the page."""
+    per_frame = " + ".join(WORK)
+    return f"""# What it costs
+
+Made by `python benchmarks/cost_curve.py`. All times are processor time on one core, of one frame; the machine
+may be busy with other things. Memory is the largest of the process, libraries included. Machine: {machine}.
+
+Parts: panoptic quality against ground truth (metric; the matching at the end is shared among the frames),
+k-means on {USUAL_K} clusters unless said otherwise (clustering), pixels to clusters (assignment), objects of
+depth (instances), conversion to the training format, features without a network (textons), panoptic maps of
+the small network (prediction, random weights). DINOv2, CAUSE and depth networks are not among them: they
+want a GPU, and none was at hand.
+
+## Size of a frame
+
+{curve_table("size", curves, costs)}
+
+## Clusters or pseudo-classes
+
+At 1024 x 2048.
+
+{curve_table("k", curves, costs)}
+
+## Frames
+
+At 256 x 512; clustering has 1024 vectors of a frame. The exponent is that of the cost of all frames.
+
+{curve_table("frames", curves, costs)}
+
+## Near linear?
+
+{notes(curves, costs)}
+
+## Data sets
+
+Computed, not run: {per_frame}, at 1024 x 2048 with k = {USUAL_K}, on nodes of {CORES} cores, and k-means
+by one process on at most {DATA_SETS["Cityscapes, train"]} frames. Training is not in it.
+
+{data_set_table(costs)}
+"""
+
+
+def measure_all(settings: CostSettings) -> int:
+    """Measure all points that are missing, and write the page."""
+    curves = points(settings.quick)
+    costs = {
+        point: measured(point, settings.runs) for point in tqdm(all_points(curves), desc="cost", unit="point")
+    }
+    page = render(curves, costs, machine_line())
+    atomic_write(settings.output, lambda path: path.write_text(page, encoding="utf-8"))
+    return 0
+
+
+assert set(AXES) == set(PARTS)
