@@ -36,11 +36,12 @@ def test_decide_in_bands__as_the_whole(
         seen.append(probabilities)
         return probabilities.argmin(dim=0)
 
-    semantic, decided = lean.decide_in_bands(logits, 4, size, decide)
+    semantic, decided, things = lean.decide_in_bands(logits, 4, size, decide)
     assert len(seen) > 1 or elements == 2**22 or size == (41, 57)
     assert torch.equal(semantic, whole.argmax(dim=0))
     assert torch.equal(torch.cat(seen, dim=1), whole.softmax(dim=0))
     assert torch.equal(decided, whole.softmax(dim=0).argmin(dim=0))
+    assert torch.equal(things, whole.softmax(dim=0)[0])
 
 
 def test_mask_crops__as_detectron2_pastes_them() -> None:
