@@ -75,7 +75,7 @@ def encode_ids(ids: np.ndarray) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
     chunks = (
         _chunk(b"IHDR", header),
-        _chunk(b"IDAT", zlib.compress(lines, level=1)),
+        _chunk(b"IDAT", zlib.compress(lines.data, level=1)),
         _chunk(b"IEND", b""),
     )
     return b"".join((b"\x89PNG\r\n\x1a\n", *chunks))

@@ -40,7 +40,8 @@ def pyramid(backbone: Any, images: Tensor) -> dict[str, Tensor]:
     below = backbone.bottom_up(images)
     block, names = backbone.top_block, backbone._out_features
     kept = below.get(block.in_feature) if block is not None else None
-    level, results = None, []
+    level: Tensor | None = None
+    results: list[Tensor] = []
     for name, lateral, output in zip(
         reversed(backbone.in_features), backbone.lateral_convs, backbone.output_convs, strict=True
     ):
