@@ -43,6 +43,7 @@ REASONS = {
 """Why a curve is steeper, where one is."""
 DATA_SETS = {"Cityscapes, train": 2975, "Cityscapes, all video frames": 86_000, "a million frames": 10**6}
 NODES, CORES = (1, 8, 64), 32
+CHILD = "import sys; from studies.benchmarks.cost_points import write_cost; write_cost(*sys.argv[1:])"
 WORK = ("textons", "assignment", "instances", "conversion", "prediction", "metric")
 """Parts that each frame goes through once."""
 
@@ -73,8 +74,7 @@ def measured(point: Point, folder: Path) -> Cost:
     file = folder / f"{point.name}.json"
     if not file.is_file():
         numbers = (point.height, point.width, point.k, point.frames)
-        module = ("-m", "studies.benchmarks.cost_points", point.part, *map(str, numbers), str(file))
-        run_measured([sys.executable, *module], point.name)
+        run_measured([sys.executable, "-c", CHILD, point.part, *map(str, numbers), str(file)], point.name)
     content = read_json(file, "delete it")
     check_fields(content, Cost, file, "delete it")
     return Cost(**content)

@@ -1,7 +1,4 @@
-"""One point of a cost curve, in a process of its own, so that its peak of memory is that of nothing else.
-
-Usage: python -m studies.benchmarks.cost_points PART HEIGHT WIDTH K FRAMES OUTPUT
-"""
+"""One point of a cost curve. In a process of its own, its peak of memory is that of nothing else."""
 
 from __future__ import annotations
 
@@ -184,14 +181,8 @@ def measure(point: Point) -> Cost:
     return Cost(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
-def main(argv: list[str]) -> int:
-    """Measure a point and write its cost."""
-    part, *numbers, output = argv
-    height, width, k, frames = (int(number) for number in numbers)
-    content: dict[str, Any] = asdict(measure(Point(part, height, width, k, frames)))
+def write_cost(part: str, height: str, width: str, k: str, frames: str, output: str) -> None:
+    """Measure a point and write its cost; the arguments are those of a command line."""
+    point = Point(part, *map(int, (height, width, k, frames)))
+    content: dict[str, Any] = asdict(measure(point))
     write_json(Path(output), content)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
