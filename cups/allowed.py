@@ -255,6 +255,9 @@ PATH = Check(
     text=True,
     told=False,
 )
+PATTERN = Check(
+    "a pattern", is_path, f"must be a pattern of names: not empty, at most {LONGEST_PATH} bytes", text=True
+)
 SWITCH = Check("True, False", lambda value: isinstance(value, bool), told=False)
 POSITIVE = within(above=0)
 NOT_NEGATIVE = within(0)

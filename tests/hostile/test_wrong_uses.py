@@ -123,6 +123,8 @@ class Script:
                 words += ["--scale", "0.5"]
             elif action.dest == "cityscapes_root":
                 words += ["--cityscapes_root", str(place)]
+            elif action.dest == "starts":
+                words += ["--starts", "random"]  # the other ones want a checkpoint
             elif action.required and action.option_strings:
                 words += [
                     action.option_strings[-1],

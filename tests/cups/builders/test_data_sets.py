@@ -65,7 +65,8 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_bytes(b"weights")
     monkeypatch.setattr(data_sets, "load_for_evaluation", lambda config: (ByGrey(), PSEUDO))
     monkeypatch.setattr(
-        "cups.builders.evaluation.load_checkpoint", lambda path: type("C", (), {"provenance": None})
+        "cups.builders.evaluation.load_checkpoint",
+        lambda path: type("C", (), {"provenance": None, "hyper_parameters": {}}),
     )
     return path
 
