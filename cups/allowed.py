@@ -6,10 +6,12 @@ import argparse
 import numbers
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cups.errors import UserError
 
 MANY = 10**9
 """Most of anything that is counted: more is a slip of the keyboard."""
@@ -62,6 +64,23 @@ def shown(value: Any) -> str:
 def quoted(text: str) -> str:
     """Return text as an error names it; what would break the line, or be too long for it, is quoted."""
     return text if text.isprintable() and 0 < len(text) <= 100 else shown(text)
+
+
+def refuse_impossible(settings: object, checks: Mapping[str, Check]) -> None:
+    """Refuse settings with a value that is not possible; None stands for one that was not given.
+
+    Args:
+        settings: has an attribute of each name.
+        checks: of the attributes, by name.
+
+    Raises:
+        UserError: the first such value, and what it must be.
+    """
+    for name, check in checks.items():
+        value = getattr(settings, name)
+        if value is not None and (wrong := check.wrong(value)):
+            given = " ".join(map(str, value)) if is_list(value) else str(value)
+            raise UserError(f"`{name}` {quoted(given)}: {wrong}")
 
 
 def is_number(value: Any) -> bool:

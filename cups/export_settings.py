@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.allowed import CROP, FRACTION, is_list, quoted
+from cups.allowed import CROP, FRACTION, quoted, refuse_impossible
 from cups.defaults import CONFIDENCE_THRESHOLD
 from cups.errors import UserError
 
@@ -40,11 +40,7 @@ class ExportSettings:
     names: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, check in LIMITS.items():
-            value = getattr(self, name)
-            if value is not None and (wrong := check.wrong(value)):
-                given = " ".join(map(str, value)) if is_list(value) else str(value)
-                raise UserError(f"`{name}` {quoted(given)}: {wrong}")
+        refuse_impossible(self, LIMITS)
         if self.names is not None and self.names.suffix != ".json":
             raise UserError(
                 f"`names` {quoted(str(self.names))}: must be the JSON that `save_names` of val.py writes"

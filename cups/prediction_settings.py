@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.allowed import COUNT, CROP, DEVICE, FRACTION, is_list, quoted
+from cups.allowed import COUNT, CROP, DEVICE, FRACTION, refuse_impossible
 from cups.defaults import CONFIDENCE_THRESHOLD
-from cups.errors import UserError
 
 LIMITS = {
     "confidence": FRACTION,
@@ -62,11 +61,7 @@ class PredictionSettings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name, check in LIMITS.items():
-            value = getattr(self, name)
-            if value is not None and (wrong := check.wrong(value)):
-                given = " ".join(map(str, value)) if is_list(value) else str(value)
-                raise UserError(f"`{name}` {quoted(given)}: {wrong}")
+        refuse_impossible(self, LIMITS)
 
 
 def read_size(text: str) -> tuple[int, int]:

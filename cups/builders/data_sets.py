@@ -27,7 +27,7 @@ from cups.evaluation.set_table import ScoredSet, sets_report, write_sets
 from cups.io.files import as_stored, file_sha256, read_json, write_json
 from cups.io.shipped import find_config
 from cups.io.yaml_files import load_yaml
-from cups.set_files import SetFile, find_set, shipped_names
+from cups.set_files import SHIPPED, SetFile, find_set, shipped_names
 from cups.structures import PseudoClasses
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,7 @@ def set_config(described: SetFile, folder: Path, config_of: ConfigOf) -> CfgNode
     """Return the configuration of a data set: `val_{name}.yaml`, if there is one, and where the set lies."""
     name = Path(f"val_{described.name.replace('-', '_')}.yaml")
     found = find_config(name)
-    shipped = described.path.stem in shipped_names() and described.path.parent.name == "data_sets"
-    dataset = described.name if shipped else str(described.path)
+    dataset = described.name if described.path.parent == SHIPPED else str(described.path)
     where = {"DATA.DATASET": dataset, "DATA.ROOT_VAL": str(folder / described.folder)}
     return config_of(found if found.is_file() else None, where)
 
@@ -131,15 +130,13 @@ def evaluate_data_sets(
             log.warning("%s: left out: %s", described.title, error)
             faults.append(f"{described.title}: {error}")
             rows.append(ScoredSet(described, "", 0, None, (), str(error)))
-            continue
-        results = _score(config, data, network, output / described.name)
-        expected = getattr(data, "expected", described.frames.get(config.DATA.VAL_SPLIT))
-        expected = None if config.DATA.VAL_FRAMES else expected
-        rows.append(ScoredSet(described, protocol, len(data), expected, tuple(results)))
-        assert output is not None
+        else:
+            results = _score(config, data, network, output / described.name)
+            expected = getattr(data, "expected", described.frames.get(config.DATA.VAL_SPLIT))
+            expected = None if config.DATA.VAL_FRAMES else expected
+            rows.append(ScoredSet(described, protocol, len(data), expected, tuple(results)))
         write_sets(output / "data_sets", rows)
     assert output is not None
-    write_sets(output / "data_sets", rows)
     log.info("table: %s", output / "data_sets.md")
     return sets_report(rows), faults
 

@@ -19,7 +19,7 @@ from cups.evaluation.background import in_background, map_in_threads, read_ahead
 from cups.io.coco_panoptic import read_panoptic, write_panoptic
 from cups.io.png import write_png
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.model.inputs import inference_inputs, panoptic_map_from_output
+from cups.model.inputs import decided_maps, inference_inputs, panoptic_map_from_output
 from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import VOID, ClassSet, void_value
@@ -67,10 +67,7 @@ def maps_of(model: nn.Module, batch: Sequence[LoadedImage]) -> list[dict[str, An
     lean: Any = getattr(model, "predict_maps", None)
     if lean is not None:
         return list(lean(inputs))
-    return [
-        {"semantic": output["sem_seg"].argmax(dim=0), "panoptic_seg": output["panoptic_seg"]}
-        for output in model(inputs)
-    ]
+    return [decided_maps(output) for output in model(inputs)]
 
 
 def score_with(metric: PanopticQualitySemanticMatching, names: list[str] | None = None) -> Visitor:

@@ -17,6 +17,11 @@ MIN_SIDE = 2
 """Objects with a box side below it (pixels) are not shown to the detector: no anchor can match them."""
 
 
+def decided_maps(output: dict[str, Any]) -> dict[str, Any]:
+    """Return what an evaluation reads of one output: `semantic`, the largest channel, and `panoptic_seg`."""
+    return {"semantic": output["sem_seg"].argmax(dim=0), "panoptic_seg": output["panoptic_seg"]}
+
+
 def to_detectron2(sample: Sample) -> dict[str, Any]:
     """Return the network's training input for one sample.
 

@@ -13,6 +13,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
+from cups.model.inputs import decided_maps
 from cups.model.modeling.meta_arch.lean import decide_in_bands, mask_crops, pyramid
 from cups.model.modeling.meta_arch.merge import agreed_scores, decide_semantic, merge_crops, merge_panoptic
 from cups.model.modeling.meta_arch.snap import snap_to_regions
@@ -24,11 +25,6 @@ RANGE_TOLERANCE = 0.01
 def finite_log(probabilities: Tensor) -> Tensor:
     """Return finite logarithms of probabilities, 0 included: logits whose softmax they are."""
     return probabilities.float().clamp(min=torch.finfo(torch.float32).tiny).log()
-
-
-def decided_maps(output: dict[str, Any]) -> dict[str, Any]:
-    """Return what an evaluation reads of one output: `semantic`, the largest channel, and `panoptic_seg`."""
-    return {"semantic": output["sem_seg"].argmax(dim=0), "panoptic_seg": output["panoptic_seg"]}
 
 
 @META_ARCH_REGISTRY.register()
