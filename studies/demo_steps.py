@@ -11,6 +11,7 @@ from studies.toy_settings import (
     CLUSTERS,
     FRAMES,
     LABELS,
+    OBJECT_CLASSES,
     PROPOSALS,
     REGIONS,
     SHORT_DEPTH_TRAINING,
@@ -41,6 +42,7 @@ def toy_stage1(output: Path, workers: int, seed: int, depth: str) -> Stage1Optio
         source="disparity" if depth == "disparity" else "spidepth",
         network=networks[depth],
         train_depth=depth == "trained",
+        objects=OBJECT_CLASSES,
         labels=output / LABELS,
         further={
             "train_cause": SMALL_HEADS,
@@ -48,6 +50,7 @@ def toy_stage1(output: Path, workers: int, seed: int, depth: str) -> Stage1Optio
             "generate_depth_spidepth": () if depth == "disparity" else ("--post_process",),
             "generate_overclustered_semantics": REGIONS,
             "generate_depth_guided_instances": (*PROPOSALS[depth], *show),
+            "generate_object_classes": show,
             "convert_to_cups_format": show,
         },
     )
@@ -73,7 +76,7 @@ def demo_steps(
     return [
         toy_streets(stage1.root, "--show", "6", frames=frames),
         *stage1.commands(),
-        stage1.panoptic_scores("pseudo-labels evaluated", stage1.semantics, CLUSTERS, scores),
+        stage1.panoptic_scores("pseudo-labels evaluated", stage1.label_semantics, None, scores),
         training.stage2("Stage 2", output / LABELS, "stage2"),
         training.evaluation("Stage 2 evaluated", "stage2"),
         training.stage3("Stage 3", training.checkpoint("stage2"), "stage3"),

@@ -61,6 +61,18 @@ class Regions:
         """Give each pixel the value of its region: (count,) -> (H, W)."""
         return values[self.ids]
 
+    def most_frequent(self, values: np.ndarray) -> np.ndarray:
+        """Return the value that most pixels of each region have: (H, W) integers from 0 -> (count,) int64.
+
+        Of equally frequent ones the smallest.
+        """
+        pairs, counts = np.unique(self.ids * (int(values.max()) + 1) + values, return_counts=True)
+        regions, found = np.divmod(pairs, int(values.max()) + 1)
+        result = np.zeros(self.count, dtype=np.int64)
+        order = np.lexsort((-found, counts))  # the last entry of a region wins
+        result[regions[order]] = found[order]
+        return result
+
     def _cells(self, rows: int, columns: int) -> np.ndarray:
         """(H, W) index of the grid cell that holds each pixel."""
         height, width = self.ids.shape

@@ -46,7 +46,7 @@ from pseudo_labels.settings.cause import EPOCHS, CauseSettings, CauseTraining
 from pseudo_labels.settings.depth import DepthMapSettings, DepthSettings, TrainDepthSettings
 from pseudo_labels.settings.dinosaur import SlotInstanceSettings, TrainDinosaurSettings
 from pseudo_labels.settings.features import DinoV3Settings, FeatureSettings, network_rows
-from pseudo_labels.settings.labels import CupsSettings, InstanceSettings
+from pseudo_labels.settings.labels import CupsSettings, InstanceSettings, ObjectSettings
 from pseudo_labels.settings.overclusters import OverclusterSettings
 from pseudo_labels.settings.refinement import RefinedSettings, TrainRefineSettings
 from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
@@ -318,6 +318,12 @@ def depth_instances(job: Job) -> tuple[Need, Written]:
     return _labels(job, Folder(job.root, job.settings.folder, ".png"))
 
 
+def object_classes(job: Job) -> tuple[Need, Written]:
+    """Classes of objects: two maps for each image."""
+    chosen: ObjectSettings = job.settings
+    return _labels(job, *(Folder(job.root, name, ".png") for name in (chosen.folder, chosen.instance_output)))
+
+
 def cups_format(job: Job) -> tuple[Need, Written]:
     """Labels to train on: two maps for each image."""
     chosen: CupsSettings = job.settings
@@ -339,6 +345,7 @@ CHECKS: Mapping[str, Check] = {
     "generate_dinosaur_instances": Check(NetworkRun, SlotInstanceSettings, slot_labels),
     "classify_stuff_things": Check(StatisticRun, ThingStuffSettings, classification),
     "generate_depth_guided_instances": Check(FrameRun, InstanceSettings, depth_instances),
+    "generate_object_classes": Check(FrameRun, ObjectSettings, object_classes),
     "convert_to_cups_format": Check(FrameRun, CupsSettings, cups_format),
 }
 """Script -> its check."""

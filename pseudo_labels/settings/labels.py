@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.allowed import CLUSTERS, NAME, whole
+from cups.allowed import CLUSTERS, COUNT, NAME, PATH, SEED, whole
 from cups.errors import UserError
 from pseudo_labels.settings.groups import Found, Splitting, ThingChoice
+from pseudo_labels.settings.outlines import LEAST_AREA
 from pseudo_labels.steps.flags import Settings, flag
 from pseudo_labels.steps.folders import (
     CAUSE_SEMANTICS,
@@ -15,19 +16,25 @@ from pseudo_labels.steps.folders import (
     DEFAULT_K,
     DEFAULT_METHOD,
     DEFAULT_SEMANTICS,
+    DEPTH_FOLDER,
     INSTANCE_PREFIX,
     PANOPTIC_PREFIX,
     VOTED_PREFIX,
     cups_folder,
     instance_folder,
     mapped_semantics,
+    object_instances,
+    object_semantics,
     panoptic_folder,
     raw_semantics,
     tail,
 )
+from pseudo_labels.steps.frames import SPLITS
 
 DEFAULT_CLASSES = 19
 """Classes of semantics that do not say how many they have: the trainIds."""
+OBJECT_CLASSES = 40
+"""Classes of objects unless told otherwise: of 20, 27, 40 and 60, the last two were best on toy streets."""
 INSTANCE_MEANING = f"instance folder (default: {INSTANCE_PREFIX}{DEFAULT_METHOD}_... of the semantics)"
 
 
@@ -116,6 +123,43 @@ class InstanceSettings(Splitting, Found):
         if self.method_name is not None:
             return INSTANCE_PREFIX + self.method_name
         return instance_folder(COMPONENTS_METHOD if self.no_depth else DEFAULT_METHOD, self.semantic_subdir)
+
+
+@dataclass(frozen=True)
+class ObjectSettings(ThingChoice):
+    """Classes of objects."""
+
+    instance_subdir: str | None = flag(None, INSTANCE_MEANING, allowed=NAME)
+    depth_subdir: str = flag(DEPTH_FOLDER, "depth folder", allowed=PATH)
+    num_semantic_classes: int | None = flag(
+        None, "number of pseudo-classes (default: as the semantic folder says)", allowed=CLUSTERS
+    )
+    object_classes: int = flag(OBJECT_CLASSES, "number of classes of things", allowed=CLUSTERS)
+    fit_split: str = flag("train", "split that the classes are fitted on", choices=(*SPLITS, "all"))
+    keep_outlines: bool = flag(
+        False, "leave the outlines of instances as they are (else they follow the edges of the image)"
+    )
+    min_area: int = flag(
+        LEAST_AREA["log"],
+        "smaller instances are dropped; pixels of a 512-row image",
+        allowed=COUNT,
+    )
+    seed: int = flag(0, "seed of everything random", allowed=SEED)
+
+    @property
+    def instances(self) -> str:
+        """Name of the folder of the instances that are read."""
+        return self.instance_subdir or instance_folder(DEFAULT_METHOD, self.semantic_subdir)
+
+    @property
+    def folder(self) -> str:
+        """Name of the output folder of semantics."""
+        return object_semantics(self.semantic_subdir)
+
+    @property
+    def instance_output(self) -> str:
+        """Name of the output folder of instances."""
+        return object_instances(self.instances, self.semantic_subdir)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.allowed import WORKERS
+from cups.allowed import CLUSTERS, WORKERS
 from cups.backbones.names import CHOICES
 from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag
@@ -58,6 +58,12 @@ class PipelineSettings(Settings):
         "instances by DINOSAUR slot attention on DINOv3 features instead of by depth (on textons with "
         "`backbone` texton)",
     )
+    object_classes: int | None = flag(
+        None,
+        "give things N classes by whole objects: their size in the world, their shape, what they show",
+        metavar="N",
+        allowed=CLUSTERS,
+    )
     depth: str = flag(
         "spidepth", "disparity: from the stereo disparity/ of Cityscapes; none: do without", choices=SOURCES
     )
@@ -74,6 +80,12 @@ class PipelineSettings(Settings):
         self._check_images()
         if self.refine and self.depth == "none":
             raise UserError("`refine`: RefineNet reads depth; leave out `depth` none")
+        if self.object_classes is not None and self.depth == "none":
+            raise UserError(
+                "`object_classes`: the size of an object comes from depth; leave out `depth` none"
+            )
+        if self.object_classes is not None and self.names is not None:
+            raise UserError("`object_classes`: have no names; give either it or `names`")
         if self.names is not None and not self.dry_run and not self.names.is_file():
             raise UserError(f"{self.names}: no such file; save names by `save_names` of an evaluation")
 
@@ -117,4 +129,5 @@ class PipelineSettings(Settings):
             train_depth=train_depth,
             refine=self.refine,
             dinosaur=self.dinosaur,
+            objects=self.object_classes,
         )

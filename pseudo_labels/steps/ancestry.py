@@ -25,10 +25,13 @@ def refuse_other_semantics(semantics: Path, instances: Path) -> None:
     """Raise a `UserError` if the instances were made from other semantics than these.
 
     Their semantics are the nearest folder with labels among their inputs; instances without any (one's own
-    masks, slots of whole images) fit all semantics.
+    masks, slots of whole images) fit all semantics. What one step wrote at once fits too.
     """
-    ancestor = _nearest_labels(read_provenance(instances))
+    made = read_provenance(instances)
+    ancestor = _nearest_labels(made)
     present = describe_input(semantics)
+    if made is not None and _written_together(made, present["provenance"] or {}):
+        return
     if ancestor is None or present["provenance"] is None or same_input(ancestor, present):
         return
     name = Path(ancestor["path"]).name
@@ -40,6 +43,10 @@ def refuse_other_semantics(semantics: Path, instances: Path) -> None:
         f"{instances}: made from {name}, not {semantics.name}; generate instances with "
         f"`semantic_subdir` {semantics.name}, or check `semantic_subdir` and `instance_subdir`"
     )
+
+
+def _written_together(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("script", "arguments", "inputs", "fits"))
 
 
 def _nearest_labels(provenance: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

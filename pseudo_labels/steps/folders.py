@@ -22,6 +22,8 @@ INSTANCE_PREFIX = "pseudo_instance_"
 PANOPTIC_PREFIX = "pseudo_panoptic_"
 REFINED_PREFIX = "pseudo_semantic_refined_"
 VOTED_PREFIX = "pseudo_semantic_voted_"
+OBJECTS = "objects_"
+"""Before the name of semantics, and in that of instances: with classes of objects."""
 DEFAULT_METHOD = "depth_guided"
 SLOT_METHOD = "dinosaur"
 COMPONENTS_METHOD = "cc"
@@ -55,6 +57,27 @@ def instance_folder(method: str, semantics: str) -> str:
         'pseudo_instance_depth_guided_raw_k300'
     """
     return f"{INSTANCE_PREFIX}{method}_{tail(semantics)}"
+
+
+def object_semantics(semantics: str) -> str:
+    """Return the folder of semantics whose things have classes of objects.
+
+    Example:
+        >>> object_semantics("pseudo_semantic_raw_k300")
+        'pseudo_semantic_objects_raw_k300'
+    """
+    return f"{SEMANTIC_PREFIX}{OBJECTS}{tail(semantics)}"
+
+
+def object_instances(instances: str, semantics: str) -> str:
+    """Return the folder of the instances that go with `object_semantics`.
+
+    Example:
+        >>> object_instances("pseudo_instance_depth_guided_raw_k300", "pseudo_semantic_raw_k300")
+        'pseudo_instance_depth_guided_objects_raw_k300'
+    """
+    method = instances.removeprefix(INSTANCE_PREFIX).removesuffix(tail(semantics)).rstrip("_")
+    return instance_folder(method or DEFAULT_METHOD, object_semantics(semantics))
 
 
 def panoptic_folder(method: str, semantics: str) -> str:

@@ -20,6 +20,8 @@ from pseudo_labels.steps.folders import (
     cups_folder,
     instance_folder,
     mapped_semantics,
+    object_instances,
+    object_semantics,
     raw_semantics,
     tail,
 )
@@ -182,6 +184,13 @@ class Stage1Steps:
         where = ("--semantic_subdir", semantics)
         return self.command(name, "generate_depth_guided_instances", split, *where, *flags)
 
+    def object_classes(
+        self, split: str, semantics: str, *flags: str, name: str = "object classes"
+    ) -> Command:
+        """Give things classes of whole objects."""
+        where = ("--semantic_subdir", semantics, *self.seeded)
+        return self.command(name, "generate_object_classes", split, *where, *flags)
+
     def cups_format(
         self,
         split: str,
@@ -193,10 +202,10 @@ class Stage1Steps:
     ) -> Command:
         """Write the labels that Stage 2 trains on into a flat folder.
 
-        classes: number of pseudo-classes (None: the semantics hold the 19 trainIds).
+        classes: number of pseudo-classes (None: as the semantic folder says).
         """
         flags = ("--semantic_subdir", semantics, *_given("instance_subdir", instances))
-        flags += _given("num_semantic_classes", classes) or ("--trainid_input",)
+        flags += _given("num_semantic_classes", classes)
         where = ("--output_dir", str(folder))
         return self.command("CUPS format", "convert_to_cups_format", split, *flags, *further, *where)
 
@@ -204,12 +213,15 @@ class Stage1Steps:
         self,
         name: str,
         semantics: str,
-        classes: int,
+        classes: int | None,
         results: Path,
         *flags: str,
         instances: str | None = None,
     ) -> Command:
-        """Score semantics with instances on the validation split into the result file `results`."""
+        """Score semantics with instances on the validation split into the result file `results`.
+
+        classes: number of pseudo-classes (None: as the semantic folder says).
+        """
         where = ("--semantic_subdir", semantics, *_given("instance_subdir", instances))
         files = (*_given("num_semantic_classes", classes), "--results", str(results))
         return self.command(name, "evaluation/evaluate_pseudolabels", "val", *where, *files, *flags)
@@ -249,6 +261,7 @@ class Stage1Options(Stage1Steps):
         train_depth: train this network first.
         refine: train RefineNet on the semantics and go on with the refined ones.
         dinosaur: split things by slots instead of by depth.
+        objects: number of classes that things get as whole objects (None: things keep their clusters).
         labels: flat folder of the labels (None: that of the semantics under the output root).
     """
 
@@ -263,6 +276,7 @@ class Stage1Options(Stage1Steps):
     train_depth: bool = False
     refine: bool = False
     dinosaur: bool = False
+    objects: int | None = None
     labels: Path | None = None
 
     @property
@@ -277,24 +291,42 @@ class Stage1Options(Stage1Steps):
 
     @property
     def semantics(self) -> str:
-        """The folder of semantics that instances are split in and labels are made of."""
+        """The folder of semantics that instances are split in."""
         return refined_folder(self.clusters) if self.refine else self.clusters
+
+    @property
+    def label_semantics(self) -> str:
+        """The folder of semantics that labels are made of."""
+        return self.semantics if self.objects is None else object_semantics(self.semantics)
+
+    @property
+    def label_instances(self) -> str | None:
+        """The folder of instances that labels are made of (None: the default of their semantics)."""
+        method = SLOT_METHOD if self.dinosaur else None if self.with_depth else COMPONENTS_METHOD
+        found = method and instance_folder(method, self.semantics)
+        return found if self.objects is None or not found else object_instances(found, self.semantics)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of pseudo-classes (None: as the semantic folder says)."""
+        return self.k if self.names is None and self.objects is None else None
 
     def commands(self) -> list[Command]:
         """Return the commands of the run, in order."""
-        method = SLOT_METHOD if self.dinosaur else None if self.with_depth else COMPONENTS_METHOD
         labels = self.cups_format(
             self.label_split or self.split,
-            self.semantics,
-            self.labels or self.root / cups_folder(self.semantics),
-            self.k if self.names is None else None,
-            method and instance_folder(method, self.semantics),
+            self.label_semantics,
+            self.labels or self.root / cups_folder(self.label_semantics),
+            self.num_classes,
+            self.label_instances,
+            () if self.names is None else ("--trainid_input",),
         )
         return [
             *self.semantic_commands(),
             *self.depth_commands(),
             *self.refinement_commands(),
             *self.instance_commands(),
+            *self.object_commands(),
             labels,
         ]
 
@@ -343,3 +375,11 @@ class Stage1Options(Stage1Steps):
             self.slots(backbone),
             self.slot_instances(self.split, self.semantics),
         ]
+
+    def object_commands(self) -> list[Command]:
+        """Return the command that gives things classes of objects."""
+        if self.objects is None:
+            return []
+        instances = _given("instance_subdir", instance_folder(SLOT_METHOD, self.semantics))
+        words = ("--object_classes", str(self.objects), *(instances if self.dinosaur else ()))
+        return [self.object_classes(self.split, self.semantics, *words)]

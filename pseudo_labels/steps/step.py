@@ -22,6 +22,7 @@ from cups.io.locking import exclusive, one_writer
 from cups.io.png import write_png
 from cups.io.provenance import make_provenance
 from pseudo_labels.steps.flags import recipe_of, settings_of
+from pseudo_labels.steps.folders import INSTANCE_PREFIX
 from pseudo_labels.steps.frames import FAILURES, Folder, Frame, FrameSource, input_paths
 from pseudo_labels.steps.label_kind import LabelKind
 from pseudo_labels.steps.left_out import frames_of
@@ -204,12 +205,16 @@ def _provenance(folder: Folder, source: FrameSource, frames: Sequence[Frame], st
         inputs=[source.image_folder, *input_paths(step.inputs)],
         weights=step.weights,
         uses_ground_truth=step.uses_ground_truth,
-        labels=step.labels.content() if step.labels is not None and folder.suffix.endswith(".png") else None,
+        labels=step.labels.content() if step.labels is not None and _holds_labels(folder) else None,
         depth=None if step.depth is None else {"source": step.depth},
         settings=recipe_of(step.settings),
         frames=[frame.name for frame in frames],
         fits=step.fits,
     )
+
+
+def _holds_labels(folder: Folder) -> bool:
+    return folder.suffix.endswith(".png") and not folder.name.startswith(INSTANCE_PREFIX)
 
 
 def _read_failures(path: Path) -> dict[str, str]:

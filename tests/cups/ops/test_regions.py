@@ -135,3 +135,9 @@ def test_mean__weights_cells_by_shared_pixels() -> None:
     assert means[:, 0].tolist() == pytest.approx([(4 * 1 + 2 * 3) / 6, 3.0])
     assert regions.spread(np.array([7, 9])).tolist() == [[7, 7, 7, 9], [7, 7, 7, 9]]
     assert regions.at_cells(1, 2).tolist() == [[0, 1]]
+
+
+def test_most_frequent__counts_pixels_and_takes_the_smaller_of_equals() -> None:
+    ids = np.array([[0, 0, 0, 1, 1, 2]])
+    values = np.array([[7, 4, 7, 5, 3, 0]])
+    assert Regions(ids, 3).most_frequent(values).tolist() == [7, 3, 0]

@@ -101,3 +101,16 @@ def test_options__labels_of_another_split_than_maps() -> None:
 
 def test_refined_folder__is_named_after_its_source() -> None:
     assert refined_folder("pseudo_semantic_raw_k50") == "pseudo_semantic_refined_raw_k50"
+
+
+@pytest.mark.parametrize(("slots", "method"), [(False, "depth_guided"), (True, "dinosaur")])
+def test_options__labels_of_objects_are_made_of_both_their_folders(slots: bool, method: str) -> None:
+    options = Stage1Options(CITY, k=7, objects=30, dinosaur=slots)
+    by_script = {Path(command.script).stem: command.arguments for command in options.commands()}
+    assert scripts(options)[-2:] == ["generate_object_classes", "convert_to_cups_format"]
+    objects, labels = by_script["generate_object_classes"], by_script["convert_to_cups_format"]
+    assert "30" in objects and "pseudo_semantic_raw_k7" in objects
+    assert (f"pseudo_instance_{method}_raw_k7" in objects) == slots
+    assert "pseudo_semantic_objects_raw_k7" in labels and "--num_semantic_classes" not in labels
+    assert (f"pseudo_instance_{method}_objects_raw_k7" in labels) == slots
+    assert labels[-1] == "/city/cups_pseudo_labels_objects_raw_k7"
