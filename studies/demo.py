@@ -14,6 +14,7 @@ from cups.allowed import COUNT, SEED, WORKERS
 from cups.errors import UserError, run_main
 from cups.io.locking import one_writer
 from pseudo_labels.steps.flags import Settings, add_flags, flag, make_parser, take
+from pseudo_labels.steps.folders import object_semantics
 from pseudo_labels.steps.stage1 import ROOT
 from studies.commands import check_streets, run_steps
 from studies.demo_steps import DEPTH, demo_steps
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         records = run_steps(steps, output / "steps")
         from studies.demo_report import write_report  # after parsing: --help is quick
 
-        print(f"report: {write_report(output, OVERCLUSTERS, records)}")
+        print(f"report: {write_report(output, object_semantics(OVERCLUSTERS), records)}")
     return 0
 
 

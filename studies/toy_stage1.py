@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pseudo_labels.settings.outlines import NETWORK, OUTLINES, STEREO
-from pseudo_labels.steps.folders import CAUSE_SEMANTICS, DEPTH_FOLDER, INSTANCE_PREFIX, SLOT_METHOD
+from pseudo_labels.steps.folders import (
+    CAUSE_SEMANTICS,
+    DEPTH_FOLDER,
+    INSTANCE_PREFIX,
+    SLOT_METHOD,
+    object_instances,
+    object_semantics,
+)
 from pseudo_labels.steps.stage1 import Command, Stage1Steps
 from studies import commands
 from studies.toy_runs import ToyRuns, ToySeed
 from studies.toy_settings import (
     CLUSTERS,
     MIN_AREA,
+    OBJECT_CLASSES,
     OVERCLUSTERS,
     REGIONS,
     SMALL_DINOSAUR,
@@ -23,7 +31,12 @@ from studies.toy_settings import (
 DATA_SEED = 1
 CAUSE = CAUSE_SEMANTICS
 LEARNED = "overclusters_learned_depth"
-"""Result file of the overclusters with objects by learned depth: the labels of the demo."""
+"""Result file of the overclusters with objects by learned depth."""
+OBJECTS = "object_classes"
+"""Result file of the same objects with classes of their own: the labels of the demo."""
+LEARNED_INSTANCES = f"{INSTANCE_PREFIX}learned_depth"
+OBJECT_SEMANTICS = object_semantics(OVERCLUSTERS)
+OBJECT_INSTANCES = object_instances(LEARNED_INSTANCES, OVERCLUSTERS)
 MERGED = f"{OVERCLUSTERS}_merged27"
 KS = (27, 50, 100, 200, 300)
 GRAD_THRESHOLD = OUTLINES[STEREO].cut
@@ -156,6 +169,18 @@ class ToyStage1(ToySeed):
     def learned_objects(self) -> Command:
         """Split things, as learned depth tells them, into the objects that it proposes."""
         return self.instances(OVERCLUSTERS, "learned_depth", *self.learned_inputs)
+
+    def object_classes(self) -> Command:
+        """Give these objects classes of their own."""
+        flags = ("--instance_subdir", LEARNED_INSTANCES, "--object_classes", str(OBJECT_CLASSES))
+        return self.steps.object_classes("all", OVERCLUSTERS, *flags, *self.learned_inputs)
+
+    def object_scores(self) -> Command:
+        """Score these classes and objects."""
+        instances, results = OBJECT_INSTANCES, self.runs.stem(self.seed, OBJECTS)
+        return self.steps.panoptic_scores(
+            f"scores {OBJECTS}", OBJECT_SEMANTICS, None, results, instances=instances
+        )
 
     def instances(self, semantics: str, method: str, *flags: str) -> Command:
         """Split the things of `semantics` into `pseudo_instance_{method}`."""

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cups.config import build_config
-from pseudo_labels.steps.folders import INSTANCE_PREFIX
 from pseudo_labels.steps.stage1 import Command
 from studies.toy_runs import ToyRuns, ToySeed
-from studies.toy_settings import CLUSTERS, CONFIG, LABELS, OVERCLUSTERS
-from studies.toy_stage1 import LEARNED, ToyStage1, learned_depth, toy_streets
+from studies.toy_settings import CONFIG, LABELS
+from studies.toy_stage1 import (
+    OBJECT_INSTANCES,
+    OBJECT_SEMANTICS,
+    OBJECTS,
+    ToyStage1,
+    learned_depth,
+    toy_streets,
+)
 from studies.training_commands import TrainingCommands
 
 ROUNDS = int(build_config(CONFIG).SELF_TRAINING.ROUNDS)
 STAGE2, STAGE3 = "stage2", "stage3"
 """Runs with the demo's settings, which reports share."""
-PSEUDO_LABELS = LEARNED
+PSEUDO_LABELS = OBJECTS
 """Result file of the labels that are trained on: those of the demo. They see the single image, as networks
 do; stereo on the validation frames would be a head start that no network has."""
 
@@ -50,15 +56,15 @@ class ToyTraining(ToySeed):
     def label_steps(self) -> list[Command]:
         """Make the labels, score them, and convert those of the training frames."""
         stage1 = ToyStage1(self.runs, self.seed)
-        instances, split = f"{INSTANCE_PREFIX}learned_depth", ("--split_json", stage1.learned_split)
         return [
             toy_streets(self.runs),
             *learned_depth(self.runs),
             *stage1.clusters(),
             stage1.learned_thing_split(),
             stage1.learned_objects(),
-            stage1.learned_scores(),
-            stage1.steps.cups_format("train", OVERCLUSTERS, self.labels, CLUSTERS, instances, split),
+            stage1.object_classes(),
+            stage1.object_scores(),
+            stage1.steps.cups_format("train", OBJECT_SEMANTICS, self.labels, None, OBJECT_INSTANCES),
         ]
 
     def stage2(

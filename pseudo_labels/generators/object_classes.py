@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cups.errors import UserError
+from cups.errors import NothingFound, UserError
 from cups.io.file_names import SPLIT_FILE
 from cups.io.fingerprint import array_digest, digest_of
 from cups.io.png import read_ids, read_image, write_png
@@ -45,6 +46,8 @@ from pseudo_labels.steps.workers import run_map
 
 SCRIPT = "generate_object_classes"
 CENTROIDS = "object_classes.npz"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -140,19 +143,24 @@ def fitted(
 ) -> np.ndarray:
     """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
 
+    Of fewer objects than classes, each is one.
+
     Raises:
-        UserError: fewer objects than classes.
+        NothingFound: no objects.
     """
 
     def fit() -> np.ndarray:
         with closing(run_map(frames, ReadVectors(read), workers)) as found:
             vectors = np.concatenate(list(tqdm(found, "objects", len(frames), unit="img")))
-        if len(vectors) < settings.object_classes:
-            raise UserError(
-                f"`object_classes` {settings.object_classes}: more than the {len(vectors)} objects of "
-                f"{len(frames)} images; use more images or fewer classes"
+        if not len(vectors):
+            raise NothingFound(
+                f"{read.instances.directory}: no object in {len(frames)} images; leave this step out, or "
+                "find more instances first"
             )
-        return fit_classes(vectors, settings.object_classes, settings.seed)
+        count = min(settings.object_classes, len(vectors))
+        if count < settings.object_classes:
+            log.warning("WARNING: %d objects in %d images, so %d classes", len(vectors), len(frames), count)
+        return fit_classes(vectors, count, settings.seed)
 
     names = ("object_classes", "seed", "fit_split", "keep_outlines", "min_area")
     return fits.load_or_fit(CENTROIDS, fit, {name: getattr(settings, name) for name in names})
@@ -164,8 +172,9 @@ def make_object_classes(source: FrameSource, settings: ObjectSettings, run: Fram
     The classes are fitted on all images of the fitting split, whatever shard or split is labelled.
 
     Raises:
-        UserError: missing semantics, instances or depth, semantics with names, too few objects, or folders
-            with files of another run.
+        NothingFound: no objects.
+        UserError: missing semantics, instances or depth, semantics with names, or folders with files of
+            another run.
     """
     root = run.root(source)
     outputs = [Folder(root, name, ".png") for name in (settings.folder, settings.instance_output)]

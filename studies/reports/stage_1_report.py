@@ -22,7 +22,7 @@ from studies.reports.text import (
 )
 from studies.toy_runs import ToyRuns
 from studies.toy_settings import CLUSTERS, OVERCLUSTERS
-from studies.toy_stage1 import CAUSE, ToyStage1, learned_depth, toy_streets
+from studies.toy_stage1 import CAUSE, OBJECTS, ToyStage1, learned_depth, toy_streets
 
 NAME = "stage_1_report"
 VARIANTS = (
@@ -31,6 +31,7 @@ VARIANTS = (
     ("overclusters + depth edges inside each class", "overclusters_depth_classes"),
     ("overclusters + objects proposed by depth", "overclusters_depth"),
     ("overclusters + objects proposed by learned depth", "overclusters_learned_depth"),
+    ("the same objects with classes of their own", OBJECTS),
     ("overclusters + slots of DINOSAUR", "overclusters_dinosaur"),
     ("overclusters, refined + objects proposed by depth", "refined_depth"),
 )
@@ -66,6 +67,7 @@ CLAIMS = (
     ("objects proposed by depth", "depth", "overclusters_depth", ""),
     ("depth edges inside each class", "depth", "overclusters_depth_classes", BROKEN_OBJECTS),
     ("objects proposed by learned depth, no stereo,", "learned depth", "overclusters_learned_depth", ""),
+    ("learned depth and classes of whole objects", "classes of objects", OBJECTS, ""),
     ("slots of DINOSAUR on textons", "slots", "overclusters_dinosaur", NO_OBJECTS_IN_SLOTS),
 )
 """What is claimed to beat connected components: claim, printed name, result file, why it may fail."""
@@ -120,6 +122,8 @@ def steps(runs: ToyRuns) -> list[Command]:
             run.panoptic_scores("overclusters_depth_classes", OVERCLUSTERS, CLUSTERS, "depth_classes"),
             run.panoptic_scores("overclusters_depth", OVERCLUSTERS, CLUSTERS, "depth_guided"),
             run.learned_scores(),
+            run.object_classes(),
+            run.object_scores(),
             run.panoptic_scores("overclusters_dinosaur", OVERCLUSTERS, CLUSTERS, "dinosaur"),
             run.panoptic_scores("refined_depth", refined_folder(OVERCLUSTERS), CLUSTERS, "refined_depth"),
         ]

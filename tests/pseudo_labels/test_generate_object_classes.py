@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cups.errors import UserError
+from cups.errors import NothingFound, UserError
 from cups.io.file_names import SPLIT_FILE
 from cups.io.files import write_npy
 from cups.io.png import read_ids, write_png
@@ -136,6 +136,14 @@ def test_main__shards_and_a_second_run_give_the_same_files(root: Path, prepared:
     )
 
 
+def test_main__few_objects_are_a_class_each(root: Path, caplog: Any) -> None:
+    run(root, "--object_classes", "100")
+    assert "8 objects in 4 images, so 8 classes" in caplog.text
+    assert read_split(root / "out" / OUT / SPLIT_FILE).things == tuple(range(3, 11))
+    with pytest.raises(NothingFound, match="no object in 4 images"):
+        run(root, "--min_area", "100000", "--overwrite")
+
+
 def test_main__outlines_as_they_were(root: Path) -> None:
     run(root, "--keep_outlines")
     pairs = zip(maps(root, OUT_INSTANCES), maps(root, INSTANCES), strict=True)
@@ -145,7 +153,6 @@ def test_main__outlines_as_they_were(root: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--object_classes", "100"), "`object_classes` 100: more than the 8 objects of 4 images"),
         (("--depth_subdir", "none"), "run pseudo_labels/generate_depth_spidepth.py first"),
         (("--instance_subdir", "none"), "run pseudo_labels/generate_depth_guided_instances.py first"),
     ],
