@@ -90,4 +90,4 @@ def test_squares__are_those_of_all_scores_with_repeated_borders() -> None:
     blocks = module._squares(scores)
     found = np.stack((blocks.row[blocks.block], blocks.column[blocks.block], blocks.label), axis=1)
     assert np.array_equal(found, wanted)
-    assert np.array_equal(blocks.values, corners[:, *wanted.T])
+    assert np.array_equal(blocks.values, corners[(slice(None), *wanted.T)])
