@@ -66,14 +66,16 @@ class Columns(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return F.avg_pool2d(images, self.patch_size)
 
-    def head_ema(self, tokens: torch.Tensor, codebook: object, grid: tuple[int, int]) -> torch.Tensor:
+    def head_ema(
+        self, tokens: torch.Tensor, codebook: object, grid: tuple[int, int], nearest: torch.Tensor
+    ) -> torch.Tensor:
         return tokens
 
 
 def columns_model(local: bool, **more: bool) -> CauseModel:
     backbone = Columns(local)
     extractor = FeatureExtractor("columns", backbone, Tiling(0, 32, 16), torch.device("cpu"))
-    return CauseModel(extractor, backbone, SimpleNamespace(codebook=None), **more)  # type: ignore[arg-type]
+    return CauseModel(extractor, backbone, SimpleNamespace(codebook=torch.ones(1, 3)), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("local", [True, False])
