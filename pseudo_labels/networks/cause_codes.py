@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,10 +206,12 @@ class CauseModel:
             codes = self._window_codes([(features[part], nearest[part]) for features, nearest in views])
             total = codes.new_zeros((codes.shape[1], *grid)) if total is None else total
             for index, code in zip(part.tolist(), codes, strict=True):
-                down = _sampling(places[index][0] / patch, side, grid[0]).to(code)
-                across = _sampling(places[index][1] / patch, side, grid[1]).to(code)
-                total += down @ code @ across.T
-                weight += down.sum(1)[:, None] * across.sum(1)
+                (rows, down), (columns, across) = (
+                    _sampling(start / patch, side, length)
+                    for start, length in zip(places[index], grid, strict=True)
+                )
+                total[:, rows, columns] += down.to(code) @ code @ across.to(code).T
+                weight[rows, columns] += (down.sum(1)[:, None] * across.sum(1)).to(code)
         assert total is not None
         return (total / weight.clamp_min(1e-6)).permute(1, 2, 0)
 
@@ -249,10 +252,14 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     return starts
 
 
-def _sampling(offset: float, side: int, length: int) -> Tensor:
-    """Return (length, side): bilinear weights of a window's tokens for the image's tokens; 0 outside it."""
-    position = torch.arange(length, dtype=torch.float32) - offset
+def _sampling(offset: float, side: int, length: int) -> tuple[slice, Tensor]:
+    """Return the image's tokens that a window may cover, (n,), and (n, side): bilinear weights of its tokens.
+
+    Those of the image's tokens that lie outside are 0.
+    """
+    covered = slice(max(0, math.floor(offset)), min(length, math.ceil(offset) + side))
+    position = torch.arange(length, dtype=torch.float32)[covered] - offset
     inside = (position > -0.75) & (position < side - 0.25)
     position = position.clamp(0, side - 1)
     tokens = torch.arange(side, dtype=torch.float32)
-    return (1 - (position[:, None] - tokens).abs()).clamp_min(0) * inside[:, None]
+    return covered, (1 - (position[:, None] - tokens).abs()).clamp_min(0) * inside[:, None]
