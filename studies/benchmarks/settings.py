@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.allowed import BATCH, CLUSTERS, COUNT, DEVICE, FRACTION, PATH, SEED, SIDE, TEXT
+from cups.allowed import BATCH, CLUSTERS, COUNT, DEVICE, FRACTION, PATH, SEED, SIDE, TEXT, whole
 from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag
 
@@ -58,6 +58,25 @@ class Stage1Settings(SizedSettings):
     images: int = flag(3, "streets rendered", allowed=COUNT)
     k: int = flag(300, "clusters", allowed=CLUSTERS)
     no_check: bool = flag(False, "do not compare the results")
+
+
+SCALED = ("overclusters", "instances", "conversion", "textons")
+
+
+@dataclass(frozen=True)
+class ScalingSettings(SizedSettings):
+    """Streets and workers; of the runs of each number of workers the best counts."""
+
+    repeats: int = flag(2, "times that each row is measured", allowed=COUNT)
+    frames: int = flag(24, "frames, of which the first that workers take do not count", allowed=COUNT)
+    workers: int = flag(2, "worker processes that are compared with one", allowed=whole(2, 1024))
+    k: int = flag(300, "clusters", allowed=CLUSTERS)
+    only: tuple[str, ...] = flag(SCALED, "steps to measure", choices=SCALED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frames <= 2 * self.workers:
+            raise UserError(f"`frames` {self.frames}: give more than twice the {self.workers} `workers`")
 
 
 @dataclass(frozen=True)
