@@ -101,6 +101,19 @@ class TrainStepSettings(SizedSettings):
 
 
 @dataclass(frozen=True)
+class EvaluationSettings(SizedSettings):
+    """Frames and network; one pass, after a frame that does not count."""
+
+    images: int = flag(4, "streets rendered", allowed=COUNT)
+    checkpoint: Path | None = flag(None, "network that is evaluated; without: random weights")
+    config: str = flag(
+        "Panoptic-Cascade-Mask-R-CNN.yaml", "model YAML of a network with random weights", allowed=PATH
+    )
+    things: int = flag(8, "its thing pseudo-classes", allowed=CLUSTERS)
+    stuffs: int = flag(19, "its stuff pseudo-classes", allowed=CLUSTERS)
+
+
+@dataclass(frozen=True)
 class CostSettings(Settings):
     """Run; points that are in `runs` are not measured again."""
 
