@@ -167,13 +167,13 @@ def _squares(scores: np.ndarray) -> _Blocks:
     # border's value. Row by row: what a row needs stays in a core's cache.
     low, high = np.empty((2, width + 1, labels), dtype=np.float32)
     found = []
-    for row in range(height + 1):
-        upper, lower = scores[max(row - 1, 0)], scores[min(row, height - 1)]
+    for square in range(height + 1):
+        upper, lower = scores[max(square - 1, 0)], scores[min(square, height - 1)]
         for reduce, out in ((np.minimum, low), (np.maximum, high)):
             ends = reduce(upper, lower)
             out[0], out[-1] = ends[0], ends[-1]
             reduce(ends[:-1], ends[1:], out=out[1:-1])
-        found.append(np.flatnonzero(high >= low.max(axis=1, keepdims=True)) + row * low.size)
+        found.append(np.flatnonzero(high >= low.max(axis=1, keepdims=True)) + square * low.size)
     place, label = np.divmod(np.concatenate(found), labels)
     row, column = np.divmod(place, width + 1)
     rows = [np.clip(row + step, 0, height - 1) * width for step in (-1, 0)]

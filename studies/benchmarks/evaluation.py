@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 import cups
 from cups.data import CityscapesPanopticValidation
-from cups.data.toy_streets import write_dataset
 from cups.data.utils import identity_collate
 from cups.evaluation.predict import maps_of, predict, save_to, score_with
 from cups.io.files import write_json
@@ -23,7 +22,8 @@ from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import panoptic_cascade_mask_r_cnn
 from cups.structures import PseudoClasses
 from studies.benchmarks.settings import EvaluationSettings
-from studies.measure import machine_line
+from studies.commands import toy_streets
+from studies.measure import machine_line, run_measured
 
 AIM = 0.9
 """Share of the wall time that is to be the network's."""
@@ -66,9 +66,10 @@ def run(settings: EvaluationSettings) -> dict[str, float]:
     timed = Timed(model)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        height, width = settings.shape
-        frames = {"train_frames": 1, "val_frames": settings.images}
-        write_dataset(root, **frames, height=height, width=width, seed=settings.seed, progress=False)
+        sides = ("--height", str(settings.size[0]), "--width", str(settings.size[1]))
+        seed = ("--seed", str(settings.seed))
+        streets = toy_streets(root, *sides, *seed, frames=(1, settings.images))
+        run_measured(streets.line(), streets.name)
         dataset = CityscapesPanopticValidation(root, "val", 19)
         metric = PanopticQualitySemanticMatching(
             set(dataset.classes.things), set(dataset.classes.stuffs), pseudo.total, void=pseudo.void
