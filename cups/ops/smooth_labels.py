@@ -20,7 +20,7 @@ LEAF = 8
 """Blocks are quartered until they are less than twice as many pixels wide."""
 STRIP_ELEMENTS = 2**27
 """Scores that a GPU upsamples at a time."""
-CHUNK_PIXELS = 2**17
+CHUNK_PIXELS = 2**15
 """Pixels of blocks that are labelled at a time: what stays in a core's cache."""
 _REFEREES = np.concatenate((np.full((1, 4), 0.25), np.eye(4))).astype(np.float32)
 """Weights of a block's corners: its middle, then each corner."""
@@ -162,14 +162,24 @@ def _squares(scores: np.ndarray) -> _Blocks:
 
     A label that stays below another one's lowest corner with its highest cannot win.
     """
-    # One more cell on each side, repeated: pixels beyond the outer cell centres take the border's value.
-    padded = np.pad(scores, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    low, high = (reduce(padded[:-1], padded[1:]) for reduce in (np.minimum, np.maximum))
-    low, high = np.minimum(low[:, :-1], low[:, 1:]), np.maximum(high[:, :-1], high[:, 1:])
-    candidates = np.flatnonzero(high >= low.max(axis=2, keepdims=True))
-    place, label = np.divmod(candidates, scores.shape[2])
-    row, column = np.divmod(place, high.shape[1])
-    values = np.stack([padded[row + down, column + right, label] for down in (0, 1) for right in (0, 1)])
+    height, width, labels = scores.shape
+    # One more square on each side, its corners repeated: pixels beyond the outer cell centres take the
+    # border's value. Row by row: what a row needs stays in a core's cache.
+    low, high = np.empty((2, width + 1, labels), dtype=np.float32)
+    found = []
+    for square in range(height + 1):
+        upper, lower = scores[max(square - 1, 0)], scores[min(square, height - 1)]
+        for reduce, out in ((np.minimum, low), (np.maximum, high)):
+            ends = reduce(upper, lower)
+            out[0], out[-1] = ends[0], ends[-1]
+            reduce(ends[:-1], ends[1:], out=out[1:-1])
+        found.append(np.flatnonzero(high >= low.max(axis=1, keepdims=True)) + square * low.size)
+    place, label = np.divmod(np.concatenate(found), labels)
+    row, column = np.divmod(place, width + 1)
+    rows = [np.clip(row + step, 0, height - 1) * width for step in (-1, 0)]
+    columns = [np.clip(column + step, 0, width - 1) for step in (-1, 0)]
+    flat = scores.reshape(-1)
+    values = np.stack([flat.take((down + right) * labels + label) for down in rows for right in columns])
     start = np.flatnonzero(np.diff(place, prepend=-1))
     return _Blocks(row[start], column[start], start, label, values)
 
@@ -210,49 +220,70 @@ def _quartered_labels(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return labels
 
 
+class _Canvas:
+    """Arrays that each part of the blocks uses again: new ones would cost more than what is done in them.
+
+    Attributes:
+        best, value: (h, w, n) float32, best score so far at each pixel of a block, and that of a candidate.
+        better: (h, w, n) bool.
+        winner, change: (h, w, n) labels.
+        place: (h, w, n) int64, where a pixel lies in the image.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.best, self.value = np.empty((2, *shape), dtype=np.float32)
+        self.better, self.place = np.empty(shape, dtype=bool), np.empty(shape, dtype=np.int64)
+        self.winner, self.change = np.empty((2, *shape), dtype=dtype)
+
+
 def _paint(labels: np.ndarray, blocks: _Blocks, down: _Axis, across: _Axis) -> None:
-    """Label the pixels of blocks one by one; `labels`: (H, W), contiguous."""
+    """Label the pixels of blocks with several candidates one by one; `labels`: (H, W), contiguous."""
     flat, height, width = labels.reshape(-1), down.pixel.shape[1], across.pixel.shape[1]
     most = max(1, CHUNK_PIXELS // (height * width))
     # Blocks come last: loops over them are long, those over the few pixels of a block are not.
     rows, columns = down.pixel.T * labels.shape[1], across.pixel.T
-    order = np.argsort(-blocks.count, kind="stable")
+    order, values = np.argsort(-blocks.count, kind="stable"), np.ascontiguousarray(blocks.values.T)
+    canvas = _Canvas((height, width, min(most, len(order))), labels.dtype)
     for first in range(0, len(order), most):
         chosen = order[first : first + most]
         row, column = blocks.row[chosen], blocks.column[chosen]
         weights = down.weight.T[:, None, row], across.weight.T[None][:, :, column]
-        winner = _winners(blocks, chosen, *weights, labels.dtype)
-        flat[rows[:, None, row] + columns[:, column]] = winner
+        _choose_winners(blocks, values, chosen, *weights, canvas)
+        part = np.s_[..., : len(chosen)]
+        place = np.add(rows[:, None, row], columns[:, column], out=canvas.place[part])
+        flat[place] = canvas.winner[part]
 
 
-def _winners(
-    blocks: _Blocks, chosen: np.ndarray, y: np.ndarray, x: np.ndarray, dtype: np.dtype[Any]
-) -> np.ndarray:
-    """Return the best label at each pixel of some blocks: (h, w, n), the lower one on a tie.
+def _choose_winners(
+    blocks: _Blocks, values: np.ndarray, chosen: np.ndarray, y: np.ndarray, x: np.ndarray, canvas: _Canvas
+) -> None:
+    """Write the best label at each pixel of some blocks to `canvas.winner`, the lower one on a tie.
 
-    chosen: (n,) blocks by falling number of candidates; y, x: (h, 1, n) and (1, w, n) fractions.
+    Scores are those above the block's first candidate, which so needs no arithmetic.
+
+    values: (P, 4) `blocks.values`; chosen: (n,) blocks by falling number of candidates; y, x: (h, 1, n) and
+    (1, w, n) fractions.
     """
-    start, count = blocks.start[chosen], blocks.count[chosen]
-    shape = (y.shape[0], x.shape[1], len(chosen))
-    best, value = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
-    better, winner, change = np.empty(shape, dtype=bool), np.empty(shape, dtype), np.empty(shape, dtype)
-    for number in range(int(count[0])):
-        some = int(np.searchsorted(-count, -number))  # blocks with a candidate of this number come first
-        here, candidate = np.s_[..., :some], start[:some] + number
-        down, label = y[here], blocks.label.take(candidate).astype(dtype)
-        upper_left, upper_right, lower_left, lower_right = (part.take(candidate) for part in blocks.values)
-        left = upper_left * (1 - down) + lower_left * down
-        slope = upper_right * (1 - down) + lower_right * down - left
-        score = (value if number else best)[here]
+    start, count, dtype = blocks.start[chosen], blocks.count[chosen], canvas.winner.dtype
+    first, up = values.take(start, axis=0), 1 - y
+    canvas.winner[..., : len(chosen)] = blocks.label.take(start)
+    # Blocks with a candidate of each number come first.
+    ends = np.searchsorted(-count, -np.arange(int(count[0]) + 1)).tolist()
+    for number in range(1, int(count[0])):
+        here, candidate = np.s_[..., : ends[number]], start[: ends[number]] + number
+        corners = np.ascontiguousarray((values.take(candidate, axis=0) - first[: ends[number]]).T)
+        upper_left, upper_right, lower_left, lower_right = corners
+        left = upper_left * up[here] + lower_left * y[here]
+        slope = upper_right * up[here] + lower_right * y[here] - left
+        score, better = canvas.value[here], canvas.better[here]
         np.multiply(slope, x[here], out=score)
         score += left
-        if number == 0:
-            winner[...] = label
-            continue
+        best = canvas.best[here] if number > 1 else np.float32(0)
+        np.greater(score, best, out=better)
         # Where it is better: winner += label - winner. Unsigned numbers wrap, a masked copy is slower.
-        np.greater(score, best[here], out=better[here])
-        np.subtract(label, winner[here], out=change[here])
-        change[here] *= better[here]
-        winner[here] += change[here]
-        np.maximum(best[here], score, out=best[here])
-    return winner
+        change, winner = canvas.change[here], canvas.winner[here]
+        np.subtract(blocks.label.take(candidate).astype(dtype), winner, out=change)
+        change *= better
+        winner += change
+        if number + 1 < int(count[0]):
+            np.maximum(best, score, out=canvas.best[here])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from cups.io.png import read_image
 from cups.ops.resize import resize_image
 from pseudo_labels.settings.cause import WINDOW_BATCH
 from refs.cause import Cluster, SegmentTR, flip_average
+from refs.cause.modules.segment import nearest_code
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Tiling:
     stride: int
 
 
+TOKENS_AT_ONCE = 1024
+"""Tokens that are compared with a codebook at a time: its scores stay in a cache."""
 PUBLISHED_TILING = Tiling(height=644, window=322, stride=161)
 TEXTON_TILING = Tiling(height=192, window=96, stride=48)
 """Windows of half the height, as the published ones, so that their number does not grow with the image."""
@@ -154,14 +158,20 @@ class FeatureExtractor:
         """
         if self.backbone.local:
             # A feature knows its neighbourhood alone: the mirrored window is a part of the mirrored image.
-            whole, p, w = self.features(image.flip(3) if mirror else image)[0], self.patch, self.window
-            columns = image.shape[3] // p
-            cells = [(y // p, columns - w - x // p if mirror else x // p) for y, x in places]
-            return torch.stack([whole[:, y : y + w, x : x + w] for y, x in cells])
+            return self.cut(self.features(image.flip(3) if mirror else image)[0], places, mirror)
         size = self.tiling.window
         crops = torch.cat([image[..., y : y + size, x : x + size] for y, x in places])
         crops = crops.flip(3) if mirror else crops
         return torch.cat([self.features(part) for part in crops.split(self.batch)])
+
+    def cut(self, cells: Tensor, places: Sequence[tuple[int, int]], mirror: bool = False) -> Tensor:
+        """Cut the windows at `places` out of a map of the whole image: (..., H/p, W/p) -> (N, ..., w, w).
+
+        mirror: the map is that of the mirror image.
+        """
+        p, w, columns = self.patch, self.window, cells.shape[-1]
+        starts = [(y // p, columns - w - x // p if mirror else x // p) for y, x in places]
+        return torch.stack([cells[..., y : y + w, x : x + w] for y, x in starts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,29 +198,47 @@ class CauseModel:
         half a token off the image's grid is sampled bilinearly.
         """
         places = self.extractor.places(image)
-        features = self.extractor.windows(image, places)
-        mirrored = self.extractor.windows(image, places, mirror=True) if self.flip else None
+        views = [self._view(image, places, mirror) for mirror in ((False, True) if self.flip else (False,))]
         patch, side = self.extractor.patch, self.extractor.window
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-        total, weight = None, features.new_zeros(grid)
+        total, weight = None, views[0][0].new_zeros(grid)
         for part in torch.arange(len(places)).split(self.extractor.batch):
-            codes = self._window_codes(features[part], None if mirrored is None else mirrored[part])
+            codes = self._window_codes([(features[part], nearest[part]) for features, nearest in views])
             total = codes.new_zeros((codes.shape[1], *grid)) if total is None else total
             for index, code in zip(part.tolist(), codes, strict=True):
-                down = _sampling(places[index][0] / patch, side, grid[0]).to(code)
-                across = _sampling(places[index][1] / patch, side, grid[1]).to(code)
-                total += down @ code @ across.T
-                weight += down.sum(1)[:, None] * across.sum(1)
+                (rows, down), (columns, across) = (
+                    _sampling(start / patch, side, length)
+                    for start, length in zip(places[index], grid, strict=True)
+                )
+                total[:, rows, columns] += down.to(code) @ code @ across.to(code).T
+                weight[rows, columns] += (down.sum(1)[:, None] * across.sum(1)).to(code)
         assert total is not None
         return (total / weight.clamp_min(1e-6)).permute(1, 2, 0)
 
-    def _window_codes(self, features: Tensor, mirrored: Tensor | None) -> Tensor:
-        """Return the codes of windows: (N, D, w, w) features -> (N, reduced_dim, w, w)."""
-        grid = (features.shape[2], features.shape[3])
+    def _view(self, image: Tensor, places: Sequence[tuple[int, int]], mirror: bool) -> tuple[Tensor, Tensor]:
+        """Return the features (N, D, w, w) of windows, and the codebook's row nearest to each: (N, w, w)."""
+        if self.extractor.backbone.local:
+            # Windows overlap: each cell is compared with the codebook once, not once for each window.
+            whole = self.extractor.features(image.flip(3) if mirror else image)
+            features, nearest = whole[0], self._nearest(whole)[0]
+            return tuple(self.extractor.cut(part, places, mirror) for part in (features, nearest))  # type: ignore[return-value]
+        features = self.extractor.windows(image, places, mirror)
+        return features, self._nearest(features)
+
+    def _nearest(self, features: Tensor) -> Tensor:
+        """(N, D, h, w) features -> (N, h, w) int64 rows of the codebook."""
+        tokens = features.permute(0, 2, 3, 1).flatten(0, 2)
+        parts = [nearest_code(part, self.cluster.codebook) for part in tokens.split(TOKENS_AT_ONCE)]
+        return torch.cat(parts).view(features.shape[0], *features.shape[2:])
+
+    def _window_codes(self, views: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the codes of windows, the mean of their views: (N, D, w, w) -> (N, reduced_dim, w, w)."""
+        grid = (views[0][0].shape[2], views[0][0].shape[3])
         plain, *flipped = (
-            self.segment.head_ema(part.flatten(2).transpose(1, 2), self.cluster.codebook, grid)
-            for part in (features, mirrored)
-            if part is not None
+            self.segment.head_ema(
+                features.flatten(2).transpose(1, 2), self.cluster.codebook, grid, nearest.flatten(1)
+            )
+            for features, nearest in views
         )
         codes = flip_average(plain, flipped[0], grid) if flipped else plain
         return codes.transpose(1, 2).unflatten(2, grid)
@@ -224,10 +252,14 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     return starts
 
 
-def _sampling(offset: float, side: int, length: int) -> Tensor:
-    """Return (length, side): bilinear weights of a window's tokens for the image's tokens; 0 outside it."""
-    position = torch.arange(length, dtype=torch.float32) - offset
+def _sampling(offset: float, side: int, length: int) -> tuple[slice, Tensor]:
+    """Return the image's tokens that a window may cover, (n,), and (n, side): bilinear weights of its tokens.
+
+    Those of the image's tokens that lie outside are 0.
+    """
+    covered = slice(max(0, math.floor(offset)), min(length, math.ceil(offset) + side))
+    position = torch.arange(length, dtype=torch.float32)[covered] - offset
     inside = (position > -0.75) & (position < side - 0.25)
     position = position.clamp(0, side - 1)
     tokens = torch.arange(side, dtype=torch.float32)
-    return (1 - (position[:, None] - tokens).abs()).clamp_min(0) * inside[:, None]
+    return covered, (1 - (position[:, None] - tokens).abs()).clamp_min(0) * inside[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cups.allowed import BATCH, CLUSTERS, COUNT, DEVICE, FRACTION, PATH, SEED, SIDE, TEXT
+from cups.allowed import BATCH, CLUSTERS, COUNT, DEVICE, FRACTION, PATH, SEED, SIDE, TEXT, whole
 from cups.errors import UserError
 from pseudo_labels.steps.flags import Settings, flag
 
@@ -60,6 +60,25 @@ class Stage1Settings(SizedSettings):
     no_check: bool = flag(False, "do not compare the results")
 
 
+SCALED = ("overclusters", "instances", "conversion", "textons")
+
+
+@dataclass(frozen=True)
+class ScalingSettings(SizedSettings):
+    """Streets and workers; of the runs of each number of workers the best counts."""
+
+    repeats: int = flag(2, "times that each row is measured", allowed=COUNT)
+    frames: int = flag(24, "frames, of which the first that workers take do not count", allowed=COUNT)
+    workers: int = flag(2, "worker processes that are compared with one", allowed=whole(2, 1024))
+    k: int = flag(300, "clusters", allowed=CLUSTERS)
+    only: tuple[str, ...] = flag(SCALED, "steps to measure", choices=SCALED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frames <= 2 * self.workers:
+            raise UserError(f"`frames` {self.frames}: give more than twice the {self.workers} `workers`")
+
+
 @dataclass(frozen=True)
 class TrainStepSettings(SizedSettings):
     """Network and batches; of the steps of each the median counts."""
@@ -79,6 +98,19 @@ class TrainStepSettings(SizedSettings):
     objects: int = flag(12, "instances in an image", allowed=COUNT)
     channels_last: bool = flag(False, "measure TRAINING.CHANNELS_LAST too")
     compile: bool = flag(False, "measure TRAINING.COMPILE too")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(SizedSettings):
+    """Frames and network; one pass, after a frame that does not count."""
+
+    images: int = flag(4, "streets rendered", allowed=COUNT)
+    checkpoint: Path | None = flag(None, "network that is evaluated; without: random weights")
+    config: str = flag(
+        "Panoptic-Cascade-Mask-R-CNN.yaml", "model YAML of a network with random weights", allowed=PATH
+    )
+    things: int = flag(8, "its thing pseudo-classes", allowed=CLUSTERS)
+    stuffs: int = flag(19, "its stuff pseudo-classes", allowed=CLUSTERS)
 
 
 @dataclass(frozen=True)

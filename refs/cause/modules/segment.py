@@ -59,7 +59,7 @@ class DecoderLayer(nn.Module):
         query = self.norm1(query + self.dropout(attended))
         attended = self.multihead_attn(query + position, features, features, need_weights=False)[0]
         query = self.norm2(query + self.dropout(attended))
-        query = query + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(query)))))
+        query = query + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(query), inplace=True))))
         out = features + self.norm3(query)
         tokens = out.transpose(1, 2).unsqueeze(3)
         narrow, wide = self.f1(self.dropout(tokens)), self.f2(self.dropout(tokens))
@@ -89,13 +89,20 @@ class Head(nn.Module):
         square = self.query_pos.T.reshape(1, dim, side, side)
         return F.interpolate(square, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
 
-    def forward(self, features: Tensor, codebook: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        codebook: Tensor,
+        grid: tuple[int, int] | None = None,
+        nearest: Tensor | None = None,
+    ) -> Tensor:
         """Return codes of backbone tokens.
 
         Args:
             features: (B, P, dim).
             codebook: (K, dim), the modularity codebook.
             grid: (H, W) with H * W = P; by default P is a square, or exactly the head's own token count.
+            nearest: (B, P) int64, the `nearest_code` of each token; by default it is found here.
 
         Returns:
             (B, P, reduced_dim).
@@ -104,7 +111,8 @@ class Head(nn.Module):
             tokens = features.shape[1]
             side = math.isqrt(tokens)
             grid = (side, side) if side * side == tokens else (1, tokens)
-        return self.tr(quantize(features, codebook), self.positions(grid), features)
+        queries = quantize(features, codebook) if nearest is None else codebook[nearest]
+        return self.tr(queries, self.positions(grid), features)
 
 
 class SegmentTR(nn.Module):

@@ -71,3 +71,23 @@ def test_smooth_labels__many_labels_do_not_overflow() -> None:
     scores[..., 69_999] = 1
     assert (smooth_labels(scores, (8, 8)) == 69_999).all()
     assert np.iinfo(np.uint16).max < 69_999
+
+
+def test_smooth_labels__parts_of_any_size_share_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are painted some at a time, on the same arrays: nothing of one part may show in the next."""
+    scores, size = blurred((6, 9, 40), 5), (150, 260)
+    expected = smooth_labels(scores, size)
+    for pixels in (1, 3000, 10**8):
+        monkeypatch.setattr(module, "CHUNK_PIXELS", pixels)
+        assert torch.equal(smooth_labels(scores, size), expected)
+
+
+def test_squares__are_those_of_all_scores_with_repeated_borders() -> None:
+    scores = blurred((4, 5, 12), 6).numpy()
+    padded = np.pad(scores, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    corners = np.stack([padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]])
+    wanted = np.argwhere(corners.max(axis=0) >= corners.min(axis=0).max(axis=2, keepdims=True))
+    blocks = module._squares(scores)
+    found = np.stack((blocks.row[blocks.block], blocks.column[blocks.block], blocks.label), axis=1)
+    assert np.array_equal(found, wanted)
+    assert np.array_equal(blocks.values, corners[(slice(None), *wanted.T)])

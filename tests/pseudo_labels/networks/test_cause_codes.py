@@ -47,11 +47,28 @@ def test_starts__cover_the_side() -> None:
     assert _starts(32, 32, 16) == [0]
 
 
+def sampled(offset: float, side: int, length: int) -> list[list[float]]:
+    """Return the weights for all tokens of an image, (length, side), and check that the rest is nothing."""
+    covered, weights = _sampling(offset, side, length)
+    whole = torch.zeros(length, side)
+    whole[covered] = weights
+    return whole.tolist()
+
+
 def test_sampling__half_token_offset_takes_the_mean_of_two() -> None:
-    weights = _sampling(0.5, side=2, length=3)
     # tokens of the image at -0.5, 0.5 and 1.5 of the window: its border, the middle, its border
-    assert weights.tolist() == [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
-    assert _sampling(1.0, 2, 4).tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
+    assert sampled(0.5, side=2, length=3) == [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    assert sampled(1.0, 2, 4) == [[0, 0], [1, 0], [0, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.25, 0.5, 0.75, 6.5, 30.0, 36.4])
+def test_sampling__covers_a_window_alone_and_leaves_nothing_out(offset: float) -> None:
+    """Of every token of the image, a window of a native image once took each."""
+    covered, _ = _sampling(offset, side=4, length=40)
+    position = torch.arange(40) - offset
+    inside = (position > -0.75) & (position < 3.75)
+    assert covered.stop - covered.start <= 5
+    assert (torch.tensor(sampled(offset, 4, 40)).sum(1) == inside).all()
 
 
 class Columns(nn.Module):
@@ -66,14 +83,16 @@ class Columns(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return F.avg_pool2d(images, self.patch_size)
 
-    def head_ema(self, tokens: torch.Tensor, codebook: object, grid: tuple[int, int]) -> torch.Tensor:
+    def head_ema(
+        self, tokens: torch.Tensor, codebook: object, grid: tuple[int, int], nearest: torch.Tensor
+    ) -> torch.Tensor:
         return tokens
 
 
 def columns_model(local: bool, **more: bool) -> CauseModel:
     backbone = Columns(local)
     extractor = FeatureExtractor("columns", backbone, Tiling(0, 32, 16), torch.device("cpu"))
-    return CauseModel(extractor, backbone, SimpleNamespace(codebook=None), **more)  # type: ignore[arg-type]
+    return CauseModel(extractor, backbone, SimpleNamespace(codebook=torch.ones(1, 3)), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("local", [True, False])

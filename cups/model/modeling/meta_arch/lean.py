@@ -102,6 +102,36 @@ def decide_in_bands(
     return semantic, decided, things
 
 
+def decide_in_regions(
+    logits: Tensor,
+    stride: int,
+    size: tuple[int, int],
+    regions: tuple[Tensor, int],
+    decide: Callable[[Tensor], Tensor],
+    finite_log: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `decide_in_bands` does, where each pixel takes the mean probabilities of its region.
+
+    All pixels of a region decide alike, so it decides once.
+
+    Args:
+        logits, stride, size: see `bands`.
+        regions: ids (H, W) int64 and their number.
+        decide: probabilities (C, 1, N) of regions -> (1, N) int64.
+        finite_log: logits whose softmax probabilities are.
+    """
+    ids, count = regions
+    sums = torch.zeros((logits.shape[0], count), device=logits.device)
+    for rows, wide in bands(logits, stride, size):
+        # In the order of pixels, so that rounding is that of the whole map.
+        sums.index_add_(1, ids[rows].flatten(), wide.float().softmax(dim=0).flatten(1))
+    means = sums / torch.bincount(ids.flatten(), minlength=count).clamp(min=1)
+    followed = finite_log(F.pad(means, (0, -count % VECTOR_PIXELS)))
+    probabilities = followed.softmax(dim=0)
+    decided = decide(probabilities[:, None])[0]
+    return followed.argmax(dim=0)[ids], decided[ids], probabilities[0][ids]
+
+
 def mask_crops(found: Instances, size: tuple[int, int]) -> tuple[Instances, Callable[[int], Crop]]:
     """Return the detections whose boxes are not empty, and a function that cuts out the mask of one.
 

@@ -13,10 +13,9 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from cups.model.inputs import decided_maps
-from cups.model.modeling.meta_arch.lean import decide_in_bands, mask_crops, pyramid
+from cups.model.modeling.meta_arch.lean import decide_in_bands, decide_in_regions, mask_crops, pyramid
 from cups.model.modeling.meta_arch.merge import agreed_scores, decide_semantic, merge_crops, merge_panoptic
-from cups.model.modeling.meta_arch.snap import snap_to_regions
+from cups.model.modeling.meta_arch.snap import regions_at, snap_to_regions
 
 RANGE_TOLERANCE = 0.01
 """How far resampling may overshoot the image range 0-1."""
@@ -144,8 +143,6 @@ class CustomPanopticFPN(PanopticFPN):
             Per image `semantic` (H, W) int64, the largest channel of `sem_seg`, and `panoptic_seg`; the same
             bits as `forward` gives.
         """
-        if self.combine_snap_to_regions:  # regions look at the probabilities of the whole image
-            return [decided_maps(output) for output in self.inference(batched_inputs)]
         images = self.preprocess_image(batched_inputs)
         features = pyramid(self.backbone, images.tensor)
         logits = self.sem_seg_head.layers(features)
@@ -153,16 +150,24 @@ class CustomPanopticFPN(PanopticFPN):
         detections, _ = self.roi_heads(images, features, proposals, None)
         del features, proposals
         return [
-            self._maps_of_image(*found) for found in zip(logits, detections, images.image_sizes, strict=True)
+            self._maps_of_image(logits_of_one, found, size, item["image"])
+            for logits_of_one, found, size, item in zip(
+                logits, detections, images.image_sizes, batched_inputs, strict=True
+            )
         ]
 
-    def _maps_of_image(self, logits: Tensor, found: Instances, size: tuple[int, int]) -> dict[str, Any]:
-        semantic, decided, things = decide_in_bands(
-            logits,
-            self.sem_seg_head.common_stride,
-            size,
-            lambda probabilities: decide_semantic(probabilities, self.combine_things_first),
-        )
+    def _maps_of_image(
+        self, logits: Tensor, found: Instances, size: tuple[int, int], image: Tensor
+    ) -> dict[str, Any]:
+        def decide(probabilities: Tensor) -> Tensor:
+            return decide_semantic(probabilities, self.combine_things_first)
+
+        given = logits, self.sem_seg_head.common_stride, size
+        if self.combine_snap_to_regions:
+            regions = regions_at(image, size, logits.device)
+            semantic, decided, things = decide_in_regions(*given, regions, decide, finite_log)
+        else:
+            semantic, decided, things = decide_in_bands(*given, decide)
         kept, crop_of = mask_crops(found, size)
         scores = agreed_scores(kept.scores.tolist(), crop_of, things, self.combine_semantic_weight)
         classes = kept.pred_classes.tolist()

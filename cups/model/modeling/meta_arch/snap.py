@@ -36,8 +36,13 @@ def snap_to_regions(probabilities: Tensor, image: Tensor) -> Tensor:
     Returns:
         (C, H, W); what sums to 1 over C still does.
     """
+    size = int(probabilities.shape[-2]), int(probabilities.shape[-1])
+    ids, count = regions_at(image, size, probabilities.device)
+    return region_means(probabilities, ids, count)[:, ids]
+
+
+def regions_at(image: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, int]:
+    """Return the regions of an image (3, h, w) at another size, (H, W) int64 ids, and their number."""
     pixels = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
     regions = even_regions(np.ascontiguousarray(pixels))
-    ids = torch.from_numpy(regions.ids).to(probabilities.device)
-    ids = resize_ids(ids, (probabilities.shape[-2], probabilities.shape[-1]))
-    return region_means(probabilities, ids, regions.count)[:, ids]
+    return resize_ids(torch.from_numpy(regions.ids).to(device), size), regions.count

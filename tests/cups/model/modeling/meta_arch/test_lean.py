@@ -18,6 +18,9 @@ from detectron2.modeling.postprocessing import detector_postprocess  # noqa: E40
 from detectron2.structures import Boxes, Instances  # noqa: E402
 
 from cups.model.modeling.meta_arch import lean  # noqa: E402
+from cups.model.modeling.meta_arch.merge import decide_semantic  # noqa: E402
+from cups.model.modeling.meta_arch.panoptic_fpn import finite_log  # noqa: E402
+from cups.model.modeling.meta_arch.snap import region_means  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [(44, 512), (150, 603), (41, 57)])
@@ -44,6 +47,37 @@ def test_decide_in_bands__as_the_whole(
     assert torch.equal(things, whole.softmax(dim=0)[0])
 
 
+@pytest.mark.parametrize("size", [(64, 512), (128, 640), (41, 57)])
+@pytest.mark.parametrize("things_first", [False, True])
+def test_decide_in_regions__as_the_whole_map_that_follows_the_image(
+    size: tuple[int, int], things_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole maps of 100 pseudo-classes took 4 GB for a frame of 1024 x 2048."""
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn((70, -(-size[0] // 4) + 1, -(-size[1] // 4)), generator=generator) * 20
+    ids = torch.randint(0, 30, (-(-size[0] // 8), -(-size[1] // 8)), generator=generator)
+    ids = ids.repeat_interleave(8, 0).repeat_interleave(8, 1)[: size[0], : size[1]]
+    ids[ids == 7] = 8  # a region without pixels
+    whole = F.interpolate(logits[None], scale_factor=4, mode="bilinear", align_corners=False)
+    whole = whole[0, :, : size[0], : size[1]].softmax(dim=0)
+    followed = finite_log(region_means(whole, ids, 30)[:, ids])
+    largest = []
+
+    def decide(probabilities: torch.Tensor) -> torch.Tensor:
+        largest.append(probabilities[0].numel())
+        return decide_semantic(probabilities, things_first)
+
+    monkeypatch.setattr(lean, "BAND_ELEMENTS", 2**18)
+    given = logits, 4, size, (ids, 30), decide, finite_log
+    semantic, decided, things = lean.decide_in_regions(*given)
+    probabilities = followed.softmax(dim=0)
+    assert torch.equal(semantic, followed.argmax(dim=0)) and len(semantic.unique()) > 5
+    assert torch.equal(decided, decide_semantic(probabilities, things_first))
+    assert max(largest) <= 64
+    # Of a map whose pixels are no whole vectors, torch rounds the last ones otherwise.
+    torch.testing.assert_close(things, probabilities[0], rtol=0 if size[1] > 100 else 1e-6, atol=0)
+
+
 def test_mask_crops__as_detectron2_pastes_them() -> None:
     generator = torch.Generator().manual_seed(1)
     corners = torch.rand((40, 2), generator=generator) * torch.tensor([70.0, 50.0]) - 5
@@ -66,7 +100,7 @@ def test_mask_crops__as_detectron2_pastes_them() -> None:
 
 
 @pytest.mark.parametrize("things_first", [False, True])
-@pytest.mark.parametrize(("snap", "weight"), [(False, 0.0), (True, 0.0), (False, 0.4)])
+@pytest.mark.parametrize(("snap", "weight"), [(False, 0.0), (True, 0.0), (False, 0.4), (True, 0.4)])
 def test_predict_maps__as_the_network_itself(
     build_tiny: Callable[..., nn.Module], things_first: bool, snap: bool, weight: float
 ) -> None:
