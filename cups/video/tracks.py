@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from cups.ops.flow import carry, flow_both_ways, gray, is_cut
+from cups.ops.flow import carry, gray, scene_flow
 
 WORKING_SIDE = 512
 """Pixels of the longer side at which frames are compared."""
@@ -163,11 +163,9 @@ def follow(
 
 
 def _flow(picture: np.ndarray, state: TrackState) -> tuple[np.ndarray, np.ndarray]:
-    """Return the flow to the last frame and where it is sure; nowhere in the first frame, and after a cut."""
+    """Return the flow to the last frame and where it is sure; nowhere in the first frame and after a cut."""
     if state.picture.any():
-        flow, sure = flow_both_ways(picture, state.picture)
-        if not is_cut(picture, carry(state.picture, flow), sure):
-            return flow, sure
+        return scene_flow(picture, state.picture)
     return np.zeros((*picture.shape, 2), np.float32), np.zeros(picture.shape, dtype=bool)
 
 
