@@ -12,8 +12,8 @@ SLACK, SLACK_PIXELS = 0.01, 0.5
 
 LARGEST_STEP = 50
 """A clip was cut where pixels that flow connects differ in brightness by more levels than this (half of them
-do), times the share of the pixels where flow is sure: nothing is one object across. On toy streets frames one
-place apart have 4 to 6, six places 12 to 26, other scenes 100 and more; photos of other things 100 and more."""
+do), times the share of the pixels where flow is sure: nothing is one object across. In toy streets frames one
+place apart have 4 to 6, six places 12 to 26, other scenes 100 and more; photos of other things as well."""
 
 
 def gray(image: np.ndarray) -> np.ndarray:
