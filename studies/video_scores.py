@@ -111,11 +111,11 @@ class Filmed:
                         metric.update_frames([panoptic], [target], number, [place])
         return {way: _way_scores(whole[way], parts[way], self.void) for way in WAYS}
 
-    def pictures(self, clip: Clip, count: int) -> list[list[np.ndarray]]:
-        """Return image, and objects coloured by their numbers in each way, of some frames of a clip."""
+    def pictures(self, clip: Clip, count: int, drawn: Sequence[str] = WAYS) -> list[list[np.ndarray]]:
+        """Return image, and objects coloured by their numbers in the drawn ways, of some frames of a clip."""
         step = max(1, len(clip.names) // count)
         return [
-            [read_image(self.images[name]), *(instances_to_color(maps[way].instances) for way in WAYS)]
+            [read_image(self.images[name]), *(instances_to_color(maps[way].instances) for way in drawn)]
             for place, (name, (_, maps)) in enumerate(zip(clip.names, self._numbered(clip), strict=True))
             if place % step == 0
         ]
