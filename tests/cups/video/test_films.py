@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,7 +18,8 @@ SIZE = (64, 96)
 
 
 def photo(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    rough = np.random.default_rng(seed).integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
+    return cv2.resize(rough, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def folder(path: Path, frames: dict[str, np.ndarray]) -> list[tuple[str, Path]]:
