@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from cups.allowed import read_path
-from cups.config import VAL_FLAGS, add_config_arguments, config_like, make_parser, parse_args
+from cups.config import (
+    VAL_FLAGS,
+    add_config_arguments,
+    add_image_folder,
+    config_like,
+    make_parser,
+    parse_args,
+)
 from cups.errors import UserError, run_main
 from cups.folder_settings import PREDICTION_IDS, TRUTH_IDS, FolderSettings
 
@@ -20,9 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     add_config_arguments(parser, VAL_FLAGS, "val.py")
     parser.add_argument("--output_dir", type=read_path, help="results (default: LOG_PATH/RUN_NAME)")
-    parser.add_argument(
-        "--image_dir", type=read_path, help="predict on this folder of images; needs no labels"
-    )
+    add_image_folder(parser, "predict on this folder of images, or video; needs no labels")
     parser.add_argument("--visualize_results", action="store_true", help="write an overlay of every frame")
     parser.add_argument(
         "--save_names", action="store_true", help="write the matched names beside the checkpoint"
@@ -85,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("argument --save_names: names come from ground truth; leave --image_dir out")
         from cups.builders.prediction import predict_folder
 
-        predict_folder(config, args.image_dir, args.output_dir)
+        predict_folder(config, args.image_dir, args.output_dir, tracking=args.tracking)
         return 0
     from cups.builders.scoring import evaluate, save_matched_names
     from cups.evaluation.results import results_report

@@ -298,6 +298,17 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_image_folder(parser: argparse.ArgumentParser, about: str) -> None:
+    """Add `--image_dir`, with `about` as its help, and the switch of its tracking."""
+    parser.add_argument("--image_dir", type=read_path, help=about)
+    parser.add_argument(
+        "--no_tracking",
+        dest="tracking",
+        action="store_false",
+        help="of --image_dir: number the objects of each frame anew",
+    )
+
+
 def parse_args(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> tuple[argparse.Namespace, CfgNode]:
@@ -306,6 +317,8 @@ def parse_args(
     Flags and `KEY VALUE` pairs may come in any order. `--print_config` ends the process.
     """
     args = parser.parse_intermixed_args(argv)
+    if not getattr(args, "tracking", True) and not args.image_dir:
+        parser.error("argument --no_tracking: goes with --image_dir")
     tell_unread(args.script, args.pairs[::2])
     config = build_config(
         args.experiment_config_file, args.pairs, vars(args), args.config_flags, options_of_environment()

@@ -17,7 +17,7 @@ import torch
 from yacs.config import CfgNode
 
 from cups import config
-from cups.builders import scoring, trainer
+from cups.builders import prediction, scoring, trainer
 from cups.config import Flag, build_config
 from cups.config_keys import KEYS
 from cups.config_page import SCRIPTS
@@ -224,3 +224,19 @@ def test_flags__the_watch_tells_what_is_not_read(
     """Keys of flags that these scripts had and did not read: the test above would fail for each of them."""
     _, read, _ = used(script)
     assert not read & dead
+
+
+@pytest.mark.parametrize("script", ["val", "cups_inference_val"])
+def test_image_dir__objects_of_clips_are_followed_unless_told(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tracked = []
+    monkeypatch.setattr(prediction, "predict_folder", lambda *_, tracking, **__: tracked.append(tracking))
+    main = importlib.import_module(script).main
+    output = ("--output_dir", str(tmp_path))
+    for switch in ([], ["--no_tracking"]):
+        assert main([*output, "--image_dir", str(tmp_path), *switch]) == 0
+    assert tracked == [True, False]
+    with pytest.raises(SystemExit) as stopped:
+        main([*output, "--no_tracking"])
+    assert stopped.value.code == 2 and "--no_tracking: goes with --image_dir" in capsys.readouterr().err

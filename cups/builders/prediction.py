@@ -61,18 +61,24 @@ def predict_images(settings: PredictionSettings) -> Path:
 
 
 def predict_folder(
-    config: CfgNode, images: Path, output: Path | None = None, kind: str = "panoptic", overlays: bool = True
+    config: CfgNode,
+    images: Path,
+    output: Path | None = None,
+    kind: str = "panoptic",
+    overlays: bool = True,
+    tracking: bool = True,
 ) -> Path:
     """Predict on one folder or video as a configuration says, TTA and dense CRF included; return the JSON.
 
     Args:
         output: folder of the predictions; None is the folder that the configuration names.
         kind: how maps and JSON are called.
+        overlays, tracking: see `OwnImages`.
     """
     output = output or run_directory(config, "val")
     found = images_of([images])
     refuse_output_inside(output, images, "output_dir")
-    own = OwnImages(found, output, kind, overlays)
+    own = OwnImages(found, output, kind, overlays, tracking=tracking)
     return predict_own_images(configured_network(config), own, prediction_settings(config, images))
 
 

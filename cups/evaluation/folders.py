@@ -31,6 +31,7 @@ from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import results_of_counts
 from cups.folder_settings import Ids
 from cups.io.children import ignore_stop_signals
+from cups.io.file_names import IMAGE_MARK
 from cups.metrics import (
     ConfusionMatrix,
     PanopticQualitySemanticMatching,
@@ -252,13 +253,15 @@ class Pairs:
 def pair(truth: Labels, guess: Labels) -> Pairs:
     """Pair frames by their names; where none agrees, by the last part of the names, if that tells them apart.
 
+    Of Cityscapes' images, that part is without `_leftImg8bit`.
+
     Raises:
         UserError: no frame is in both.
     """
     names = {name: name for name in guess.names}
     if not set(truth.names) & set(names):
-        last = {name.rpartition("/")[2]: name for name in guess.names}
-        ends = [name.rpartition("/")[2] for name in truth.names]
+        last = {_frame_name(name): name for name in guess.names}
+        ends = [_frame_name(name) for name in truth.names]
         if len(last) == len(guess.names) and len(set(ends)) == len(ends):
             names = {name: last[end] for name, end in zip(truth.names, ends, strict=True) if end in last}
     both = tuple((name, names[name]) for name in truth.names if name in names)
@@ -270,6 +273,10 @@ def pair(truth: Labels, guess: Labels) -> Pairs:
     paired = {other for _, other in both}
     missing = tuple(name for name in truth.names if name not in names)
     return Pairs(both, missing, tuple(name for name in guess.names if name not in paired))
+
+
+def _frame_name(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix(IMAGE_MARK)
 
 
 class FolderFrames(Dataset[tuple[PanopticMap, PanopticMap]]):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cups.evaluation.panoptic_export import TRACKS, PanopticExport, changed
 from cups.video.clip_tracker import ClipTracker, Predicted
-from cups.video.clips import clips_of
+from cups.video.films import films_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def work_left(export: PanopticExport, categories: int, tracking: bool) -> Work:
 
     Args:
         categories: how many categories there are.
-        tracking: whether objects of clips keep their numbers.
+        tracking: whether objects of clips keep their numbers, see `cups.video.films.films_of`.
     """
     pending = {export.images[index][0] for index in (*export.missing(), *export.outdated())}
     if not tracking:
@@ -58,7 +58,7 @@ def work_left(export: PanopticExport, categories: int, tracking: bool) -> Work:
     position = {name: place for place, name in enumerate(order)}
     trackers: dict[str, ClipTracker] = {}
     left_out: set[str] = set()
-    for clip in clips_of(export.images):
+    for clip in films_of(export.images):
         tracker = ClipTracker(clip, categories, export.folder / TRACKS / f"{clip.names[0]}.npz")
         todo, kept_out = _frames_left(tracker, pending, files)
         pending = (pending - set(clip.names)) | set(todo)

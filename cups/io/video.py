@@ -29,6 +29,8 @@ OPEN_VIDEOS = 2
 KEPT_BYTES = 256 * 2**20
 """Memory for frames that were decoded lately: readers in several threads ask a little out of order."""
 KEPT_FRAMES = 24
+RATE_SLACK = 0.05
+"""Of the rate that a file tells; phones vary it, and some files tell another than they have."""
 WHOLE = 0.95
 """Share of the frames that a video says it has, below which it counts as cut short."""
 NEAR = 16
@@ -46,7 +48,7 @@ class VideoIndex:
         times: presentation time of each frame, rising, in units of the stream.
         keys: numbers of the frames that decoding can start at, rising; the first is 0.
         rate: frames per second.
-        size: (H, W) as shown, turned as the recording device says.
+        size: (H, W) of all frames as shown, turned as the recording device says.
         turns: quarter turns, counter-clockwise, that bring a decoded frame upright.
         ordered: whether times tell frames apart; else frames are counted from the start.
     """
@@ -122,11 +124,11 @@ def _index(video: Path, size: int, changed: int) -> VideoIndex:
         stream = container.streams.video[0]
         found, keys, complete = _demux(container, stream)
         seekable = container.format.name not in STREAMS
-        rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+        rate = _mean_rate(stream, found)
         seconds = (
             float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
         )
-        expected = stream.frames or seconds * float(rate or 0)
+        expected = stream.frames or seconds * rate
         if not rate or not found:
             raise UserError(f"{video}: holds no frame that can be decoded; {FIX}")
     first = next(_frames(video), None)
@@ -146,7 +148,17 @@ def _index(video: Path, size: int, changed: int) -> VideoIndex:
             "%s: cut short or damaged; %d frames can be read, the others are left out", video, len(times)
         )
     starts = tuple(sorted({0, *places}))
-    return VideoIndex(tuple(times), starts, float(rate), (height, width), turns, ordered)
+    return VideoIndex(tuple(times), starts, rate, (height, width), turns, ordered)
+
+
+def _mean_rate(stream: Any, times: list[Any]) -> float:
+    """Return the frames per second: what the file says, or the mean of the times where that is another."""
+    told = float(stream.average_rate or stream.guessed_rate or stream.base_rate or 0)
+    known = sorted({time for time in times if time is not None})
+    if len(known) < max(2, len(times)):
+        return told
+    mean = (len(known) - 1) / float((known[-1] - known[0]) * stream.time_base)
+    return told if abs(told - mean) <= RATE_SLACK * mean else mean
 
 
 def _demux(container: Any, stream: Any) -> tuple[list[Any], list[int], bool]:
@@ -308,7 +320,9 @@ class _Reader:
         self.next = key
 
     def _keep(self, place: int, frame: Any) -> None:
-        pixels = np.rot90(frame.to_ndarray(format="rgb24"), self.index.turns)
+        # A stream may change its size on the way; all its frames are shown at the first one's.
+        height, width = self.index.size[:: -1 if self.index.turns % 2 else 1]
+        pixels = np.rot90(frame.to_ndarray(format="rgb24", height=height, width=width), self.index.turns)
         self.kept[place] = np.ascontiguousarray(pixels)
         while len(self.kept) > self.room:
             self.kept.popitem(last=False)

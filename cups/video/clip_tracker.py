@@ -81,7 +81,7 @@ class ClipTracker:
         An object has the category that most of its score went to so far, over all frames.
         """
         height, width = prediction.ids.shape
-        size = working_size((height, width))
+        size = self._size((height, width))
         if self._state is None or self._state.ids.shape != size:
             last = 0 if self._state is None else self._state.last
             self._state = replace(TrackState.empty(size, self.categories), last=np.array(last))
@@ -94,6 +94,14 @@ class ClipTracker:
         self.done = name
         fresh = (category + 1) * SEGMENT_FACTOR + number
         return _renumbered(prediction, dict(zip([s.id for s in things], fresh.tolist(), strict=True)))
+
+    def _size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the working size of a frame of (H, W) pixels: the clip's, where it has the clip's shape."""
+        if self._state is None:
+            return working_size(size)
+        height, width = self._state.ids.shape
+        alike = abs(height * size[1] - width * size[0]) <= max(size)
+        return (height, width) if alike else working_size(size)
 
 
 def _objects(ids: np.ndarray, things: Sequence[Segment], size: tuple[int, int]) -> Objects:

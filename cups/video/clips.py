@@ -6,7 +6,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cups.errors import UserError
@@ -28,10 +28,12 @@ class Clip:
     Attributes:
         names: of the frames, in order.
         places: of each in time; neighbours differ by 1, more where frames are missing.
+        series: folder, and what its names have in common; the parts between long gaps are of one series.
     """
 
     names: tuple[str, ...]
     places: tuple[int, ...]
+    series: Path = field(default=Path(), compare=False)
 
 
 def clips_of(images: Sequence[tuple[str, Path]]) -> list[Clip]:
@@ -58,10 +60,15 @@ def clips_of(images: Sequence[tuple[str, Path]]) -> list[Clip]:
             continue
         for index, (clip, place) in zip(members, places, strict=True):
             found[folder, clip].append((place, index))
-    parts = [part for frames in found.values() for part in _parted(sorted(frames)) if len(part) > 1]
+    parts = [
+        (part, folder / series)
+        for (folder, series), frames in found.items()
+        for part in _parted(sorted(frames))
+        if len(part) > 1
+    ]
     return [
-        Clip(tuple(images[index][0] for _, index in part), tuple(place for place, _ in part))
-        for part in sorted(parts, key=lambda part: min(index for _, index in part))
+        Clip(tuple(images[index][0] for _, index in part), tuple(place for place, _ in part), series)
+        for part, series in sorted(parts, key=lambda part: min(index for _, index in part[0]))
     ]
 
 

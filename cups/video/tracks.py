@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from cups.ops.flow import carry, flow_both_ways, gray, is_cut
+from cups.ops.flow import carry, gray, scene_flow
 
 WORKING_SIDE = 512
 """Pixels of the longer side at which frames are compared."""
@@ -16,7 +16,7 @@ MEMORY = 8
 """Frames for which an object that is not seen is remembered."""
 MOST_NUMBERS = 999
 """Numbers of a clip. After them, those longest out of use are given again."""
-LEAST_OVERLAP, LEAST_OVERLAP_OF_OTHERS = 0.15, 0.4
+LEAST_OVERLAP, LEAST_OVERLAP_OF_OTHERS = 0.15, 0.25
 """IoU after warping from which two masks of one category, or of two, may be one object."""
 COLOUR_WEIGHT = 0.3
 """Of the likeness of colours beside the IoU."""
@@ -66,7 +66,8 @@ class TrackState:
         area: (N,) float64 pixels, as far as it is known behind others.
         colours: (N, B) float64 histogram, sum 1.
         votes: (N, C) float64 score that each category has got.
-        ids: (h, w) int32 of the last frame, 0 no object, else row + 1.
+        ids: (h, w) int32 of the last frame, 0 no object, else row + 1; objects that are not in it have the
+            place that flow carried them to, where no other is.
         picture: (h, w) uint8 brightness of the last frame.
         last: () int64, the number given last.
     """
@@ -129,8 +130,9 @@ def follow(
 
     Each pixel of the frame is looked up in the last one by flow, where that agrees with the flow back. Pairs
     of objects whose masks then overlap are matched so that overlap and likeness of colour are largest
-    together (Hungarian method). What is left is looked for among all objects of the last `MEMORY` frames by
-    its expected place, size, category and colours. The rest is new.
+    together (Hungarian method). The masks of objects that were missed in the last `MEMORY` frames are carried
+    on by flow and take part. What is left is looked for among all these objects by its expected place, size,
+    category and colours. The rest is new.
 
     Args:
         state: of the frames before.
@@ -145,29 +147,28 @@ def follow(
     picture = gray(image)
     flow, sure = _flow(picture, state)
     if not sure.any():
-        state = state.rows(np.zeros(0, np.intp))
+        state = replace(state.rows(np.zeros(0, np.intp)), ids=np.zeros_like(state.ids))
     else:
         state = replace(state, centre=state.centre + gap * state.velocity, unseen=state.unseen + gap)
-    found = np.full(len(objects.category), -1)
+    found, carried = np.full(len(objects.category), -1), carry(state.ids, flow)
     if len(state.number) and len(found):
-        overlap = _overlap(carry(state.ids, flow), objects.ids, sure, (len(state.number), len(found)))
+        overlap = _overlap(carried, objects.ids, sure, (len(state.number), len(found)))
         likeness = np.sqrt(state.colours) @ np.sqrt(seen.colours).T
         same = state.votes.argmax(axis=1)[:, None] == objects.category[None]
         allowed = overlap >= np.where(same, LEAST_OVERLAP, LEAST_OVERLAP_OF_OTHERS)
         gain = overlap + COLOUR_WEIGHT * likeness + CATEGORY_WEIGHT * same
-        _assign(found, gain, allowed & (state.unseen == gap)[:, None])
+        _assign(found, gain, allowed)
         closeness, near = _nearness(state, seen)
         _assign(found, likeness + closeness, near & same & (likeness >= LEAST_LIKENESS))
     moved = -_mean_flow(flow, objects.ids, sure, len(found)) / gap
-    return _updated(state, replace(seen, velocity=moved, picture=picture), objects.ids, found, gap)
+    seen = replace(seen, velocity=moved, picture=picture, ids=objects.ids)
+    return _updated(state, seen, carried, found, gap)
 
 
 def _flow(picture: np.ndarray, state: TrackState) -> tuple[np.ndarray, np.ndarray]:
-    """Return the flow to the last frame and where it is sure; nowhere in the first frame, and after a cut."""
+    """Return the flow to the last frame and where it is sure; nowhere in the first frame and after a cut."""
     if state.picture.any():
-        flow, sure = flow_both_ways(picture, state.picture)
-        if not is_cut(picture, carry(state.picture, flow), sure):
-            return flow, sure
+        return scene_flow(picture, state.picture)
     return np.zeros((*picture.shape, 2), np.float32), np.zeros(picture.shape, dtype=bool)
 
 
@@ -242,16 +243,22 @@ def _mean_flow(flow: np.ndarray, ids: np.ndarray, sure: np.ndarray, count: int) 
 
 
 def _updated(
-    state: TrackState, seen: TrackState, ids: np.ndarray, found: np.ndarray, gap: int
+    state: TrackState, seen: TrackState, carried: np.ndarray, found: np.ndarray, gap: int
 ) -> tuple[TrackState, np.ndarray]:
-    """Return the state after a frame and the row in it of each object of the frame."""
+    """Return the state after a frame and the row in it of each object of the frame.
+
+    Args:
+        carried: (h, w) ids of the state, where flow carries them.
+        found: (D,) row of each object in the state, -1 of new ones.
+    """
     again = found >= 0
     past = state.rows(found[again])
     rest = np.setdiff1d(np.arange(len(state.number)), found)
     rest = rest[state.unseen[rest] <= MEMORY]
     # Where numbers become short, what was seen longest ago is forgotten first.
     rest = rest[np.argsort(state.unseen[rest], kind="stable")][: max(0, MOST_NUMBERS - len(found))]
-    lost = state.rows(np.sort(rest))
+    rest = np.sort(rest)
+    lost = state.rows(rest)
     numbers, last = _new_numbers({*past.number, *lost.number}, int(state.last), int((~again).sum()))
     number = np.empty(len(found), np.int64)
     number[again], number[~again] = past.number, numbers
@@ -266,7 +273,10 @@ def _updated(
         "velocity": velocity, "area": area, "colours": colours, "votes": votes,
     }  # fmt: skip
     columns = {name: np.concatenate((value, getattr(lost, name))) for name, value in joined.items()}
-    after = replace(state, **columns, ids=ids.astype(np.int32), picture=seen.picture, last=np.array(last))
+    place = np.zeros(len(state.number) + 1, np.int32)
+    place[rest + 1] = len(found) + 1 + np.arange(len(rest))
+    ids = np.where(seen.ids > 0, seen.ids, place[carried]).astype(np.int32)
+    after = replace(state, **columns, ids=ids, picture=seen.picture, last=np.array(last))
     return after, np.arange(len(found))
 
 

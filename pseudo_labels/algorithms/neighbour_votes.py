@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from cups.ops.flow import carry, flow_both_ways, is_cut
+from cups.ops.flow import carry, scene_flow
 
 FLOW_SIDE = 640
 """Pixels of the longer side at which flow is computed."""
@@ -51,9 +51,7 @@ def carried_labels(
         picture, other: (h, w) uint8 brightness of the frame and of the neighbour, at one size.
         labels: (H, W) of the neighbour.
     """
-    flow, sure = flow_both_ways(picture, other)
-    if is_cut(picture, carry(other, flow), sure):
-        return labels, np.zeros(labels.shape, dtype=bool)
+    flow, sure = scene_flow(picture, other)
     height, width = labels.shape
     if flow.shape[:2] != labels.shape:
         scale = np.array((width / flow.shape[1], height / flow.shape[0]), np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from cups.builders.folder_scores import score_folders
 from cups.config import build_config
 from cups.errors import UserError
 from cups.evaluation.comparison import rows_of
+from cups.evaluation.folders import pair
 from cups.evaluation.results import Result, read_results, rows_path
 from cups.folder_settings import FolderSettings
 from cups.io.coco_panoptic import to_rgb
@@ -262,3 +264,12 @@ def test_score__video_of_a_coco_set_and_without_objects(classes: Path, truth: Pa
     assert result["pq"] == 1.0 and result["aq"] == pytest.approx((3 * 1 / 2 + 3) / 6)
     with pytest.raises(UserError, match="`video`: needs objects on both sides"):
         score(classes, truth, truth / "semantic", prediction_ids="id", video=True)
+
+
+def test_pair__images_of_cityscapes_and_their_ground_truth() -> None:
+    """`predict.py` names its maps after the images, and ground truth is named without their ending."""
+    truth = SimpleNamespace(names=["val/a/a_000000_000019", "val/b/b_000000_000019"], path="gtFine")
+    guess = SimpleNamespace(names=["b/b_000000_000019_leftImg8bit"], path="panoptic.json")
+    pairs = pair(truth, guess)  # type: ignore[arg-type]
+    assert pairs.both == (("val/b/b_000000_000019", "b/b_000000_000019_leftImg8bit"),)
+    assert pairs.missing == ("val/a/a_000000_000019",) and pairs.extra == ()

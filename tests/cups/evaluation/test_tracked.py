@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial, partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +25,7 @@ from cups.io.png import read_image, write_png
 from cups.prediction import prediction_of
 from cups.structures import PseudoClasses, ThingStuffSplit
 from cups.video import clip_tracker
+from cups.video.clip_tracker import ClipTracker
 
 SIZE = (64, 96)
 COLOURS = {1: (230, 30, 30), 2: (30, 30, 230), 3: (230, 220, 30)}
@@ -154,6 +157,77 @@ def test_predict__a_killed_run_goes_on_with_the_same_ids(
     assert 15 - kill_at <= again.seen <= 15 - kill_at + 2  # what the last batch had begun, too
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert run(frames, tmp_path / "out").seen == 0
+
+
+def moments(clip: list[tuple[str, Path]], folder: Path, stop_at: int | None) -> int:
+    """Predict a clip, killed before or after a map or a state is written; return the number of moments."""
+    passed = 0
+
+    def between(write: Callable[..., None], *arguments: Any) -> None:
+        nonlocal passed
+        for step in (lambda: None, lambda: write(*arguments)):
+            step()
+            if passed == stop_at:
+                raise KeyboardInterrupt
+            passed += 1
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(own_images, "write_png", partial(between, write_png))
+        patched.setattr(ClipTracker, "save", partialmethod(_called, between, ClipTracker.save))
+        run(clip, folder)
+    return passed
+
+
+def _called(tracker: ClipTracker, between: Callable[..., None], save: Callable[..., None]) -> None:
+    between(save, tracker)
+
+
+def test_predict__a_kill_at_any_moment_leaves_the_same_ids(
+    frames: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    clip = [image for image in frames if image[0].startswith("clip0")]
+    count = moments(clip, tmp_path / "whole", None)
+    assert count == 2 * (7 + 4), "seven maps, and a state for each batch of two"
+    whole = contents(tmp_path / "whole" / "panoptic")
+    for moment in range(1, count, 4):
+        out = tmp_path / f"killed_at_{moment}"
+        with pytest.raises(KeyboardInterrupt):
+            moments(clip, out, moment)
+        run(clip, out)
+        assert contents(out / "panoptic") == whole, moment
+
+
+def test_predict__photos_with_numbers_are_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera numbers photos of different places: each counts its objects anew, and no flow is computed."""
+    photos = []
+    for number in range(4):
+        rng = np.random.default_rng(number)
+        rough = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+        picture = cv2.resize(rough, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+        for place, colour in enumerate(COLOURS.values()):
+            left = int(rng.integers(0, 80))
+            picture[18 * place + 6 : 18 * place + 18, left : left + 16] = colour
+        photos.append((f"IMG_{number:04d}", tmp_path / "in" / f"IMG_{number:04d}.png"))
+        write_png(photos[-1][1], picture)
+    monkeypatch.setattr(ClipTracker, "number", lambda *_: pytest.fail("followed"))
+    run(photos, tmp_path / "out")
+    assert not (tmp_path / "out" / TRACKS).exists()
+    for name, _ in photos:
+        assert sorted(numbers(tmp_path / "out", name, photos).values()) == [2001, 2002, 2003]
+
+
+def test_predict__frames_of_another_size(frames: list[tuple[str, Path]], tmp_path: Path) -> None:
+    """At another scale objects stay the same; in another shape they are new, with numbers of their own."""
+    clip = sorted((image for image in frames if image[0].startswith("clip0")), key=lambda i: len(i[0]))
+    clip = [*clip[:2], *sorted(clip[2:])]
+    for time, (_, path) in enumerate(clip[2:5], start=2):
+        write_png(path, np.repeat(np.repeat(scene(time), 2, axis=0), 2, axis=1))
+    for time, (_, path) in enumerate(clip[5:], start=5):
+        write_png(path, scene(time)[:, : SIZE[1] - 12])
+    run(clip, tmp_path / "out")
+    found = [numbers(tmp_path / "out", name, clip) for name, _ in clip]
+    assert all(ids == found[0] for ids in found[:5]) and found[5] == found[6]
+    assert not set(found[5].values()) & set(found[0].values())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -94,6 +95,59 @@ def test_video__cut_short_keeps_what_can_be_read(
     headless.write_bytes(clip.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"headless\.mp4: cannot be opened as a video"):
         list_images(headless)
+
+
+@pytest.mark.parametrize("name", ["phone.mp4", "phone.mkv"])
+def test_video__frames_at_uneven_times(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    times = [0, 33, 66, 100, 400, 433, 1000, 1033, 1066, 1500]
+    paths = frame_paths(make_clip(tmp_path / name, frames=10, times=times))
+    assert frame_rate(tmp_path / name) == pytest.approx(9 / 1.5), "the mean"
+    assert [number_of(read_image(path)) for path in paths] == list(range(10)) and not caplog.text
+
+
+def test_video__a_stream_that_changes_its_size(tmp_path: Path) -> None:
+    """Recorders of calls and joined files do so; the first size holds."""
+    parts = [
+        make_clip(tmp_path / f"{i}.mts", frames=4, size=size) for i, size in enumerate(((48, 64), (96, 96)))
+    ]
+    joined = tmp_path / "joined.mts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    pictures = [read_image(path) for path in frame_paths(joined)]
+    assert [number_of(picture) for picture in pictures] == [0, 1, 2, 3] * 2
+    assert {picture.shape for picture in pictures} == {(48, 64, 3)}
+
+
+def test_video__a_damaged_frame_in_the_middle(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "clip.avi", "mjpeg", frames=8)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        damaged = [packet for packet in container.demux(video=0) if packet.size][4]
+        data[damaged.pos + 8 : damaged.pos + damaged.size] = bytes(damaged.size - 8)
+    path.write_bytes(data)
+    paths = frame_paths(path)
+    with pytest.raises(UserError, match=r"clip\.avi/000004: cannot be decoded"):
+        read_image(paths[4])
+    rest = [*range(4), 5, 6, 7]
+    assert [number_of(read_image(paths[number])) for number in rest] == rest
+
+
+def test_video__one_frame(tmp_path: Path) -> None:
+    paths = frame_paths(make_clip(tmp_path / "one.mp4", frames=1))
+    assert len(paths) == 1 and number_of(read_image(paths[0])) == 0 and frame_rate(tmp_path / "one.mp4") == 25
+
+
+def test_video__without_pictures(tmp_path: Path) -> None:
+    sound, nothing = tmp_path / "sound.mp4", tmp_path / "nothing.avi"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.sample_rate = 44100
+        container.mux([*stream.encode(silence), *stream.encode()])
+    with pytest.raises(UserError, match=r"sound\.mp4: holds no moving pictures"):
+        frame_paths(sound)
+    make_clip(nothing, "mpeg4", frames=0)
+    with pytest.raises(UserError, match=r"nothing\.avi: holds no frame that can be decoded"):
+        frame_paths(nothing)
 
 
 def test_folder__videos_beside_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -290,3 +290,13 @@ def test_state__stays_small_in_a_long_clip() -> None:
         ours.update_frames(torch.from_numpy(moved), torch.from_numpy(moved), 0, [frame])
     assert ours.state_bytes < 100 * 200
     assert float(ours.compute()["stq"]) == 1.0
+
+
+@pytest.mark.parametrize(("later", "expected"), [(70000, 1.0), (70000 - 2**16, 0.5), (2**31 - 1, 0.5)])
+def test_association__large_numbers_are_told_apart(later: int, expected: float) -> None:
+    """Object numbers of other tools do not fit 16 bits."""
+    metric = VideoQualitySemanticMatching([1], [0], 2)
+    truth = torch.tensor([[[[0, 0], [1, 5]]]])
+    for frame, number in enumerate((70000, later)):
+        metric.update_frames(torch.tensor([[[[0, 0], [1, number]]]]), truth, 0, [frame])
+    assert float(metric.compute()["aq"]) == pytest.approx(expected)

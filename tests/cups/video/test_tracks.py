@@ -63,6 +63,27 @@ def test_follow__behind_another_and_back(film: Any) -> None:
     assert {frame[1] for frame in numbers if 1 in frame} == {numbers[0][1]}
 
 
+def test_follow__a_mask_that_was_missed_is_carried_on(film: Any) -> None:
+    """It turns back while nothing finds it: flow knows where it is, its speed of before does not."""
+    picture_of = film([(30, 10, 30, 30, 0, 4, *RED), (70, 120, 12, 12, 0, 0, *BLUE)]).frame
+    frames = [picture_of(time) for time in (10, 11, 12, *range(11, 3, -1))]
+    for _, ids in frames[3:-1]:
+        ids[ids == 1] = 0
+    numbers = followed(frames)
+    assert [1 in frame for frame in numbers] == [True] * 3 + [False] * 7 + [True]
+    assert numbers[-1] == numbers[0]
+
+
+def test_follow__another_category_of_the_same_place_is_one_object(film: Any) -> None:
+    moving = film([(30, 20, 24, 24, 0, 3, *RED)])
+    state, numbers = TrackState.empty((96, 160), CATEGORIES), []
+    for time, (picture, ids) in enumerate(moving.frames(4)):
+        ids[:, 28 + 3 * time if time % 2 else 160 :] = 0  # every second mask is a third
+        state, rows = follow(state, picture, objects(ids, {1: 1 + time % 2})[0])
+        numbers.append(int(state.number[rows[0]]))
+    assert numbers == [1, 1, 1, 1]
+
+
 def test_follow__is_forgotten_in_time(film: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracks, "MEMORY", 0)
     moving = film([(40, 10, 14, 16, 0, 8, *RED), (20, 50, 60, 40, 0, 0, *BLUE)])
