@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from cups.data.label_folders import open_labels
-from cups.evaluation.folders import Guess, Truth, open_guess, open_truth, pair
+from cups.evaluation.folders import Truth, open_truth, pair
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.files import write_json, write_text
 from cups.io.markdown import markdown_table, percent
 from cups.io.png import read_image, write_png
 from cups.io.provenance import code_version
+from cups.labels.label_folders import open_labels
+from cups.labels.pseudo_classes import Guess, open_guess
 from cups.metrics import VideoQualitySemanticMatching
 from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID, class_set, void_value

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from cups.data.cityscapes import CityscapesPanopticValidation, GroundTruthFrame
-from cups.data.coco_sets import CocoSet, class_table, some
 from cups.data.encodings import decode, read_instance_ids
-from cups.data.id_schemes import FIRST_NUMBERED_ID, check_held, check_numbering, refuse_other_ids
 from cups.data.layouts import FoundSet, find_frames, is_there, log
 from cups.defaults import NUM_CLASSES, VAL_SPLIT
 from cups.errors import UserError
+from cups.labels.coco_sets import CocoSet, class_table, some
+from cups.labels.id_schemes import FIRST_NUMBERED_ID, check_held, check_numbering, refuse_other_ids
 from cups.ops.panoptic_map import ID_LIMIT, PanopticMap
 from cups.set_files import Encoding, SetFile
 from cups.taxonomy import VOID, ClassSet
