@@ -18,7 +18,7 @@ class FolderSettings:
     """Two sets of labels, and how they are read.
 
     Attributes:
-        truth, prediction: folders, or the JSON of a COCO panoptic set; see `cups.data.label_folders`.
+        truth, prediction: folders, or the JSON of a COCO panoptic set; see `cups.labels.label_folders`.
         truth_ids: "id", of the class file, or "trainId", places among its classes.
         prediction_ids: "id", "trainId"; "clusters", which are matched; "auto": the names of a COCO set, else
             clusters.

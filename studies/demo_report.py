@@ -17,7 +17,7 @@ from cups.io.file_names import SPLIT_FILE
 from cups.io.files import write_text
 from cups.io.markdown import percent
 from cups.io.png import read_image, write_png
-from cups.io.provenance import code_version, read_provenance
+from cups.io.provenance import code_version, ground_truth_answer, read_provenance
 from cups.io.thing_stuff import read_split
 from cups.metrics.bootstrap import paired_differences
 from cups.ops.panoptic import to_panoptic
@@ -126,7 +126,7 @@ def write_report(output: Path, semantics: str, records: Sequence[StepRecord]) ->
     pseudo, stage2, stage3 = (files.results(stem) for stem in STEMS)
     write_png(output / "figure.png", figure(files, pseudo[0], stage2[0], stage3[0]))
     provenance = read_provenance(files.labels) or {}
-    uses = provenance.get("uses_ground_truth")
+    uses = ground_truth_answer(provenance.get("uses_ground_truth"))
     text = f"""# Demo on toy streets
 
 Validation split, {code_version()}, seed {stage2[0].seeds[0]}.

@@ -85,16 +85,18 @@ class Curve:
         training = TrainingCommands(self.data, self.output, config=told.config.resolve())
         commands = [] if told.data_root else [toy_streets(self.data)]
         for point in self.points:
-            pairs = ["SYSTEM.SEED", str(point.seed)]
-            pairs += ["TRAINING.STEPS", str(told.steps)] if told.steps else []
+            seed = ["SYSTEM.SEED", str(point.seed)]
+            steps = ["TRAINING.STEPS", str(told.steps)] if told.steps else []
             start = ["MODEL.USE_DINO", str(point.start == "dino")]
             flags = ["--ground_truth", "--label_fraction", str(point.fraction), "--trainable", told.trainable]
             if point.start == "checkpoint":
                 assert told.checkpoint is not None
                 flags += ["--checkpoint", str(told.checkpoint.resolve())]
-            commands.append(training.fine_tuning(f"train {point.name}", point.name, flags, [*start, *pairs]))
             commands.append(
-                training.evaluation(f"evaluate {point.name}", point.name, pairs=pairs, pictures=False)
+                training.fine_tuning(f"train {point.name}", point.name, flags, [*start, *seed, *steps])
+            )
+            commands.append(
+                training.evaluation(f"evaluate {point.name}", point.name, pairs=seed, pictures=False)
             )
         return commands
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from cups.data.label_folders import open_labels
-from cups.evaluation.folders import open_guess, open_truth, pair
+from cups.evaluation.folders import open_truth, pair
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.files import file_sha256, write_json, write_text
 from cups.io.images import frame_stem
 from cups.io.markdown import markdown_table, percent
 from cups.io.provenance import code_version
+from cups.labels.label_folders import open_labels
+from cups.labels.pseudo_classes import open_guess
 from cups.metrics.bootstrap import Difference
 from cups.taxonomy import class_set
 from cups.video.clips import clips_of

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from cups.evaluation.folders import Guess, Truth
+from cups.evaluation.folders import Truth
 from cups.io.png import read_image
+from cups.labels.pseudo_classes import Guess
 from cups.metrics import VideoQualitySemanticMatching
 from cups.metrics.bootstrap import LEVEL, Difference
 from cups.ops.panoptic_map import PanopticMap

@@ -11,13 +11,14 @@ from yacs.config import CfgNode
 from cups.builders.evaluation import evaluated_classes
 from cups.builders.trainer import run_directory
 from cups.config import plain
-from cups.data.coco_sets import CocoSet
-from cups.data.label_folders import open_labels
 from cups.errors import UserError
-from cups.evaluation.folders import open_guess, open_truth, pair, score
+from cups.evaluation.folders import open_truth, pair, score
 from cups.evaluation.results import results_report, write_results
 from cups.folder_settings import FolderSettings
 from cups.io.provenance import code_version, describe_input
+from cups.labels.coco_sets import CocoSet
+from cups.labels.label_folders import open_labels
+from cups.labels.pseudo_classes import open_guess
 from cups.taxonomy import load_class_set
 
 log = logging.getLogger(__name__)

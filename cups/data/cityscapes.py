@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cups.data.id_schemes import FIRST_NUMBERED_ID, check_numbering
 from cups.data.utils import image_tensor
 from cups.defaults import NUM_CLASSES, VAL_SPLIT
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_SUFFIX
 from cups.io.images import frame_stem, list_city_images
 from cups.io.png import read_ids, read_image
+from cups.labels.id_schemes import FIRST_NUMBERED_ID, check_numbering
 from cups.ops.panoptic_map import PanopticMap
 from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
 from cups.structures import LoadedImage
@@ -90,7 +90,7 @@ def read_ground_truth(label_ids: Path, instance_ids: Path) -> tuple[np.ndarray, 
 
 
 def check_ground_truth(frames: Sequence[GroundTruthFrame], classes: ClassSet) -> None:
-    """Look at a few frames before any is scored; see `cups.data.id_schemes`.
+    """Look at a few frames before any is scored; see `cups.labels.id_schemes`.
 
     Raises:
         UserError: another numbering than Cityscapes', or ground truth that is void everywhere.

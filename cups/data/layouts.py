@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cups.data.coco_sets import CocoSet, read_coco_set
 from cups.errors import UserError
 from cups.io.images import list_files, natural_key
+from cups.labels.coco_sets import CocoSet, read_coco_set
 from cups.set_files import COCO, Layout, SetFile
 
 log = logging.getLogger(__name__)

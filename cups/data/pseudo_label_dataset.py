@@ -34,6 +34,12 @@ from cups.label_split import label_split
 from cups.ops.resize import resize_ids
 from cups.structures import Sample, ThingStuffSplit
 
+CONVERT = (
+    "run pseudo_labels/convert_to_cups_format.py, or pseudo_labels/convert_other_labels.py on labels of "
+    "another tool"
+)
+"""What makes a folder of training labels."""
+
 
 def align_labels(
     labels: Tensor, raw_size: tuple[int, int], size: tuple[int, int], name: str = "labels"
@@ -156,11 +162,13 @@ class PseudoLabelDataset(LabelledFrames):
         return self.pseudo_root / semantic, self.pseudo_root / instance
 
     def _list_stems(self, only_non_empty: bool) -> list[str]:
+        if self.pseudo_root.is_file():
+            raise UserError(f"{self.pseudo_root}: is no folder of training labels; {CONVERT}")
         if not self.pseudo_root.is_dir():
             raise UserError(f"{self.pseudo_root}: no such folder; {_where_labels_lie(self.pseudo_root)}")
         stems = sorted(p.name[: -len(SEMANTIC_SUFFIX)] for p in self.pseudo_root.glob(f"*{SEMANTIC_SUFFIX}"))
         if not stems:
-            raise UserError(f"{self.pseudo_root}: holds no *{SEMANTIC_SUFFIX}; run convert_to_cups_format.py")
+            raise UserError(f"{self.pseudo_root}: holds no *{SEMANTIC_SUFFIX}; {CONVERT}")
         for stem in stems:
             path = self.pseudo_root / f"{stem}{INSTANCE_SUFFIX}"
             if not path.is_file():

@@ -39,7 +39,7 @@ def model_card(
     """
     fact = history["uses_ground_truth"]
     named = categories.provenance.get("uses_ground_truth") is not False
-    text = _HEAD if fact is not True else _HEAD.replace("- unsupervised\n", "")
+    text = _HEAD if fact is False else _HEAD.replace("- unsupervised\n", "")
     trained = "unknown" if size is None else f"{size[0]} x {size[1]}"
     architecture = model["architecture"]
     trunk = architecture.get("MODEL.BACKBONE.NAME", "")

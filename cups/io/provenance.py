@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cups.io.file_names import CUPS_FOLDER
+from cups.io.file_names import CUPS_FOLDER, IMAGE_FOLDERS
 from cups.io.files import as_stored, file_sha256, read_json, write_json
 from cups.io.fingerprint import DIGITS, IDENTITY, RAW, fingerprint_of, frames_identity, recipe_fingerprint
 from cups.io.video import is_video
@@ -23,7 +23,11 @@ FILE_NAME = "provenance.json"
 SCHEMA = 1
 _PACKAGE = "unsupervised-panoptic-segmentation"
 _GROUND_TRUTH_FOLDERS = frozenset({"gtFine", "gtCoarse", "gtBbox3d"})
+_MEASURED_FOLDERS = frozenset({*IMAGE_FOLDERS, "disparity", "camera"})
+"""Of the Cityscapes layout: what cameras gave."""
 _WRITTEN_BY_US = ("features_", "pseudo_", "codes_", "depth_", "cause_", CUPS_FOLDER)
+_SMALL_FILE = 2**20
+"""Bytes up to which a JSON file may be a thing/stuff split, which says itself where it came from."""
 
 
 @cache
@@ -87,18 +91,21 @@ def ground_truth_answer(fact: bool | None) -> str:
     """Return the fact `uses_ground_truth` as a word for people."""
     if fact is True:
         return "YES"
-    return "no" if fact is False else "unknown (no provenance.json)"
+    return "no" if fact is False else "unknown"
 
 
-def describe_input(path: Path) -> dict[str, Any]:
+def describe_input(path: Path, measured: bool = False) -> dict[str, Any]:
     """Return `{"path", "uses_ground_truth", "fingerprint", "provenance"}` of an input.
 
-    An input is a folder, or a file in one; of a file the content counts, and its `sha256` is told. Raw data
-    without provenance (images, disparity, cameras, one's own folder) counts as label-free. A folder that a
-    step of ours writes but that has lost its provenance is unknown (None); gtFine is a label.
+    An input is a folder, or a file in one; of a file the content counts, and its `sha256` is told. What
+    cameras gave is label-free: a video, images, disparity. gtFine is a label. Anything else without
+    provenance was made somehow, by a step of ours or by another tool: nobody knows (None).
+
+    Args:
+        measured: it holds images.
     """
     path = Path(path)
-    if is_video(path):  # raw data, as a folder of images is
+    if is_video(path):
         return {"path": str(path), "uses_ground_truth": False, "fingerprint": RAW, "provenance": None}
     folder = path if path.is_dir() or not path.suffix else path.parent
     provenance = read_provenance(folder)
@@ -108,8 +115,8 @@ def describe_input(path: Path) -> dict[str, Any]:
     elif _GROUND_TRUTH_FOLDERS & set(path.parts):
         fact = True
     else:
-        fact = None if folder.name.startswith(_WRITTEN_BY_US) else False
-    mark = fingerprint_of(provenance, known=fact is not None)
+        fact = False if measured or path.name in _MEASURED_FOLDERS else _stated(path)
+    mark = fingerprint_of(provenance, known=not folder.name.startswith(_WRITTEN_BY_US))
     described = {"path": str(path), "uses_ground_truth": fact, "fingerprint": mark, "provenance": provenance}
     if not path.is_file():
         return described
@@ -117,10 +124,19 @@ def describe_input(path: Path) -> dict[str, Any]:
     return {**described, "fingerprint": digest[:DIGITS], IDENTITY: digest}
 
 
+def _stated(path: Path) -> bool | None:
+    """Return what a file says of itself, as a thing/stuff split does."""
+    if path.suffix != ".json" or not path.is_file() or path.stat().st_size > _SMALL_FILE:
+        return None
+    fact = read_json(path, "run the step that wrote the file again").get("uses_ground_truth")
+    return fact if isinstance(fact, bool) else None
+
+
 def make_provenance(
     *,
     script: str,
     arguments: Mapping[str, Any],
+    images: Path | None = None,
     inputs: Sequence[Path] = (),
     weights: Sequence[Mapping[str, Any]] = (),
     uses_ground_truth: bool | None = False,
@@ -136,7 +152,8 @@ def make_provenance(
     Args:
         script: name of the step.
         arguments: its settings; values that JSON lacks (paths) are stored as text.
-        inputs: folders (or files) that were read; each is listed with its own provenance.
+        images: folder of the images, or a video.
+        inputs: folders (or files) read besides; each is listed with its own provenance.
         weights: checkpoints that were used, as entries of `refs/weights.yaml`; their `uses_ground_truth`
             (None or missing = unknown) counts.
         uses_ground_truth: whether this step itself read labels (None: unknown).
@@ -147,7 +164,8 @@ def make_provenance(
         whole: what is written depends on all of them at once, as trained weights do.
         fits: digests of what was fitted on data and decides what is written (centroids), by name.
     """
-    described = [describe_input(path) for path in inputs]
+    described = [] if images is None else [describe_input(images, measured=True)]
+    described += [describe_input(path) for path in inputs]
     facts = [uses_ground_truth]
     facts += [entry["uses_ground_truth"] for entry in described]
     facts += [weight.get("uses_ground_truth") for weight in weights]

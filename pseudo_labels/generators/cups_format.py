@@ -48,32 +48,51 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class TrainingLabels:
+    """The two files of each frame in the training format."""
+
+    folder: Path
+    num_classes: int
+    things: tuple[int, ...]
+
+    @property
+    def files(self) -> tuple[FlatFolder, FlatFolder]:
+        """Semantics and instances."""
+        place = self.folder.parent, self.folder.name
+        return FlatFolder(*place, SEMANTIC_SUFFIX), FlatFolder(*place, INSTANCE_SUFFIX)
+
+    def write(self, frame: Frame, semantic: np.ndarray, instance: np.ndarray) -> None:
+        """Write both files of one frame, the semantics uniform inside each instance."""
+        void = void_value(self.num_classes)
+        unified, kept = unify_semantics(semantic, instance, self.num_classes, void, self.things)
+        semantics, instances = (folder.path(frame) for folder in self.files)
+        write_png(instances, kept)
+        write_png(semantics, unified.astype(id_dtype(self.num_classes)))
+
+    def show(self, frame: Frame) -> list[np.ndarray]:
+        """Return the pictures (image, semantics, instances) of one frame for the contact sheet."""
+        semantic, instance = (read_ids(folder.path(frame)) for folder in self.files)
+        return label_pictures(read_image(frame.image), semantic, instance, self.num_classes)
+
+
+@dataclass(frozen=True)
 class Convert:
     """Picklable `process` of the step."""
 
     semantics: Folder
     instances: Folder
-    semantic_output: FlatFolder
-    instance_output: FlatFolder
-    num_classes: int
-    things: tuple[int, ...]
+    output: TrainingLabels
 
     def __call__(self, frame: Frame) -> None:
         """Write both files of one frame."""
         semantic, instance = read_pair(
-            self.semantics.path(frame), self.instances.path(frame), self.num_classes
+            self.semantics.path(frame), self.instances.path(frame), self.output.num_classes
         )
-        void = void_value(self.num_classes)
-        unified, kept = unify_semantics(semantic, instance, self.num_classes, void, self.things)
-        dtype = id_dtype(self.num_classes)
-        write_png(self.instance_output.path(frame), kept)
-        write_png(self.semantic_output.path(frame), unified.astype(dtype))
+        self.output.write(frame, semantic, instance)
 
     def show(self, frame: Frame) -> list[np.ndarray]:
         """Return the pictures (image, semantics, instances) of one frame for the contact sheet."""
-        semantic = read_ids(self.semantic_output.path(frame))
-        instance = read_ids(self.instance_output.path(frame))
-        return label_pictures(read_image(frame.image), semantic, instance, self.num_classes)
+        return self.output.show(frame)
 
 
 @dataclass(frozen=True)
@@ -83,12 +102,14 @@ class LabelSplit:
     Attributes:
         taken_from: words or a file that told the things.
         uses_ground_truth: whether labels were read to tell them (None: unknown).
+        script: the step that converts.
     """
 
     things: tuple[int, ...]
     num_classes: int
     taken_from: str
     uses_ground_truth: bool | None
+    script: str = SCRIPT
 
     def content(self, statistics: Statistics) -> dict[str, Any]:
         """Return the JSON content: both lists in the order of a network's outputs (falling thingness)."""
@@ -101,7 +122,7 @@ class LabelSplit:
             "stuffs": list(by_thingness(*counted, stuffs)),
             "num_pseudo_classes": self.num_classes,
             "taken_from": self.taken_from,
-            "script": SCRIPT,
+            "script": self.script,
             "code_version": code_version(),
             "uses_ground_truth": self.uses_ground_truth,
         }
@@ -120,26 +141,38 @@ def split_of(
     return LabelSplit(things, kind.num_classes, str(path.resolve()), any_ground_truth(told))
 
 
-def write_format(
-    folder: Path, semantics: str, instances: str, num_classes: int, split: dict[str, Any]
+def write_summary(
+    folder: Path, split: LabelSplit, workers: int, semantics: str, instances: str, **more: Any
 ) -> None:
-    """Write `format.json`: what the files hold, for people and for checks.
+    """Write what sums up all files: statistics of the classes, thing/stuff split, `format.json`.
 
-    semantics, instances: names of the folders converted; split: as beside the labels.
+    Args:
+        semantics, instances: names of the folders converted.
+        more: further entries of `format.json`.
     """
+    statistics = statistics_on_disk(folder, split.num_classes, workers)
+    write_statistics(folder / STATISTICS_FILE, statistics)
+    content = split.content(statistics)
+    write_split(folder / SPLIT_FILE, content)
+    _write_format(folder, semantics, instances, content, **more)
+
+
+def _write_format(folder: Path, semantics: str, instances: str, split: dict[str, Any], **more: Any) -> None:
+    """Write `format.json`: what the files hold, for people and for checks."""
     files = sorted(folder.glob(f"*{SEMANTIC_SUFFIX}"))
     sizes = sorted({read_ids(path).shape for path in files[:1]})
     content = {
         "format_version": FORMAT_VERSION,
         "code_version": code_version(),
-        "num_pseudo_classes": num_classes,
-        "void": void_value(num_classes),
+        "num_pseudo_classes": split["num_pseudo_classes"],
+        "void": void_value(split["num_pseudo_classes"]),
         "frames": len(files),
         "label_size": list(sizes[0]) if sizes else None,
         "semantic_subdir": semantics,
         "instance_subdir": instances,
         "statistics": STATISTICS_FILE,
         "split": {name: split[name] for name in ("things", "stuffs", "taken_from")},
+        **more,
     }
     write_json(folder / FORMAT_FILE, content)
 
@@ -262,9 +295,10 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
     target = settings.labels(root, semantics.name)
     if source.image_dir is not None:
         refuse_output_inside(target, source.image_dir, "output_dir")
-    files = tuple(FlatFolder(target.parent, target.name, end) for end in (SEMANTIC_SUFFIX, INSTANCE_SUFFIX))
+    output = TrainingLabels(target, kind.num_classes, things)
+    files = output.files
     refuse_names_alike(frames, files, run)
-    process = Convert(semantics, instances, files[0], files[1], kind.num_classes, things)
+    process = Convert(semantics, instances, output)
     step = Step(
         SCRIPT,
         _recorded(settings.with_things(things), kind, instances.name),
@@ -276,11 +310,7 @@ def make_training_set(source: FrameSource, settings: CupsSettings, run: FrameRun
     )
     summary = run_step(source, step, run)
     if is_complete(frames, files, run):
-        statistics = statistics_on_disk(target, kind.num_classes, run.num_workers)
-        write_statistics(target / STATISTICS_FILE, statistics)
-        content = split.content(statistics)
-        write_split(target / SPLIT_FILE, content)
-        write_format(target, semantics.name, instances.name, kind.num_classes, content)
+        write_summary(target, split, run.num_workers, semantics.name, instances.name)
     return summary
 
 

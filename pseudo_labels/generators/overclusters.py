@@ -26,7 +26,7 @@ from pseudo_labels.algorithms.overclustering import (
     sample_vectors,
     shuffled_batches,
 )
-from pseudo_labels.inputs.centroids import is_of_unknown_origin, read_centroids
+from pseudo_labels.inputs.centroids import read_centroids
 from pseudo_labels.inputs.class_order import class_order
 from pseudo_labels.inputs.cluster_names import (
     CENTROIDS,
@@ -281,10 +281,8 @@ def _make(source: FrameSource, settings: OverclusterSettings, run: FrameRun, out
         from pseudo_labels.scoring.oracle_mapping import GROUND_TRUTH_FOLDER
 
         inputs.append(source.cityscapes_root / GROUND_TRUTH_FOLDER)
-    unknown = False
     if settings.load_centroids is not None:
         inputs.append(settings.load_centroids)
-        unknown = is_of_unknown_origin(settings.load_centroids)
     if settings.mapping == "cause":
         inputs.append(output.root / CAUSE_SEMANTICS)
     weights = [*vectors.weights, *([] if settings.names is None else [names_entry(settings.names)])]
@@ -300,7 +298,7 @@ def _make(source: FrameSource, settings: OverclusterSettings, run: FrameRun, out
             "clusters": array_digest(process.clusters.centroids),
             "names of the clusters": array_digest(process.table),
         },
-        uses_ground_truth=settings.oracle or (None if unknown else False),
+        uses_ground_truth=settings.oracle,
         newer_than=fits.folder / CENTROIDS,
         labels=process.labels,
     )

@@ -9,7 +9,6 @@ import numpy as np
 
 from cups.errors import UserError
 from cups.io.files import read_npz
-from cups.io.provenance import read_provenance
 
 log = logging.getLogger(__name__)
 NAMES = "cluster_to_class"
@@ -52,8 +51,3 @@ def stored_names(path: Path) -> np.ndarray | None:
     if names.shape != (len(stored["centroids"]),) or not np.issubdtype(names.dtype, np.integer):
         raise UserError(f"{path}: {NAMES} of shape {names.shape} does not fit its clusters")
     return names.astype(np.uint8)
-
-
-def is_of_unknown_origin(path: Path) -> bool:
-    """Return whether nothing says if the vectors behind the centroids had seen labels."""
-    return read_provenance(path.parent) is None

@@ -19,12 +19,12 @@ from cups.data.cityscapes import (
     list_ground_truth_frames,
     read_panoptic_target,
 )
-from cups.data.coco_sets import CocoSet
 from cups.data.pseudo_label_dataset import align_labels, load_statistics
 from cups.errors import UserError
 from cups.io.children import ignore_stop_signals
 from cups.io.file_names import IMAGE_MARK, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.label_split import label_split
+from cups.labels.coco_sets import CocoSet
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.protocol import Matching, Protocol, VoidRule
 from cups.metrics.scored_rows import ScoredRows

@@ -145,11 +145,8 @@ def analyse_overclusters(
         folder,
         script=SCRIPT,
         arguments=arguments,
-        inputs=[
-            source.image_folder,
-            source.root / "gtFine",
-            *input_paths(vectors.inputs),
-        ],
+        images=source.image_folder,
+        inputs=[source.root / "gtFine", *input_paths(vectors.inputs)],
         weights=vectors.weights,
         uses_ground_truth=True,
         settings=recipe_of(settings),

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import cast
 
 from cups.data.cityscapes import GroundTruthFrame
-from cups.data.coco_sets import read_coco_set
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores, results_report
 from cups.io.file_names import SEMANTIC_SUFFIX
 from cups.io.markdown import markdown_table, percent
+from cups.labels.coco_sets import read_coco_set
 from cups.metrics.protocol import Matching
 from cups.metrics.scored_rows import ScoredRows
 from cups.taxonomy import VOID

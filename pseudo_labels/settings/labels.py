@@ -210,3 +210,24 @@ class CupsSettings(ThingChoice):
     def labels(self, root: Path, semantics: str) -> Path:
         """Return the folder that is written."""
         return self.output_dir or root / cups_folder(semantics)
+
+
+@dataclass(frozen=True)
+class OtherLabelSettings(Settings):
+    """Labels to convert."""
+
+    labels: Path = flag(
+        meaning="JSON of a COCO panoptic set, its folder, or a folder of class ids with instances",
+        decides=False,
+    )
+    output_dir: Path | None = flag(
+        None,
+        "flat output folder (default: cups_pseudo_labels_... of the labels' folder and name)",
+        decides=False,
+    )
+    only_labelled: bool = flag(False, "leave out images without labels", decides=False)
+
+    def target(self, root: Path) -> Path:
+        """Return the folder that is written."""
+        labels = self.labels.resolve()
+        return self.output_dir or root / cups_folder(f"{labels.parent.name}_{labels.stem}")

@@ -80,7 +80,8 @@ def training_provenance(
     return make_provenance(
         script=script,
         arguments=recorded(source, settings, root),
-        inputs=[source.image_folder, *inputs],
+        images=source.image_folder,
+        inputs=inputs,
         weights=weights,
         settings=recipe_of(settings),
         frames={frame.name: image_bytes(frame.image) for frame in source.frames()},

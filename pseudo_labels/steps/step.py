@@ -202,7 +202,8 @@ def _provenance(folder: Folder, source: FrameSource, frames: Sequence[Frame], st
     return make_provenance(
         script=step.script,
         arguments=recorded(source, step.settings, folder.root),
-        inputs=[source.image_folder, *input_paths(step.inputs)],
+        images=source.image_folder,
+        inputs=input_paths(step.inputs),
         weights=step.weights,
         uses_ground_truth=step.uses_ground_truth,
         labels=step.labels.content() if step.labels is not None and _holds_labels(folder) else None,

@@ -35,9 +35,9 @@ from cups.ops.depth_edges import depth_edges
 from cups.ops.kmeans import centroid_scores, fit_kmeans, unit_rows
 from cups.ops.smooth_labels import smooth_labels
 from cups.taxonomy import class_set
-from pseudo_labels.algorithms.cups_format import FlatFolder, statistics_of
+from pseudo_labels.algorithms.cups_format import statistics_of
 from pseudo_labels.algorithms.instance_splitting import depth_guided_instances
-from pseudo_labels.generators.cups_format import Convert
+from pseudo_labels.generators.cups_format import Convert, TrainingLabels
 from pseudo_labels.settings.groups import Splitting
 from pseudo_labels.settings.outlines import LEAST_AREA, NETWORK, STEREO, pixels_of
 from pseudo_labels.steps.frames import Folder, Frame
@@ -257,7 +257,7 @@ def assignment(settings: Stage1Settings, scenes: list[Scene]) -> Job:
 def conversion(folder: Path, scenes: list[Scene], instances: list[np.ndarray]) -> Job:
     """Semantic and instance PNG files to the training format with its statistics."""
     sources = Folder(folder, "semantic", ".png"), Folder(folder, "instance", ".png")
-    outputs = FlatFolder(folder, "cups", "_semantic.png"), FlatFolder(folder, "cups", "_instance.png")
+    labels = TrainingLabels(folder / "cups", CLASSES.num_classes, CLASSES.things)
     frames = {
         id(scene): Frame(f"frame{index}", Path("train/street"), folder / "none")
         for index, scene in enumerate(scenes)
@@ -265,12 +265,12 @@ def conversion(folder: Path, scenes: list[Scene], instances: list[np.ndarray]) -
     for scene, ids in zip(scenes, instances, strict=True):
         write_png(sources[0].path(frames[id(scene)]), scene.semantic)
         write_png(sources[1].path(frames[id(scene)]), ids)
-    convert = Convert(*sources, *outputs, CLASSES.num_classes, CLASSES.things)
+    convert = Convert(*sources, labels)
 
     def ours(scene: Scene) -> tuple[np.ndarray, ...]:
         frame = frames[id(scene)]
         convert(frame)
-        semantic, instance = (read_ids(output.path(frame)) for output in outputs)
+        semantic, instance = (read_ids(output.path(frame)) for output in labels.files)
         counted = statistics_of(semantic, instance, CLASSES.num_classes)
         return semantic, instance, counted.all_pixels, counted.inside
 

@@ -15,7 +15,7 @@ from cups.io.files import read_csv, read_json, write_text
 from cups.io.images import frame_names, list_images
 from cups.io.markdown import markdown_table, percent
 from cups.io.png import read_ids, read_image, write_png
-from cups.io.provenance import code_version, read_provenance
+from cups.io.provenance import code_version, ground_truth_answer, read_provenance
 from cups.io.thing_stuff import read_split
 from cups.ops.panoptic import to_panoptic
 from cups.ops.panoptic_map import PanopticMap
@@ -137,7 +137,7 @@ def write_report(run: OwnDataRun, records: Sequence[StepRecord]) -> Path:
     provenance = read_provenance(output / "labels") or {}
     notes = "\n".join(f"- {as_flags(note)}" for note in run.plan.notes) or "- Nothing was assumed."
     labels = (
-        f"Training labels used ground truth: **{provenance.get('uses_ground_truth')}** "
+        f"Training labels used ground truth: **{ground_truth_answer(provenance.get('uses_ground_truth'))}** "
         "(`labels/provenance.json`).\n"
         if run.trains
         else f"Predicted with `{run.checkpoint}`.\n"

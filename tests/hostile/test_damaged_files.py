@@ -25,8 +25,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cups.data.coco_sets import read_coco_set, read_segments
-from cups.data.label_folders import read_label_ids
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
 from cups.io import files
@@ -40,6 +38,8 @@ from cups.io.provenance import read_provenance
 from cups.io.thing_stuff import read_split
 from cups.io.video import frame_paths, read_frame
 from cups.io.video_writer import write_video
+from cups.labels.coco_sets import read_coco_set, read_segments
+from cups.labels.label_folders import read_label_ids
 from pseudo_labels.inputs.cameras import read_camera
 from pseudo_labels.inputs.centroids import read_centroids
 from pseudo_labels.inputs.class_order import class_order

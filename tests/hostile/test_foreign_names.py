@@ -304,7 +304,7 @@ def test_refinement__a_file_leads_to_no_other_place(
 
 
 def test_coco_set__its_files_lie_within_its_folder(tmp_path: Path, refused: Callable[..., str]) -> None:
-    from cups.data.coco_sets import read_coco_set
+    from cups.labels.coco_sets import read_coco_set
 
     path = tmp_path / "set" / "panoptic.json"
     path.parent.mkdir()

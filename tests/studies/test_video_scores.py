@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cups.data.label_folders import open_labels
 from cups.evaluation.folders import open_truth
 from cups.io.png import write_png
+from cups.labels.label_folders import open_labels
 from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import class_set
 from cups.video.clips import clips_of

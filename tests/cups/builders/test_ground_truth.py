@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from cups.builders.ground_truth import (
     count_overlaps,
     learns_from_ground_truth,
 )
+from cups.builders.stage2 import build_model, build_training_data
 from cups.config import build_config
 from cups.data import CityscapesPanopticValidation, GroundTruthFrames
 from cups.errors import UserError
@@ -174,6 +176,23 @@ def run(tiny_city: Path, tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name / "checkpoints" / "last.ckpt"
 
     return start
+
+
+def test_build_model__from_weights_of_dino(tiny_city: Path, tmp_path: Path) -> None:
+    """Its published file holds arrays by detectron2's names; the trunk begins with them, heads at random."""
+    pairs = ["MODEL.CONFIG", SMALL, "MODEL.OVERRIDES", tuple(TINY), "DATA.GROUND_TRUTH", True]
+    pairs += ["DATA.ROOT", str(tiny_city), "DATA.SCALE", 1.0, "DATA.CROP_RESOLUTION", (96, 192)]
+    data = build_training_data(build_config(None, [*pairs, "MODEL.USE_DINO", False]))
+    torch.manual_seed(7)
+    other = build_model(build_config(None, [*pairs, "MODEL.USE_DINO", False]), data).state_dict()
+    start = "backbone.bottom_up."
+    trunk = {n.removeprefix(start): v.numpy() for n, v in other.items() if n.startswith(start)}
+    file = tmp_path / "dino_RN50_pretrain_d2_format.pkl"
+    file.write_bytes(pickle.dumps({"model": trunk, "matching_heuristics": True}))
+    model = build_model(build_config(None, [*pairs, "MODEL.BACKBONE_CHECKPOINT", str(file)]), data)
+    same = {name: torch.equal(value, other[name]) for name, value in model.state_dict().items()}
+    assert all(same[name] for name in same if name.startswith(start))
+    assert not same["sem_seg_head.predictor.weight"] and data.split == SPLIT
 
 
 def test_train_and_val__classes_of_the_data_set(

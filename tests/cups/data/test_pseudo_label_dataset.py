@@ -173,6 +173,9 @@ def test_dataset__bad_folders(tmp_path: Path) -> None:
         PseudoLabelDataset(tmp_path, missing)
     with pytest.raises(UserError, match=r"holds no \*_leftImg8bit_semantic\.png"):
         PseudoLabelDataset(tmp_path, tmp_path)
+    (tmp_path / "train.json").write_text("{}")
+    with pytest.raises(UserError, match=r"train\.json: is no folder .*convert_other_labels\.py on labels of"):
+        PseudoLabelDataset(tmp_path, tmp_path / "train.json")
     image, semantic, instance = _scene(32, 64)
     root, pseudo = _write_frame(tmp_path, image, semantic, instance * 0)
     _write_statistics(pseudo, [0, 0, 10], [10, 10, 10])

@@ -216,3 +216,14 @@ def test_folder__weights_that_are_none(mine: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors: no such file"):
         cups.load(folder)
+
+
+@pytest.mark.parametrize(("told", "tagged"), [(False, True), (None, False)])
+def test_card__only_what_is_known_to_be_unsupervised_is_called_so(
+    saved: Path, tmp_path: Path, told: bool | None, tagged: bool
+) -> None:
+    content = torch.load(saved, weights_only=True)
+    content["hyper_parameters"]["provenance"] = {"uses_ground_truth": told}
+    torch.save(content, saved)
+    card = (_export(saved, tmp_path / "out") / "README.md").read_text()
+    assert ("- unsupervised" in card) is tagged

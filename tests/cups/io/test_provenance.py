@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from cups.errors import UserError
 from cups.io.fingerprint import changed_weights
 from cups.io.provenance import (
     code_version,
+    describe_input,
+    ground_truth_answer,
     known_weights,
     read_provenance,
     trained_weights,
@@ -22,7 +25,9 @@ def fact(folder: Path, **arguments: object) -> bool | None:
 
 
 def test_write_provenance__raw_images_are_label_free(tmp_path: Path) -> None:
-    assert fact(tmp_path / "pseudo_a", inputs=[tmp_path / "leftImg8bit", tmp_path / "photos"]) is False
+    images, measured = tmp_path / "photos", [tmp_path / name for name in ("disparity", "camera")]
+    assert fact(tmp_path / "pseudo_a", images=images, inputs=measured[:1]) is False
+    assert fact(tmp_path / "depth_a", images=tmp_path / "leftImg8bit", inputs=measured) is False
     stored = read_provenance(tmp_path / "pseudo_a")
     assert stored is not None and len(stored["inputs"]) == 2
     assert stored["code_version"] == code_version()
@@ -39,6 +44,24 @@ def test_write_provenance__a_lost_file_is_unknown_not_false(tmp_path: Path) -> N
     assert fact(tmp_path / "pseudo_a", inputs=[tmp_path / "codes_cause_tr"]) is None
     assert fact(tmp_path / "pseudo_b", inputs=[tmp_path / "pseudo_a"]) is None
     assert fact(tmp_path / "pseudo_c", inputs=[tmp_path / "pseudo_a"], uses_ground_truth=True) is True
+
+
+@pytest.mark.parametrize("name", ["masks", "u2seg", "depth", "val.json", "labels.npz"])
+def test_write_provenance__what_another_tool_made_is_unknown(tmp_path: Path, name: str) -> None:
+    """Folders of any name that no step of ours wrote once counted as raw data: as free of labels."""
+    made = tmp_path / "elsewhere" / name
+    (made if not made.suffix else made.parent).mkdir(parents=True)
+    if made.suffix:
+        made.write_text("{}")
+    assert fact(tmp_path / "out", images=tmp_path / "photos", inputs=[made]) is None
+    assert ground_truth_answer(None) == "unknown"
+
+
+def test_describe_input__a_split_says_itself(tmp_path: Path) -> None:
+    told = tmp_path / "split.json"
+    for stated in (True, False, None):
+        told.write_text(json.dumps({"things": [1], "stuffs": [0], "uses_ground_truth": stated}))
+        assert describe_input(told)["uses_ground_truth"] is stated
 
 
 def test_write_provenance__weights_count(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cups.data.coco_sets import CocoSet, read_coco_set
 from cups.errors import UserError
 from cups.io.file_names import IMAGE_MARK, frame_name
 from cups.io.files import read_json
 from cups.io.pixels import read_header
 from cups.io.png import read_ids
+from cups.labels.coco_sets import CocoSet, read_coco_set
 
 ENDINGS = (
     ("_labelIds", "_instanceIds"),

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cups.data.id_schemes import (
+from cups.errors import UserError
+from cups.labels.id_schemes import (
     SharedNumbers,
     check_numbering,
     refuse_other_ids,
     refuse_other_instances,
     without_bare_ids,
 )
-from cups.errors import UserError
 from cups.taxonomy import class_set, train_id_to_id
 
 CLASSES = class_set(19)

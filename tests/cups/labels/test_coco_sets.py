@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cups.data.coco_sets import class_table, read_coco_set
 from cups.errors import UserError
+from cups.labels.coco_sets import class_table, read_coco_set
 from cups.taxonomy import load_class_set
 from tests.data_sets import VISTAS, coco_stuff, rgb, save, vistas
 
