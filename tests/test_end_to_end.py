@@ -19,6 +19,7 @@ from cups.evaluation.results import read_results
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from pseudo_labels.steps.stage1 import Stage1Options
 from studies.demo_steps import demo_steps
+from tests.warm import warm_python
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTERS = 12
@@ -31,7 +32,7 @@ TINY = (
 
 def _run(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a script from another folder than the repository's, as an installed user may."""
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    command = [warm_python(), str(ROOT / script), *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent, timeout=600, check=False)
     assert run.returncode == expect, run.stdout[-2000:] + run.stderr[-4000:]
     return run
@@ -133,7 +134,7 @@ def test_train__writes_what_the_readme_says(trained: Path) -> None:
 
 
 def _run_and_kill(script: str, arguments: tuple[object, ...], sign: Path) -> None:
-    """Start a script and kill it (signal 9) as soon as a file exists."""
+    """Start a script and kill it (signal 9) as soon as a file exists; by a Python with another hash seed."""
     command = [sys.executable, str(ROOT / script), *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300

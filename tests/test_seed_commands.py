@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.seed.run import ALL_DONE
+from tests.warm import warm_python
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = ROOT / "tests" / "seed"
@@ -110,7 +110,7 @@ class Place(NamedTuple):
             "HF_HUB_OFFLINE": "1",
         }
         ended = subprocess.run(
-            [sys.executable, *map(str, words)],
+            [warm_python(), *map(str, words)],
             cwd=checkout,
             env={**os.environ, **variables},
             stdout=subprocess.PIPE,

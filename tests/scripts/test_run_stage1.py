@@ -12,6 +12,7 @@ import pytest
 
 from cups.data.toy_streets import write_dataset
 from cups.io.provenance import read_provenance
+from tests.warm import warm_environment
 
 Parses = Callable[[str, Sequence[str]], None]
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(*flags: str | Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the script; return what it printed."""
-    clean = {key: value for key, value in os.environ.items() if key != "CITYSCAPES_ROOT"}
+    clean = {key: value for key, value in os.environ.items() if key != "CITYSCAPES_ROOT"} | warm_environment()
     command = ["bash", str(ROOT / "scripts" / "run_stage1.sh"), *map(str, flags)]
     result = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=False)
     assert result.returncode == expect, result.stdout + result.stderr
@@ -202,7 +203,8 @@ def test_run_stage1__bad_input_is_one_line_and_exit_2(flags: tuple[str, ...], me
 
 
 def test_run_stage1__help() -> None:
-    assert "--dry_run" in run("--help").stdout
+    """By the Python that a user has."""
+    assert "--dry_run" in run("--help", VIRTUAL_ENV="", PATH=os.environ["PATH"]).stdout
 
 
 @pytest.mark.slow
