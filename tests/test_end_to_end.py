@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from cups.data.toy_streets import write_dataset
 from cups.evaluation.results import read_results
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from pseudo_labels.steps.stage1 import Stage1Options
@@ -39,10 +38,8 @@ def _run(script: str, *arguments: object, expect: int = 0) -> subprocess.Complet
 
 
 @pytest.fixture(scope="module")
-def city(make_folder: Callable[[str], Path]) -> Path:
-    root = make_folder("city")
-    write_dataset(root, train_frames=6, val_frames=3, height=96, width=192, workers=1, progress=False)
-    return root
+def city(make_folder: Callable[[str], Path], write_city: Callable[[Path, str], Path]) -> Path:
+    return write_city(make_folder("city"), "medium")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,7 +142,7 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, write_city: Callable[[Path, str], Path]) -> Iterator[Place]:
     """Everything goes again but what was said: checkpoints take gigabytes."""
     checkout = tmp_path / "checkout"
     checkout.mkdir()
@@ -155,6 +155,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     for name, written in CHECKPOINTS.items():
         (tmp_path / name).symlink_to(tmp_path / written)
     made = Place(tmp_path)
+    write_city(made.data, "medium")
     made.python(SEED / "prepare.py", checkout, made.data)
     yield made
     for part in ("checkout", "cityscapes", "network"):

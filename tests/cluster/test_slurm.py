@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from cups.data.toy_streets import write_dataset
 from cups.errors import UserError
 from pseudo_labels.steps import executor, slurm_jobs
 from pseudo_labels.steps.options import Submission
@@ -27,10 +26,9 @@ CORES = len(os.sched_getaffinity(0))
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy(make_folder: Callable[[str], Path], write_city: Callable[[Path, str], Path]) -> Path:
     """Four frames."""
-    root = tmp_path_factory.mktemp("toy")
-    return write_dataset(root, train_frames=4, val_frames=1, height=64, width=128, workers=1, progress=False)
+    return write_city(make_folder("toy"), "small")
 
 
 @pytest.fixture(autouse=True)

@@ -102,6 +102,7 @@ class Server:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        sys.stdout.reconfigure(line_buffering=bool(environment.get("PYTHONUNBUFFERED")))
         random.seed()
         sys.modules["numpy"].random.seed()
         sys.executable, sys.orig_argv = self.python, [self.python, *words]
