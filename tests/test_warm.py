@@ -42,7 +42,9 @@ def test_warm_python__sees_what_the_real_one_sees(script: Path, tmp_path: Path) 
     script.write_text(TELL)
     environment = os.environ | {"WORD": "a b", "PYTHONPATH": str(tmp_path / "x")}
     options = {"cwd": tmp_path.parent, "env": environment}
-    for words in ((script, "--flag", "two words"), ("-m", f"{tmp_path.name}.script", "one")):
+    code = script.read_text().replace("__file__", "sys.path[0]")
+    ways = ((script, "--flag", "two words"), ("-m", f"{tmp_path.name}.script", "one"), ("-c", code, "one"))
+    for words in ways:
         real, warm = (run(python, *words, **options) for python in (sys.executable, warm_python()))
         assert real.returncode == 0, real.stderr
         assert (warm.stdout, warm.stderr) == (real.stdout, real.stderr)
@@ -72,7 +74,14 @@ def test_warm_python__a_signal_reaches_the_program(script: Path, tmp_path: Path,
         time.sleep(0.01)
 
 
+def test_warm_python__forgets_the_variables_of_the_server(script: Path, tmp_path: Path) -> None:
+    script.write_text("import tempfile; print(tempfile.gettempdir())")
+    assert run(warm_python(), script, env={**os.environ, "TMPDIR": str(tmp_path)}).stdout.strip() == str(
+        tmp_path
+    )
+
+
 def test_warm_environment__is_an_active_one() -> None:
-    code = 'python -c "import sys; print(sys.executable)"; "$VIRTUAL_ENV/bin/python" -m this'
+    code = 'python -I -c "import sys; print(sys.executable)"; "$VIRTUAL_ENV/bin/python" -S -m this'
     said = run("bash", "-c", code, env={**os.environ, **warm_environment()})
     assert said.returncode == 0 and said.stdout.splitlines()[0] == sys.executable and "Zen" in said.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from cups.errors import UserError
 from pseudo_labels.steps import executor, slurm_jobs
 from pseudo_labels.steps.options import Submission
 from tests.cluster.conftest import Cluster
+from tests.warm import warm_python
 
 FEATURES = "pseudo_labels.extract_dinov2_features"
 TRAINING = "pseudo_labels.train_cause"
@@ -35,7 +37,8 @@ def toy(make_folder: Callable[[str], Path], write_city: Callable[[Path, str], Pa
 def _on_the_cluster(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Talk to the cluster, and look at it more often than people do."""
+    """Talk to the cluster, and look at it more often than people do; jobs have the libraries in memory."""
+    monkeypatch.setattr(sys, "executable", warm_python())
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(executor.POLL_SECONDS, "slurm", 0.3)

@@ -34,6 +34,7 @@ def warm_environment() -> dict[str, str]:
         [sys.executable, "-I", str(HERE / "server.py"), str(folder)],
         stdin=subprocess.PIPE,  # its end is the server's
         stdout=subprocess.PIPE,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},  # libraries read some variables once
     )
     assert server.stdout is not None and server.stdout.readline() == b"ready\n", "the server did not start"
     _servers.append(server)

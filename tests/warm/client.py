@@ -24,7 +24,10 @@ def hand_on(program: int, number: int) -> None:
 
 def main() -> int:
     place, *words = sys.argv[1:]
-    if not words or (words[0].startswith("-") and words[0] != "-m"):
+    if words[:1] == ["-u"]:
+        os.environ["PYTHONUNBUFFERED"] = "1"
+        words = words[1:]
+    if not words or (words[0].startswith("-") and words[0] not in ("-c", "-m")):
         os.execv(sys.executable, [sys.executable, *words])
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.connect(place)

@@ -18,11 +18,13 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 LIBRARIES = (
@@ -103,16 +105,20 @@ class Server:
         os.environ.clear()
         os.environ.update(environment)
         sys.stdout.reconfigure(line_buffering=bool(environment.get("PYTHONUNBUFFERED")))
+        tempfile.tempdir = None  # what was found out from the server's variables
         random.seed()
         sys.modules["numpy"].random.seed()
         sys.executable, sys.orig_argv = self.python, [self.python, *words]
-        module = words[0] == "-m"
-        name, *arguments = words[module:]
-        first = folder if module else os.path.dirname(os.path.realpath(name))
+        kind = words[0] if words[0] in ("-c", "-m") else "file"
+        name, *arguments = words[kind != "file" :]
+        first = {"-c": "", "-m": folder}.get(kind, os.path.dirname(os.path.realpath(name)))
         given = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
         sys.path[:] = [first, *given, *self.path]
-        sys.argv = [name, *arguments]
-        if module:
+        sys.argv = ["-c" if kind == "-c" else name, *arguments]
+        if kind == "-c":
+            sys.modules["__main__"] = ModuleType("__main__")
+            exec(compile(name, "<string>", "exec"), vars(sys.modules["__main__"]))
+        elif kind == "-m":
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         else:
             runpy.run_path(name, run_name="__main__")
