@@ -99,7 +99,7 @@ def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
             model, tuple(keys.TTA_SCALES), flip=True, score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
         )
     if config.VALIDATION.USE_CRF:
-        merge: Any = network.merge
+        merge: Any = model.merge
         model = DenseCrfRefinement(model, merge, probabilities=config.VALIDATION.USE_TTA)
     return model
 

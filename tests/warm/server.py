@@ -1,7 +1,7 @@
 """Imports libraries, then forks itself for each program that a client asks for.
 
 A program is killed when its client is gone. Called as `server.py FOLDER`, which holds the `bin/python` that
-calls the clients; the server ends, and removes the folder, when its standard input ends.
+calls the clients; the server ends, and with it its programs and the folder, when its standard input ends.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Server:
         while True:
             key, _ = self.ready.select()[0]
             if key.fd == 0:
+                data = [one.data for one in self.ready.get_map().values()]
+                for program in (one for one in data if isinstance(one, int)):
+                    os.kill(program, signal.SIGKILL)
                 return None
             if key.fileobj is self.listener:
                 told = self.start()
@@ -161,6 +164,7 @@ def main() -> None:
     told = server.serve()
     if told is None:
         shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)
     else:
         leave(code_of(lambda: server.run(**told)))
 

@@ -94,6 +94,29 @@ def test_call__scores_both_heads_agree_on_as_the_network_itself(
         assert scores(SizedInference(model, None)([image])[0][1]) == pytest.approx(expected, rel=0.02)
 
 
+def test_call__the_threshold_of_augmentation_holds_for_scores_both_heads_agree_on(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network's own, lower one let objects through that `val.py` leaves out of the same image."""
+    image = picture(64, 128)
+    monkeypatch.setattr(network, "combine_semantic_weight", 0.5)
+    agreed = SizedInference(PanopticFPNWithTTA(network, (1.0,), flip=False, score_threshold=0.0), None)
+    scores = sorted(segment["score"] for segment in agreed([image])[0][1] if segment["isthing"])
+    middle = scores[len(scores) // 2]
+    model = PanopticFPNWithTTA(network, (1.0,), flip=False, score_threshold=middle)
+    for found in (SizedInference(model, None)([image])[0], _own(model, image)):
+        kept = [segment["score"] for segment in found[1] if segment["isthing"]]
+        assert 0 < len(kept) < len(scores) and min(kept) >= middle
+
+
+def _own(model: nn.Module, image: np.ndarray) -> tuple[Tensor, list[dict[str, Any]]]:
+    with torch.no_grad():
+        found: tuple[Tensor, list[dict[str, Any]]] = model(
+            [{"image": torch.from_numpy(image).permute(2, 0, 1) / 255}]
+        )[0]["panoptic_seg"]
+    return found
+
+
 def test_call__a_photo_and_its_enlarged_copy_have_one_map(network: Any) -> None:
     inference = SizedInference(network, (48, 96))
     image = picture(48, 96)
