@@ -55,8 +55,8 @@ settings.load_profile("deterministic")
 
 
 LONGEST_FIRST = (
-    *("test_own_data.py", "test_end_to_end.py", "test_seed_commands.py"),
-    *("test_run_stage1.py", "test_runs.py", "test_package.py"),
+    *("test_own_data.py", "test_end_to_end.py", "test_slurm.py", "test_seed_commands.py", "test_runs.py"),
+    *("test_run_stage1.py", "test_on_toy_streets.py", "test_package.py"),
 )
 """Files of minutes: started last, one worker would run them while the other waits."""
 

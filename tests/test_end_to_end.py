@@ -130,9 +130,11 @@ def test_train__writes_what_the_readme_says(trained: Path) -> None:
     assert list(trained.glob("media/step_*.png"))
 
 
-def _run_and_kill(script: str, arguments: tuple[object, ...], sign: Path) -> None:
+def _run_and_kill(
+    script: str, arguments: tuple[object, ...], sign: Path, python: str = sys.executable
+) -> None:
     """Start a script and kill it (signal 9) as soon as a file exists; by a Python with another hash seed."""
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    command = [python, str(ROOT / script), *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not sign.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -217,8 +219,8 @@ def test_train_hybrid__killed_in_each_round_ends_with_the_same_weights(
     shutil.copytree(hybrid / "stage2", run / "stage2", symlinks=True)
     arguments = (*_training(city, labels, tmp_path, "killed", 2, *SELF_TRAINING), "--resume")
     ours, whole = (folder / "stage3" / "checkpoints" for folder in (run, hybrid))
-    for step in (1, 3):
-        _run_and_kill("train_hybrid.py", arguments, ours / f"ups_checkpoint_step={step:06d}.ckpt")
+    for step, python in ((1, sys.executable), (3, warm_python())):
+        _run_and_kill("train_hybrid.py", arguments, ours / f"ups_checkpoint_step={step:06d}.ckpt", python)
     _run("train_hybrid.py", *arguments)
     _assert_same_end(ours / "last.ckpt", whole / "last.ckpt", 4)
     scores = [
