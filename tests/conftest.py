@@ -28,6 +28,7 @@ from cups.data.cityscapes import CityscapesPanopticValidation
 from cups.data.toy_streets import write_dataset
 from cups.evaluation.comparison import rows_of
 from cups.evaluation.results import read_results
+from cups.io.locking import exclusive
 from cups.metrics.bootstrap import METRICS, paired_differences
 from cups.ops.panoptic_map import PanopticMap
 from cups.structures import PseudoClasses
@@ -54,8 +55,8 @@ settings.load_profile("deterministic")
 
 
 LONGEST_FIRST = (
-    *("test_own_data.py", "test_end_to_end.py", "test_seed_commands.py"),
-    *("test_run_stage1.py", "test_runs.py", "test_package.py"),
+    *("test_own_data.py", "test_end_to_end.py", "test_slurm.py", "test_seed_commands.py", "test_runs.py"),
+    *("test_run_stage1.py", "test_on_toy_streets.py", "test_package.py"),
 )
 """Files of minutes: started last, one worker would run them while the other waits."""
 
@@ -147,12 +148,38 @@ def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
         yield make
 
 
+CITIES = {"small": (4, 3, 64, 128), "medium": (6, 3, 96, 192)}
+"""Frames of training and validation, and their height and width."""
+
+
 @pytest.fixture(scope="session")
-def tiny_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_city(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
+    """Return a function that writes one of `CITIES` into a folder; each is rendered once for all tests."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+
+    def write(root: Path, kind: str) -> Path:
+        train, val, height, width = CITIES[kind]
+        rendered = shared / f"city_{kind}"
+        with exclusive(rendered):
+            write_dataset(
+                rendered,
+                train_frames=train,
+                val_frames=val,
+                height=height,
+                width=width,
+                workers=1,
+                progress=False,
+            )
+        return Path(shutil.copytree(rendered, root, dirs_exist_ok=True))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_city(write_city: Callable[[Path, str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three rendered validation frames of 96 x 192 pixels with ground truth."""
-    root = tmp_path_factory.mktemp("city")
-    write_dataset(root, train_frames=1, val_frames=3, height=96, width=192, workers=1, progress=False)
-    return root
+    return write_city(tmp_path_factory.mktemp("city"), "medium")
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from cups.data.toy_streets import write_dataset
 from cups.evaluation.results import read_results
 from cups.model import panoptic_cascade_mask_r_cnn_from_checkpoint
 from pseudo_labels.steps.stage1 import Stage1Options
 from studies.demo_steps import demo_steps
+from tests.warm import warm_python
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTERS = 12
@@ -31,17 +31,15 @@ TINY = (
 
 def _run(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a script from another folder than the repository's, as an installed user may."""
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    command = [warm_python(), str(ROOT / script), *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent, timeout=600, check=False)
     assert run.returncode == expect, run.stdout[-2000:] + run.stderr[-4000:]
     return run
 
 
 @pytest.fixture(scope="module")
-def city(make_folder: Callable[[str], Path]) -> Path:
-    root = make_folder("city")
-    write_dataset(root, train_frames=6, val_frames=3, height=96, width=192, workers=1, progress=False)
-    return root
+def city(make_folder: Callable[[str], Path], write_city: Callable[[Path, str], Path]) -> Path:
+    return write_city(make_folder("city"), "medium")
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +130,11 @@ def test_train__writes_what_the_readme_says(trained: Path) -> None:
     assert list(trained.glob("media/step_*.png"))
 
 
-def _run_and_kill(script: str, arguments: tuple[object, ...], sign: Path) -> None:
-    """Start a script and kill it (signal 9) as soon as a file exists."""
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+def _run_and_kill(
+    script: str, arguments: tuple[object, ...], sign: Path, python: str = sys.executable
+) -> None:
+    """Start a script and kill it (signal 9) as soon as a file exists; by a Python with another hash seed."""
+    command = [python, str(ROOT / script), *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not sign.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -219,8 +219,8 @@ def test_train_hybrid__killed_in_each_round_ends_with_the_same_weights(
     shutil.copytree(hybrid / "stage2", run / "stage2", symlinks=True)
     arguments = (*_training(city, labels, tmp_path, "killed", 2, *SELF_TRAINING), "--resume")
     ours, whole = (folder / "stage3" / "checkpoints" for folder in (run, hybrid))
-    for step in (1, 3):
-        _run_and_kill("train_hybrid.py", arguments, ours / f"ups_checkpoint_step={step:06d}.ckpt")
+    for step, python in ((1, sys.executable), (3, warm_python())):
+        _run_and_kill("train_hybrid.py", arguments, ours / f"ups_checkpoint_step={step:06d}.ckpt", python)
     _run("train_hybrid.py", *arguments)
     _assert_same_end(ours / "last.ckpt", whole / "last.ckpt", 4)
     scores = [

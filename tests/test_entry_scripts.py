@@ -18,11 +18,13 @@ from yacs.config import CfgNode
 
 from cups import config
 from cups.builders import prediction, scoring, trainer
+from cups.builders.evaluation import EvaluatedNetwork
 from cups.config import Flag, build_config
 from cups.config_keys import KEYS
 from cups.config_page import SCRIPTS
 from cups.configuration.unread import STAGE3_NETWORK
 from cups.configuration.unread import unread as unread_keys
+from cups.io.checkpoint import load_checkpoint
 from cups.training.kept_checkpoints import step_checkpoint
 from studies import ground_truth_to_cups
 
@@ -167,7 +169,11 @@ def used(
     monkeypatch.setattr(argparse.ArgumentParser, "parse_intermixed_args", seen)
     monkeypatch.setattr(pl.Trainer, "fit", _fit)
     monkeypatch.setattr(trainer, "save_last_step", lambda *_: None)
-    monkeypatch.setattr(scoring, "load_for_evaluation", lambda _: (oracle, oracle.PSEUDO))
+    monkeypatch.setattr(
+        scoring,
+        "load_for_evaluation",
+        lambda config: EvaluatedNetwork(oracle, oracle.PSEUDO, load_checkpoint(config.MODEL.CHECKPOINT)),
+    )
 
     def start(script: str, *more: object) -> Usage:
         data = ("--data_root", tiny_city, "--experiment_config_file", TOY, "--run_name", Path(script).stem)

@@ -12,7 +12,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from PIL import Image
 
 from cups.data.toy_streets import write_dataset
 from cups.io.png import read_ids, read_image, write_png
+from tests.warm import warm_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "own_data.md"
@@ -96,7 +96,7 @@ def place(make_folder: Callable[[str], Path]) -> Path:
     """A checkout with `photos/` and `clip.mp4` in it."""
     folder = make_folder("own_data")
     for part in ROOT.iterdir():
-        if part.name not in ("experiments", "runs", "photos"):
+        if part.name not in ("experiments", "runs", "photos", ".venv"):
             (folder / part.name).symlink_to(part)
     write_dataset(
         folder / "toy", train_frames=8, val_frames=1, height=96, width=192, workers=1, progress=False
@@ -123,13 +123,14 @@ def place(make_folder: Callable[[str], Path]) -> Path:
     return folder
 
 
-def call(place: Path, words: list[str]) -> str:
+def call(place: Path, words: list[str], **variables: str) -> str:
     """Run a command and return what it says; it fails when the command does."""
     environment = {
-        **{key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CITYSCAPES_ROOT")},
+        **{key: value for key, value in os.environ.items() if key != "CITYSCAPES_ROOT"},
         **{"STAGE1_FLAGS": STAGE1_FLAGS, "CUPS_OPTS": CUPS_OPTS, "WANDB_MODE": "disabled"},
         **{"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"},
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **warm_environment(),
+        **variables,
     }
     ended = subprocess.run(
         words,
@@ -155,7 +156,7 @@ def run_scripts(place: Path, lines: list[str]) -> dict[str, str]:
     """Run commands of Python scripts in one process; return what each said."""
     todo = place / "todo.json"
     todo.write_text(json.dumps([shlex.split(line, comments=True)[1:] for line in lines]))
-    text = call(place, [sys.executable, str(ROOT / "tests" / "seed" / "run.py"), str(todo)])
+    text = call(place, ["python", str(ROOT / "tests" / "seed" / "run.py"), str(todo)])
     parts = re.split(r"^exit code 0 after .*$", text, flags=re.M)
     assert len(parts) == len(lines) + 1
     return dict(zip(lines, parts, strict=False))
@@ -174,6 +175,11 @@ def said(place: Path) -> dict[str, str]:
 def first(said: dict[str, str], *words: str) -> str:
     """Return what the first command said that holds all words."""
     return next(text for line, text in said.items() if all(word in line for word in words))
+
+
+def test_help__by_the_python_that_a_user_has(place: Path) -> None:
+    words = ["bash", "scripts/run_own_data.sh", "--help"]
+    assert "--focal" in call(place, words, VIRTUAL_ENV="", PATH=os.environ["PATH"])
 
 
 def test_check__plans_all_stages_and_writes_nothing(said: dict[str, str]) -> None:

@@ -12,14 +12,14 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.seed.run import ALL_DONE
+from tests.warm import warm_python
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = ROOT / "tests" / "seed"
@@ -110,7 +110,7 @@ class Place(NamedTuple):
             "HF_HUB_OFFLINE": "1",
         }
         ended = subprocess.run(
-            [sys.executable, *map(str, words)],
+            [warm_python(), *map(str, words)],
             cwd=checkout,
             env={**os.environ, **variables},
             stdout=subprocess.PIPE,
@@ -142,7 +142,7 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, write_city: Callable[[Path, str], Path]) -> Iterator[Place]:
     """Everything goes again but what was said: checkpoints take gigabytes."""
     checkout = tmp_path / "checkout"
     checkout.mkdir()
@@ -155,6 +155,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     for name, written in CHECKPOINTS.items():
         (tmp_path / name).symlink_to(tmp_path / written)
     made = Place(tmp_path)
+    write_city(made.data, "medium")
     made.python(SEED / "prepare.py", checkout, made.data)
     yield made
     for part in ("checkout", "cityscapes", "network"):

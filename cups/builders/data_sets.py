@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from yacs.config import CfgNode
 
 from cups.builders.evaluation import (
+    EvaluatedNetwork,
     build_validation_data,
     given_checkpoint,
     load_for_evaluation,
@@ -25,10 +25,10 @@ from cups.errors import UserError
 from cups.evaluation.results import Result, read_results
 from cups.evaluation.set_table import ScoredSet, sets_report, write_sets
 from cups.io.files import as_stored, file_sha256, read_json, write_json
+from cups.io.model_folder import weights_file
 from cups.io.shipped import find_config
 from cups.io.yaml_files import load_yaml
 from cups.set_files import SHIPPED, SetFile, find_set, shipped_names
-from cups.structures import PseudoClasses
 
 log = logging.getLogger(__name__)
 ConfigOf = Callable[[Path | None, dict[str, Any]], CfgNode]
@@ -86,9 +86,9 @@ class _Network:
     """The network of the last data set, which the next one takes too unless its keys differ."""
 
     keys: str = ""
-    loaded: tuple[torch.nn.Module, PseudoClasses] | None = None
+    loaded: EvaluatedNetwork | None = None
 
-    def of(self, config: CfgNode) -> tuple[torch.nn.Module, PseudoClasses]:
+    def of(self, config: CfgNode) -> EvaluatedNetwork:
         """Return the network that a configuration wants."""
         validation = config.VALIDATION
         keys = f"{config.MODEL} {validation.USE_TTA} {validation.USE_CRF} {config.SYSTEM.ACCELERATOR}"
@@ -120,7 +120,7 @@ def evaluate_data_sets(
     network, rows, faults = _Network(), [], []
     for described in sets:
         config = set_config(described, folder, config_of)
-        if not (checkpoint := given_checkpoint(config)).is_file():
+        if not weights_file(checkpoint := given_checkpoint(config)).is_file():
             raise UserError(f"{checkpoint}: no such file; give a checkpoint with `checkpoint`")
         output = output or run_directory(config, "val")
         try:
@@ -162,7 +162,6 @@ def _score(
         log.info("%s: scored before", output)
         return read_results(results)
     stored.unlink(missing_ok=True)
-    model, pseudo = network.of(config)
-    scored = score_network(model, pseudo, data, config, output)
+    scored = score_network(network.of(config), data, config, output)
     write_json(stored, settings)
     return scored

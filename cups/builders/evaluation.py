@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from cups.defaults import VOID_RULE
 from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import SemanticScorer
-from cups.io.checkpoint import class_counts, load_checkpoint
+from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.files import file_sha256
 from cups.io.model_folder import weights_file
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching, ScoredRows
 from cups.metrics.protocol import Matching, Protocol
-from cups.model import MergeChoices, panoptic_cascade_mask_r_cnn_from_checkpoint
+from cups.model import MergeChoices
 from cups.model.crf import DenseCrfRefinement
+from cups.model.model import network_of
 from cups.model.tta import PanopticFPNWithTTA
 from cups.network import own_classes, split_of
 from cups.set_files import find_set
@@ -61,22 +62,32 @@ def given_checkpoint(config: CfgNode) -> Path:
     return Path(config.MODEL.CHECKPOINT)
 
 
-def load_for_evaluation(config: CfgNode) -> tuple[torch.nn.Module, PseudoClasses]:
-    """Open `MODEL.CHECKPOINT`; return the network as it is evaluated, and its pseudo-classes.
+@dataclass(frozen=True)
+class EvaluatedNetwork:
+    """A network as it is evaluated.
+
+    Attributes:
+        model: with all that the configuration wants around it.
+        pseudo: its pseudo-classes.
+        checkpoint: what its file says beside the weights; these are in the model.
+    """
+
+    model: torch.nn.Module
+    pseudo: PseudoClasses
+    checkpoint: Checkpoint
+
+
+def load_for_evaluation(config: CfgNode) -> EvaluatedNetwork:
+    """Open `MODEL.CHECKPOINT`, once for all that an evaluation asks of it.
 
     Raises:
         UserError: no checkpoint given, or one that cannot be read.
     """
-    checkpoint = given_checkpoint(config)
+    checkpoint = load_checkpoint(given_checkpoint(config), config.MODEL.USE_TEACHER)
     device = "cuda" if config.SYSTEM.ACCELERATOR != "cpu" and torch.cuda.is_available() else "cpu"
-    network, things, stuffs = panoptic_cascade_mask_r_cnn_from_checkpoint(
-        checkpoint,
-        device,
-        config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD,
-        prefer_teacher=config.MODEL.USE_TEACHER,
-        model_config=config.MODEL.CONFIG,
-    )
-    return as_evaluated(network, config), PseudoClasses(things, stuffs)
+    threshold = config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
+    network, pseudo = network_of(checkpoint, device, threshold, config.MODEL.CONFIG)
+    return EvaluatedNetwork(as_evaluated(network, config), pseudo, replace(checkpoint, state={}))
 
 
 def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
@@ -88,7 +99,7 @@ def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
             model, tuple(keys.TTA_SCALES), flip=True, score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
         )
     if config.VALIDATION.USE_CRF:
-        merge: Any = network.merge
+        merge: Any = model.merge
         model = DenseCrfRefinement(model, merge, probabilities=config.VALIDATION.USE_TTA)
     return model
 
@@ -132,16 +143,15 @@ def evaluated_classes(config: CfgNode) -> ClassSet:
     return classes_of_set(data.DATASET, validation_root(config), data.VAL_SPLIT, data.NUM_CLASSES)
 
 
-def known_classes(config: CfgNode) -> np.ndarray | None:
-    """Return (S+T,) the class of each output of `MODEL.CHECKPOINT`, None where outputs are pseudo-classes.
+def known_classes(network: EvaluatedNetwork, config: CfgNode) -> np.ndarray | None:
+    """Return (S+T,) the class of each output of a network, None where outputs are pseudo-classes.
 
     A network that learnt the evaluated classes from ground truth needs no matching.
     """
-    checkpoint = load_checkpoint(config.MODEL.CHECKPOINT)
+    checkpoint = network.checkpoint
     if "classes" not in checkpoint.hyper_parameters:
         return None
-    pseudo = PseudoClasses(*class_counts(checkpoint.state, checkpoint.path))
-    split = split_of(checkpoint, pseudo)
+    split = split_of(checkpoint, network.pseudo)
     own_classes(checkpoint, split)  # refuses what does not fit
     known = identity_assignment(checkpoint.hyper_parameters["classes"], split, evaluated_classes(config))
     if known is None:
@@ -218,6 +228,7 @@ def results_of(
     names: Sequence[str],
     scorers: list[SemanticScorer],
     config: CfgNode,
+    checkpoint: Checkpoint,
 ) -> tuple[list[Result], ScoredRows]:
     """Return all results under both void rules, and the rows that the panoptic ones were made of.
 
@@ -225,16 +236,15 @@ def results_of(
     """
     scores = metric.compute_all()
     first = config.VALIDATION.VOID_RULE
-    checkpoint = weights_file(config.MODEL.CHECKPOINT)
     rest: dict[str, Any] = {
         "seeds": [config.SYSTEM.SEED],
         "code_version": code_version(),
         "config": plain(config),
-        "provenance": load_checkpoint(checkpoint).provenance or {"uses_ground_truth": None},
-        "checkpoint": {"path": str(checkpoint), "sha256": file_sha256(checkpoint)},
+        "provenance": checkpoint.provenance or {"uses_ground_truth": None},
+        "checkpoint": {"path": str(checkpoint.path), "sha256": file_sha256(checkpoint.path)},
     }
     wrappers = [key for key in ("TTA", "CRF") if get(config, f"VALIDATION.USE_{key}")]
-    name = " + ".join([str(config.SYSTEM.RUN_NAME or checkpoint.resolve().stem), *wrappers])
+    name = " + ".join([str(config.SYSTEM.RUN_NAME or checkpoint.path.resolve().stem), *wrappers])
     results = results_from_scores(
         name,
         {first: scores[first], **scores},

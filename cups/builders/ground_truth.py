@@ -173,11 +173,10 @@ def _row_by_row(name: str, old: Tensor, new: Tensor, counts: Overlaps) -> Tensor
     elif "cls_score" in name:
         made[-1] = old[-1]
         made[:-1] = _mean_rows(old[:-1], made[:-1], counts.things, scores=True)
-    elif len(old) == 1 or len(new) == 1:  # masks that know no class
-        made[:] = old.mean(dim=0)
     else:
         made[:] = old.mean(dim=0)
-        made = _mean_rows(old, made, counts.things)
+        if len(old) > 1 and len(new) > 1:  # masks of one row know no class
+            made = _mean_rows(old, made, counts.things)
     return made
 
 

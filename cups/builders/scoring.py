@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 from torch.utils.data import Subset
 from yacs.config import CfgNode
 
 from cups.builders.evaluation import (
+    EvaluatedNetwork,
     build_metric,
     build_semantic_scorers,
     build_validation_data,
@@ -28,7 +28,6 @@ from cups.evaluation.panoptic_export import PanopticExport
 from cups.evaluation.predict import Visitor, predict, save_to, score_with, write_overlays
 from cups.evaluation.results import Result, write_results
 from cups.io.model_folder import weights_file
-from cups.structures import PseudoClasses
 
 log = logging.getLogger(__name__)
 
@@ -41,29 +40,29 @@ def evaluate(config: CfgNode, output: Path | None = None, visualize: bool = Fals
         output: folder of the results; None is the folder that the configuration names.
         visualize: write an overlay of every frame.
     """
-    model, pseudo = load_for_evaluation(config)
+    network = load_for_evaluation(config)
     output = output or run_directory(config, "val")
-    return score_network(model, pseudo, build_validation_data(config), config, output, visualize)
+    return score_network(network, build_validation_data(config), config, output, visualize)
 
 
 def score_network(
-    model: nn.Module,
-    pseudo: PseudoClasses,
+    network: EvaluatedNetwork,
     dataset: CityscapesPanopticValidation,
     config: CfgNode,
     output: Path,
     visualize: bool = False,
 ) -> list[Result]:
     """Score an open network on open data; as `evaluate` otherwise."""
-    metric = build_metric(config, pseudo, known_classes(config))
+    pseudo = network.pseudo
+    metric = build_metric(config, pseudo, known_classes(network, config))
     scorers = build_semantic_scorers(config, pseudo)
     names: list[str] = []
     visitors: list[Visitor] = [*scorers, score_with(metric, names)]
     if visualize:
         visitors.append(save_to(output / "predictions", pseudo))
     loader = validation_loader(dataset, config)
-    predict(model, loader, pseudo, visitors, len(loader))
-    results, rows = results_of(metric, names, scorers, config)
+    predict(network.model, loader, pseudo, visitors, len(loader))
+    results, rows = results_of(metric, names, scorers, config, network.checkpoint)
     write_results(output / "results", results, rows=rows)
     if visualize:
         assignment = np.array(results[0].assignment)
@@ -100,7 +99,8 @@ def export_panoptic(config: CfgNode, output: Path, raw: bool = False) -> list[Re
         output: folder of predictions and results; frames that it holds already are not predicted again.
         raw: describe the pseudo-classes themselves too.
     """
-    model, pseudo = load_for_evaluation(config)
+    network = load_for_evaluation(config)
+    pseudo = network.pseudo
     dataset = build_validation_data(config)
     export = PanopticExport(output, dataset.images, pseudo)
     export.claim(prediction_settings(config))
@@ -108,14 +108,14 @@ def export_panoptic(config: CfgNode, output: Path, raw: bool = False) -> list[Re
     log.info("%d of %d frames to predict", len(missing), len(dataset))
     if missing:
         loader = validation_loader(Subset(dataset, missing), config)
-        predict(model, loader, pseudo, [save_to(export.maps, pseudo)], len(loader))
+        predict(network.model, loader, pseudo, [save_to(export.maps, pseudo)], len(loader))
     if raw:
         log.info("pseudo-classes: %s", export.write_raw_json())
-    metric = build_metric(config, pseudo, known_classes(config))
+    metric = build_metric(config, pseudo, known_classes(network, config))
     names: list[str] = []
     loader = validation_loader(dataset, config)
     export.replay(loader, score_with(metric, names), len(loader))
-    results, rows = results_of(metric, names, [], config)
+    results, rows = results_of(metric, names, [], config, network.checkpoint)
     write_results(output / "results", results, rows=rows)
     log.info("classes: %s", export.write_mapped(np.array(results[0].assignment), dataset.classes))
     return results

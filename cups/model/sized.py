@@ -62,7 +62,10 @@ class SizedInference:
 
     def __init__(self, model: nn.Module, working_size: Size | None, tile_pixels: int = TILE_PIXELS) -> None:
         self.model: Any = model
-        self.network: CustomPanopticFPN = _innermost(model)
+        around = list(_layers(model))
+        self.network: CustomPanopticFPN = around[-1]
+        # Test-time augmentation has a threshold of its own.
+        self.score_threshold: float = max(getattr(layer, "score_threshold", 0.0) for layer in around)
         self.working_size = working_size
         working_pixels = working_size[0] * working_size[1] if working_size else 0
         # Narrow images have as many pixels as the training images, up to rounding.
@@ -142,23 +145,21 @@ class SizedInference:
     def _merge(self, found: list[Found], semantic: Tensor, seen: Size) -> tuple[Tensor, Segments]:
         height, width = semantic.shape
         scale = (height / seen[0], width / seen[1])
-        limit = self.network.combine_stuff_area_fraction * height * width
         return merge_crops(
             [find.score for find in found],
             [find.thing for find in found],
             lambda index: paste(found[index], scale, (height, width)),
             semantic,
-            overlap_threshold=self.network.combine_overlap_thresh,
-            stuff_area_limit=limit or self.network.combine_stuff_area_thresh,
-            score_threshold=self.network.combine_instances_score_thresh,
+            **self.network.merge_rules((height, width), self.score_threshold),
         )
 
 
-def _innermost(model: Any) -> Any:
-    """Return the network inside test-time augmentation and the dense CRF."""
+def _layers(model: Any) -> Iterator[Any]:
+    """Yield test-time augmentation and the dense CRF around a network, and the network itself last."""
     while not isinstance(model, CustomPanopticFPN):
+        yield model
         model = model.model
-    return model
+    yield model
 
 
 def _cut(image: np.ndarray, tile: Tile) -> np.ndarray:

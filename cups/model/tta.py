@@ -98,8 +98,12 @@ class PanopticFPNWithTTA(nn.Module):
         return {
             "sem_seg": probabilities,
             "instances": instances,
-            "panoptic_seg": self.model.merge(instances, probabilities, self.score_threshold),
+            "panoptic_seg": self.merge(instances, probabilities),
         }
+
+    def merge(self, instances: Instances, probabilities: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Merge as the network does; what both heads agree on has to reach the threshold, too."""
+        return self.model.merge(instances, probabilities, self.score_threshold)
 
     def _view_size(self, image: Tensor, scale: float) -> Size:
         height, width = image.shape[-2:]

@@ -76,8 +76,8 @@ ABLATION_ROWS = (
 )
 EARLIER = (
     "Settings were chosen on the demo's city: classes of objects, image edges for stuff, the score of an "
-    "object that all things give together and both heads agree on, and the rates of both stages. That objects "
-    "which only the box head sees harm self-training was found by looking at seed 1 of this city."
+    "object that all things give together and both heads agree on, and the rates of both stages. That "
+    "objects which only the box head sees harm self-training was found by looking at seed 1 of this city."
 )
 """What was known when the settings were fixed."""
 

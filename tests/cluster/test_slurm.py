@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from cups.data.toy_streets import write_dataset
 from cups.errors import UserError
 from pseudo_labels.steps import executor, slurm_jobs
 from pseudo_labels.steps.options import Submission
 from tests.cluster.conftest import Cluster
+from tests.warm import warm_python
 
 FEATURES = "pseudo_labels.extract_dinov2_features"
 TRAINING = "pseudo_labels.train_cause"
@@ -27,17 +28,17 @@ CORES = len(os.sched_getaffinity(0))
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy(make_folder: Callable[[str], Path], write_city: Callable[[Path, str], Path]) -> Path:
     """Four frames."""
-    root = tmp_path_factory.mktemp("toy")
-    return write_dataset(root, train_frames=4, val_frames=1, height=64, width=128, workers=1, progress=False)
+    return write_city(make_folder("toy"), "small")
 
 
 @pytest.fixture(autouse=True)
 def _on_the_cluster(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Talk to the cluster, and look at it more often than people do."""
+    """Talk to the cluster, and look at it more often than people do; jobs have the libraries in memory."""
+    monkeypatch.setattr(sys, "executable", warm_python())
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(executor.POLL_SECONDS, "slurm", 0.3)

@@ -156,5 +156,5 @@ def test_load__the_student_or_the_teacher_of_self_training(saved: Path, tmp_path
         found = cups.load(path, prefer_teacher=prefer).model.state_dict()[bias]
         assert torch.equal(found, expected)
         config = build_config(None, ["MODEL.CHECKPOINT", str(path), "MODEL.USE_TEACHER", str(prefer)])
-        evaluated, _ = load_for_evaluation(config)
+        evaluated = load_for_evaluation(config).model
         assert torch.equal(evaluated.state_dict()[bias].cpu(), expected)

@@ -19,6 +19,7 @@ from cups.io.files import write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
 from pseudo_labels import (
+    generate_depth_spidepth,
     generate_dinosaur_instances,
     generate_refined_semantics,
     generate_semantic_pseudolabels_cause,
@@ -62,6 +63,12 @@ class Root:
     def file(self, folder: str, name: str) -> Path:
         """Path of a file of the train split."""
         return self.path / folder / "train" / "aachen" / name
+
+
+def write_stereo_depth(root: Root) -> None:
+    """Write the depth of the disparity files; without processes, which take longer to start."""
+    words = ["--cityscapes_root", str(root.path), "--source", "disparity", "--num_workers", "0"]
+    generate_depth_spidepth.main(words)
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ from cups.errors import NothingFound, UserError
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import write_provenance
 from pseudo_labels.classify_stuff_things import main
-from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.inputs.labels import read_split, thing_classes
 from pseudo_labels.steps.frames import Folder
 from pseudo_labels.steps.label_kind import LabelKind
+from tests.pseudo_labels.conftest import write_stereo_depth
 
 
 @pytest.fixture
 def street_root(tiny_root: Any) -> Any:
     """A root with depth."""
-    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     return tiny_root
 
 

@@ -21,15 +21,15 @@ from cups.io.thing_stuff import read_split
 from pseudo_labels.convert_to_cups_format import main
 from pseudo_labels.evaluation.evaluate_cascade_pseudolabels import main as evaluate
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
-from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.steps.label_kind import LabelKind
+from tests.pseudo_labels.conftest import write_stereo_depth
 
 
 @pytest.fixture
 def ready_root(tiny_root: Any) -> Any:
     """A root with depth-guided instances."""
     root = ["--cityscapes_root", str(tiny_root.path)]
-    make_depth([*root, "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     make_instances([*root, "--semantic_subdir", "pseudo_semantic_mapped_k300", "--min_area", "20"])
     return tiny_root
 
@@ -137,7 +137,7 @@ def test_main__the_order_of_clusters_means_nothing(tiny_root: Any, order: tuple[
     """
     permuted(tiny_root, order, 12)
     root = ["--cityscapes_root", str(tiny_root.path)]
-    make_depth([*root, "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     make_instances([*root, "--semantic_subdir", "pseudo_semantic_raw_k12", "--min_area", "20"])
     main([*root, "--num_semantic_classes", "12"])
     folder = tiny_root.path / "cups_pseudo_labels_raw_k12"
@@ -168,7 +168,7 @@ def test_main__trainid_input_without_named_labels_converts_clusters(
     permuted(tiny_root, (7, 200, 299 % 256), 300)
     (tiny_root.path / "pseudo_semantic_mapped_k300").rename(tiny_root.path / "elsewhere")
     root = ["--cityscapes_root", str(tiny_root.path)]
-    make_depth([*root, "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     with caplog.at_level(logging.INFO):
         main([*root, "--output_dir", str(tiny_root.path / "cups"), "--trainid_input"])
     assert "holds clusters, and they are converted as clusters" in caplog.text

@@ -13,12 +13,12 @@ import pytest
 from cups.errors import UserError
 from cups.io.png import read_ids, write_png
 from pseudo_labels.generate_depth_guided_instances import main
-from pseudo_labels.generate_depth_spidepth import main as make_depth
+from tests.pseudo_labels.conftest import write_stereo_depth
 
 
 def test_object_instances__masks_come_from_depth(tiny_root: Any) -> None:
     # The semantics are blurred: things spill 3 pixels around the cars. The masks do not follow.
-    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     for stem in tiny_root.stems:
         path = tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png")
         cars = cv2.dilate((read_ids(path) == 13).astype(np.uint8), np.ones((7, 7), np.uint8))
@@ -62,7 +62,7 @@ def run(root: Path, *more: str) -> int:
 
 
 def test_main__finds_both_cars_where_components_find_one(tiny_root: Any) -> None:
-    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     run(tiny_root.path)
     run(tiny_root.path, "--no_depth")
     name = f"{tiny_root.stems[0]}.png"
@@ -107,7 +107,7 @@ def test_main__unknown_things_of_raw_clusters(tiny_root: Any) -> None:
 
 
 def test_main__depth_of_another_shape_is_refused(tiny_root: Any) -> None:
-    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     path = tiny_root.file("pseudo_semantic_mapped_k300", f"{tiny_root.stems[1]}.png")
     write_png(path, np.zeros((64, 100), np.uint8))
     with pytest.raises(UserError, match=rf"{tiny_root.stems[1]}.npy: 64x128 .* 64x100"):
@@ -116,7 +116,7 @@ def test_main__depth_of_another_shape_is_refused(tiny_root: Any) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, -3.0])
 def test_main__impossible_depth_is_refused(tiny_root: Any, value: float) -> None:
-    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     path = tiny_root.file("depth_spidepth", f"{tiny_root.stems[0]}.npy")
     depth = np.load(path)
     depth[3, 4] = value

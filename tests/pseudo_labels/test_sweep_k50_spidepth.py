@@ -14,11 +14,11 @@ from cups.errors import UserError
 from cups.io.png import read_ids, write_png
 from cups.taxonomy import class_set
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
-from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.scoring import sweep as sweeping
 from pseudo_labels.scoring.engine import FolderLabels, evaluate, ground_truth_frames
 from pseudo_labels.scoring.sweep_report import METRICS
 from pseudo_labels.sweep_k50_spidepth import main
+from tests.pseudo_labels.conftest import write_stereo_depth
 
 SEMANTICS = "pseudo_semantic_raw_k20"
 THINGS = (3, 11, 17)
@@ -30,7 +30,7 @@ GRID = ("--grad_thresholds", "0.1", "0.25", "--min_areas", "256", "2560", "19200
 @pytest.fixture
 def swept_root(tiny_root: Any) -> Any:
     """Depth, and noisy clusters: cars are 3, 11 and specks of 5, the street 0, 5 and specks of 17; void."""
-    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     rng = np.random.default_rng(0)
     for stem in tiny_root.stems:
         train_ids = read_ids(tiny_root.file("pseudo_semantic_mapped_k300", f"{stem}.png"))

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from cups.data.toy_streets import write_dataset
 from cups.errors import NothingFound, Stopped, UserError
 from cups.io.png import read_image, write_png
 from pseudo_labels.networks.depth_network import load_depth_network
@@ -56,9 +55,8 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def streets(make_folder: Callable[[str], Path]) -> Path:
-    root = make_folder("streets")
-    return write_dataset(root, train_frames=4, val_frames=0, height=64, width=128, workers=1, progress=False)
+def streets(make_folder: Callable[[str], Path], write_city: Callable[[Path, str], Path]) -> Path:
+    return write_city(make_folder("streets"), "small")
 
 
 def _train(root: Path, folder: Path, *extra: str) -> dict[str, torch.Tensor]:

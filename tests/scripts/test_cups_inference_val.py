@@ -14,10 +14,12 @@ import torch
 
 import val
 from cups.builders import scoring
+from cups.builders.evaluation import EvaluatedNetwork
 from cups.data import CityscapesPanopticValidation
 from cups.errors import UserError
 from cups.evaluation.comparison import compare, rows_of
 from cups.evaluation.results import read_results
+from cups.io.checkpoint import load_checkpoint
 from cups.io.coco_panoptic import from_rgb
 from cups.io.png import read_image
 from cups.taxonomy import class_set
@@ -32,7 +34,11 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_city: Path, oracle
     provenance = {"uses_ground_truth": True}
     content = {"state_dict": {"model.w": torch.ones(1)}, "hyper_parameters": {"provenance": provenance}}
     torch.save(content, checkpoint)
-    monkeypatch.setattr(scoring, "load_for_evaluation", lambda _: (oracle, oracle.PSEUDO))
+    monkeypatch.setattr(
+        scoring,
+        "load_for_evaluation",
+        lambda config: EvaluatedNetwork(oracle, oracle.PSEUDO, load_checkpoint(config.MODEL.CHECKPOINT)),
+    )
 
     def start(module: Any, output: str, *more: object) -> Path:
         flags = ["--checkpoint", checkpoint, "--data_root", tiny_city, "--output_dir", tmp_path / output]

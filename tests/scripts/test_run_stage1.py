@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cups.data.toy_streets import write_dataset
 from cups.io.provenance import read_provenance
+from tests.warm import warm_environment
 
 Parses = Callable[[str, Sequence[str]], None]
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(*flags: str | Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the script; return what it printed."""
-    clean = {key: value for key, value in os.environ.items() if key != "CITYSCAPES_ROOT"}
+    clean = {key: value for key, value in os.environ.items() if key != "CITYSCAPES_ROOT"} | warm_environment()
     command = ["bash", str(ROOT / "scripts" / "run_stage1.sh"), *map(str, flags)]
     result = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=False)
     assert result.returncode == expect, result.stdout + result.stderr
@@ -152,9 +152,11 @@ def test_run_stage1__a_single_flag_for_one_script() -> None:
     )
 
 
-def test_run_stage1__a_failed_step_ends_the_run_with_its_exit_code(tmp_path: Path) -> None:
+def test_run_stage1__a_failed_step_ends_the_run_with_its_exit_code(
+    write_city: Callable[[Path, str], Path], tmp_path: Path
+) -> None:
     """What a look beforehand cannot see: an image inside that does not open."""
-    write_dataset(tmp_path, train_frames=4, val_frames=2, height=64, width=128, workers=1, progress=False)
+    write_city(tmp_path, "small")
     sorted((tmp_path / "leftImg8bit").rglob("*.png"))[1].write_bytes(b"no image")
     flags = ("--backbone", "texton", "--train", "--depth", "disparity", "--num_workers", "0")
     result = run("--cityscapes_root", tmp_path, *flags, expect=2)
@@ -163,8 +165,10 @@ def test_run_stage1__a_failed_step_ends_the_run_with_its_exit_code(tmp_path: Pat
     assert "000001_leftImg8bit.png: cannot be decoded as an image" in result.stderr
 
 
-def test_run_stage1__all_that_is_missing_at_once_before_the_first_step(tmp_path: Path) -> None:
-    write_dataset(tmp_path, train_frames=4, val_frames=2, height=64, width=128, workers=1, progress=False)
+def test_run_stage1__all_that_is_missing_at_once_before_the_first_step(
+    write_city: Callable[[Path, str], Path], tmp_path: Path
+) -> None:
+    write_city(tmp_path, "small")
     result = run("--cityscapes_root", tmp_path, "--output_root", tmp_path / "out", expect=2)
     assert "+ " not in result.stdout and not (tmp_path / "out").exists()
     lines = result.stderr.splitlines()
@@ -202,15 +206,14 @@ def test_run_stage1__bad_input_is_one_line_and_exit_2(flags: tuple[str, ...], me
 
 
 def test_run_stage1__help() -> None:
-    assert "--dry_run" in run("--help").stdout
+    """By the Python that a user has."""
+    assert "--dry_run" in run("--help", VIRTUAL_ENV="", PATH=os.environ["PATH"]).stdout
 
 
 @pytest.mark.slow
-def test_run_stage1__from_images_to_labels(tmp_path: Path) -> None:
+def test_run_stage1__from_images_to_labels(write_city: Callable[[Path, str], Path], tmp_path: Path) -> None:
     """Run everything on four tiny frames, twice: the second run has nothing left to do."""
-    root = write_dataset(
-        tmp_path / "toy", train_frames=4, val_frames=2, height=64, width=128, workers=1, progress=False
-    )
+    root = write_city(tmp_path / "toy", "small")
     heads = "--codebook_steps 2 --head_steps 2 --probe_steps 2 --codebook_size 16 --batch_size 2"
     sizes = "--reduced_dim 8 --projection_dim 8 --hidden_dim 8"
     flags = ["--cityscapes_root", root, "--output_root", tmp_path / "out", "--k50", "--train"]

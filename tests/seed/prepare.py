@@ -1,6 +1,6 @@
-"""Makes what the seed's commands need in a copy of the repository: a tiny city, and files of published names.
+"""Makes what the seed's commands need in a copy of the repository: files of published names.
 
-Their networks are random, and as small as their format allows. Called as `prepare.py CHECKOUT DATA`.
+Their networks are random, and as small as their format allows. Called as `prepare.py CHECKOUT CITY`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 
 from cups.backbones import untrained_backbone
-from cups.data.toy_streets import write_dataset
 from cups.model import panoptic_cascade_mask_r_cnn
 from pseudo_labels.networks.depth_network import build_depth_network, save_depth_network
 from pseudo_labels.settings.depth import DepthSettings
 from refs.cause import Cluster, SegmentTR
 
-SIZE = (96, 192)
 TOKENS = 16
 """Of a window of CAUSE: 56 pixels in patches of 14."""
 
@@ -35,8 +33,6 @@ def random_weights(name: str) -> dict[str, Tensor]:
 def main() -> None:
     checkout, data = map(Path, sys.argv[1:])
     torch.manual_seed(0)
-    height, width = SIZE
-    write_dataset(data, train_frames=6, val_frames=2, height=height, width=width, workers=1, progress=False)
     (checkout / "datasets").mkdir()
     (checkout / "datasets" / "Cityscapes").symlink_to(data)  # where the configs look
 

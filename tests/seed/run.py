@@ -41,6 +41,7 @@ def main() -> int:
         print("$", *words, file=sys.stderr, flush=True)
         before = cpu_seconds()
         code = run(words)
+        sys.stdout.flush()  # what it said stands before its end
         print(f"exit code {code} after {cpu_seconds() - before:.1f} s of CPU", file=sys.stderr, flush=True)
         if code:
             return code

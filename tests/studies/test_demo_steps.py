@@ -51,7 +51,7 @@ def unseen_city(make_folder: Callable[[str], Path]) -> Path:
     """A city that the toy depth network has not seen, with the depth of both, in `true/` and `seen/`."""
     root = make_folder("city")
     write_dataset(root, train_frames=5, val_frames=5, height=192, width=384, seed=7, workers=1)
-    frames = ["--cityscapes_root", str(root), "--split", "val", "--num_workers", "1"]
+    frames = ["--cityscapes_root", str(root), "--split", "val", "--num_workers", "0"]
     true, seen = (["--output_root", str(root / name)] for name in ("true", "seen"))
     generate_depth_spidepth.main([*frames, *true, "--source", "disparity"])
     generate_depth_spidepth.main([*frames, *seen, "--checkpoint_dir", str(TOY_DEPTH)])

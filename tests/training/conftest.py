@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from cups.data.toy_streets import write_dataset
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import write_png
 from cups.taxonomy import void_value
@@ -20,10 +19,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents
 
 
 @pytest.fixture(scope="module")
-def city(make_folder: Callable[[str], Path]) -> Path:
-    root = make_folder("city")
-    write_dataset(root, train_frames=4, val_frames=3, height=64, width=128, workers=1, progress=False)
-    return root
+def city(make_folder: Callable[[str], Path], write_city: Callable[[Path, str], Path]) -> Path:
+    return write_city(make_folder("city"), "small")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
@@ -23,6 +22,7 @@ import train
 import val
 from cups.builders.trainer import fit, run_directory
 from cups.errors import Stopped
+from tests.warm import warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (64, 128)
@@ -171,7 +171,7 @@ def two_processes(
         [*_arguments(city, labels, logs, "train", "SYSTEM.NUM_GPUS", 2), "--batch_size=1", "--steps=2"],
         _semantic_run(city, labels, logs, "broken", **settings),
     )
-    command = [sys.executable, semantic_run.__file__, *runs[0], "--", *runs[1], "--", *runs[2]]
+    command = [warm_python(), semantic_run.__file__, *runs[0], "--", *runs[1], "--", *runs[2]]
     paths = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
     temporary = logs / "temporary"
     temporary.mkdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cups.backbones import build_backbone
+from cups.backbones import build_backbone, dino, untrained_backbone
 from cups.backbones.layouts import official_to_timm, transformers_to_official
 from cups.errors import UserError
 from refs.cause.models import dinov2_vit
 from refs.timm_models import create_model
 
+VITL = "vit_large_patch16_dinov3"
 IMAGES = torch.randn(2, 3, 42, 70, generator=torch.Generator().manual_seed(5))
 
 
@@ -128,12 +131,26 @@ def official_dinov3(name: str) -> dict[str, Tensor]:
     return official
 
 
-def test_dinov3_vitl16__as_timm_from_every_layout(tmp_path: Path) -> None:
-    """24 blocks of 1024 channels; Meta's, timm's and Transformers' files give timm's features."""
-    official = official_dinov3("vit_large_patch16_dinov3")
+def test_dinov3_vitl16__every_layout_names_all_parts() -> None:
+    """24 blocks of 1024 channels, as the backbone takes them; shapes alone, for the values take 1.2 GB."""
+    with torch.device("meta"):
+        official = official_dinov3(VITL)
+        wanted = untrained_backbone("dinov3_vitl16").network.state_dict()
     assert official["storage_tokens"].shape == (1, 4, 1024) and "blocks.23.ls2.gamma" in official
+    for state in (official, transformers_to_official(as_transformers(official, "layer"))):
+        timm = official_to_timm(state)
+        assert {name: tensor.shape for name, tensor in timm.items()} == {
+            name: tensor.shape for name, tensor in wanted.items()
+        }
+
+
+def test_dinov3_vitl16__as_timm_from_every_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meta's, timm's and Transformers' files give timm's features; of the first two blocks."""
+    for module in (dino, sys.modules[__name__]):
+        monkeypatch.setattr(module, "create_model", partial(create_model, depth=2))
+    official = official_dinov3(VITL)
     images = IMAGES[:1, :, :32, :48]
-    network = create_model("vit_large_patch16_dinov3", pretrained=False, num_classes=0, qkv_bias=True).eval()
+    network = create_model(VITL, pretrained=False, num_classes=0, qkv_bias=True, depth=2).eval()
     timm = official_to_timm(official)
     network.load_state_dict(timm)
     with torch.no_grad():
@@ -147,7 +164,6 @@ def test_dinov3_vitl16__as_timm_from_every_layout(tmp_path: Path) -> None:
         file = tmp_path / name
         (torch.save if file.suffix == ".pth" else save_file)(state, file)
         assert torch.equal(features("dinov3_vitl16", file, images), expected), name
-        file.unlink()  # 1.2 GB
 
 
 def test_transformers_to_official__a_missing_part_stays_missing(tmp_path: Path) -> None:

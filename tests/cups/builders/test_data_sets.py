@@ -16,6 +16,7 @@ from torch import nn
 import val
 from cups.builders import data_sets
 from cups.builders.data_sets import set_config, sets_below
+from cups.builders.evaluation import EvaluatedNetwork
 from cups.config import (
     VAL_FLAGS,
     add_config_arguments,
@@ -25,6 +26,8 @@ from cups.config import (
     parse_args,
 )
 from cups.errors import UserError
+from cups.io.checkpoint import Checkpoint
+from cups.io.model_folder import WEIGHTS_FILE, weights_file
 from cups.set_files import find_set
 from cups.structures import PseudoClasses
 from tests.data_sets import WRITERS, picture, save
@@ -63,12 +66,12 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that stands for a network, which `ByGrey` is."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(b"weights")
-    monkeypatch.setattr(data_sets, "load_for_evaluation", lambda config: (ByGrey(), PSEUDO))
-    monkeypatch.setattr(
-        "cups.builders.evaluation.load_checkpoint",
-        lambda path: type("C", (), {"provenance": None, "hyper_parameters": {}}),
-    )
+    monkeypatch.setattr(data_sets, "load_for_evaluation", stand_in)
     return path
+
+
+def stand_in(config: Any) -> EvaluatedNetwork:
+    return EvaluatedNetwork(ByGrey(), PSEUDO, Checkpoint(weights_file(config.MODEL.CHECKPOINT), {}))
 
 
 def run(folder: Path, checkpoint: Path, output: Path, *more: str) -> int:
@@ -126,7 +129,7 @@ def test_evaluate_data_sets__goes_on_after_a_kill(
     score = data_sets.score_network
 
     def count(*args: Any) -> Any:
-        scored.append(args[4].name)
+        scored.append(args[3].name)
         return score(*args)
 
     monkeypatch.setattr(data_sets, "score_network", count)
@@ -155,6 +158,18 @@ def test_evaluate_data_sets__an_incomplete_set_is_a_line_and_the_rest_is_scored(
         run(folder, checkpoint, tmp_path / "out", "--only", "bdd,mots")
     told = capsys.readouterr().out
     assert f"- MOTS was not scored: {missing}: no such file" in told and "| BDD100K  | 2 of 1000" in told
+
+
+def test_evaluate_data_sets__a_published_folder_is_a_checkpoint(
+    folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """`val.py --data_sets` said of the folder that scripts/export.py writes: no such file."""
+    published = tmp_path / "published"
+    published.mkdir()
+    checkpoint.rename(published / WEIGHTS_FILE)
+    assert run(folder, published, tmp_path / "out", "--only", "bdd") == 0
+    told = json.loads((tmp_path / "out" / "bdd" / "results.json").read_text())["results"][0]["checkpoint"]
+    assert told["path"] == str(published / WEIGHTS_FILE)
 
 
 def test_evaluate_data_sets__without_a_checkpoint(folder: Path, tmp_path: Path) -> None:

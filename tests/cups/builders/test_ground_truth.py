@@ -17,7 +17,12 @@ import cups
 import train
 import val
 from cups.builders import ground_truth
-from cups.builders.evaluation import identity_assignment, known_classes, panoptic_protocol
+from cups.builders.evaluation import (
+    identity_assignment,
+    known_classes,
+    load_for_evaluation,
+    panoptic_protocol,
+)
 from cups.builders.ground_truth import (
     Overlaps,
     begin_with,
@@ -29,6 +34,7 @@ from cups.builders.stage2 import build_model, build_training_data
 from cups.config import build_config
 from cups.data import CityscapesPanopticValidation, GroundTruthFrames
 from cups.errors import UserError
+from cups.io import checkpoint as files
 from cups.io.checkpoint import Checkpoint
 from cups.model import panoptic_cascade_mask_r_cnn
 from cups.structures import PseudoClasses, ThingStuffSplit
@@ -196,14 +202,14 @@ def test_build_model__from_weights_of_dino(tiny_city: Path, tmp_path: Path) -> N
 
 
 def test_train_and_val__classes_of_the_data_set(
-    run: Callable[..., Path], tiny_city: Path, tmp_path: Path
+    run: Callable[..., Path], tiny_city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A share from random weights, then all of it from that; the results need no matching."""
     first = run("first", "--label_fraction", 0.01)
     told = cups.network.load_checkpoint(first)
     assert told.provenance["uses_ground_truth"] is True
     labelled = told.section("provenance", "ground_truth")
-    assert (labelled["frames"], labelled["of"], labelled["fraction"]) == (1, labelled["of"], 0.01)
+    assert (labelled["frames"], labelled["of"], labelled["fraction"]) == (1, 6, 0.01)
     last = run("second", "--checkpoint", first, "--trainable", "heads")
     then = cups.network.load_checkpoint(last)
     assert then.provenance["start"]["ground_truth"]["fraction"] == 0.01
@@ -213,14 +219,19 @@ def test_train_and_val__classes_of_the_data_set(
     assert network.categories.names == CLASSES.names and network.categories.provenance["uses_ground_truth"]
     assert network.categories.table.tolist() == [*CLASSES.stuffs, *CLASSES.things]
     config = build_config(None, ["MODEL.CHECKPOINT", str(last)])
-    assert known_classes(config).tolist() == [*CLASSES.stuffs, *CLASSES.things]
+    evaluated = load_for_evaluation(config)
+    assert not evaluated.checkpoint.state, "the weights are in the model"
+    assert known_classes(evaluated, config).tolist() == [*CLASSES.stuffs, *CLASSES.things]
+    opened, read = [], files.read_file
+    monkeypatch.setattr(files, "read_file", lambda path, *rest: opened.append(path) or read(path, *rest))
     flags = ("--checkpoint", last, "--data_root", tiny_city, "--output_dir", tmp_path / "val")
     assert val.main([*map(str, flags), "SYSTEM.NUM_WORKERS", "0", "DATA.VAL_SCALE", "1.0"]) == 0
+    assert opened == [last], "it was opened, and verified, for the network, its classes and its provenance"
     results = json.loads((tmp_path / "val" / "results.json").read_text())["results"]
     assert results[0]["assignment"] == [*CLASSES.stuffs, *CLASSES.things]
     assert "classes by name (no matching)" in results[0]["protocol"]
     assert "Ground truth used to make it: YES" in (tmp_path / "val" / "results.md").read_text()
     # Another class set: its classes are matched, and it says so.
     coarse = build_config(None, ["MODEL.CHECKPOINT", str(last), "DATA.NUM_CLASSES", 7])
-    assert known_classes(coarse) is None
+    assert known_classes(evaluated, coarse) is None
     assert np.isfinite(results[0]["metrics"]["pq"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from torchmetrics.detection import PanopticQuality
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.overlap import overlap_rows, overlap_table
 from cups.metrics.panoptic_quality import VOID_RULES
+from tests.warm import warm_python
 
 VOID = 255
 STUFFS, THINGS = (0, 1, 2), (3, 4)
@@ -371,7 +371,7 @@ def test_compute_all__real_processes(tmp_path: Path) -> None:
     torch.save((preds, targets), tmp_path / "maps.pt")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
     ranks = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)], env=environment)
+        subprocess.Popen([warm_python(), "-c", PROCESS, str(rank), str(tmp_path)], env=environment)
         for rank in (0, 1)
     ]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,34 @@ def test_call__scores_both_heads_agree_on_as_the_network_itself(
     assert len(expected) > 1 and expected != pytest.approx(plain, rel=0.1)
     for model in (network, PanopticFPNWithTTA(network, (1.0,), flip=False, score_threshold=0.0)):
         assert scores(SizedInference(model, None)([image])[0][1]) == pytest.approx(expected, rel=0.02)
+
+
+def test_call__the_threshold_of_augmentation_holds_for_scores_both_heads_agree_on(network: Any) -> None:
+    """The network's own, lower one let objects through that `val.py` leaves out of the same image."""
+    image, doubtful = picture(64, 128), copy.deepcopy(network)
+    with torch.no_grad():
+        doubtful.sem_seg_head.predictor.bias[0] -= 100  # things are less probable than their boxes say
+
+    def scores(weight: float, threshold: float, sized: bool = True) -> list[float]:
+        doubtful.combine_semantic_weight = weight
+        model = PanopticFPNWithTTA(doubtful, (1.0,), flip=False, score_threshold=threshold)
+        _, segments = SizedInference(model, None)([image])[0] if sized else _own(model, image)
+        return sorted(segment["score"] for segment in segments if segment["isthing"])
+
+    boxes = scores(0.0, 0.0)
+    threshold = 0.99 * boxes[0]
+    assert len(scores(0.0, threshold)) == len(boxes) and min(scores(0.5, 0.0)) < threshold
+    for sized in (True, False):
+        kept = scores(0.5, threshold, sized)
+        assert len(kept) < len(boxes) and min(kept, default=1.0) >= threshold
+
+
+def _own(model: nn.Module, image: np.ndarray) -> tuple[Tensor, list[dict[str, Any]]]:
+    with torch.no_grad():
+        found: tuple[Tensor, list[dict[str, Any]]] = model(
+            [{"image": torch.from_numpy(image).permute(2, 0, 1) / 255}]
+        )[0]["panoptic_seg"]
+    return found
 
 
 def test_call__a_photo_and_its_enlarged_copy_have_one_map(network: Any) -> None:

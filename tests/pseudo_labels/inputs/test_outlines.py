@@ -12,12 +12,12 @@ import pytest
 from cups.errors import UserError
 from cups.io.provenance import read_provenance, write_provenance
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
-from pseudo_labels.generate_depth_spidepth import main as make_depth
 from pseudo_labels.inputs.outlines import classes_have_names, decide, depth_source
 from pseudo_labels.settings.groups import Splitting
 from pseudo_labels.settings.outlines import pixels_of
 from pseudo_labels.settings.thing_stuff import ThingStuffSettings
 from pseudo_labels.steps.label_kind import LabelKind
+from tests.pseudo_labels.conftest import write_stereo_depth
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_pixels_of__areas_are_pixels_of_a_512_row_image() -> None:
 
 
 def test_instances__named_values_resume_a_run_that_took_the_defaults(tiny_root: Any) -> None:
-    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     root = ["--cityscapes_root", str(tiny_root.path), "--semantic_subdir", "pseudo_semantic_mapped_k300"]
     make_instances(root)
     folder = tiny_root.path / "pseudo_instance_depth_guided_mapped_k300"
@@ -109,7 +109,7 @@ def test_instances__named_values_resume_a_run_that_took_the_defaults(tiny_root: 
 
 
 def test_instances__depth_of_a_network_and_clusters_change_the_defaults(tiny_root: Any) -> None:
-    make_depth(["--cityscapes_root", str(tiny_root.path), "--source", "disparity"])
+    write_stereo_depth(tiny_root)
     (tiny_root.path / "depth_spidepth" / "provenance.json").unlink()
     (tiny_root.path / "pseudo_semantic_mapped_k300").rename(tiny_root.path / "pseudo_semantic_raw_k14")
     for stem in tiny_root.stems:

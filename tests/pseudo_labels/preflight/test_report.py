@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cups.data.toy_streets import write_dataset
 from cups.errors import UserError
 from pseudo_labels import (
     extract_dinov2_features,
@@ -30,11 +29,8 @@ FRAMES = 4
 
 
 @pytest.fixture(scope="module")
-def streets(make_folder: Callable[[str], Path]) -> Path:
-    root = make_folder("streets")
-    return write_dataset(
-        root, train_frames=FRAMES, val_frames=2, height=64, width=128, workers=1, progress=False
-    )
+def streets(make_folder: Callable[[str], Path], write_city: Callable[[Path, str], Path]) -> Path:
+    return write_city(make_folder("streets"), "small")
 
 
 def options(streets: Path, out: Path) -> Stage1Options:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
 from studies.benchmarks import cost_curve
 from studies.benchmarks.cost_points import PARTS, Cost, Point, measure
+from tests.warm import warm_python
 
 ROOT = Path(__file__).resolve().parents[3]
 MAIN = runpy.run_path(str(ROOT / "benchmarks" / "cost_curve.py"))["main"]
@@ -30,8 +32,11 @@ def test_exponent__of_the_cost_of_a_frame_or_of_all_frames() -> None:
     assert cost_curve.exponent(line, "frames", costs) == pytest.approx(2.5)
 
 
-def test_main__measures_what_is_missing_and_writes_the_page(tmp_path: Path) -> None:
+def test_main__measures_what_is_missing_and_writes_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All points are given but one, which is measured in a process of its own."""
+    monkeypatch.setattr(sys, "executable", warm_python())
     points = cost_curve.all_points(cost_curve.points())
     missing = min((p for p in points if p.part == "metric"), key=lambda p: p.megapixels * p.frames)
     for point in points:

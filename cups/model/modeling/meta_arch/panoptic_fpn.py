@@ -171,7 +171,7 @@ class CustomPanopticFPN(PanopticFPN):
         kept, crop_of = mask_crops(found, size)
         scores = agreed_scores(kept.scores.tolist(), crop_of, things, self.combine_semantic_weight)
         classes = kept.pred_classes.tolist()
-        panoptic = merge_crops(scores, classes, crop_of, decided, **self._merge_rules(size))
+        panoptic = merge_crops(scores, classes, crop_of, decided, **self.merge_rules(size))
         return {"semantic": semantic, "panoptic_seg": panoptic}
 
     def _postprocess_image(
@@ -210,10 +210,11 @@ class CustomPanopticFPN(PanopticFPN):
             decide_semantic(probabilities, self.combine_things_first),
             thing_probability=probabilities[0],
             semantic_weight=self.combine_semantic_weight,
-            **self._merge_rules(size, score_threshold),
+            **self.merge_rules(size, score_threshold),
         )
 
-    def _merge_rules(self, size: tuple[int, int], score_threshold: float = 0.0) -> dict[str, float]:
+    def merge_rules(self, size: tuple[int, int], score_threshold: float = 0.0) -> dict[str, float]:
+        """Return the limits of `merge_crops` for a map of (H, W); `score_threshold` as in `merge`."""
         limit = self.combine_stuff_area_fraction * size[0] * size[1]
         return {
             "overlap_threshold": self.combine_overlap_thresh,
