@@ -177,37 +177,42 @@ def make_object_classes(source: FrameSource, settings: ObjectSettings, run: Fram
             another run.
     """
     root = run.root(source)
-    outputs = [Folder(root, name, ".png") for name in (settings.folder, settings.instance_output)]
+    outputs = Folder(root, settings.folder, ".png"), Folder(root, settings.instance_output, ".png")
     with writers([folder.directory for folder in outputs], SCRIPT, settings):
         return _make(source, settings, run, root, outputs)
 
 
-def _make(
-    source: FrameSource, settings: ObjectSettings, run: FrameRun, root: Path, outputs: list[Folder]
-) -> Summary:
+def _inputs(source: FrameSource, settings: ObjectSettings, run: FrameRun, root: Path) -> ReadObjects:
+    """Return the reader of the frames; everything that it needs is there."""
     semantics = Folder(root, settings.semantic_subdir, ".png")
     depths = Folder(root, settings.depth_subdir, ".npy")
     instances = found_instances(root, settings.instance_subdir, settings.instances)
-    fitting = source.of_split(settings.fit_split).frames()
+    frames = [*source.of_split(settings.fit_split).frames(), *run.part(source.frames())]
     for folder, fix in (
         (semantics, "generate the semantics first, or check `semantic_subdir`"),
         (instances, "run pseudo_labels/generate_depth_guided_instances.py first, or check `instance_subdir`"),
         (depths, "run pseudo_labels/generate_depth_spidepth.py first, or check `depth_subdir`"),
     ):
-        folder.require([*fitting, *run.part(source.frames())], fix)
+        folder.require(frames, fix)
     clusters = clusters_of(semantics, settings.num_semantic_classes)
     refuse_other_semantics(semantics.directory, instances.directory)
-    things = required_things(source, semantics, settings, run, settings.depth_subdir)
-    inputs = [semantics, instances, depths]
-    read = ReadObjects(*inputs, clusters, settings.min_area, settings.keep_outlines)
+    return ReadObjects(semantics, instances, depths, clusters, settings.min_area, settings.keep_outlines)
+
+
+def _make(
+    source: FrameSource, settings: ObjectSettings, run: FrameRun, root: Path, outputs: tuple[Folder, Folder]
+) -> Summary:
+    read, fitting = _inputs(source, settings, run, root), source.of_split(settings.fit_split).frames()
+    things = required_things(source, read.semantics, settings, run, settings.depth_subdir)
+    inputs = [read.semantics, read.instances, read.depths]
     marks = digest_of([describe_input(folder.directory)["fingerprint"] for folder in inputs])
     stays = len(files_besides(outputs[0], reach(source.frames(), run)))
     names = [frame.name for frame in fitting]
     fits = Fits(outputs[0].directory, run.overwrite, run.run_id, names, marks, stays)
     centroids = fitted(read, fitting, settings, fits, run.num_workers)
-    labels = LabelKind("clusters", clusters - len(set(things)) + len(centroids))
-    table = label_table(centroids, things, clusters, void_value(labels.num_classes))
-    process = ClassifyObjects(read, centroids, table, *outputs, labels)
+    labels = LabelKind("clusters", read.num_classes - len(set(things)) + len(centroids))
+    table = label_table(centroids, things, read.num_classes, void_value(labels.num_classes))
+    process = ClassifyObjects(read, centroids, table, outputs[0], outputs[1], labels)
     step = Step(
         SCRIPT,
         settings.with_things(things),
@@ -220,7 +225,7 @@ def _make(
         labels=labels,
     )
     summary = run_step(source, step, run)
-    _write_split(outputs[0], labels, len(centroids), semantics.name)
+    _write_split(outputs[0], labels, len(centroids), read.semantics.name)
     return summary
 
 

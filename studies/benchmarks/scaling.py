@@ -17,9 +17,8 @@ from cups.io.files import write_json, write_npy
 from cups.io.markdown import markdown_table
 from cups.io.png import write_png
 from cups.ops.kmeans import fit_kmeans
-from pseudo_labels.algorithms.cups_format import FlatFolder
 from pseudo_labels.algorithms.overclustering import ClusterMap
-from pseudo_labels.generators.cups_format import Convert
+from pseudo_labels.generators.cups_format import Convert, TrainingLabels
 from pseudo_labels.generators.instances import GenerateInstances
 from pseudo_labels.generators.overclusters import LabelClusters
 from pseudo_labels.networks.cause_codes import TEXTON_TILING, FeatureExtractor
@@ -64,14 +63,14 @@ def processes(root: Path, frames: Sequence[Frame], k: int) -> dict[str, Callable
     split = GenerateInstances(semantics, Folder(root, "depth", ".npy"), instances, CLASSES.things, way)
     for frame in frames:
         split(frame)
-    outputs = FlatFolder(root, "cups", "_semantic.png"), FlatFolder(root, "cups", "_instance.png")
+    labels = TrainingLabels(root / "cups", CLASSES.num_classes, CLASSES.things)
     extractor = FeatureExtractor("texton", Texton(), TEXTON_TILING, torch.device("cpu"))
     found: dict[str, Callable[[Frame], Any]] = {
         "overclusters": LabelClusters(
             clusters, table, Folder(root, "clusters", ".png"), LabelKind("clusters", k)
         ),
         "instances": split,
-        "conversion": Convert(semantics, instances, *outputs, CLASSES.num_classes, CLASSES.things),
+        "conversion": Convert(semantics, instances, labels),
         "textons": WholeImage(extractor),
     }
     assert tuple(found) == SCALED
