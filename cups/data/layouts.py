@@ -191,6 +191,11 @@ def _coco_frames(described: SetFile, root: Path, split: str) -> FoundSet:
     coco = read_coco_set(json, _png_finder(described, root, json, patterns))
     end = patterns[0].partition("{frame}")[2].removesuffix(".png")
     names = {name.removesuffix(end): name for name in coco.names}
+    if len(names) < len(coco.names):
+        twice = next(name for name in coco.names if names[name.removesuffix(end)] != name)
+        raise UserError(
+            f"{json}: lists {twice} and {names[twice.removesuffix(end)]}, of one frame; remove one"
+        )
     annotations = {frame: coco.annotations[name] for frame, name in names.items()}
     images = _images(described, root, folder, {frame: one.image for frame, one in annotations.items()})
     ordered = sorted(names, key=natural_key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,19 +108,19 @@ def open_labels(path: Path) -> Labels:
     files = sorted(file for file in path.rglob("*.png") if not file.name.startswith("."))
     for pair in ENDINGS:
         if chosen := [file for file in files if file.stem.endswith(pair[0])]:
-            return _folder(path, {_name(path, file, pair[0]): (file, _beside(file, pair)) for file in chosen})
+            return _folder(path, [(_name(path, file, pair[0]), file, _beside(file, pair)) for file in chosen])
     for first, second in FOLDERS:
         if (path / first).is_dir():
             chosen = [file for file in files if file.is_relative_to(path / first)]
             pairs = {file: path / second / file.relative_to(path / first) for file in chosen}
             return _folder(
                 path,
-                {
-                    _name(path / first, f, ""): (f, other if other.is_file() else None)
+                [
+                    (_name(path / first, f, ""), f, other if other.is_file() else None)
                     for f, other in pairs.items()
-                },
+                ],
             )
-    return _folder(path, {_name(path, file, ""): (file, None) for file in files})
+    return _folder(path, [(_name(path, file, ""), file, None) for file in files])
 
 
 def _coco_json(folder: Path) -> Path | None:
@@ -136,11 +136,17 @@ def _coco_json(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _folder(path: Path, files: Mapping[str, tuple[Path, Path | None]]) -> IdFolder:
-    if not files:
+def _folder(path: Path, found: Sequence[tuple[str, Path, Path | None]]) -> IdFolder:
+    """Return the folder of (frame, semantic file, instance file)."""
+    if not found:
         raise UserError(
             f"{path}: holds no PNG of labels; give the folder of the id maps, or a COCO panoptic JSON"
         )
+    files: dict[str, tuple[Path, Path | None]] = {}
+    for name, semantic, instance in found:
+        if name in files:
+            raise UserError(f"{semantic}: of the frame {name}, as {files[name][0]} is; move one of both away")
+        files[name] = (semantic, instance)
     without = [semantic for semantic, instance in files.values() if instance is None]
     if 0 < len(without) < len(files):
         raise UserError(
