@@ -20,8 +20,8 @@ from cups.taxonomy import class_set
 from cups.video.clips import clips_of
 from cups.visualization import figure_sheet
 from studies.reports.pictures import write_jpeg
-from studies.video_report import DATA_SEED, VideoSettings
 from studies.video_scores import MISSING, SHIFT, Disturbed, Filmed, WayScores, gain_of_clips
+from studies.video_settings import DATA_SEED, VideoSettings
 from studies.video_ways import COUNTED, ONLY, OVERLAP, TRACKER, TRUE
 
 KEYS = {"stq": "STQ", "aq": "AQ", "stq_sq": "SQ", "vpq": "VPQ", "vpq_things": "VPQ things", "pq": "PQ"}

@@ -7,47 +7,14 @@ objects are numbered in several ways, and scored as video. Finished steps are re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from cups.allowed import COUNT, SEED, WORKERS
 from cups.errors import run_main
-from pseudo_labels.steps.flags import Settings, flag, parse
-from pseudo_labels.steps.stage1 import ROOT, Command
+from pseudo_labels.steps.flags import parse
+from pseudo_labels.steps.stage1 import Command
 from studies.commands import check_streets, run_steps, toy_streets
 from studies.demo_steps import toy_stage1
-from studies.toy_settings import LABELS
-
-CLIPS, CLIP_FRAMES, K = 8, 24, 60
-DATA_SEED = 11
-"""A city of its own: the settings of the tracker were chosen on others (5 and 7)."""
-PREDICTIONS = "predictions"
-
-
-@dataclass(frozen=True)
-class VideoSettings(Settings):
-    """Video report."""
-
-    output: Path = flag(ROOT / "runs" / "video", "folder of the runs")
-    page: Path = flag(ROOT / "reports" / "video.md", "the report; its picture goes to figures/ beside it")
-    checkpoint: Path | None = flag(None, "network whose masks are numbered (default: labels of Stage 1)")
-    clips: int = flag(CLIPS, "toy sequences", allowed=COUNT)
-    clip_frames: int = flag(CLIP_FRAMES, "frames of each", allowed=COUNT)
-    k: int = flag(K, "clusters of Stage 1", allowed=COUNT)
-    seed: int = flag(0, "seed of Stage 1", allowed=SEED)
-    num_workers: int = flag(1, "processes of each step", allowed=WORKERS)
-
-    @property
-    def frames(self) -> tuple[int, int]:
-        """Frames of training and validation."""
-        return self.clips * self.clip_frames, 0
-
-    @property
-    def masks(self) -> Path:
-        """Where the masks of single frames lie."""
-        parts = (LABELS,) if self.checkpoint is None else (PREDICTIONS, "panoptic.json")
-        return self.output.resolve().joinpath(*parts)
-
+from studies.video_settings import DATA_SEED, VideoSettings
 
 NO_HEADS = ("--codebook_steps", "1", "--head_steps", "1", "--probe_steps", "1", "--batch_size", "2")
 """Of CAUSE heads, clusters of features with their context use the standardisation alone."""

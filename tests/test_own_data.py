@@ -195,7 +195,7 @@ def test_run__ends_in_predictions_and_a_report_without_labels(
 ) -> None:
     folder = place / output
     report = (folder / "report.md").read_text()
-    assert "used ground truth: **False**" in report and "| Stage 3 " in report
+    assert "used ground truth: **no**" in report and "| Stage 3 " in report
     assert min(read_image(folder / "figure.png").shape[:2]) > 300
     content = json.loads((folder / "predictions" / "panoptic.json").read_text())
     names = [image["file_name"] for image in content["images"]]

@@ -14,8 +14,9 @@ from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import class_set
 from cups.video.clips import clips_of
 from studies.video_page import page
-from studies.video_report import VideoSettings, steps
+from studies.video_report import steps
 from studies.video_scores import Disturbed, Filmed, WayScores, gain_of_clips
+from studies.video_settings import VideoSettings
 from studies.video_ways import (
     OVERLAP,
     TRACKER,

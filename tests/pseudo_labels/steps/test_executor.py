@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +24,6 @@ from pseudo_labels.steps.executor import _gpus, module_of, submit
 from pseudo_labels.steps.label_kind import LabelKind
 from pseudo_labels.steps.options import Submission
 from tests.pseudo_labels.conftest import Root
-from tests.warm import warm_python
 
 REMAP = "pseudo_labels.remap_cause27_to_trainid"
 OVERCLUSTER = "pseudo_labels.generate_overclustered_semantics"
@@ -63,13 +61,6 @@ def parsed(main: executor.Main, argv: list[str]) -> Submission:
     return raised.value
 
 
-@pytest.fixture
-def _warm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let jobs be started with the libraries in memory."""
-    monkeypatch.setattr(sys, "executable", warm_python())
-
-
-@pytest.mark.usefixtures("_warm")
 def test_local__fits_once_and_writes_what_one_process_writes(tiny_root: Root, tmp_path: Path) -> None:
     overcluster = import_module(OVERCLUSTER)
     one, many = tmp_path / "one", tmp_path / "many"
@@ -88,7 +79,6 @@ def test_local__fits_once_and_writes_what_one_process_writes(tiny_root: Root, tm
     assert sum("vectors: 100%" in log.read_text() for log in logs) == 1
 
 
-@pytest.mark.usefixtures("_warm")
 def test_local__a_light_step_writes_what_one_process_writes(tiny_root: Root, tmp_path: Path) -> None:
     one, many = tmp_path / "one", tmp_path / "many"
     flags = ["--cityscapes_root", str(tiny_root.path)]
