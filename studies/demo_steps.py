@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pseudo_labels.settings.labels import OBJECT_CLASSES
 from pseudo_labels.steps.stage1 import Command, Stage1Options
 from studies.commands import toy_streets
 from studies.toy_settings import (
     CLUSTERS,
     FRAMES,
     LABELS,
-    OBJECT_CLASSES,
     PROPOSALS,
     REGIONS,
     SHORT_DEPTH_TRAINING,

@@ -16,8 +16,6 @@ STEPS = 1200
 LABELS = CUPS_FOLDER
 CLUSTERS = 120
 OVERCLUSTERS = raw_semantics(CLUSTERS)
-OBJECT_CLASSES = 40
-"""Of things, by whole objects."""
 REGIONS = ("--features", "context", "--regions")
 """Clusters of features with their surroundings, region by region."""
 MIN_AREA = LEAST_AREA["log"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pseudo_labels.settings.labels import OBJECT_CLASSES
 from pseudo_labels.settings.outlines import NETWORK, OUTLINES, STEREO
 from pseudo_labels.steps.folders import (
     CAUSE_SEMANTICS,
@@ -19,7 +20,6 @@ from studies.toy_runs import ToyRuns, ToySeed
 from studies.toy_settings import (
     CLUSTERS,
     MIN_AREA,
-    OBJECT_CLASSES,
     OVERCLUSTERS,
     REGIONS,
     SMALL_DINOSAUR,

@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from cups.errors import NothingFound, UserError
-from cups.io.file_names import SPLIT_FILE
 from cups.io.fingerprint import array_digest, digest_of
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import describe_input
@@ -32,10 +31,10 @@ from pseudo_labels.algorithms.object_classes import (
 from pseudo_labels.algorithms.overclustering import Fits
 from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.inputs.instances import found_instances
-from pseudo_labels.inputs.labels import check_aspect, read_depth, read_pair, write_split
+from pseudo_labels.inputs.labels import check_aspect, read_depth, read_pair, write_split_beside
 from pseudo_labels.settings.labels import ObjectSettings
 from pseudo_labels.settings.outlines import pixels_of
-from pseudo_labels.steps.ancestry import MADE_OF, made_of, refuse_other_semantics
+from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind, number_of_classes
 from pseudo_labels.steps.options import FrameRun
@@ -182,12 +181,11 @@ def make_object_classes(source: FrameSource, settings: ObjectSettings, run: Fram
         return _make(source, settings, run, root, outputs)
 
 
-def _inputs(source: FrameSource, settings: ObjectSettings, run: FrameRun, root: Path) -> ReadObjects:
+def _reader(root: Path, settings: ObjectSettings, frames: Sequence[Frame]) -> ReadObjects:
     """Return the reader of the frames; everything that it needs is there."""
     semantics = Folder(root, settings.semantic_subdir, ".png")
     depths = Folder(root, settings.depth_subdir, ".npy")
     instances = found_instances(root, settings.instance_subdir, settings.instances)
-    frames = [*source.of_split(settings.fit_split).frames(), *run.part(source.frames())]
     for folder, fix in (
         (semantics, "generate the semantics first, or check `semantic_subdir`"),
         (instances, "run pseudo_labels/generate_depth_guided_instances.py first, or check `instance_subdir`"),
@@ -202,11 +200,12 @@ def _inputs(source: FrameSource, settings: ObjectSettings, run: FrameRun, root: 
 def _make(
     source: FrameSource, settings: ObjectSettings, run: FrameRun, root: Path, outputs: tuple[Folder, Folder]
 ) -> Summary:
-    read, fitting = _inputs(source, settings, run, root), source.of_split(settings.fit_split).frames()
+    everything, fitting = source.frames(), source.of_split(settings.fit_split).frames()
+    read = _reader(root, settings, [*fitting, *run.part(everything)])
     things = required_things(source, read.semantics, settings, run, settings.depth_subdir)
     inputs = [read.semantics, read.instances, read.depths]
     marks = digest_of([describe_input(folder.directory)["fingerprint"] for folder in inputs])
-    stays = len(files_besides(outputs[0], reach(source.frames(), run)))
+    stays = len(files_besides(outputs[0], reach(everything, run)))
     names = [frame.name for frame in fitting]
     fits = Fits(outputs[0].directory, run.overwrite, run.run_id, names, marks, stays)
     centroids = fitted(read, fitting, settings, fits, run.num_workers)
@@ -225,16 +224,6 @@ def _make(
         labels=labels,
     )
     summary = run_step(source, step, run)
-    _write_split(outputs[0], labels, len(centroids), read.semantics.name)
+    things_of_objects = range(labels.num_classes - len(centroids), labels.num_classes)
+    write_split_beside(outputs[0], things_of_objects, labels.num_classes, read.semantics.name)
     return summary
-
-
-def _write_split(output: Folder, labels: LabelKind, k: int, taken_from: str) -> None:
-    first = labels.num_classes - k
-    content: dict[str, object] = {
-        "things": list(range(first, labels.num_classes)),
-        "stuffs": list(range(first)),
-        "taken_from": taken_from,
-        MADE_OF: made_of(output, None),
-    }
-    write_split(output.directory / SPLIT_FILE, content)

@@ -108,9 +108,14 @@ def carry_split(semantics: Folder, output: Folder, num_classes: int) -> None:
     """Write the input's thing/stuff split, where one is known, into the output: the ids are the same."""
     things = find_things(semantics)
     if things is not None:
-        stuffs = [index for index in range(num_classes) if index not in set(things)]
-        content: dict[str, object] = {"things": list(things), "stuffs": stuffs, "taken_from": semantics.name}
-        write_split(output.directory / SPLIT_FILE, {**content, MADE_OF: made_of(output, None)})
+        write_split_beside(output, things, num_classes, semantics.name)
+
+
+def write_split_beside(output: Folder, things: Sequence[int], num_classes: int, taken_from: str) -> None:
+    """Write which classes of a folder are things into it; it holds whatever images the folder gets."""
+    stuffs = [index for index in range(num_classes) if index not in set(things)]
+    content: dict[str, object] = {"things": list(things), "stuffs": stuffs, "taken_from": taken_from}
+    write_split(output.directory / SPLIT_FILE, {**content, MADE_OF: made_of(output, None)})
 
 
 def find_things(

@@ -300,10 +300,15 @@ class Stage1Options(Stage1Steps):
         return self.semantics if self.objects is None else object_semantics(self.semantics)
 
     @property
+    def split_instances(self) -> str | None:
+        """The folder of instances that the semantics are split into (None: their default)."""
+        method = SLOT_METHOD if self.dinosaur else None if self.with_depth else COMPONENTS_METHOD
+        return method and instance_folder(method, self.semantics)
+
+    @property
     def label_instances(self) -> str | None:
         """The folder of instances that labels are made of (None: the default of their semantics)."""
-        method = SLOT_METHOD if self.dinosaur else None if self.with_depth else COMPONENTS_METHOD
-        found = method and instance_folder(method, self.semantics)
+        found = self.split_instances
         return found if self.objects is None or not found else object_instances(found, self.semantics)
 
     @property
@@ -380,6 +385,6 @@ class Stage1Options(Stage1Steps):
         """Return the command that gives things classes of objects."""
         if self.objects is None:
             return []
-        instances = _given("instance_subdir", instance_folder(SLOT_METHOD, self.semantics))
-        words = ("--object_classes", str(self.objects), *(instances if self.dinosaur else ()))
+        instances = _given("instance_subdir", self.split_instances)
+        words = ("--object_classes", str(self.objects), *instances)
         return [self.object_classes(self.split, self.semantics, *words)]
