@@ -196,26 +196,61 @@ def paired_differences(
     Raises:
         UserError: other images, classes or ground truth.
     """
-    order = _same_images(first.names.tolist(), second.names.tolist())
-    if (first.class_names.tolist(), first.class_ids.tolist()) != (
-        second.class_names.tolist(),
-        second.class_ids.tolist(),
+    return mean_differences([(first, second)], void_rule, draws=draws, level=level, seed=seed)
+
+
+def mean_differences(
+    pairs: Sequence[tuple[ScoredRows, ScoredRows]],
+    void_rule: VoidRule = "standard",
+    *,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = SEED,
+) -> dict[str, Difference]:
+    """Return the mean over runs of what the second of each pair has more than its first.
+
+    A draw is one choice of images, the same for all runs: runs that are scored on the same images do not make
+    more images of them. How far the runs lie apart is not in the interval.
+
+    Args:
+        pairs: two predictions of each run; all of the same images.
+        draws, level, seed: see `paired_differences`.
+
+    Returns:
+        As `paired_differences`; `first` and `second` are means over the runs.
+
+    Raises:
+        UserError: other images, classes or ground truth.
+    """
+    reference = pairs[0][0]
+    images = len(reference.lengths)
+    choices = np.concatenate((np.ones((1, images)), draws_of(images, draws, seed)))
+    runs = [[_scores_on(reference, part, void_rule, choices) for part in pair] for pair in pairs]
+    measures = {name: [[part[name] for part in pair] for pair in runs] for name in METRICS}
+    for index, name in enumerate(reference.class_names.tolist()):
+        measures[f"pq {name}"] = [
+            [*_present(*(part["pq_per_class"][:, index] for part in pair))] for pair in runs
+        ]
+    result = {}
+    for name, values in measures.items():
+        one, other = np.mean(values, axis=0)
+        interval = _percentiles(other[1:] - one[1:], level)
+        result[name] = Difference(float(one[0]), float(other[0]), *interval, images, level)
+    return result
+
+
+def _scores_on(
+    reference: ScoredRows, scored: ScoredRows, void_rule: VoidRule, choices: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the scores of choices of the images of `reference`."""
+    order = _same_images(reference.names.tolist(), scored.names.tolist())
+    if (reference.class_names.tolist(), reference.class_ids.tolist()) != (
+        scored.class_names.tolist(),
+        scored.class_ids.tolist(),
     ):
         raise UserError("the two results have other classes; evaluate both with the same classes")
-    _check_ground_truth(first, second, order)
-    images = len(order)
-    counts = (image_counts(first, void_rule), image_counts(second, void_rule).take(order))
-    choices = (np.ones((1, images)), draws_of(images, draws, seed))
-    points, spreads = ([scores_of(part, weights) for part in counts] for weights in choices)
-    pairs = {name: (*(p[name][0] for p in points), *(s[name] for s in spreads)) for name in METRICS}
-    classes = [part["pq_per_class"] for part in (*points, *spreads)]
-    for index, name in enumerate(first.class_names.tolist()):
-        one, other, some, others = (part[:, index] for part in classes)
-        pairs[f"pq {name}"] = (*_present(one, other)[:, 0], *_present(some, others))
-    return {
-        name: Difference(float(one), float(other), *_percentiles(others - some, level), images, level)
-        for name, (one, other, some, others) in pairs.items()
-    }
+    _check_ground_truth(reference, scored, order)
+    return scores_of(image_counts(scored, void_rule).take(order), choices)
 
 
 def _present(one: np.ndarray, other: np.ndarray) -> np.ndarray:

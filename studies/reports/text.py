@@ -10,7 +10,7 @@ from typing import Any
 from cups.evaluation.results import TITLES
 from cups.io.files import read_json
 from cups.io.markdown import markdown_table
-from cups.metrics.bootstrap import DRAWS, LEVEL, Difference, paired_differences
+from cups.metrics.bootstrap import DRAWS, LEVEL, Difference, mean_differences, paired_differences
 from cups.metrics.protocol import VoidRule
 from studies.measure import StepRecord, duration
 from studies.toy_runs import ToyRuns
@@ -21,6 +21,7 @@ RULE = (
     "if every interval holds 0. Else it holds for some seeds only, or it does not hold: no interval lies "
     f"above 0, one at least below. Intervals ({100 * LEVEL:.0f} %) come from {DRAWS} draws of validation "
     "frames with replacement, the same for both sides (paired bootstrap); they know nothing of other seeds. "
+    "The mean over the seeds stands last, its interval from the same draws for all of them. "
     "Where no interval stands, results have no rows of single frames, and the signs of the differences judge."
 )
 """How verdicts on panoptic results come about."""
@@ -66,6 +67,7 @@ def judge(
     strict: bool = True,
     why: str = "",
     intervals: Mapping[int, Difference] | None = None,
+    over_seeds: Difference | None = None,
 ) -> Verdict:
     """Judge a claim by the pairs of runs with the same seed: it holds if it does for each of them.
 
@@ -79,6 +81,7 @@ def judge(
         strict: better must be more; else not less is enough.
         why: the reason, added where the claim does not hold.
         intervals: paired differences by seed; with one for each seed, they judge instead of the bare signs.
+        over_seeds: the mean of these differences, told beside them.
     """
     intervals = intervals or {}
     gains = {seed: ours[1][seed] - other[1][seed] for seed in ours[1] if seed in other[1]}
@@ -98,12 +101,14 @@ def judge(
         for seed, gain in sorted(gains.items())
     )
     numbers = f"{unit}: {ours[0]} {first}, {other[0]} {second}; difference {listed}"
+    if over_seeds is not None and len(gains) > 1:
+        numbers += f"; mean {100 * over_seeds.gain:+.2f}{_within(over_seeds, ' (')})"
     reason = f" {why}" if why and not all(good) else ""
     return Verdict(all(good), f"**{head}**: {claim}. {numbers}.{reason}")
 
 
-def _within(one: Difference) -> str:
-    return f", {one.interval(2)}"
+def _within(one: Difference, before: str = ", ") -> str:
+    return f"{before}{one.interval(2)}"
 
 
 def judge_runs(
@@ -125,12 +130,10 @@ def judge_runs(
     """
     first, second = ((name, runs.values(file, metric, void_rule)) for name, file in (ours, other))
     mine, theirs = (runs.rows(file) for _, file in (ours, other))
-    intervals = {
-        seed: paired_differences(theirs[seed], rows, void_rule)[metric]
-        for seed, rows in mine.items()
-        if seed in theirs
-    }
-    return judge(claim, first, second, TITLES[metric], why=why, intervals=intervals)
+    pairs = {seed: (theirs[seed], rows) for seed, rows in mine.items() if seed in theirs}
+    intervals = {seed: paired_differences(*pair, void_rule)[metric] for seed, pair in pairs.items()}
+    over_seeds = mean_differences([*pairs.values()], void_rule)[metric] if pairs else None
+    return judge(claim, first, second, TITLES[metric], why=why, intervals=intervals, over_seeds=over_seeds)
 
 
 def verdict_list(verdicts: Iterable[Verdict]) -> str:

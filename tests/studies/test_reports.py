@@ -172,6 +172,11 @@ def test_self_training__verdicts_follow_the_intervals(
     assert line.startswith(f"- {head}: ")
     found = re.findall(r"([+-][\d.]+) \(seed \d, ([+-][\d.]+) to ([+-][\d.]+)\)", line)
     assert len(found) == 2 and all(float(low) <= float(gain) <= float(high) for gain, low, high in found)
+    mean = re.search(r"; mean ([+-][\d.]+) \(([+-][\d.]+) to ([+-][\d.]+)\)\.", line)
+    assert mean is not None
+    gain, low, high = map(float, mean.groups())
+    assert gain == pytest.approx(np.mean([float(one) for one, *_ in found]), abs=0.011)
+    assert low <= gain <= high
     assert "Rule: a claim holds if" in text and "paired bootstrap" in text
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cups.errors import UserError
 from cups.metrics import PanopticQualitySemanticMatching, semantic_quality
-from cups.metrics.bootstrap import METRICS, Difference, draws_of, paired_differences
+from cups.metrics.bootstrap import METRICS, Difference, draws_of, mean_differences, paired_differences
 from cups.metrics.protocol import VOID_RULES, VoidRule
 from cups.metrics.scored_rows import ScoredRows
 
@@ -186,6 +186,48 @@ def test_paired_differences__names_that_agree_in_their_ends_alone_stay_apart() -
     turned = paired_differences(scored(images, names), scored(others[::-1], names[::-1]))
     same = paired_differences(scored(images, names), scored(others, names))
     assert [turned[name] for name in ("pq", "miou")] == [same[name] for name in ("pq", "miou")]
+
+
+def test_mean_differences__draw_the_same_images_for_all_runs() -> None:
+    """A gain that another run loses on the same images is none, however it spreads over them."""
+    images, others = two(2, 30)
+    names = [f"image_{index}" for index in range(30)]
+    one, other = scored(images, names), scored(others, names)
+    turned = scored(images[::-1], names[::-1]), scored(others[::-1], names[::-1])
+    alone = paired_differences(one, other)
+    assert alone["pq"].low < alone["pq"].high
+    for name, got in mean_differences([(one, other), turned]).items():
+        expected = alone[name]
+        for field in ("first", "second", "low", "high"):
+            assert getattr(got, field) == pytest.approx(getattr(expected, field), nan_ok=True)
+        assert got.images == 30
+    for got in mean_differences([(one, other), turned[::-1]]).values():
+        assert got.gain != got.gain or (got.gain, got.low, got.high) == pytest.approx((0, 0, 0))
+
+
+def test_mean_differences__are_means_over_the_runs_draw_by_draw() -> None:
+    images, draws = 6, 8
+    truth, better = two(3, images)
+    runs = [(truth, better), (better, [same_truth(rows, 7, 0.9) for rows in truth])]
+    wholes = [tuple(scored(part) for part in run) for run in runs]
+    gains = []
+    for counts in draws_of(images, draws).astype(int):
+        chosen = np.repeat(np.arange(images), counts)
+        scores = [
+            [float(slow_scores([part[i] for i in chosen], whole, "standard")["pq"]) for part, whole in both]
+            for both in (zip(run, whole, strict=True) for run, whole in zip(runs, wholes, strict=True))
+        ]
+        gains.append(np.mean([second - first for first, second in scores]))
+    got = mean_differences([(first, second) for first, second in wholes], draws=draws, level=0.5)["pq"]
+    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(gains, (0.25, 0.75))), abs=1e-12)
+    assert got.low != got.high
+
+
+def test_mean_differences__runs_of_other_images_are_refused() -> None:
+    images, others = two(1, 4)
+    one, other = scored(images), scored(others)
+    with pytest.raises(UserError, match="other images"):
+        mean_differences([(one, other), (scored(images[:3]), scored(others[:3]))])
 
 
 def test_draws_of__each_draw_has_as_many_images() -> None:
