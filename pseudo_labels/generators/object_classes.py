@@ -40,6 +40,8 @@ from pseudo_labels.steps.workers import run_map
 
 SCRIPT = "generate_object_classes"
 CENTROIDS = "object_classes.npz"
+FEW = 5
+"""Objects a class; with fewer a class is hardly more than an object."""
 STORE = ".objects"
 """Folder of what the fit found in each frame, until its labels are written."""
 
@@ -121,22 +123,33 @@ def fitted(
                 "find more instances first"
             )
         without = sum(len(part) > 0 and not street for part, street in parts)
-        if without:
-            log.warning(
-                "WARNING: no street seen in %d of %s: how high their objects stand is not known",
-                without,
-                images,
-            )
         count = min(settings.object_classes, len(vectors))
-        if count < settings.object_classes:
-            objects = f"{len(vectors)} object" + ("" if len(vectors) == 1 else "s")
-            log.warning(
-                "WARNING: %s in %s, so as many classes, not %d", objects, images, settings.object_classes
-            )
+        for text in _doubts(settings.object_classes, len(vectors), without, images):
+            log.warning("WARNING: %s", text)
         return fit_classes(vectors, count, settings.seed)
 
     names = ("object_classes", "seed", "fit_split", "keep_outlines", "min_area")
     return fits.load_or_fit(CENTROIDS, fit, {name: getattr(settings, name) for name in names})
+
+
+def _doubts(classes: int, objects: int, without: int, images: str) -> list[str]:
+    """Return in words why classes may mean little.
+
+    Args:
+        classes: as many are asked for.
+        objects: number of all.
+        without: images with objects, but without a street.
+        images: how many were fitted on, in words.
+    """
+    told = f"{objects} object" + ("" if objects == 1 else "s")
+    found = []
+    if without:
+        found.append(f"no street seen in {without} of {images}: how high their objects stand is not known")
+    if objects < classes:
+        found.append(f"{told} in {images}, so as many classes, not {classes}")
+    elif objects < FEW * classes:
+        found.append(f"{told} in {images} for {classes} classes: so few tell little; ask for fewer classes")
+    return found
 
 
 def make_object_classes(source: FrameSource, settings: ObjectSettings, run: FrameRun) -> Summary:

@@ -141,7 +141,9 @@ def test_main__shards_and_a_second_run_give_the_same_files(root: Path, prepared:
 
 
 def test_main__few_objects_are_a_class_each(root: Path, caplog: Any) -> None:
-    run(root, "--object_classes", "100")
+    run(root, "--object_classes", "4")
+    assert "8 objects in 4 images for 4 classes: so few tell little" in caplog.text
+    run(root, "--object_classes", "100", "--overwrite")
     assert "8 objects in 4 images, so as many classes, not 100" in caplog.text
     assert read_split(root / "out" / OUT / SPLIT_FILE).things == tuple(range(3, 11))
     with pytest.raises(NothingFound, match="no object in 4 images"):
