@@ -148,7 +148,7 @@ def test_main__frames_whose_image_is_newer_are_predicted_again(
 
 def test_main__predictions_of_other_settings_are_not_mixed(run: Run) -> None:
     run(cups_inference_val, "coco")
-    with pytest.raises(UserError, match=r"another MODEL\.INFERENCE_CONFIDENCE_THRESHOLD; choose"):
+    with pytest.raises(UserError, match=r"another MODEL\.INFERENCE_CONFIDENCE_THRESHOLD; remove it, or"):
         run(cups_inference_val, "coco", "MODEL.INFERENCE_CONFIDENCE_THRESHOLD", "0.7")
 
 
