@@ -10,9 +10,8 @@ from pathlib import Path
 from cups.errors import UserError
 from cups.io.files import read_json
 from cups.io.locking import exclusive
-from cups.io.provenance import code_version
 from pseudo_labels.steps.stage1 import Command
-from studies.measure import StepRecord, config_digests, input_digests, read_step, run_measured
+from studies.measure import StepRecord, config_digests, read_step, run_measured
 from studies.toy_settings import FRAMES
 
 NEVER_READ = {
@@ -57,27 +56,19 @@ def record_path(command: Command, folder: Path) -> Path:
 
 
 def recorded(command: Command, folder: Path) -> StepRecord | None:
-    """Return the record of a command that is done with these arguments and inputs, else None.
+    """Return the record of a command that is done with these arguments and configuration files, else None.
 
-    Another Python, another checkout, other code or another order of flags does not undo what is done.
+    Another Python, another checkout or another order of flags does not undo what is done.
     """
     path = record_path(command, folder)
     record = read_step(path) if path.is_file() else None
-    return None if record is None or changed_since(command, record) else record
-
-
-def changed_since(command: Command, record: StepRecord) -> list[str]:
-    """Return what differs between a command and what was done: "arguments", or files and folders.
-
-    Files that are gone do not count.
-    """
+    if record is None:
+        return None
     start = len(command.line()) - len(command.arguments)
     done = _in_order(record.command[start:], NEVER_READ.get(command.script, frozenset()))
     if done != _in_order(command.arguments):
-        return ["arguments"]
-    configs, inputs = config_digests(command.arguments), input_digests(command.arguments)
-    edited = [path for path in {**record.configs, **configs} if record.configs.get(path) != configs.get(path)]
-    return edited + [path for path, digest in record.inputs.items() if inputs.get(path, digest) != digest]
+        return None
+    return record if record.configs == config_digests(command.arguments) else None
 
 
 def _in_order(arguments: Sequence[str], without: frozenset[str] = frozenset()) -> list[list[str]]:
@@ -101,22 +92,15 @@ def run_steps(commands: Sequence[Command], folder: Path, title: str = "demo") ->
         head = f"[{title} {number}/{len(commands)}] {command.name}"
         # Two processes with other seeds share some steps: the second waits, and then finds them done.
         with exclusive(record_path(command, folder)):
-            path = record_path(command, folder)
-            record = read_step(path) if path.is_file() else None
-            changed = [] if record is None else changed_since(command, record)
-            if record is not None and not changed:
-                print(f"{head}: done before{_by_other_code(record)}", flush=True)
+            record = recorded(command, folder)
+            if record is not None:
+                print(f"{head}: done before", flush=True)
             else:
-                print(f"{head}: again, other {', '.join(changed)}" if changed else head, flush=True)
+                print(head, flush=True)
                 record = run_measured(command.line(), command.name)
-                record.write_json(path)
+                record.write_json(record_path(command, folder))
         records.append(record)
     return records
-
-
-def _by_other_code(record: StepRecord) -> str:
-    now = code_version()
-    return f" by {record.code}, this is {now}" if record.code not in ("", now) else ""
 
 
 def plan(commands: Sequence[Command], folder: Path) -> str:

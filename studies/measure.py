@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -16,12 +15,6 @@ from cups.errors import NothingFound, UserError
 from cups.io.children import start_child
 from cups.io.files import check_fields, file_sha256, read_json, write_json
 from cups.io.markdown import markdown_table
-from cups.io.provenance import FILE_NAME as PROVENANCE
-from cups.io.provenance import code_version, read_provenance
-
-WEIGHTS = (".ckpt", ".pth", ".pt", ".safetensors")
-ROOTS = ("--output_root", "--cityscapes_root")
-"""Flags of the folders that names of other folders are relative to."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +28,6 @@ class StepRecord:
             of its children that it waited for; not their sum.
         command: the arguments it was started with.
         configs: SHA-256 of each configuration file among them, as it was then.
-        inputs: identity of the weights and folders among them that it read, see `input_digests`.
-        code: version of the code that ran; "" where nobody noted it.
     """
 
     name: str
@@ -44,8 +35,6 @@ class StepRecord:
     peak_memory_mb: float
     command: tuple[str, ...] = ()
     configs: Mapping[str, str] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    code: str = ""
 
     def write_json(self, path: Path) -> None:
         """Write the record atomically."""
@@ -89,30 +78,6 @@ def config_digests(argv: Sequence[str]) -> dict[str, str]:
     return {str(file): file_sha256(file) for file in files if file.is_file()}
 
 
-def input_digests(argv: Sequence[str]) -> dict[str, str]:
-    """Return the identity of all weights and folders of labels that a command line names, by their paths.
-
-    Of a file of weights the SHA-256; of a folder the fingerprint in its `provenance.json`. Folders may be
-    named below `--output_root` or `--cityscapes_root`. Those that a step takes unnamed are not seen.
-    """
-    roots = [Path(argv[i + 1]) for i, word in enumerate(argv[:-1]) if word in ROOTS]
-    found = {}
-    for path in (place / word for word in argv if not word.startswith("-") for place in (Path(), *roots)):
-        if path.suffix in WEIGHTS and os.path.isfile(path):
-            state = path.stat()
-            found[str(path)] = _digest_of_file(path, state.st_size, state.st_mtime_ns)
-        elif os.path.isfile(path / PROVENANCE):  # a word may be too long for a path
-            fingerprint = (read_provenance(path) or {}).get("fingerprint")
-            found |= {} if fingerprint is None else {str(path): str(fingerprint)}
-    return found
-
-
-@lru_cache(maxsize=256)
-def _digest_of_file(path: Path, size: int, changed: int) -> str:
-    """Return the SHA-256 of a file; of one that has not changed since, without reading it again."""
-    return file_sha256(path)
-
-
 def run_measured(
     argv: Sequence[str], name: str | None = None, env: Mapping[str, str] | None = None
 ) -> StepRecord:
@@ -131,7 +96,7 @@ def run_measured(
         NothingFound: it ends with 3.
     """
     name = name or Path(argv[0]).name
-    configs, inputs = config_digests(argv), input_digests(argv)
+    configs = config_digests(argv)
     reader, writer = os.pipe()
     launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("measured_child.py")), str(writer)]
     start = time.perf_counter()
@@ -156,9 +121,7 @@ def run_measured(
     if code != "0":
         raise UserError(f"{name}: failed with exit code {code or process.returncode}; see its output above")
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    # What it changed is its own work.
-    read = {path: digest for path, digest in input_digests(argv).items() if inputs.get(path) == digest}
-    return StepRecord(name, seconds, int(value) / unit, tuple(argv), configs, read, code_version())
+    return StepRecord(name, seconds, int(value) / unit, tuple(argv), configs)
 
 
 def describe_machine() -> dict[str, str]:

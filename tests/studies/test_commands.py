@@ -94,46 +94,6 @@ def test_run_steps__an_edited_configuration_file_runs_again(tmp_path: Path) -> N
     assert counter.read_text() == "xx"
 
 
-def test_run_steps__a_changed_start_runs_again_and_what_a_step_writes_does_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Stage 2 was trained anew: what was made with its checkpoint, or from labels below a root, is too."""
-    counter, script = tmp_path / "counter", tmp_path / "step.py"
-    weights, labels, own = tmp_path / "last.ckpt", tmp_path / "labels", tmp_path / "own.pth"
-    script.write_text(f"open({str(counter)!r}, 'a').write('x')\nopen({str(own)!r}, 'a').write('more')\n")
-    words = ("--checkpoint", str(weights), "--output_root", str(tmp_path), "--semantic_subdir", "labels")
-    step = Command("step", str(script), (*words, "--own", str(own)))
-
-    def runs() -> int:
-        run_steps([step], tmp_path / "steps")
-        return len(counter.read_text())
-
-    weights.write_text("1")
-    own.write_text("more")
-    write_json(labels / "provenance.json", {"fingerprint": "a", "code_version": "1"})
-    assert [runs(), runs()] == [1, 1]
-    weights.write_text("2")
-    assert [runs(), runs()] == [2, 2]
-    assert f"again, other {weights}" in capsys.readouterr().out
-    write_json(labels / "provenance.json", {"fingerprint": "a", "code_version": "2"})
-    assert runs() == 2
-    write_json(labels / "provenance.json", {"fingerprint": "b"})
-    assert runs() == 3
-    weights.unlink()
-    assert runs() == 3, "a checkpoint that was removed undoes nothing"
-
-
-def test_run_steps__what_other_code_did_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counter = tmp_path / "counter"
-    step = _append(counter, "step")
-    for code in ("", "0.1 abc"):
-        record = StepRecord("step", 1.0, 1.0, tuple(step.line()), code=code)
-        record.write_json(record_path(step, tmp_path))
-        run_steps([step], tmp_path)
-        assert ("done before by 0.1 abc, this is" in capsys.readouterr().out) == bool(code)
-    assert not counter.exists()
-
-
 def test_run_steps__two_processes_run_a_shared_step_once(tmp_path: Path) -> None:
     """`make_reports --seeds 0` and `--seeds 1` at once: the second waits for the data, and takes them."""
     counter, script = tmp_path / "counter", tmp_path / "slow.py"
