@@ -224,7 +224,9 @@ def score(
         protocol = replace(protocol, task="semantic", matching="joint" if named is None else "named")
         assignment = hungarian_assignment(confusion.counts[:-1]) if named is None else named
         return results_of_counts(label, confusion.counts, assignment, protocol, **rest), None
-    scores = {rule: dict(values) for rule, values in metric.compute_all(named).items()}
+    scores: dict[VoidRule, dict[str, Any]] = {
+        rule: dict(values) for rule, values in metric.compute_all(named).items()
+    }
     if named is not None:
         _add_semantics(scores, confusion.counts, named, classes)
     rows = metric.scored_rows([frame for frame, _ in pairs.both], classes.names, scores)

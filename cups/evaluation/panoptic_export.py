@@ -81,7 +81,9 @@ class PanopticExport:
             stored, wanted = read_json(path, fix), as_stored(settings)
             differing = sorted(key for key in stored | wanted if stored.get(key) != wanted.get(key))
             if differing:
-                raise UserError(f"{self.folder}: holds predictions with another {', '.join(differing)}; {fix}")
+                raise UserError(
+                    f"{self.folder}: holds predictions with another {', '.join(differing)}; {fix}"
+                )
         write_json(path, settings)
 
     def todo(self) -> list[int]:

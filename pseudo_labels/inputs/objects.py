@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,7 +67,7 @@ class ReadObjects:
         _, instances, objects = found
         recipe = np.array(self._recipe(frame))
         values = (instances.astype(np.uint16), objects.ids, objects.vectors, np.array(objects.street), recipe)
-        content = dict(zip(ARRAYS, values, strict=True))
+        content: dict[str, Any] = dict(zip(ARRAYS, values, strict=True))
         atomic_write(self.store.path(frame), lambda path: np.savez_compressed(path, **content))
 
     def forget(self, frame: Frame) -> None:
