@@ -24,10 +24,10 @@ from pseudo_labels.algorithms.object_classes import (
     object_semantics,
 )
 from pseudo_labels.algorithms.overclustering import Fits
+from pseudo_labels.generators.kept_objects import ReadObjects, ReadVectors
 from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.inputs.instances import found_instances
 from pseudo_labels.inputs.labels import write_split_beside
-from pseudo_labels.inputs.objects import ReadObjects, ReadVectors
 from pseudo_labels.settings.labels import ObjectSettings
 from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource

@@ -19,9 +19,9 @@ from cups.ops.regions import Regions
 from pseudo_labels.convert_to_cups_format import main as convert
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_object_classes import main
+from pseudo_labels.generators import kept_objects as objects
 from pseudo_labels.generators import object_classes as generator
 from pseudo_labels.generators.object_classes import STORE
-from pseudo_labels.inputs import objects
 from pseudo_labels.steps.label_kind import LabelKind
 from tests.pseudo_labels.conftest import CAR, HEIGHT, WIDTH, render
 
