@@ -96,7 +96,8 @@ def export_panoptic(config: CfgNode, output: Path, raw: bool = False) -> list[Re
 
     Args:
         config: the whole configuration.
-        output: folder of predictions and results; frames that it holds already are not predicted again.
+        output: folder of predictions and results; frames that it holds already, newer than their
+            images, are not predicted again.
         raw: describe the pseudo-classes themselves too.
     """
     network = load_for_evaluation(config)
@@ -104,10 +105,10 @@ def export_panoptic(config: CfgNode, output: Path, raw: bool = False) -> list[Re
     dataset = build_validation_data(config)
     export = PanopticExport(output, dataset.images, pseudo)
     export.claim(prediction_settings(config))
-    missing = export.missing()
-    log.info("%d of %d frames to predict", len(missing), len(dataset))
-    if missing:
-        loader = validation_loader(Subset(dataset, missing), config)
+    todo = export.todo()
+    log.info("%d of %d frames to predict", len(todo), len(dataset))
+    if todo:
+        loader = validation_loader(Subset(dataset, todo), config)
         predict(network.model, loader, pseudo, [save_to(export.maps, pseudo)], len(loader))
     if raw:
         log.info("pseudo-classes: %s", export.write_raw_json())

@@ -143,5 +143,6 @@ class LabelledFrames(Dataset[Sample]):
         held = held_out_indices(len(self), count)
         chosen = [self.stems[index] for index in held] or self.stems
         rest = copy(self)
+        rest.__dict__.pop("all_pixels", None)  # where it was counted over all frames before
         rest.stems = [stem for stem in self.stems if stem not in set(chosen)] or self.stems
         return rest, FittedImages({stem: self.image_path(stem) for stem in chosen}, self.fit)

@@ -173,6 +173,22 @@ def _read_stamp(root: Path) -> dict[str, Any] | None:
     return None
 
 
+def _clear(root: Path, parameters: dict[str, int], overwrite: bool) -> None:
+    """Remove a toy data set if `overwrite`.
+
+    Raises:
+        UserError: one of other arguments stays, or the folder holds something else.
+    """
+    stamp = _read_stamp(root)
+    if stamp is not None and overwrite:
+        for name in FOLDERS:
+            shutil.rmtree(root / name, ignore_errors=True)
+    elif stamp is not None and (stamp.get("parameters"), stamp.get("version")) != (parameters, VERSION):
+        raise UserError(
+            f"{root}: holds toy streets of other arguments; add `overwrite` or give another `output`"
+        )
+
+
 def _write_stamp(root: Path, parameters: dict[str, int], finished: bool) -> None:
     content = {"parameters": parameters, "version": VERSION, "finished": finished}
     write_json(root / STAMP, content)
@@ -222,14 +238,7 @@ def write_dataset(
     _check(parameters)
     if workers is not None and workers < 1:
         raise UserError(f"`workers` {workers}: must be at least 1")
-    stamp = _read_stamp(root)
-    if stamp is not None and overwrite:
-        for name in FOLDERS:
-            shutil.rmtree(root / name, ignore_errors=True)
-    elif stamp is not None and (stamp.get("parameters"), stamp.get("version")) != (parameters, VERSION):
-        raise UserError(
-            f"{root}: holds toy streets of other arguments; add `overwrite` or give another `output`"
-        )
+    _clear(root, parameters, overwrite)
     drives = [drive for drive in _plan(train_frames, val_frames, clip_frames) if not drive.is_written(root)]
     if drives:
         _write_stamp(root, parameters, finished=False)

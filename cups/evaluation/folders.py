@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cups.errors import UserError
 from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import results_of_counts
 from cups.io.children import ignore_stop_signals
-from cups.io.file_names import IMAGE_MARK
+from cups.io.file_names import IMAGE_MARK, comparable
 from cups.labels.coco_sets import CocoSet, class_table, some
 from cups.labels.id_schemes import (
     check_numbering,
@@ -141,20 +141,21 @@ def pair(truth: Labels, guess: Labels) -> Pairs:
     Raises:
         UserError: no frame is in both.
     """
-    names = {name: name for name in guess.names}
-    if not set(truth.names) & set(names):
-        last = {_frame_name(name): name for name in guess.names}
-        ends = [_frame_name(name) for name in truth.names]
+    names, wanted = {comparable(name): name for name in guess.names}, [*map(comparable, truth.names)]
+    if not set(wanted) & set(names):
+        last = {_frame_name(key): name for key, name in names.items()}
+        ends = [_frame_name(key) for key in wanted]
         if len(last) == len(guess.names) and len(set(ends)) == len(ends):
-            names = {name: last[end] for name, end in zip(truth.names, ends, strict=True) if end in last}
-    both = tuple((name, names[name]) for name in truth.names if name in names)
+            names = {key: last[end] for key, end in zip(wanted, ends, strict=True) if end in last}
+    found = [(name, names.get(key)) for name, key in zip(truth.names, wanted, strict=True)]
+    both = tuple((name, other) for name, other in found if other is not None)
     if not both:
         raise UserError(
             f"{guess.path}: no frame of {truth.path} is predicted; names are paths without suffix, there "
             f"{truth.names[0]}, here {guess.names[0]}"
         )
     paired = {other for _, other in both}
-    missing = tuple(name for name in truth.names if name not in names)
+    missing = tuple(name for name, other in found if other is None)
     return Pairs(both, missing, tuple(name for name in guess.names if name not in paired))
 
 
@@ -208,59 +209,79 @@ def score(
     Raises:
         UserError: files that cannot be read, or that do not fit each other.
     """
-    classes, void = truth.classes, void_value(guess.total)
     panoptic = all(
         not isinstance(labels, IdFolder) or labels.has_instances for labels in (truth.labels, guess.labels)
     )
     if video and not panoptic:
         raise UserError(f"{guess.labels.path}: `video`: needs objects on both sides; leave it out")
-    apart = separate and guess.named is None
-    metric = (VideoQualitySemanticMatching if video else PanopticQualitySemanticMatching)(
+    named, classes, label = guess.named, truth.classes, guess.labels.path.stem
+    apart = separate and named is None
+    metric, confusion = _counted(truth, guess, pairs, workers, _metric(truth, guess, apart, video), panoptic)
+    matching: Matching = "named" if named is not None else "separate" if apart else "joint"
+    protocol = Protocol(name, classes.num_classes, class_file=classes.file, matching=matching)
+    if not panoptic:
+        log.warning("no instance files on one side: semantics alone are scored")
+        protocol = replace(protocol, task="semantic", matching="joint" if named is None else "named")
+        assignment = hungarian_assignment(confusion.counts[:-1]) if named is None else named
+        return results_of_counts(label, confusion.counts, assignment, protocol, **rest), None
+    scores: dict[VoidRule, dict[str, Any]] = {
+        rule: dict(values) for rule, values in metric.compute_all(named).items()
+    }
+    if named is not None:
+        _add_semantics(scores, confusion.counts, named, classes)
+    rows = metric.scored_rows([frame for frame, _ in pairs.both], classes.names, scores)
+    return results_from_scores(label, scores, classes, protocol, **rest), rows
+
+
+def _metric(truth: Truth, guess: Guess, apart: bool, video: bool) -> PanopticQualitySemanticMatching:
+    """Return the empty metric; `apart`: things are matched with things, stuff with stuff."""
+    classes, things = truth.classes, guess.things
+    stuffs = [index for index in range(guess.total) if index not in things]
+    return (VideoQualitySemanticMatching if video else PanopticQualitySemanticMatching)(
         classes.things,
         classes.stuffs,
         guess.total,
-        things_prototype=guess.things if apart else None,
-        stuffs_prototype=[index for index in range(guess.total) if index not in guess.things]
-        if apart
-        else None,
+        things_prototype=things if apart else None,
+        stuffs_prototype=stuffs if apart else None,
         classes_mask=classes.evaluated,
-        void=void,
+        void=void_value(guess.total),
     )
-    confusion = ConfusionMatrix(guess.total, classes.num_classes, void=void)
+
+
+def _counted(
+    truth: Truth,
+    guess: Guess,
+    pairs: Pairs,
+    workers: int,
+    metric: PanopticQualitySemanticMatching,
+    panoptic: bool,
+) -> tuple[PanopticQualitySemanticMatching, ConfusionMatrix]:
+    """Show all frames to the metric, where both sides are `panoptic`, and to a confusion matrix; return both.
+
+    Raises:
+        UserError: files that cannot be read or do not fit each other, or ground truth that is all void.
+    """
+    confusion = ConfusionMatrix(guess.total, truth.classes.num_classes, void=void_value(guess.total))
     data = FolderFrames(truth, guess, pairs.both)
-    places = iter(clip_places([frame for frame, _ in pairs.both]))
-    for prediction, target in tqdm(
-        DataLoader(data, batch_size=None, num_workers=workers, worker_init_fn=ignore_stop_signals),
-        total=len(data),
-        desc="score",
-        unit="img",
-    ):
+    loader = DataLoader(data, batch_size=None, num_workers=workers, worker_init_fn=ignore_stop_signals)
+    clips = iter(clip_places([frame for frame, _ in pairs.both]))
+    video = isinstance(metric, VideoQualitySemanticMatching)
+    for prediction, target in tqdm(loader, total=len(data), desc="score", unit="img"):
         confusion.update(prediction.categories, target.categories)
         if panoptic:
-            metric.update([prediction], [target], [frame_id(*next(places))] if video else None)
+            metric.update([prediction], [target], [frame_id(*next(clips))] if video else None)
     if not confusion.counts.any():
         raise UserError(
             f"{truth.labels.path}: void everywhere: there is nothing to score; give other ground truth"
         )
-    matching: Matching = "named" if guess.named is not None else "separate" if apart else "joint"
-    protocol = Protocol(name, classes.num_classes, class_file=classes.file, matching=matching)
-    label = guess.labels.path.stem
-    if not panoptic:
-        log.warning("no instance files on one side: semantics alone are scored")
-        protocol = replace(
-            protocol, task="semantic", matching="named" if guess.named is not None else "joint"
-        )
-        assignment = hungarian_assignment(confusion.counts[:-1]) if guess.named is None else guess.named
-        return results_of_counts(label, confusion.counts, assignment, protocol, **rest), None
-    scores: Mapping[VoidRule, dict[str, Any]] = {
-        rule: dict(values) for rule, values in metric.compute_all(guess.named).items()
-    }
-    for rule in VOID_RULES if guess.named is not None else ():
-        assert guess.named is not None
-        quality = semantic_quality(
-            confusion.counts, guess.named, void_rule=rule, classes_mask=classes.evaluated
-        )
+    return metric, confusion
+
+
+def _add_semantics(
+    scores: dict[VoidRule, dict[str, Any]], counts: np.ndarray, named: np.ndarray, classes: ClassSet
+) -> None:
+    """Add the semantic scores of classes by name to those of each void rule."""
+    for rule in VOID_RULES:
+        quality = semantic_quality(counts, named, void_rule=rule, classes_mask=classes.evaluated)
         scores[rule].update(miou=quality.miou, accuracy=quality.accuracy, iou_per_class=quality.iou_per_class)
         scores[rule]["assignment_semantic"] = scores[rule]["assignment"]
-    rows = metric.scored_rows([frame for frame, _ in pairs.both], classes.names, scores)
-    return results_from_scores(label, scores, classes, protocol, **rest), rows

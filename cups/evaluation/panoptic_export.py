@@ -82,21 +82,16 @@ class PanopticExport:
             differing = sorted(key for key in stored | wanted if stored.get(key) != wanted.get(key))
             if differing:
                 raise UserError(
-                    f"{self.folder}: holds predictions with another {', '.join(differing)}; "
-                    f"choose another `{self.setting}`"
+                    f"{self.folder}: holds predictions with another {', '.join(differing)}; {fix}"
                 )
         write_json(path, settings)
 
-    def missing(self) -> list[int]:
-        """Return the positions of the frames that have no complete prediction."""
-        return [i for i, (name, _) in enumerate(self.images) if not self._is_written(name)]
-
-    def outdated(self) -> list[int]:
-        """Return the positions of the frames whose image is newer than their prediction."""
+    def todo(self) -> list[int]:
+        """Return the positions of the frames without a complete prediction that is newer than its image."""
         return [
             i
             for i, (name, path) in enumerate(self.images)
-            if self._is_written(name) and changed(path) > changed(self.png(name))
+            if not self._is_written(name) or changed(path) > changed(self.png(name))
         ]
 
     def _is_written(self, name: str) -> bool:

@@ -51,7 +51,7 @@ def work_left(export: PanopticExport, categories: int, tracking: bool) -> Work:
         categories: how many categories there are.
         tracking: whether objects of clips keep their numbers, see `cups.video.films.films_of`.
     """
-    pending = {export.images[index][0] for index in (*export.missing(), *export.outdated())}
+    pending = {export.images[index][0] for index in export.todo()}
     if not tracking:
         return Work([image for image in export.images if image[0] in pending])
     files, order = dict(export.images), [name for name, _ in export.images]

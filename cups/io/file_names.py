@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 IMAGE_MARK = "_leftImg8bit"
 """How the name of an image ends in the Cityscapes layout, before its suffix."""
 IMAGE_SUFFIX = f"{IMAGE_MARK}.png"
@@ -45,3 +47,8 @@ def frame_name(flat: str) -> str:
         'clip1/000001'
     """
     return flat.replace("%2F", "/").replace("%25", "%")
+
+
+def comparable(name: str) -> str:
+    """Return a name in composed Unicode (NFC): macOS writes letters and their accents apart."""
+    return unicodedata.normalize("NFC", name)

@@ -44,23 +44,21 @@ def places_in_clips(images: Sequence[tuple[Path, Path]]) -> list[Place]:
 
 def _clips(stems: Sequence[str]) -> dict[str, dict[int, int]]:
     """Return for each clip the number of each of its stems, by the position of the stem."""
-    shapes: dict[str, dict[int, list[str]]] = defaultdict(dict)
+    shapes: dict[tuple[str, ...], dict[int, list[str]]] = defaultdict(dict)
     for position, stem in enumerate(stems):
         parts = _DIGITS.split(stem)
-        shapes["#".join(parts[::2]) if len(parts) > 1 else ""][position] = parts[1::2]
+        shapes[tuple(parts[::2]) if len(parts) > 1 else ()][position] = parts[1::2]
     clips: dict[str, dict[int, int]] = defaultdict(dict)
     for shape, numbers in shapes.items():
         if not shape:  # no numbers: the order
-            clips[shape] = {position: count for count, position in enumerate(numbers)}
+            clips[""] = {position: count for count, position in enumerate(numbers)}
             continue
         columns = list(zip(*numbers.values(), strict=True))
         varying = [at for at, column in enumerate(columns) if len(set(map(int, column))) > 1]
         at = varying[-1] if varying else len(columns) - 1
         for position, digits in numbers.items():
             rest = (*digits[:at], "", *digits[at + 1 :])
-            name = "".join(
-                f"{text}{digit}" for text, digit in zip(shape.split("#"), (*rest, ""), strict=True)
-            )
+            name = "".join(f"{text}{digit}" for text, digit in zip(shape, (*rest, ""), strict=True))
             clips[name][position] = int(digits[at])
     return clips
 

@@ -22,6 +22,8 @@ from cups.ops.panoptic_map import PanopticMap, number_values
 from cups.taxonomy import VOID, ClassSet
 
 FIX = "give the JSON of a COCO panoptic set"
+Entry = tuple[str, dict[int, tuple[int, bool]], str]
+"""File name of a PNG, its segments as of `Annotation`, file name of its image."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def read_coco_set(path: Path, png: Callable[[str], Path] | None = None) -> CocoS
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a COCO panoptic JSON ({type(error).__name__} {error}); {FIX}") from None
+    entries = _with_slashes(path, entries)
     known = {category.id for category in categories}
     if len(known) < len(categories):
         raise UserError(f"{path}: two categories have one id; give each its own")
@@ -184,8 +187,21 @@ def _segment(value: Mapping[str, Any]) -> tuple[int, bool]:
     return int(value["category_id"]), bool(value.get("iscrowd", 0))
 
 
+def _with_slashes(path: Path, entries: list[Entry]) -> list[Entry]:
+    """Return entries with the slashes of this system, where their names are those of Windows."""
+    strange = next((file for file, _, _ in entries if "\\" in file), None)
+    if strange is None or any((folder / strange).is_file() for folder in _folders(path)):
+        return entries
+    return [(file.replace("\\", "/"), parts, image.replace("\\", "/")) for file, parts, image in entries]
+
+
+def _folders(path: Path) -> tuple[Path, Path]:
+    """Return where the PNG files of a JSON may lie."""
+    return path.with_suffix(""), path.parent
+
+
 def _folder(path: Path, file: str) -> Path:
-    candidates = (path.with_suffix(""), path.parent)
+    candidates = _folders(path)
     for folder in candidates:
         if (folder / file).is_file():
             return folder

@@ -105,7 +105,9 @@ def open_labels(path: Path) -> Labels:
     json = _coco_json(path)
     if json is not None:
         return read_coco_set(json)
-    files = sorted(file for file in path.rglob("*.png") if not file.name.startswith("."))
+    files = sorted(
+        file for file in path.rglob("*") if file.suffix.lower() == ".png" and not file.name.startswith(".")
+    )
     for pair in ENDINGS:
         if chosen := [file for file in files if file.stem.endswith(pair[0])]:
             return _folder(path, [(_name(path, file, pair[0]), file, _beside(file, pair)) for file in chosen])
@@ -157,7 +159,7 @@ def _folder(path: Path, found: Sequence[tuple[str, Path, Path | None]]) -> IdFol
 
 
 def _beside(file: Path, ends: tuple[str, str]) -> Path | None:
-    other = file.with_name(f"{file.stem.removesuffix(ends[0])}{ends[1]}.png")
+    other = file.with_name(f"{file.stem.removesuffix(ends[0])}{ends[1]}{file.suffix}")
     return other if other.is_file() else None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-LEAST_SIDE = 16
-"""Pixels: smaller pictures have no flow, and stand still."""
+LEAST_SIDE = 32
+"""Pixels: smaller pictures have no flow, and stand still. OpenCV looks for patches of 8 pixels in pictures of
+a quarter of the size, and reads beyond those that are smaller."""
 SLACK, SLACK_PIXELS = 0.01, 0.5
 """Of the forward-backward check: the squared gap allowed, as a share of the squared flows, and at least."""
 

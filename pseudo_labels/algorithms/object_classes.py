@@ -33,10 +33,17 @@ HIGHEST = 6.0
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The objects of a frame: `ids` (N,) int64 of an instance map, and `vectors` (N, 6 + K) float32."""
+    """The objects of a frame.
+
+    Attributes:
+        ids: (N,) int64 of an instance map.
+        vectors: (N, 6 + K) float32.
+        street: whether a street was seen; else the two ends of each object are `NO_STREET`.
+    """
 
     ids: np.ndarray
     vectors: np.ndarray
+    street: bool = True
 
 
 def follow_edges(instances: np.ndarray, regions: Regions, min_area: int) -> np.ndarray:
@@ -85,7 +92,8 @@ def describe_objects(
         ids.append(index)
         vectors.append(np.concatenate((geometry, look)))
     shape = (len(ids), GEOMETRY + num_classes)
-    return Objects(np.array(ids, dtype=np.int64), np.reshape(vectors, shape).astype(np.float32))
+    found = np.reshape(vectors, shape).astype(np.float32)
+    return Objects(np.array(ids, dtype=np.int64), found, ground is not None)
 
 
 def _geometry(mask: np.ndarray, scale: float, ends: Sequence[float]) -> np.ndarray:
@@ -117,7 +125,7 @@ def label_table(centroids: np.ndarray, things: Sequence[int], num_classes: int, 
     """Return what a pixel outside of all objects becomes, by its cluster: (K + 1,) int64.
 
     Stuff is numbered 0, 1, ... in its order, classes of objects follow. A cluster of things becomes the
-    class whose objects hold most of it.
+    class whose objects hold most of it, and void where none holds any.
 
     Args:
         things: clusters that are things.
@@ -129,7 +137,8 @@ def label_table(centroids: np.ndarray, things: Sequence[int], num_classes: int, 
     table[stuff] = np.arange(len(stuff))
     looks = centroids[:, GEOMETRY:]
     for thing in things:
-        table[thing] = len(stuff) + int(looks[:, thing].argmax())
+        if looks[:, thing].any():
+            table[thing] = len(stuff) + int(looks[:, thing].argmax())
     return table
 
 

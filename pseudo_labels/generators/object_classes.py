@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -16,74 +16,36 @@ from cups.errors import NothingFound, UserError
 from cups.io.fingerprint import array_digest, digest_of
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import describe_input
-from cups.ops.depth_edges import resize_depth
-from cups.ops.regions import even_regions
 from cups.taxonomy import id_dtype, void_value
 from pseudo_labels.algorithms.object_classes import (
-    Objects,
     classes_of,
-    describe_objects,
     fit_classes,
-    follow_edges,
     label_table,
     object_semantics,
 )
 from pseudo_labels.algorithms.overclustering import Fits
+from pseudo_labels.generators.kept_objects import ReadObjects, ReadVectors
 from pseudo_labels.generators.thing_stuff import required_things
 from pseudo_labels.inputs.instances import found_instances
-from pseudo_labels.inputs.labels import check_aspect, read_depth, read_pair, write_split_beside
+from pseudo_labels.inputs.labels import write_split_beside
 from pseudo_labels.settings.labels import ObjectSettings
-from pseudo_labels.settings.outlines import pixels_of
 from pseudo_labels.steps.ancestry import refuse_other_semantics
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource
 from pseudo_labels.steps.label_kind import LabelKind, label_kind, number_of_classes
 from pseudo_labels.steps.options import FrameRun
 from pseudo_labels.steps.pictures import label_pictures
-from pseudo_labels.steps.resume import files_besides, reach
-from pseudo_labels.steps.step import Step, Summary, run_step, writers
+from pseudo_labels.steps.resume import count_images, files_besides, reach
+from pseudo_labels.steps.step import Step, Summary, is_complete, run_step, writers
 from pseudo_labels.steps.workers import run_map
 
 SCRIPT = "generate_object_classes"
 CENTROIDS = "object_classes.npz"
+FEW = 5
+"""Objects a class; with fewer a class is hardly more than an object."""
+STORE = ".objects"
+"""Folder of what the fit found in each frame, until its labels are written."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReadObjects:
-    """Picklable function frame -> semantics (H, W), instances (H, W) as they are written, and the objects."""
-
-    semantics: Folder
-    instances: Folder
-    depths: Folder
-    num_classes: int
-    min_area: int
-    keep_outlines: bool
-
-    def __call__(self, frame: Frame) -> tuple[np.ndarray, np.ndarray, Objects]:
-        """Read one frame."""
-        semantic, instances = read_pair(
-            self.semantics.path(frame), self.instances.path(frame), self.num_classes
-        )
-        depth = read_depth(self.depths.path(frame))
-        check_aspect(self.depths.path(frame), depth.shape, semantic.shape)
-        if not self.keep_outlines:
-            image = cv2.resize(read_image(frame.image), semantic.shape[::-1], interpolation=cv2.INTER_AREA)
-            least = pixels_of(self.min_area, len(semantic))
-            instances = follow_edges(instances, even_regions(image), least)
-        depth = resize_depth(depth, (semantic.shape[0], semantic.shape[1]), sharp=True)
-        return semantic, instances, describe_objects(semantic, instances, depth, self.num_classes)
-
-
-@dataclass(frozen=True)
-class ReadVectors:
-    """Picklable function frame -> (N, D) vectors of its objects."""
-
-    read: ReadObjects
-
-    def __call__(self, frame: Frame) -> np.ndarray:
-        """Read one frame."""
-        return self.read(frame)[2].vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +73,7 @@ class ClassifyObjects:
         labels = object_semantics(semantic, instances, objects, classes, self.table)
         write_png(self.instance_output.path(frame), instances.astype(np.uint16))
         write_png(self.semantic_output.path(frame), labels.astype(id_dtype(self.labels.num_classes)))
+        self.read.forget(frame)
 
     def show(self, frame: Frame) -> list[np.ndarray]:
         """Return the pictures (image, semantics, instances) of one frame for the contact sheet."""
@@ -138,7 +101,7 @@ def clusters_of(semantics: Folder, given: int | None) -> int:
 
 
 def fitted(
-    read: ReadObjects, frames: Sequence[Frame], settings: ObjectSettings, fits: Fits, workers: int
+    read: ReadVectors, frames: Sequence[Frame], settings: ObjectSettings, fits: Fits, workers: int
 ) -> np.ndarray:
     """Load the centroids of an earlier run with the same settings, or fit and save them: (k, D) float32.
 
@@ -147,22 +110,46 @@ def fitted(
     Raises:
         NothingFound: no objects.
     """
+    images = count_images(len(frames))
 
     def fit() -> np.ndarray:
-        with closing(run_map(frames, ReadVectors(read), workers)) as found:
-            vectors = np.concatenate(list(tqdm(found, "objects", len(frames), unit="img")))
+        with closing(run_map(frames, read, workers)) as found:
+            parts = list(tqdm(found, "objects", len(frames), unit="img"))
+        vectors = np.concatenate([part for part, _ in parts])
         if not len(vectors):
+            shutil.rmtree(read.read.store.directory, ignore_errors=True)
             raise NothingFound(
-                f"{read.instances.directory}: no object in {len(frames)} images; leave this step out, or "
+                f"{read.read.instances.directory}: no object in {images}; leave this step out, or "
                 "find more instances first"
             )
+        without = sum(len(part) > 0 and not street for part, street in parts)
         count = min(settings.object_classes, len(vectors))
-        if count < settings.object_classes:
-            log.warning("WARNING: %d objects in %d images, so %d classes", len(vectors), len(frames), count)
+        for text in _doubts(settings.object_classes, len(vectors), without, images):
+            log.warning("WARNING: %s", text)
         return fit_classes(vectors, count, settings.seed)
 
     names = ("object_classes", "seed", "fit_split", "keep_outlines", "min_area")
     return fits.load_or_fit(CENTROIDS, fit, {name: getattr(settings, name) for name in names})
+
+
+def _doubts(classes: int, objects: int, without: int, images: str) -> list[str]:
+    """Return in words why classes may mean little.
+
+    Args:
+        classes: as many are asked for.
+        objects: number of all.
+        without: images with objects, but without a street.
+        images: how many were fitted on, in words.
+    """
+    told = f"{objects} object" + ("" if objects == 1 else "s")
+    found = []
+    if without:
+        found.append(f"no street seen in {without} of {images}: how high their objects stand is not known")
+    if objects < classes:
+        found.append(f"{told} in {images}, so as many classes, not {classes}")
+    elif objects < FEW * classes:
+        found.append(f"{told} in {images} for {classes} classes: so few tell little; ask for fewer classes")
+    return found
 
 
 def make_object_classes(source: FrameSource, settings: ObjectSettings, run: FrameRun) -> Summary:
@@ -194,7 +181,9 @@ def _reader(root: Path, settings: ObjectSettings, frames: Sequence[Frame]) -> Re
         folder.require(frames, fix)
     clusters = clusters_of(semantics, settings.num_semantic_classes)
     refuse_other_semantics(semantics.directory, instances.directory)
-    return ReadObjects(semantics, instances, depths, clusters, settings.min_area, settings.keep_outlines)
+    store = Folder(root, f"{settings.folder}/{STORE}", ".npz")
+    outlines = settings.min_area, settings.keep_outlines
+    return ReadObjects(semantics, instances, depths, store, clusters, *outlines)
 
 
 def _make(
@@ -208,7 +197,8 @@ def _make(
     stays = len(files_besides(outputs[0], reach(everything, run)))
     names = [frame.name for frame in fitting]
     fits = Fits(outputs[0].directory, run.overwrite, run.run_id, names, marks, stays)
-    centroids = fitted(read, fitting, settings, fits, run.num_workers)
+    written = frozenset(frame.name for frame in everything)
+    centroids = fitted(ReadVectors(read, written), fitting, settings, fits, run.num_workers)
     labels = LabelKind("clusters", read.num_classes - len(set(things)) + len(centroids))
     table = label_table(centroids, things, read.num_classes, void_value(labels.num_classes))
     process = ClassifyObjects(read, centroids, table, outputs[0], outputs[1], labels)
@@ -224,6 +214,8 @@ def _make(
         labels=labels,
     )
     summary = run_step(source, step, run)
+    if is_complete(everything, outputs, run):
+        shutil.rmtree(read.store.directory, ignore_errors=True)
     things_of_objects = range(labels.num_classes - len(centroids), labels.num_classes)
     write_split_beside(outputs[0], things_of_objects, labels.num_classes, read.semantics.name)
     return summary

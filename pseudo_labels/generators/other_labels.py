@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.file_names import IMAGE_MARK
+from cups.io.file_names import IMAGE_MARK, comparable
 from cups.io.fingerprint import digest_of
 from cups.io.images import refuse_output_inside
 from cups.io.png import image_size
@@ -54,7 +54,7 @@ class LabelledSource(FrameSource):
 
 @dataclass(frozen=True, eq=False)
 class OtherFolder(Folder):
-    """The folder of the labels: its semantic, or only, file of each frame."""
+    """The folder of the labels: of each frame the file that was changed last."""
 
     files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -165,8 +165,12 @@ def folder_of(labels: Labels, names: Mapping[str, str]) -> OtherFolder:
         files = {frame: labels.annotations[name].png for frame, name in names.items()}
     else:
         place = labels.path.resolve()
-        files = {frame: labels.files[name][0] for frame, name in names.items()}
+        files = {frame: _newest(labels.files[name]) for frame, name in names.items()}
     return OtherFolder(place.parent, place.name, ".png", (), files)
+
+
+def _newest(files: Sequence[Path | None]) -> Path:
+    return max((file for file in files if file is not None), key=lambda file: file.stat().st_mtime_ns)
 
 
 def names_of(frames: Sequence[Frame], labels: Labels, only_labelled: bool) -> dict[str, str]:
@@ -218,7 +222,7 @@ class _ByEnd:
         self.names: dict[str, list[tuple[list[str], str]]] = defaultdict(list)
         for name in labels.names:
             for alias in _aliases(labels, name):
-                parts = alias.split("/")
+                parts = comparable(alias).split("/")
                 self.names[parts[-1]].append((parts, name))
 
     def of(self, frame: str) -> str | None:
@@ -227,7 +231,7 @@ class _ByEnd:
         Raises:
             UserError: several could be meant.
         """
-        own, whole, ends = frame.split("/"), set[str](), set[str]()
+        own, whole, ends = comparable(frame).split("/"), set[str](), set[str]()
         for parts, name in self.names.get(own[-1], ()):
             shared = min(len(parts), len(own))
             if parts[-shared:] == own[-shared:]:
@@ -241,7 +245,7 @@ class _ByEnd:
 
     def of_last_parts(self, frames: Sequence[str]) -> dict[str, str]:
         """Return the names by the last parts alone, none where these do not tell all frames apart."""
-        last = {frame: frame.rpartition("/")[2] for frame in frames}
+        last = {frame: comparable(frame).rpartition("/")[2] for frame in frames}
         held = {end: {name for _, name in named} for end, named in self.names.items()}
         if len(set(last.values())) < len(last) or any(len(names) > 1 for names in held.values()):
             return {}

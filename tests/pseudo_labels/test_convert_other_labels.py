@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,44 @@ def test_main__nobody_knows_how_they_were_made(tiny_root: Any, coco: Path) -> No
     (coco.parent / "provenance.json").write_text('{"uses_ground_truth": false, "source": "our own tool"}')
     run(tiny_root, coco, "--overwrite")
     assert (read_provenance(folder) or {})["uses_ground_truth"] is False
+
+
+def test_main__objects_that_were_drawn_anew_are_converted_again(tiny_root: Any, tmp_path: Path) -> None:
+    """The instance file alone is newer; semantics and images are as they were."""
+    for stem in tiny_root.stems:
+        ids = instance_ids(tiny_root, stem)
+        write_png(tmp_path / f"tool/semantic/{stem}.png", np.where(ids >= 26000, 26, ids).astype(np.uint8))
+        write_png(tmp_path / f"tool/instance/{stem}.png", (ids >= 26000).astype(np.uint16))
+    folder = tiny_root.path / f"cups_pseudo_labels_{tmp_path.name}_tool"
+
+    def objects() -> int:
+        main(["--cityscapes_root", str(tiny_root.path), "--labels", str(tmp_path / "tool")])
+        return int(read_ids(folder / f"{tiny_root.stems[0]}_leftImg8bit_instance.png").max())
+
+    assert objects() == 1
+    numbers = np.maximum(instance_ids(tiny_root, tiny_root.stems[0]) - 26000, -1) + 1
+    write_png(tmp_path / f"tool/instance/{tiny_root.stems[0]}.png", numbers.astype(np.uint16))
+    assert objects() == 2
+
+
+@pytest.mark.parametrize("of", ["windows", "mac"])
+def test_main__names_as_other_systems_write_them(of: str, tiny_root: Any, tmp_path: Path) -> None:
+    """Backslashes between folders and endings in capitals; accents apart from their letters."""
+    clips(images := tmp_path / "video", "one/é1")
+    ids = instance_ids(tiny_root, tiny_root.stems[0])
+    flags = ["--image_dir", str(images), "--output_root", str(tmp_path / "out"), "--labels"]
+    if of == "mac":
+        labels = write_coco(tmp_path / "tool", {unicodedata.normalize("NFD", "one/é1"): ids})
+    else:
+        labels = write_coco(tmp_path / "tool", {"one/é1": ids})
+        labels.write_text(labels.read_text().replace("one/", "one\\\\"), encoding="utf-8-sig")
+    main([*flags, str(labels)])
+    assert (tmp_path / "out/cups_pseudo_labels_tool_train/one%2Fé1_leftImg8bit_semantic.png").is_file()
+    write_png(tmp_path / "ids/one/é1_labelIds.png", np.where(ids >= 26000, 26, ids).astype(np.uint8))
+    write_png(tmp_path / "ids/one/é1_instanceIds.png", (ids * (ids >= 26000)).astype(np.uint16))
+    for path in (tmp_path / "ids/one").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    main([*flags, str(tmp_path / "ids")])
 
 
 def test_main__a_killed_run_goes_on_and_other_labels_are_not_mixed_in(

@@ -15,9 +15,13 @@ from cups.io.files import write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance, write_provenance
 from cups.io.thing_stuff import read_split
+from cups.ops.regions import Regions
 from pseudo_labels.convert_to_cups_format import main as convert
 from pseudo_labels.generate_depth_guided_instances import main as make_instances
 from pseudo_labels.generate_object_classes import main
+from pseudo_labels.generators import kept_objects as objects
+from pseudo_labels.generators import object_classes as generator
+from pseudo_labels.generators.object_classes import STORE
 from pseudo_labels.steps.label_kind import LabelKind
 from tests.pseudo_labels.conftest import CAR, HEIGHT, WIDTH, render
 
@@ -137,11 +141,70 @@ def test_main__shards_and_a_second_run_give_the_same_files(root: Path, prepared:
 
 
 def test_main__few_objects_are_a_class_each(root: Path, caplog: Any) -> None:
-    run(root, "--object_classes", "100")
-    assert "8 objects in 4 images, so 8 classes" in caplog.text
+    run(root, "--object_classes", "4")
+    assert "8 objects in 4 images for 4 classes: so few tell little" in caplog.text
+    run(root, "--object_classes", "100", "--overwrite")
+    assert "8 objects in 4 images, so as many classes, not 100" in caplog.text
     assert read_split(root / "out" / OUT / SPLIT_FILE).things == tuple(range(3, 11))
     with pytest.raises(NothingFound, match="no object in 4 images"):
         run(root, "--min_area", "100000", "--overwrite")
+    assert not (root / "out" / OUT / STORE).exists()
+
+
+class Counted:
+    """Counts how often the regions of an image are found."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls, self.original = 0, objects.even_regions
+        monkeypatch.setattr(objects, "even_regions", self)
+
+    def __call__(self, image: np.ndarray) -> Regions:
+        self.calls += 1
+        return self.original(image)
+
+
+def test_main__each_frame_is_described_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(monkeypatch)
+    run(root)
+    assert counted.calls == FRAMES and not (root / "out" / OUT / STORE).exists()
+    kept = maps(root, OUT) + maps(root, OUT_INSTANCES)
+    monkeypatch.setattr(objects.ReadObjects, "_kept", lambda *_: None)
+    run(root, "--overwrite")
+    assert counted.calls == 3 * FRAMES
+    again = maps(root, OUT) + maps(root, OUT_INSTANCES)
+    assert all(np.array_equal(*pair) for pair in zip(kept, again, strict=True))
+
+
+def test_main__what_a_killed_run_kept_is_of_the_same_files(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generator, "run_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(root)
+    store = root / "out" / OUT / STORE
+    assert len(list(store.glob("*.npz"))) == FRAMES
+    damaged, image = store / "f0.npz", root / "photos" / "f1.png"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    state = image.stat()
+    recipe = objects._state
+    newer = (state.st_size, state.st_mtime_ns + 1)
+    monkeypatch.setattr(objects, "_state", lambda path: newer if path == image else recipe(path))
+    counted = Counted(monkeypatch)
+    run(root)
+    assert counted.calls == 2 and not store.exists()
+    assert all(found.any() for found in maps(root, OUT_INSTANCES))
+
+
+def test_main__frames_without_a_street_are_told(root: Path, caplog: Any) -> None:
+    depth = root / "out" / "depth_wall"
+    for frame in range(FRAMES):
+        write_npy(depth / f"f{frame}.npy", np.full((HEIGHT, WIDTH), 5, np.float32))
+    run(root, "--depth_subdir", depth.name)
+    assert "no street seen in 4 of 4 images" in caplog.text
 
 
 def test_main__outlines_as_they_were(root: Path) -> None:

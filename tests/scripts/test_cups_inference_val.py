@@ -131,9 +131,24 @@ def test_main__a_second_run_predicts_only_what_is_missing(run: Run, oracle: Any)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
 
 
+def test_main__frames_whose_image_is_newer_are_predicted_again(
+    run: Run, oracle: Any, tiny_city: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(cups_inference_val, "coco")
+    image = sorted((tiny_city / "leftImg8bit" / "val").rglob("*.png"))[1]
+    written = (folder / "raw" / f"{image.stem.removesuffix('_leftImg8bit')}.png").stat().st_mtime_ns
+
+    def when(path: Path) -> int:  # the city is shared by other tests: its files stay as they are
+        return written + 1 if path == image else path.stat().st_mtime_ns
+
+    monkeypatch.setattr("cups.evaluation.panoptic_export.changed", when)
+    run(cups_inference_val, "coco")
+    assert oracle.frames_seen == 4
+
+
 def test_main__predictions_of_other_settings_are_not_mixed(run: Run) -> None:
     run(cups_inference_val, "coco")
-    with pytest.raises(UserError, match=r"another MODEL\.INFERENCE_CONFIDENCE_THRESHOLD; choose"):
+    with pytest.raises(UserError, match=r"another MODEL\.INFERENCE_CONFIDENCE_THRESHOLD; remove it, or"):
         run(cups_inference_val, "coco", "MODEL.INFERENCE_CONFIDENCE_THRESHOLD", "0.7")
 
 

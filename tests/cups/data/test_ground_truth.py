@@ -53,7 +53,7 @@ def test_ground_truth_frames__samples_are_the_ground_truth(tiny_city: Path) -> N
             assert (category[mask] == classes.things[thing]).all()
 
 
-def test_ground_truth_frames__counts_and_shares(tiny_city: Path) -> None:
+def test_ground_truth_frames__counts_and_shares(tiny_city: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = CityscapesPanopticValidation(tiny_city, "train", 19)
     whole = _frames(tiny_city)
     expected = sum(
@@ -65,6 +65,11 @@ def test_ground_truth_frames__counts_and_shares(tiny_city: Path) -> None:
     assert torch.equal(one.load(0).image, whole.load(whole.stems.index(one.stems[0])).image)
     rest, held = whole.hold_out(1)
     assert len(held) == min(1, len(whole) // 4) or len(rest) == len(whole)
+    part = _frames(tiny_city)
+    assert part.all_pixels.sum() == whole.all_pixels.sum()
+    monkeypatch.setattr("cups.data.labelled_frames.held_out_indices", lambda *_: [0])
+    rest, _ = part.hold_out(1)
+    assert rest.all_pixels.sum() < part.all_pixels.sum(), "pixels that were counted before, too"
     assert one[Draw(0, 5)].name == one.stems[0]
 
 

@@ -35,6 +35,7 @@ def _places(*names: str) -> list[tuple[str, int]]:
         (("house.png", "street.png"), [(".", 0), (".", 1)]),
         (("v1.png", "v9.png"), [("v", 1), ("v", 9)]),
         (("7.png",), [(".", 7)]),
+        (("shot #1.png", "shot #2.png"), [("shot #", 1), ("shot #", 2)]),
     ],
 )
 def test_places_in_clips__by_names(names: tuple[str, ...], expected: list[tuple[str, int]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from cups.ops.flow import carry, dense_flow, flow_both_ways, gray
 
@@ -32,6 +33,16 @@ def test_flow_both_ways__is_not_sure_of_what_is_hidden() -> None:
 
 def test_flow_both_ways__different_pictures_share_little() -> None:
     assert flow_both_ways(texture(3), texture(4))[1].mean() < 0.5
+
+
+@pytest.mark.parametrize("size", [(31, 512), (512, 16), (16, 16)])
+def test_dense_flow__strips_that_opencv_reads_beyond_stand_still(size: tuple[int, int]) -> None:
+    """OpenCV's DIS ends the program on some of these."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, *size), dtype=np.uint8)
+    assert not dense_flow(*noise).any()
+    assert np.isfinite(
+        dense_flow(*np.random.default_rng(0).integers(0, 256, (2, 32, 512), dtype=np.uint8))
+    ).all()
 
 
 def test_flow__tiny_pictures_stand_still() -> None:

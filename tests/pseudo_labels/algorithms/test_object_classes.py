@@ -108,6 +108,12 @@ def test_label_table__stuff_keeps_its_order_things_take_the_class_with_most_of_t
     assert label_table(centroids, (3, 1), 5, 255).tolist() == [0, 3, 1, 4, 2, 255]
 
 
+def test_label_table__a_cluster_that_no_object_holds_is_void() -> None:
+    centroids = np.zeros((2, GEOMETRY + 3), np.float32)
+    centroids[1, GEOMETRY] = 0.5
+    assert label_table(centroids, (0, 2), 3, 255).tolist() == [2, 0, 255, 255]
+
+
 def test_object_semantics__objects_are_painted_over_stuff() -> None:
     semantic = np.array([[0, 1, 2, 255]])
     instances = np.array([[0, 5, 5, 0]])
