@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from yacs.config import CfgNode
 from cups.config import changed_settings
 from cups.config_keys import KEYS
 from cups.errors import UserError
-from cups.io.checkpoint import TEACHER_PREFIX, read_file
+from cups.io.checkpoint import TEACHER_PREFIX, read_file, section
+from cups.io.fingerprint import changed_weights
 from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3, Recipe
 
 KEPT = (
@@ -44,11 +45,18 @@ def refuse_another_run(config: CfgNode, directory: Path, checkpoint: Path, stage
     """
     if not checkpoint.exists():
         return
-    found = stage_of(read_file(checkpoint, mapped=True))  # its names alone are looked at
+    content = read_file(checkpoint, mapped=True)  # its names alone are looked at
+    found = stage_of(content)
     if found not in (None, stage.name):
         begin = f", and begin with this network by `checkpoint` {checkpoint}" if stage is CUPS_STAGE3 else ""
         raise UserError(
             f"{directory}: its run is of {found}, not of {stage.name}; choose another `run_name`{begin}"
+        )
+    step = content.get("global_step", 0) if isinstance(content, Mapping) else 0
+    if step > config.TRAINING.STEPS:
+        raise UserError(
+            f"{directory}: its run has {step} steps already, more than {config.TRAINING.STEPS}; "
+            "choose another `run_name`"
         )
     changed = changed_settings(config, directory / "config.yaml")
     for key in changed.keys() & (STAGE3_KEPT if stage is CUPS_STAGE3 else KEPT):
@@ -59,6 +67,30 @@ def refuse_another_run(config: CfgNode, directory: Path, checkpoint: Path, stage
                 f"{key} is {now}, but the run in {directory} began with {before}; go on with {key} {before}, "
                 "or choose another `run_name`"
             )
+
+
+def refuse_another_start(directory: Path, checkpoint: Path, start: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to go on with a run that began with other weights than those that it is given now.
+
+    It would go on with its own, and its end would pass for that of the weights given.
+
+    Args:
+        directory: folder of the run.
+        checkpoint: what it goes on from; one of an earlier version does not tell its start.
+        start: the weights given now, as entries of provenance.
+
+    Raises:
+        UserError: naming the weights and the fix.
+    """
+    if not checkpoint.exists():
+        return
+    before = section(read_file(checkpoint, mapped=True), "hyper_parameters", "provenance")
+    earlier = {"weights": [*before.get("weights", ()), *([before] if "checkpoint" in before else ())]}
+    if changed := changed_weights(earlier, start):
+        raise UserError(
+            f"{start[0]['name']}: not the weights that the run in {directory} began with ({changed[0]} has "
+            "changed); give those, or choose another `run_name`"
+        )
 
 
 def stage_of(content: Any) -> str | None:
