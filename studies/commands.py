@@ -80,7 +80,9 @@ def _same_words(record: StepRecord, command: Command) -> bool:
 
 def _changes(record: StepRecord, command: Command) -> list[str]:
     """Return in words what decides the command and has changed since its record was written."""
-    return differences(record.settings, record.weights, settings_of(command), weights_of(command))
+    settings = settings_of(command) if record.settings else {}
+    weights = weights_of(command) if record.weights else {}
+    return differences(record.settings, record.weights, settings, weights)
 
 
 def _refuse_stale_run(command: Command, folder: Path) -> None:

@@ -91,7 +91,7 @@ def differences(
     from cups.config_keys import KEYS
 
     changed = []
-    for key in now if settings else ():
+    for key in now if settings else ():  # a record of an earlier version tells none
         default = json.loads(json.dumps(KEYS[key].default))
         if (before := settings.get(key, default)) != now[key]:
             changed.append(f"{key} was {before}, now {now[key]}")
