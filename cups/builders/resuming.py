@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
+from cups.builders.stage2 import starting_weights
 from cups.config import changed_settings
 from cups.config_keys import KEYS
 from cups.errors import UserError
@@ -69,27 +70,27 @@ def refuse_another_run(config: CfgNode, directory: Path, checkpoint: Path, stage
             )
 
 
-def refuse_another_start(directory: Path, checkpoint: Path, start: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to go on with a run that began with other weights than those that it is given now.
+def refuse_another_start(config: CfgNode, directory: Path, checkpoint: Path) -> None:
+    """Refuse to go on with a run that began with other weights than those of `MODEL.CHECKPOINT` now, if any.
 
     It would go on with its own, and its end would pass for that of the weights given.
 
     Args:
-        directory: folder of the run.
+        config: of the resumed run.
+        directory: its folder.
         checkpoint: what it goes on from; one of an earlier version does not tell its start.
-        start: the weights given now, as entries of provenance.
 
     Raises:
         UserError: naming the weights and the fix.
     """
-    if not checkpoint.exists():
+    if not checkpoint.exists() or config.MODEL.CHECKPOINT is None:
         return
     before = section(read_file(checkpoint, mapped=True), "hyper_parameters", "provenance")
     earlier = {"weights": [*before.get("weights", ()), *([before] if "checkpoint" in before else ())]}
-    if changed := changed_weights(earlier, start):
+    if changed_weights(earlier, starting_weights(config)):
         raise UserError(
-            f"{start[0]['name']}: not the weights that the run in {directory} began with ({changed[0]} has "
-            "changed); give those, or choose another `run_name`"
+            f"{config.MODEL.CHECKPOINT}: not the weights that the run in {directory} began with; give those, "
+            "or choose another `run_name`"
         )
 
 

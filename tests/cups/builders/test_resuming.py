@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cups.builders.resuming import refuse_another_run, refuse_another_start, stage_of
+from cups.builders.stage2 import starting_weights
 from cups.config import build_config, save_config
 from cups.errors import UserError
 from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3, Recipe
@@ -104,25 +105,27 @@ def test_refuse_another_run__damaged_settings_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", ["Stage 2", "Stage 3"])
 def test_refuse_another_start__weights_of_other_content(tmp_path: Path, stage: str) -> None:
     """The run went on with its own, and its end passed for that of the weights given."""
-    begun = {"name": "old/self.ckpt", "sha256": {"self.ckpt": "1"}}
-    told = {"weights": [begun]} if stage == "Stage 2" else {"checkpoint": "old/self.ckpt", **begun}
-    last = last_checkpoint(tmp_path / "run")
+
+    def given(name: str, value: float, **more: Any) -> Any:
+        torch.save({"state_dict": {"model.w": torch.full((1,), value)}, **more}, tmp_path / name)
+        return build_config(None, ["MODEL.CHECKPOINT", str(tmp_path / name)])
+
+    begun = starting_weights(given("self.ckpt", 1.0))[0]
+    told = {"weights": [begun]} if stage == "Stage 2" else {"checkpoint": "self.ckpt", **begun}
+    run, last = tmp_path / "run", last_checkpoint(tmp_path / "run")
     last.parent.mkdir(parents=True)
     torch.save({"state_dict": STUDENT, "hyper_parameters": {"provenance": told}}, last)
-
-    def given(name: str, digest: str) -> list[dict[str, Any]]:
-        return [{"name": f"new/{name}", "sha256": {name: digest}}]
-
-    for same in (given("self.ckpt", "1"), given("moved.ckpt", "1"), []):
-        refuse_another_start(tmp_path / "run", last, same)
+    same = (given("self.ckpt", 1.0, global_step=9), given("moved.ckpt", 1.0), build_config())
+    for config in same:
+        refuse_another_start(config, run, last)
     for name in ("self.ckpt", "other.ckpt"):
         with pytest.raises(
-            UserError, match=f"^new/{name}: not the weights that the run in .*/run began with"
+            UserError, match=f"{name}: not the weights that the run in .*/run began with; give"
         ):
-            refuse_another_start(tmp_path / "run", last, given(name, "2"))
+            refuse_another_start(given(name, 2.0), run, last)
+    refuse_another_start(given("self.ckpt", 2.0), run, tmp_path / "none.ckpt")
     torch.save({"state_dict": STUDENT}, last)  # of a version that kept no digest
-    refuse_another_start(tmp_path / "run", last, given("self.ckpt", "2"))
-    refuse_another_start(tmp_path / "run", tmp_path / "none.ckpt", given("self.ckpt", "2"))
+    refuse_another_start(given("self.ckpt", 2.0), run, last)
 
 
 def test_refuse_another_run__fewer_steps_than_it_has(tmp_path: Path) -> None:
