@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of the semantic head in an object's score (default: as trained)",
     )
     add("--no_tracking", dest="tracking", action="store_false", help="number the objects of each frame anew")
+    add(
+        "--votes",
+        action="store_true",
+        help="of clips: one category for an object, by its frames' scores so far",
+    )
     add("--no_overlays", dest="overlays", action="store_false", help="no pictures, no videos")
     add("--max_images", type=int, metavar="N", help="predict on the first N only (default: all)")
     add("--skip_bad", action="store_true", help="leave out images that cannot be read (default: stop)")

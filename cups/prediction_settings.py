@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cups.allowed import COUNT, CROP, DEVICE, FRACTION, refuse_impossible
 from cups.defaults import CONFIDENCE_THRESHOLD
+from cups.errors import UserError
 
 LIMITS = {
     "confidence": FRACTION,
@@ -35,6 +36,7 @@ class PredictionSettings:
         snap_to_regions: let stuff follow the edges of the image; None as the network was trained.
         semantic_weight: of the semantic head in an object's score, 0-1; None as the network was trained.
         tracking: objects of a clip keep their numbers from frame to frame.
+        votes: an object of a clip has the category that most of its score went to so far, not each frame's.
         overlays: write pictures, and videos of videos.
         max_images: predict on the first images only.
         skip_bad: leave out images that cannot be read.
@@ -55,6 +57,7 @@ class PredictionSettings:
     snap_to_regions: bool | None = None
     semantic_weight: float | None = None
     tracking: bool = True
+    votes: bool = False
     overlays: bool = True
     max_images: int | None = None
     skip_bad: bool = False
@@ -62,6 +65,8 @@ class PredictionSettings:
 
     def __post_init__(self) -> None:
         refuse_impossible(self, LIMITS)
+        if self.votes and not self.tracking:
+            raise UserError("`votes`: needs the objects of clips to be followed; leave out `no_tracking`")
 
 
 def read_size(text: str) -> tuple[int, int]:

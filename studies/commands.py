@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cups.errors import UserError
 from cups.io.files import read_json
 from cups.io.locking import exclusive
 from pseudo_labels.steps.stage1 import Command
+from studies.decided import differences, settings_of, value_of, weights_of
 from studies.measure import StepRecord, config_digests, read_step, run_measured
 from studies.toy_settings import FRAMES
 
+RESUMES = "--resume_if_possible"
 NEVER_READ = {
     "pseudo_labels/generate_semantic_pseudolabels_cause.py": frozenset({"--seed"}),
     "val.py": frozenset({"--disable_wandb"}),
@@ -56,19 +59,51 @@ def record_path(command: Command, folder: Path) -> Path:
 
 
 def recorded(command: Command, folder: Path) -> StepRecord | None:
-    """Return the record of a command that is done with these arguments and configuration files, else None.
+    """Return the record of a command that is done with these arguments, settings and weights, else None.
 
     Another Python, another checkout or another order of flags does not undo what is done.
     """
     path = record_path(command, folder)
     record = read_step(path) if path.is_file() else None
-    if record is None:
+    if record is None or not _same_words(record, command) or _changes(record, command):
         return None
+    if record.settings:  # the text of the file is no matter then
+        return record
+    return record if record.configs == config_digests(command.arguments) else None
+
+
+def _same_words(record: StepRecord, command: Command) -> bool:
     start = len(command.line()) - len(command.arguments)
     done = _in_order(record.command[start:], NEVER_READ.get(command.script, frozenset()))
-    if done != _in_order(command.arguments):
-        return None
-    return record if record.configs == config_digests(command.arguments) else None
+    return done == _in_order(command.arguments)
+
+
+def _changes(record: StepRecord, command: Command) -> list[str]:
+    """Return in words what decides the command and has changed since its record was written."""
+    settings = settings_of(command) if record.settings else {}
+    weights = weights_of(command) if record.weights else {}
+    return differences(record.settings, record.weights, settings, weights)
+
+
+def _refuse_stale_run(command: Command, folder: Path) -> None:
+    """Refuse to start a training again whose settings or start have changed since it was done.
+
+    It would find its run at the last step, and what it learnt before would pass for new.
+
+    Raises:
+        UserError: naming the run, what has changed, and the fix.
+    """
+    path, words = record_path(command, folder), command.arguments
+    where = [value_of(words, flag) for flag in ("--log_path", "--run_name")]
+    if RESUMES not in words or None in where or not path.is_file():
+        return
+    run, record = Path(*filter(None, where)), read_step(path)
+    changed = _changes(record, command) if _same_words(record, command) else []
+    if changed and (run / "checkpoints").is_dir():
+        raise UserError(
+            f"{run}: trained before a change ({'; '.join(changed)}); remove it to train anew, or choose "
+            "another folder for the whole"
+        )
 
 
 def _in_order(arguments: Sequence[str], without: frozenset[str] = frozenset()) -> list[list[str]]:
@@ -97,7 +132,9 @@ def run_steps(commands: Sequence[Command], folder: Path, title: str = "demo") ->
                 print(f"{head}: done before", flush=True)
             else:
                 print(head, flush=True)
-                record = run_measured(command.line(), command.name)
+                _refuse_stale_run(command, folder)
+                before = {"settings": settings_of(command), "weights": weights_of(command)}
+                record = replace(run_measured(command.line(), command.name), **before)
                 record.write_json(record_path(command, folder))
         records.append(record)
     return records

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from cups.errors import NothingFound, UserError
 from cups.io.children import start_child
@@ -28,6 +29,8 @@ class StepRecord:
             of its children that it waited for; not their sum.
         command: the arguments it was started with.
         configs: SHA-256 of each configuration file among them, as it was then.
+        settings: the configuration as it was resolved then, see `studies.decided.settings_of`.
+        weights: digests of the checkpoints among them, see `studies.decided.weights_of`.
     """
 
     name: str
@@ -35,6 +38,8 @@ class StepRecord:
     peak_memory_mb: float
     command: tuple[str, ...] = ()
     configs: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     def write_json(self, path: Path) -> None:
         """Write the record atomically."""

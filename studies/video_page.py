@@ -22,7 +22,7 @@ from cups.visualization import figure_sheet
 from studies.reports.pictures import write_jpeg
 from studies.video_scores import MISSING, SHIFT, Disturbed, Filmed, WayScores, gain_of_clips
 from studies.video_settings import DATA_SEED, VideoSettings
-from studies.video_ways import COUNTED, ONLY, OVERLAP, TRACKER, TRUE
+from studies.video_ways import COUNTED, OVERLAP, TRACKER, TRUE, VOTED
 
 KEYS = {"stq": "STQ", "aq": "AQ", "stq_sq": "SQ", "vpq": "VPQ", "vpq_things": "VPQ things", "pq": "PQ"}
 SHOWN, DRAWN = 6, (COUNTED, OVERLAP, TRACKER, TRUE)
@@ -83,9 +83,10 @@ by the Hungarian method, once for each row. Ground truth is read by the evaluati
 
 {_verdict(masks)}
 
-The tracker also gives an object the category that most of its frames say; "{ONLY}" leaves it
-as it is. "{TRUE}" are those of the true objects that masks show: what a perfect association would
-have, with the category of each frame.
+"{VOTED}" gives an object the category that most of its frames so far say, as `--votes` of
+`predict.py` does by their scores; "{TRACKER}" leaves each frame its own. "{TRUE}" are
+those of the true objects that masks show: what a perfect association would have, with the category of each
+frame.
 
 ## Better masks
 

@@ -69,9 +69,9 @@ class FrameByFrame:
 
 
 class Tracked:
-    """Follows objects as `predict.py` does, see `cups.video.tracks`; without `votes` their category stays."""
+    """Follows objects as `predict.py` does, see `cups.video.tracks`; `votes` as its setting of that name."""
 
-    def __init__(self, categories: int, size: tuple[int, int], votes: bool = True) -> None:
+    def __init__(self, categories: int, size: tuple[int, int], votes: bool = False) -> None:
         assert working_size(size) == size, "toy streets are followed at their own size"
         self.state, self.votes = TrackState.empty(size, categories), votes
 
@@ -109,18 +109,18 @@ class TrueNumbers:
         return frame.category, number
 
 
-COUNTED, OVERLAP, ONLY, TRACKER, TRUE = WAYS = (
+COUNTED, OVERLAP, TRACKER, VOTED, TRUE = WAYS = (
     "numbers of each frame",
     "overlap with the frame before",
-    "tracker without votes",
     "tracker",
+    "tracker with votes",
     "true numbers",
 )
 
 
 def ways(categories: int, size: tuple[int, int]) -> dict[str, Way]:
     """Return the ways to number the objects of one clip."""
-    trackers = Tracked(categories, size, votes=False), Tracked(categories, size)
+    trackers = Tracked(categories, size), Tracked(categories, size, votes=True)
     made = (as_counted, FrameByFrame(), *trackers, TrueNumbers())
     return dict(zip(WAYS, made, strict=True))
 

@@ -49,6 +49,7 @@ def predict_images(settings: PredictionSettings) -> Path:
         overwrite=settings.overwrite,
         setting="output",
         tracking=settings.tracking,
+        votes=settings.votes,
     )
     decisive = {
         "checkpoint sha256": file_sha256(weights_file(settings.checkpoint)),

@@ -32,7 +32,8 @@ from cups.data import GroundTruthFrames, PseudoLabelDataset
 from cups.data.labelled_frames import LabelledFrames
 from cups.data.pseudo_label_dataset import load_statistics
 from cups.errors import UserError
-from cups.io.checkpoint import load_checkpoint, load_into
+from cups.io.checkpoint import load_checkpoint, load_into, weights_digest
+from cups.io.fingerprint import IDENTITY
 from cups.io.provenance import (
     any_ground_truth,
     code_version,
@@ -293,7 +294,8 @@ def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
     if config.MODEL.CHECKPOINT is not None:
         path = Path(config.MODEL.CHECKPOINT)
         before = load_checkpoint(path).provenance
-        return [{"name": str(path), "uses_ground_truth": before.get("uses_ground_truth")}]
+        identity = {IDENTITY: {path.name: weights_digest(path)}}
+        return [{"name": str(path), "uses_ground_truth": before.get("uses_ground_truth"), **identity}]
     file = find_backbone_checkpoint(config)
     if file is None:
         return []

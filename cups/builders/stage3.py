@@ -19,7 +19,8 @@ from cups.configuration.unread import STAGE3_NETWORK
 from cups.data.fit import Fit
 from cups.data.unlabelled import UnlabelledImages
 from cups.errors import UserError
-from cups.io.checkpoint import Checkpoint, load_checkpoint
+from cups.io.checkpoint import Checkpoint, load_checkpoint, weights_digest
+from cups.io.fingerprint import IDENTITY
 from cups.io.provenance import code_version, ground_truth_answer
 from cups.model import MergeChoices
 from cups.model.architecture import as_plain
@@ -215,6 +216,7 @@ def self_training_provenance(checkpoint: Checkpoint) -> dict[str, Any]:
         "code_version": code_version(),
         "uses_ground_truth": uses,
         "checkpoint": str(checkpoint.path),
+        IDENTITY: {checkpoint.path.name: weights_digest(checkpoint.path)},
         "stage2": before,
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pytorch_lightning.callbacks import Callback
 from yacs.config import CfgNode
 
-from cups.builders.resuming import refuse_another_run
+from cups.builders.resuming import refuse_another_run, refuse_another_start
 from cups.builders.stage2 import build_module, build_training_data, split_to_go_on_with
 from cups.builders.stage3 import (
     build_round_checkpoints,
@@ -81,6 +81,7 @@ def train_on_pseudo_labels(config: CfgNode, directory: Path, resume: bool) -> Pa
     resumed = resumed_checkpoint(directory) if resume else None
     if resumed is not None:
         refuse_another_run(config, directory, resumed, CUPS_STAGE2)
+        refuse_another_start(config, directory, resumed)
     train = build_training_data(config, split_to_go_on_with(config, resumed))
     tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
     validation = training_validation(config)
@@ -113,7 +114,10 @@ def train_on_own_labels(
     """
     config = self_training_config(config, checkpoint)
     if resume:
-        refuse_another_run(config, directory, resumed_checkpoint(directory), CUPS_STAGE3)
+        resumed = resumed_checkpoint(directory)
+        refuse_another_run(config, directory, resumed, CUPS_STAGE3)
+        if checkpoint is None:
+            refuse_another_start(config, directory, resumed)
     train, held_out = build_unlabelled_data(config)
     tell_fit(train.fit, train.typical_size, config.DATA.SCALE, tuple(config.DATA.CROP_RESOLUTION))
     validation = training_validation(config)

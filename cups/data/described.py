@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cups.data.cityscapes import CityscapesPanopticValidation, GroundTruthFrame
 from cups.data.encodings import decode, read_instance_ids
 from cups.data.layouts import FoundSet, find_frames, is_there, log
-from cups.defaults import VAL_SPLIT
+from cups.defaults import NUM_CLASSES, VAL_SPLIT
 from cups.errors import UserError
 from cups.labels.coco_sets import CocoSet, class_table, some
 from cups.labels.id_schemes import FIRST_NUMBERED_ID, check_held, check_numbering, refuse_other_ids
@@ -32,18 +31,27 @@ class DescribedPanopticValidation(CityscapesPanopticValidation):
     Args:
         described: the data set.
         root: its folder.
-        split, args, rest: as of `CityscapesPanopticValidation`; an empty `select` is the description's own.
+        split, num_classes, scale, crop, max_images, select: as of `CityscapesPanopticValidation`; an empty
+            `select` is the description's own.
 
     Raises:
         UserError: files that are missing, or labels that are not those of the description.
     """
 
     def __init__(
-        self, described: SetFile, root: Path | str, split: str = VAL_SPLIT, *args: Any, **rest: Any
+        self,
+        described: SetFile,
+        root: Path | str,
+        split: str = VAL_SPLIT,
+        num_classes: int | ClassSet = NUM_CLASSES,
+        scale: float = 1.0,
+        crop: tuple[int, int] | None = None,
+        max_images: int | None = None,
+        select: str = "",
     ) -> None:
         self.described = described
         self.found = FoundSet(())
-        super().__init__(root, split, *args, **rest)
+        super().__init__(root, split, num_classes, scale, crop, max_images, select)
 
     def list_frames(self, root: Path, split: str) -> list[GroundTruthFrame]:
         """Return the frames of a split."""

@@ -26,6 +26,21 @@ from cups.taxonomy import WIDE_VOID
 Augment = Callable[[Sample, torch.Generator], Sample]
 Own = TypeVar("Own", bound="LabelledFrames")
 
+COUNTED = 2**16
+"""Ids below it are counted in a table; COCO's and those of clips would need one of 2**24 places and more."""
+
+
+def numbered(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the (N,) ids that occur, rising, and the place of each pixel's id among them; as torch.unique.
+
+    ids: int64, not negative.
+    """
+    if ids.numel() and int(ids.max()) >= COUNTED:
+        found: tuple[Tensor, Tensor] = torch.unique(ids, return_inverse=True)
+        return found
+    present = torch.bincount(ids.flatten()) > 0  # a third of the time of torch.unique
+    return torch.nonzero(present).flatten(), (present.cumsum(0) - 1)[ids]
+
 
 class LabelledFrames(Dataset[Sample]):
     """Frames that a network learns from.
@@ -111,9 +126,7 @@ class LabelledFrames(Dataset[Sample]):
     def _to_sample(self, image: Tensor, semantic: Tensor, instance: Tensor, stem: str) -> Sample:
         semantic = semantic.clamp(max=self.split.pseudo_classes.total)
         sem_seg = self._to_channel[semantic]
-        # As torch.unique, at a third of the time: ids are small.
-        present = torch.bincount(instance.flatten()) > 0
-        ids, inverse = torch.nonzero(present).flatten(), (present.cumsum(0) - 1)[instance]
+        ids, inverse = numbered(instance)
         thing_of = self._majority_things(semantic, inverse, len(ids))
         thing_of[ids == 0] = -1
         if self.ignore_unknown_things:

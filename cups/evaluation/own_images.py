@@ -49,6 +49,7 @@ class OwnImages:
         overwrite: whether what the folder holds is predicted again.
         setting: what names the folder, for errors.
         tracking: whether the objects of a clip keep their numbers from frame to frame.
+        votes: whether the frames of a clip vote on the category of each object, see `ClipTracker`.
     """
 
     images: Sequence[Image]
@@ -59,6 +60,7 @@ class OwnImages:
     overwrite: bool = False
     setting: str = "output_dir"
     tracking: bool = True
+    votes: bool = False
 
 
 def predict_own_images(network: PanopticNetwork, own: OwnImages, settings: Mapping[str, Any]) -> Path:
@@ -74,6 +76,8 @@ def predict_own_images(network: PanopticNetwork, own: OwnImages, settings: Mappi
     claim = {**settings, "working_size": network.working_size, **_names_of(network.categories)}
     if not own.tracking:
         claim["tracking"] = False
+    if own.votes:
+        claim["votes"] = True
     with one_writer(own.folder, f"use another `{own.setting}`", digest_of(claim)):
         return _predict_alone(network, own, claim)
 
@@ -83,7 +87,7 @@ def _predict_alone(network: PanopticNetwork, own: OwnImages, claim: Mapping[str,
     if own.overwrite:
         export.clear()
     export.claim(claim)
-    work = work_left(export, len(network.categories.names), own.tracking)
+    work = work_left(export, len(network.categories.names), own.tracking, own.votes)
     log.info("%d of %d images to predict", len(work.images), len(own.images))
     bad = _predict(network, own, export, work) | work.left_out
     good = [image for image in own.images if image[0] not in bad]

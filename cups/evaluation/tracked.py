@@ -40,7 +40,7 @@ class Work:
             tracker.save()
 
 
-def work_left(export: PanopticExport, categories: int, tracking: bool) -> Work:
+def work_left(export: PanopticExport, categories: int, tracking: bool, votes: bool = False) -> Work:
     """Return the images without a prediction that is newer than they are.
 
     A clip is predicted in order: behind its first missing frame all are predicted again, from where its
@@ -50,6 +50,7 @@ def work_left(export: PanopticExport, categories: int, tracking: bool) -> Work:
     Args:
         categories: how many categories there are.
         tracking: whether objects of clips keep their numbers, see `cups.video.films.films_of`.
+        votes: whether frames vote on their categories, see `ClipTracker`.
     """
     pending = {export.images[index][0] for index in export.todo()}
     if not tracking:
@@ -59,7 +60,7 @@ def work_left(export: PanopticExport, categories: int, tracking: bool) -> Work:
     trackers: dict[str, ClipTracker] = {}
     left_out: set[str] = set()
     for clip in films_of(export.images):
-        tracker = ClipTracker(clip, categories, export.folder / TRACKS / f"{clip.names[0]}.npz")
+        tracker = ClipTracker(clip, categories, export.folder / TRACKS / f"{clip.names[0]}.npz", votes)
         todo, kept_out = _frames_left(tracker, pending, files)
         pending = (pending - set(clip.names)) | set(todo)
         left_out |= kept_out

@@ -6,6 +6,7 @@ unpickler that knows numpy arrays and plain containers only. Nothing named insid
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import pickle
 import re
@@ -279,6 +280,21 @@ def load_checkpoint(path: str | Path, prefer_teacher: bool = False) -> Checkpoin
         state={_bare_name(name): value for name, value in chosen.items()},
         hyper_parameters=plain(hyper_parameters) if _is_dict(hyper_parameters) else {},
     )
+
+
+def weights_digest(path: str | Path) -> str:
+    """Return a SHA-256 of a checkpoint's weights, names and numbers, whatever else the file holds.
+
+    A run that is started again once it is through writes its file anew; its weights stay.
+
+    Raises:
+        UserError: see `load_checkpoint`.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_checkpoint(path).state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _is_dict(value: Any) -> bool:

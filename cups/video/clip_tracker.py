@@ -31,14 +31,16 @@ class ClipTracker:
         clip: its frames.
         categories: how many there are.
         file: where the state is kept, see `save`.
+        votes: an object has the category that most of its score went to so far, over all frames; otherwise
+            that of each frame. Votes gain stability and cost panoptic quality (`reports/video.md`).
 
     Attributes:
         done: name of the last frame that was numbered; None before the first.
         skipped: names of frames that were left out.
     """
 
-    def __init__(self, clip: Clip, categories: int, file: Path) -> None:
-        self.clip, self.categories, self.file = clip, categories, file
+    def __init__(self, clip: Clip, categories: int, file: Path, votes: bool = False) -> None:
+        self.clip, self.categories, self.file, self.votes = clip, categories, file, votes
         self.done: str | None = None
         self.skipped: list[str] = []
         self._place = dict(zip(clip.names, clip.places, strict=True))
@@ -76,10 +78,7 @@ class ClipTracker:
             self._state = None
 
     def number(self, name: str, prediction: PanopticPrediction) -> PanopticPrediction:
-        """Return the prediction of the next frame with the numbers of its clip.
-
-        An object has the category that most of its score went to so far, over all frames.
-        """
+        """Return the prediction of the next frame with the numbers of its clip, and what was voted."""
         height, width = prediction.ids.shape
         size = self._size((height, width))
         if self._state is None or self._state.ids.shape != size:
@@ -88,8 +87,9 @@ class ClipTracker:
         things = [segment for segment in prediction.segments if segment.isthing][:MOST_NUMBERS]
         gap = 1 if self.done is None else max(1, self._place[name] - self._place[self.done])
         small = resize_pixels(prediction.image, size)
-        self._state, rows = follow(self._state, small, _objects(prediction.ids, things, size), gap)
-        category = self._state.votes[rows].argmax(axis=1)
+        objects = _objects(prediction.ids, things, size)
+        self._state, rows = follow(self._state, small, objects, gap)
+        category = self._state.votes[rows].argmax(axis=1) if self.votes else objects.category
         number = self._state.number[rows]
         self.done = name
         fresh = (category + 1) * SEGMENT_FACTOR + number

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from cups.errors import UserError
 from cups.io.files import write_json
@@ -151,3 +154,56 @@ def test_run_steps__failure_leaves_no_record(tmp_path: Path) -> None:
 def test_record_path__is_a_plain_name() -> None:
     step = Command("Stage 2, 800 steps", "train.py", ())
     assert record_path(step, Path("runs")) == Path("runs/stage_2_800_steps.json")
+
+
+def _training(tmp_path: Path, *further: str) -> Command:
+    """A training of its own: it counts its runs, and leaves a checkpoint folder."""
+    script, config = tmp_path / "train.py", tmp_path / "config.yaml"
+    script.write_text(
+        f"import pathlib; open({str(tmp_path / 'counter')!r}, 'a').write('x')\n"
+        f"pathlib.Path({str(tmp_path / 'runs/a/checkpoints')!r}).mkdir(parents=True, exist_ok=True)\n"
+    )
+    torch.save({"w": torch.zeros(1)}, tmp_path / "start.ckpt")
+    config.write_text("_BASE_: base.yaml")
+    (tmp_path / "base.yaml").write_text("TRAINING: {STEPS: 7}")
+    words = ("--experiment_config_file", str(config), "--checkpoint", str(tmp_path / "start.ckpt"), *further)
+    return Command("train", str(script), words)
+
+
+def _change(tmp_path: Path, what: str) -> str:
+    """Change something; return how the refusal names it, empty where it is no matter."""
+    if what == "comment":
+        (tmp_path / "config.yaml").write_text("# a word\n_BASE_: base.yaml")
+        return ""
+    if what == "base":
+        (tmp_path / "base.yaml").write_text("TRAINING: {STEPS: 8}")
+        return "TRAINING.STEPS was 7, now 8"
+    torch.save({"w": torch.ones(1)}, tmp_path / "start.ckpt")
+    return f"other weights in {tmp_path}/start.ckpt"
+
+
+@pytest.mark.parametrize("what", ["comment", "base", "weights"])
+def test_run_steps__notices_what_decides_beside_the_words(tmp_path: Path, what: str) -> None:
+    """A point of a curve stayed done when its checkpoint, or a base of its configuration, had changed."""
+    step = _training(tmp_path)
+    run_steps([step], tmp_path / "steps")
+    run_steps([step], tmp_path / "steps")
+    told = _change(tmp_path, what)
+    run_steps([step], tmp_path / "steps")
+    assert (tmp_path / "counter").read_text() == ("xx" if told else "x")
+
+
+@pytest.mark.parametrize("what", ["comment", "base", "weights"])
+def test_run_steps__a_training_that_resumes_is_not_passed_off_as_new(tmp_path: Path, what: str) -> None:
+    """It would find its run at the last step, and stop at once."""
+    where = ("--log_path", str(tmp_path / "runs"), "--run_name", "a")
+    step = _training(tmp_path, "--resume_if_possible", *where)
+    run_steps([step], tmp_path / "steps")
+    if told := _change(tmp_path, what):
+        with pytest.raises(
+            UserError, match=re.escape(f"{tmp_path}/runs/a: trained before a change ({told})")
+        ):
+            run_steps([step], tmp_path / "steps")
+        shutil.rmtree(tmp_path / "runs/a")
+    run_steps([step], tmp_path / "steps")
+    assert (tmp_path / "counter").read_text() == ("xx" if told else "x")

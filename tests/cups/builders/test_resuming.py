@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from cups.builders.resuming import refuse_another_run, stage_of
+from cups.builders.resuming import refuse_another_run, refuse_another_start, stage_of
+from cups.builders.stage2 import starting_weights
 from cups.config import build_config, save_config
 from cups.errors import UserError
 from cups.training.recipe import CUPS_STAGE2, CUPS_STAGE3, Recipe
@@ -99,3 +100,38 @@ def test_refuse_another_run__damaged_settings_are_named(tmp_path: Path) -> None:
         (folder / "config.yaml").write_text(text)
         with pytest.raises(UserError, match=r"config\.yaml: .*; remove it"):
             refuse(build_config(), folder, CUPS_STAGE2)
+
+
+@pytest.mark.parametrize("stage", ["Stage 2", "Stage 3"])
+def test_refuse_another_start__weights_of_other_content(tmp_path: Path, stage: str) -> None:
+    """The run went on with its own, and its end passed for that of the weights given."""
+
+    def given(name: str, value: float, **more: Any) -> Any:
+        torch.save({"state_dict": {"model.w": torch.full((1,), value)}, **more}, tmp_path / name)
+        return build_config(None, ["MODEL.CHECKPOINT", str(tmp_path / name)])
+
+    begun = starting_weights(given("self.ckpt", 1.0))[0]
+    told = {"weights": [begun]} if stage == "Stage 2" else {"checkpoint": "self.ckpt", **begun}
+    run, last = tmp_path / "run", last_checkpoint(tmp_path / "run")
+    last.parent.mkdir(parents=True)
+    torch.save({"state_dict": STUDENT, "hyper_parameters": {"provenance": told}}, last)
+    same = (given("self.ckpt", 1.0, global_step=9), given("moved.ckpt", 1.0), build_config())
+    for config in same:
+        refuse_another_start(config, run, last)
+    for name in ("self.ckpt", "other.ckpt"):
+        with pytest.raises(
+            UserError, match=f"{name}: not the weights that the run in .*/run began with; give"
+        ):
+            refuse_another_start(given(name, 2.0), run, last)
+    refuse_another_start(given("self.ckpt", 2.0), run, tmp_path / "none.ckpt")
+    torch.save({"state_dict": STUDENT}, last)  # of a version that kept no digest
+    refuse_another_start(given("self.ckpt", 2.0), run, last)
+
+
+def test_refuse_another_run__fewer_steps_than_it_has(tmp_path: Path) -> None:
+    """It ended at once, and a network of 9 steps passed for one of 5."""
+    folder = _run(tmp_path / "run", ["TRAINING.STEPS", 9])
+    torch.save({"state_dict": STUDENT, "global_step": 9}, last_checkpoint(folder))
+    refuse(build_config(None, ["TRAINING.STEPS", 9]), folder, CUPS_STAGE2)
+    with pytest.raises(UserError, match="has 9 steps already, more than 5; choose another `run_"):
+        refuse(build_config(None, ["TRAINING.STEPS", 5]), folder, CUPS_STAGE2)

@@ -23,12 +23,15 @@ from cups.evaluation.panoptic_export import TRACKS
 from cups.io.coco_panoptic import from_rgb
 from cups.io.png import read_image, write_png
 from cups.prediction import prediction_of
+from cups.prediction_settings import PredictionSettings
 from cups.structures import PseudoClasses, ThingStuffSplit
 from cups.video import clip_tracker
 from cups.video.clip_tracker import ClipTracker
+from cups.video.clips import clips_of
 
 SIZE = (64, 96)
 COLOURS = {1: (230, 30, 30), 2: (30, 30, 230), 3: (230, 220, 30)}
+COLOURS_OF_3 = np.zeros((3, 3), np.uint8)
 PSEUDO = PseudoClasses(1, 1)
 
 
@@ -288,3 +291,35 @@ def test_predict__more_objects_than_numbers(
     content = json.loads((tmp_path / "out" / "panoptic.json").read_text())
     for annotation in content["annotations"]:
         assert {s["id"] for s in annotation["segments_info"]} == {1000, 2000, 2001}
+
+
+@pytest.mark.parametrize(("votes", "said"), [(False, [1, 1, 2, 1]), (True, [1, 1, 1, 1])])
+def test_clip_tracker__the_category_is_the_frames_or_the_votes(
+    frames: list[tuple[str, Path]], tmp_path: Path, votes: bool, said: list[int]
+) -> None:
+    """A vote costs panoptic quality where most frames are wrong; the number lasts in any case."""
+    categories = Categories(
+        ("stuff 0", "thing 0", "thing 1"), (False, True, True), COLOURS_OF_3, np.arange(3)
+    )
+    clip = clips_of([image for image in frames if image[0].startswith("clip0")])[0]
+    tracker = ClipTracker(clip, 3, tmp_path / "tracks.npz", votes)
+    found = []
+    for time, (name, thing) in enumerate(zip(clip.names, (0, 0, 1, 0), strict=False)):
+        numbers = np.ones(SIZE, np.int32)
+        numbers[(scene(time) == COLOURS[1]).all(axis=2)] = 2
+        segments: list[dict[str, Any]] = [
+            {"id": 1, "isthing": False, "category_id": 1, "score": 1.0},
+            {"id": 2, "isthing": True, "category_id": thing, "score": 0.9},
+        ]
+        alone = prediction_of(scene(time), numbers, segments, categories, PseudoClasses(2, 1))
+        (thing_segment,) = (one for one in tracker.number(name, alone).segments if one.isthing)
+        found.append((thing_segment.category, thing_segment.id % 1000, thing_segment.name))
+    assert found == [(category, 1, f"thing {category - 1}") for category in said]
+
+
+def test_predict__votes_are_another_setting(frames: list[tuple[str, Path]], tmp_path: Path) -> None:
+    run(frames[:2], tmp_path / "out")
+    with pytest.raises(UserError, match="another votes"):
+        run(frames[:2], tmp_path / "out", votes=True)
+    with pytest.raises(UserError, match=r"^`votes`: needs the objects of clips to be followed"):
+        PredictionSettings(tmp_path, [tmp_path], tmp_path, tracking=False, votes=True)
