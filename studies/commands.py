@@ -22,6 +22,8 @@ NEVER_READ = {
     "val.py": frozenset({"--disable_wandb"}),
 }
 """Flags that scripts once took without reading them: records with them hold."""
+IDLE_FLAGS = frozenset({"--num_workers"})
+"""Flags that change no result: other values of them do not undo what is done."""
 
 
 def toy_streets(data: Path, *flags: str, frames: tuple[int, int] = FRAMES) -> Command:
@@ -61,7 +63,7 @@ def record_path(command: Command, folder: Path) -> Path:
 def recorded(command: Command, folder: Path) -> StepRecord | None:
     """Return the record of a command that is done with these arguments, settings and weights, else None.
 
-    Another Python, another checkout or another order of flags does not undo what is done.
+    Another Python, another checkout, another order of flags or more workers do not undo what is done.
     """
     path = record_path(command, folder)
     record = read_step(path) if path.is_file() else None
@@ -74,8 +76,8 @@ def recorded(command: Command, folder: Path) -> StepRecord | None:
 
 def _same_words(record: StepRecord, command: Command) -> bool:
     start = len(command.line()) - len(command.arguments)
-    done = _in_order(record.command[start:], NEVER_READ.get(command.script, frozenset()))
-    return done == _in_order(command.arguments)
+    done = _in_order(record.command[start:], IDLE_FLAGS | NEVER_READ.get(command.script, frozenset()))
+    return done == _in_order(command.arguments, IDLE_FLAGS)
 
 
 def _changes(record: StepRecord, command: Command) -> list[str]:
@@ -106,14 +108,15 @@ def _refuse_stale_run(command: Command, folder: Path) -> None:
         )
 
 
-def _in_order(arguments: Sequence[str], without: frozenset[str] = frozenset()) -> list[list[str]]:
+def _in_order(arguments: Sequence[str], without: frozenset[str]) -> list[list[str]]:
     """Return each flag with its values, sorted by name; of a flag that is given twice the order is kept."""
     groups: list[list[str]] = [[]]
     for word in arguments:
         if word.startswith("--"):
             groups.append([])
         groups[-1].append(word)
-    kept = (group for group in groups if not without.intersection(group[:1]))
+    # More words than the flag's own value are pairs of keys.
+    kept = (group for group in groups if len(group) > 2 or not without.intersection(group[:1]))
     return sorted(kept, key=lambda group: group[:1])
 
 

@@ -64,6 +64,8 @@ def test_run_steps__other_arguments_run_again(tmp_path: Path) -> None:
         ("--ids 1 2", "--ids 2 1", False),
         ("--k 1 --k 2", "--k 2 --k 1", False),  # the later wins
         ("--root r A.B 1 C.D 2", "--root r C.D 2 A.B 1", False),
+        ("--root r --num_workers 1", "--num_workers 8 --root r", True),
+        ("--num_workers 1 A.B 1", "--num_workers 1 A.B 2", False),
     ],
 )
 def test_recorded__another_order_of_flags_is_the_same_command(
