@@ -136,8 +136,10 @@ def run_steps(commands: Sequence[Command], folder: Path, title: str = "demo") ->
             else:
                 print(head, flush=True)
                 _refuse_stale_run(command, folder)
-                before = {"settings": settings_of(command), "weights": weights_of(command)}
-                record = replace(run_measured(command.line(), command.name), **before)
+                settings, weights = settings_of(command), weights_of(command)
+                record = replace(
+                    run_measured(command.line(), command.name), settings=settings, weights=weights
+                )
                 record.write_json(record_path(command, folder))
         records.append(record)
     return records

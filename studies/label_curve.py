@@ -107,6 +107,7 @@ class Curve:
 
 def report(curve: Curve) -> str:
     """Return the report, Markdown: what each start reaches, and what the checkpoint gains over the others."""
+    from cups.config import build_config
     from cups.evaluation.comparison import rows_of, sentence
     from cups.evaluation.results import read_results, results_table
     from cups.io.provenance import code_version
@@ -123,12 +124,13 @@ def report(curve: Curve) -> str:
         share = f"{100 * point.fraction:g} %, seed {point.seed}"
         gains.append(f"- {share}: {sentence(NAMES['checkpoint'], NAMES[point.start], difference)}")
     table = results_table([_titled(point, result) for point, result in results.items()])
+    steps = told.steps or build_config(told.config).TRAINING.STEPS
     compared = "\n".join(gains) or "One start alone was asked for."
     return f"""# Label-efficient learning on {curve.data.name}
 
 {code_version()}. Each network learnt from a seeded share of the **ground truth** of the training
-frames; a larger share holds the smaller ones. All starts take the same steps at the same rate
-({told.config.name}; trained: {told.trainable}).
+frames; a larger share holds the smaller ones. All starts take the same {steps} steps at the same
+rate ({told.config.name}; trained: {told.trainable}).
 
 ![Panoptic quality against the share of labels](curve.png)
 

@@ -293,7 +293,7 @@ def weights_digest(path: str | Path) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(load_checkpoint(path).state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

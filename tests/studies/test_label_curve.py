@@ -58,7 +58,11 @@ def test_report__table_differences_and_curve(tmp_path: Path) -> None:
     for point in curve.points:
         write_scores(curve.results(point), "results", found[point.start][point.fraction])
     text = report(curve)
-    assert "| 1 %, our checkpoint, seed 0" in text and "| 100 %, random weights, seed 0" in text
+    assert (
+        "All starts take the same 40 steps" in text
+        and "| 1 %, our checkpoint, seed 0" in text
+        and "| 100 %, random weights, seed 0" in text
+    )
     lines = [line for line in text.splitlines() if line.startswith("- ") and "interval" in line]
     assert "our checkpoint beats random weights" in lines[0] and lines[0].startswith("- 1 %, seed 0:")
     assert "does not differ beyond the interval from" in lines[1]
