@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-import sys
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from cups.errors import UserError
 from cups.io.files import atomic_write, check_fields, read_json
 from cups.io.markdown import markdown_table
-from studies.benchmarks.cost_points import PARTS, Cost, Point
+from studies.benchmarks.cost_points import PARTS, Cost, Point, write_cost
+from studies.benchmarks.measured_code import changed
 from studies.benchmarks.settings import CostSettings
-from studies.measure import duration, machine_line, run_measured
+from studies.measure import duration, machine_line
 
 Costs = Mapping[Point, Cost]
 SIZES = ((352, 704), (512, 1024), (704, 1408), (1024, 2048), (1408, 2816), (2048, 4096))
@@ -23,7 +25,7 @@ FRAMES = (10, 30, 100, 300, 1000)
 FULL, SMALL = (1024, 2048), (256, 512)
 """Size of frames in the curves over clusters, and in those over frames."""
 USUAL_K = 300
-TIMES = {"metric": 20, "clustering": 30, "assignment": 3, "instances": 3, "conversion": 5, "textons": 2}
+TIMES = {"metric": 40, "clustering": 30, "assignment": 10, "instances": 10, "conversion": 10, "textons": 3}
 """Frames that a point of the other curves is the mean of; else 2."""
 AXES: dict[str, tuple[str, ...]] = {
     "metric": ("size", "k", "frames"),
@@ -43,7 +45,6 @@ REASONS = {
 """Why a curve is steeper, where one is."""
 DATA_SETS = {"Cityscapes, train": 2975, "Cityscapes, all video frames": 86_000, "a million frames": 10**6}
 NODES, CORES = (1, 8, 64), 32
-CHILD = "import sys; from studies.benchmarks.cost_points import write_cost; write_cost(*sys.argv[1:])"
 WORK = ("textons", "assignment", "instances", "conversion", "prediction", "metric")
 """Parts that each frame goes through once."""
 
@@ -69,15 +70,52 @@ def all_points(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> list[Poin
     return list(dict.fromkeys(p for axes in curves.values() for line in axes.values() for p in line))
 
 
-def measured(point: Point, folder: Path) -> Cost:
-    """Return the cost of a point, measured in a process of its own unless that was done before."""
+def known(point: Point, folder: Path) -> Cost | None:
+    """Return what was measured of a point before, or None."""
     file = folder / f"{point.name}.json"
     if not file.is_file():
-        numbers = (point.height, point.width, point.k, point.frames)
-        run_measured([sys.executable, "-c", CHILD, point.part, *map(str, numbers), str(file)], point.name)
+        return None
     content = read_json(file, "delete it")
     check_fields(content, Cost, file, "delete it")
     return Cost(**content)
+
+
+def what_changed(cost: Cost) -> list[str]:
+    """Return what is no longer as it was at a measurement: source files, or the machine."""
+    if not cost.code:
+        return ["unknown code"]
+    machine = [] if cost.machine == machine_line() else ["the machine"]
+    return [*machine, *changed(cost.code)]
+
+
+def measured(point: Point, folder: Path, keep: bool = False) -> Cost:
+    """Return the cost of a point: of before, or measured now in a process of its own.
+
+    Args:
+        keep: take that of before also where code or machine have changed.
+    """
+    before = known(point, folder)
+    if before is not None and (keep or not what_changed(before)):
+        return before
+    measure_apart(point, folder / f"{point.name}.json")
+    now = known(point, folder)
+    assert now is not None
+    return now
+
+
+def measure_apart(point: Point, output: Path) -> None:
+    """Measure a point in a process of its own, forked from one that has the libraries in memory.
+
+    Raises:
+        UserError: it failed; its output says why.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["studies.benchmarks.cost_points"])
+    process = context.Process(target=write_cost, args=(point, output), daemon=True)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise UserError(f"{point.name}: failed with exit code {process.exitcode}; see its output above")
 
 
 def exponent(line: Sequence[Point], axis: str, costs: Costs) -> float:
@@ -183,7 +221,8 @@ def measure_all(settings: CostSettings) -> int:
     """Measure all points that are missing, and write the page."""
     curves = points(settings.quick)
     costs = {
-        point: measured(point, settings.runs) for point in tqdm(all_points(curves), desc="cost", unit="point")
+        point: measured(point, settings.runs, settings.keep)
+        for point in tqdm(all_points(curves), desc="cost", unit="point")
     }
     page = render(curves, costs, machine_line())
     atomic_write(settings.output, lambda path: path.write_text(page, encoding="utf-8"))
