@@ -64,7 +64,7 @@ def encode_ids(ids: np.ndarray) -> bytes:
 
     Regions of one id repeat the row above, so every row takes the filter "up", which leaves mostly zeros, and
     the fastest compression: a third of the time of general-purpose settings to write (less with isal),
-    half to read, and no larger. Source: PNG specification (ISO/IEC 15948), sections 5 (chunks) and 9 (filters).
+    half to read, and no larger. Source: PNG specification (ISO/IEC 15948), sections 5 and 9 (filters).
     """
     height, width = ids.shape
     depth = 8 * ids.itemsize
