@@ -122,6 +122,11 @@ class CostSettings(Settings):
     keep: bool = flag(
         False, "keep what other code or another machine measured; the page tells", decides=False
     )
+    present: bool = flag(
+        False,
+        "measure nothing: write the page of the points that are there; it names the others",
+        decides=False,
+    )
     quick: bool = flag(False, "the two cheapest points of each curve alone")
 
 
