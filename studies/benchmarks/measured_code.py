@@ -35,7 +35,7 @@ def watch_files() -> Iterator[set[str]]:
         yield found
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
         found.update(inside for name in seen if (inside := _inside(name)))
 
 
