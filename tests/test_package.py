@@ -48,9 +48,9 @@ def test_requirements_cups__are_the_dependencies_and_wandb() -> None:
 def test_requirements__are_everything_but_what_needs_a_compiler() -> None:
     lines = _lines("requirements.txt")
     assert lines[:2] == ["-r requirements_cups.txt", "-e ."]
-    extras = [line for name in ("stage1", "heic", "slurm", "dev") for line in EXTRAS[name]]
+    extras = [line for name in ("stage1", "fast", "heic", "slurm", "dev") for line in EXTRAS[name]]
     assert _parsed(lines[2:]) == _parsed(extras)
-    assert set(EXTRAS) == {"stage1", "crf", "heic", "onnx", "slurm", "wandb", "dev"}
+    assert set(EXTRAS) == {"stage1", "crf", "fast", "heic", "onnx", "slurm", "wandb", "dev"}
 
 
 def test_requirements__every_range_has_both_ends() -> None:

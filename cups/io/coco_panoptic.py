@@ -63,7 +63,8 @@ def to_rgb(segments: np.ndarray) -> np.ndarray:
 def from_rgb(pixels: np.ndarray) -> np.ndarray:
     """Decode COCO panoptic pixels: (H, W, 3) uint8 RGB -> (H, W) int32 segment ids."""
     parts = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]
-    return parts & 0xFFFFFF
+    parts &= 0xFFFFFF  # in place: the fourth channel is none of the file's
+    return parts
 
 
 def write_panoptic(path: Path, panoptic: PanopticMap | np.ndarray, void: int = VOID) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from cups.errors import UserError
+from cups.io.codecs import decode_png
 from cups.io.file_names import HEIC_SUFFIXES
 from cups.io.limits import IMAGE_BYTES, check_file, check_pixels
 from cups.io.video import is_frame, read_frame, video_size
@@ -62,6 +63,11 @@ class ImageHeader:
     used: int
     kind: str
 
+    @property
+    def stored(self) -> tuple[int, int]:
+        """(H, W) before it is turned upright."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
 
 def read_image(path: Path) -> np.ndarray:
     """Read an image, or a frame of a video, upright: (H, W, 3) uint8 RGB.
@@ -75,6 +81,10 @@ def read_image(path: Path) -> np.ndarray:
     if header.bits > 8:
         pixels = decode(path, header, cv2.IMREAD_UNCHANGED)
         return _turned(_three_channels(_eight_bits(pixels, path, header)), header)
+    if header.kind == "PNG" and header.mode == "RGB":
+        found = decode_png(checked_png(path), header.stored, "RGB")
+        if found is not None:
+            return _turned(found, header)
     if header.kind in ("JPEG", "PNG") and header.mode != "CMYK":
         pixels = decode(path, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         return _turned(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), header)
@@ -120,7 +130,7 @@ def read_stored(path: Path) -> np.ndarray:
     """
     header = read_header(path)
     if header.kind == "PNG":
-        _check_png(path, path.read_bytes())
+        checked_png(path)
     try:
         with _opened(path) as image:
             return np.array(image)
@@ -163,6 +173,17 @@ def decode(path: Path, header: ImageHeader, flags: int) -> np.ndarray:
     if array is None:
         raise UserError(f"{path}: cannot be decoded as an image; {AGAIN}")
     return np.asarray(array)
+
+
+def checked_png(path: Path) -> bytes:
+    """Return a whole PNG file.
+
+    Raises:
+        UserError: truncated or damaged file.
+    """
+    data = path.read_bytes()
+    _check_png(path, data)
+    return data
 
 
 def _first_line(error: Exception) -> str:

@@ -7,9 +7,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +21,9 @@ from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import class_set, void_value
 from pseudo_labels.algorithms.overclustering import shuffled_batches
 from studies.benchmarks import stage1, street_maps
+from studies.benchmarks.measured_code import code_of, watch_files
 from studies.benchmarks.settings import Stage1Settings
+from studies.measure import machine_line
 
 Work = Callable[[int], object]
 """Works on the frame of a number."""
@@ -63,10 +64,19 @@ class Point:
 
 @dataclass(frozen=True)
 class Cost:
-    """Processor seconds of a frame, on one core; peak of the process's memory, MiB."""
+    """What a point costs, and what was measured.
+
+    Attributes:
+        seconds: processor time of a frame, on one core.
+        memory: peak of the process, MiB.
+        machine: as `machine_line`; empty in records of before.
+        code: the source files that ran, and the digest of each; empty in records of before.
+    """
 
     seconds: float
     memory: float
+    machine: str = ""
+    code: dict[str, str] = field(default_factory=dict)
 
 
 def _settings(point: Point) -> Stage1Settings:
@@ -163,14 +173,24 @@ PARTS: dict[str, Callable[[Point, Path], tuple[Work, Work | None]]] = {
 }
 
 
+def rehearsed(point: Point, folder: Path) -> tuple[Work, Work | None, set[str]]:
+    """Return what a part does with a frame, and at the end, once both were done; and the files that ran."""
+    work, finish = PARTS[point.part](point, folder)
+    with watch_files() as files:
+        work(0)
+        if finish is not None:
+            finish(1)
+    if finish is not None:
+        work, finish = PARTS[point.part](point, folder)  # without what the rehearsal gathered
+    return work, finish, files
+
+
 def measure(point: Point) -> Cost:
-    """Work on the frames of a point, after one that warms up."""
+    """Work on the frames of a point, after a rehearsal that warms up and tells which code runs."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        work, finish = PARTS[point.part](point, Path(folder))
-        if finish is None:
-            work(0)
+        work, finish, files = rehearsed(point, Path(folder))
         start = time.process_time()
         for index in range(point.frames):
             work(index)
@@ -178,11 +198,10 @@ def measure(point: Point) -> Cost:
             finish(point.frames)
         seconds = (time.process_time() - start) / point.frames
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return Cost(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return Cost(seconds, peak, machine_line(), code_of(files))
 
 
-def write_cost(part: str, height: str, width: str, k: str, frames: str, output: str) -> None:
-    """Measure a point and write its cost; the arguments are those of a command line."""
-    point = Point(part, *map(int, (height, width, k, frames)))
-    content: dict[str, Any] = asdict(measure(point))
-    write_json(Path(output), content)
+def write_cost(point: Point, output: Path) -> None:
+    """Measure a point and write its cost."""
+    write_json(output, asdict(measure(point)))

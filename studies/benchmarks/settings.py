@@ -115,10 +115,18 @@ class EvaluationSettings(SizedSettings):
 
 @dataclass(frozen=True)
 class CostSettings(Settings):
-    """Run; points that are in `runs` are not measured again."""
+    """Run; points in `runs` are measured again where code that they ran, or the machine, has changed."""
 
     runs: Path = flag(Path("runs/cost_curve"), "folder of what was measured", decides=False)
     output: Path = flag(Path("docs/performance.md"), "the page", decides=False)
+    keep: bool = flag(
+        False, "keep what other code or another machine measured; the page tells", decides=False
+    )
+    present: bool = flag(
+        False,
+        "measure nothing: write the page of the points that are there; it names the others",
+        decides=False,
+    )
     quick: bool = flag(False, "the two cheapest points of each curve alone")
 
 

@@ -76,10 +76,10 @@ def test_read_coco__round_trip(tmp_path: Path) -> None:
 def test_main__table_and_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def measured(name: str, arguments: object, noise: float) -> dict | None:
+    def measured(name: str, arguments: object, maps: street_maps.Maps) -> dict | None:
         if name.startswith("hotcoco"):
             return None
-        result = benchmark.run_ours(street_maps.scenes(arguments, noise), 1)
+        result = benchmark.run_ours(maps, 1)
         return result | {"memory": 1.0, "milliseconds": 2.0}
 
     monkeypatch.setattr(benchmark, "measure", measured)
