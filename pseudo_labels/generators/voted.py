@@ -116,6 +116,7 @@ def make_voted(source: FrameSource, settings: VoteSettings, run: FrameRun) -> Su
         [output],
         process.show,
         inputs=[semantics],
+        beside=neighbours,
         labels=label_kind(semantics.directory),
     )
     summary = run_step(source, step, run)

@@ -48,6 +48,7 @@ class Step:
         show: pictures of a frame, for the contact sheet; none if the run is a `ShardRun`.
         inputs: what is read, for provenance; the images' folder is always added. Outputs older than
             the same frame's file in a `Folder` are redone.
+        beside: other frames whose files there decide a frame's outputs as well, by the frame's name.
         weights: checkpoints used, as entries of `refs/weights.yaml`.
         fits: digests of what was fitted on data and decides what is written (centroids), by name.
         uses_ground_truth: whether the step itself reads labels.
@@ -71,6 +72,7 @@ class Step:
     newer_than: Path | None = None
     labels: LabelKind | None = None
     depth: str | None = None
+    beside: Mapping[str, Sequence[Frame]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         read = {path.resolve() for path in input_paths(self.inputs)}
@@ -173,7 +175,9 @@ def _is_done(step: Step, frame: Frame, older: Counter[str] | None = None) -> boo
         return False
     made = min(folder.path(frame).stat().st_mtime_ns for folder in step.outputs)
     sources = [] if step.newer_than is None else [(step.newer_than.name, step.newer_than)]
-    sources += [(one.name, one.path(frame)) for one in step.inputs if isinstance(one, Folder)]
+    folders = [one for one in step.inputs if isinstance(one, Folder)]
+    read = (frame, *step.beside.get(frame.name, ()))
+    sources += [(folder.name, folder.path(other)) for folder in folders for other in read]
     for name, path in sources:
         if path.is_file() and path.stat().st_mtime_ns > made:
             if older is not None:

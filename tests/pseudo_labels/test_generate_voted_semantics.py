@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -68,6 +69,21 @@ def test_main__flicker_is_outvoted(clip: Path) -> None:
     made = (folder / "f1.png").stat().st_mtime_ns
     assert run(clip, "--vote_on", "all", "--reach", "1") == 0
     assert (folder / "f1.png").stat().st_mtime_ns == made
+
+
+def test_main__a_neighbour_whose_labels_changed_votes_again(clip: Path) -> None:
+    """A frame was kept while only its neighbour's labels were made anew."""
+    write_split(clip, [2])
+    choices = ("--vote_on", "all", "--reach", "1")
+    assert run(clip, *choices) == 0
+    voted = clip / "out" / "pseudo_semantic_voted_raw_k3"
+    made = {time: (voted / f"f{time}.png").stat().st_mtime_ns for time in range(FRAMES)}
+    semantics = clip / "out" / "pseudo_semantic_raw_k3" / "f1.png"
+    later = max(made.values()) + 10**9
+    os.utime(semantics, ns=(later, later))
+    assert run(clip, *choices) == 0
+    again = [time for time in made if (voted / f"f{time}.png").stat().st_mtime_ns != made[time]]
+    assert again == [0, 1, 2]
 
 
 @pytest.mark.parametrize("things", [[2], [1]])
