@@ -69,10 +69,10 @@ def weights_of(command: Command) -> dict[str, str]:
 
 @lru_cache(maxsize=4096)
 def _digest(path: str, changed: int, size: int) -> str:
-    from cups.io.checkpoint import weights_digest
+    from cups.io.checkpoint import load_checkpoint, weights_digest
 
     try:
-        return weights_digest(path)
+        return weights_digest(load_checkpoint(path))
     except UserError:  # another kind of file, or damaged: its reader says so
         return file_sha256(weights_file(Path(path)))
 

@@ -293,9 +293,10 @@ def starting_weights(config: CfgNode) -> list[dict[str, Any]]:
     """
     if config.MODEL.CHECKPOINT is not None:
         path = Path(config.MODEL.CHECKPOINT)
-        before = load_checkpoint(path).provenance
-        identity = {IDENTITY: {path.name: weights_digest(path)}}
-        return [{"name": str(path), "uses_ground_truth": before.get("uses_ground_truth"), **identity}]
+        before = load_checkpoint(path)
+        identity = {IDENTITY: {path.name: weights_digest(before)}}
+        uses = before.provenance.get("uses_ground_truth")
+        return [{"name": str(path), "uses_ground_truth": uses, **identity}]
     file = find_backbone_checkpoint(config)
     if file is None:
         return []

@@ -216,7 +216,7 @@ def self_training_provenance(checkpoint: Checkpoint) -> dict[str, Any]:
         "code_version": code_version(),
         "uses_ground_truth": uses,
         "checkpoint": str(checkpoint.path),
-        IDENTITY: {checkpoint.path.name: weights_digest(checkpoint.path)},
+        IDENTITY: {checkpoint.path.name: weights_digest(checkpoint)},
         "stage2": before,
     }
 

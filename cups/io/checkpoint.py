@@ -282,16 +282,13 @@ def load_checkpoint(path: str | Path, prefer_teacher: bool = False) -> Checkpoin
     )
 
 
-def weights_digest(path: str | Path) -> str:
-    """Return a SHA-256 of a checkpoint's weights, names and numbers, whatever else the file holds.
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """Return a SHA-256 of a checkpoint's weights, names and numbers, whatever else its file holds.
 
     A run that is started again once it is through writes its file anew; its weights stay.
-
-    Raises:
-        UserError: see `load_checkpoint`.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(load_checkpoint(path).state.items()):
+    for name, tensor in sorted(checkpoint.state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

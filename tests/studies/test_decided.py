@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cups.io.checkpoint import weights_digest
+from cups.io.checkpoint import load_checkpoint, weights_digest
 from pseudo_labels.steps.stage1 import Command
 from studies.decided import differences, settings_of, value_of, weights_of
 
@@ -51,8 +51,11 @@ def test_weights_of__are_told_by_their_numbers(tmp_path: Path) -> None:
     path = _weights(tmp_path / "a.ckpt", 1.0)
     command = Command("a", "val.py", ("--checkpoint", str(path)))
     before = weights_of(command)
-    assert before == {str(path): weights_digest(path)}
-    assert weights_digest(_weights(tmp_path / "b.ckpt", 1.0, global_step=9)) == before[str(path)]
+    assert before == {str(path): weights_digest(load_checkpoint(path))}
+    assert (
+        weights_digest(load_checkpoint(_weights(tmp_path / "b.ckpt", 1.0, global_step=9)))
+        == before[str(path)]
+    )
     _weights(path, 2.0, more="x" * 99)
     assert weights_of(command) != before
     path.write_text("no weights at all")

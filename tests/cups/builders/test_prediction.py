@@ -164,7 +164,7 @@ def test_predict__killed_at_any_moment_it_goes_on(
 def test_predict__other_settings_are_not_mixed_in(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     out, few = tmp_path / "out", ("--max_images", 1, "--no_overlays")
     run(checkpoint, out, "--input", photos, *few)
-    with pytest.raises(UserError, match=r"another working_size; choose another `output`"):
+    with pytest.raises(UserError, match=r"another working_size; remove it, or choose another `output`"):
         run(checkpoint, out, "--input", photos, *few, "--working_size", "64x128")
     run(checkpoint, out, "--input", photos, *few, "--working_size", "64x128", "--overwrite")
     png = next((out / "panoptic").rglob("*.png"))
