@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-MODES = {"RGB": "rgb", "L": "mono"}
-"""Modes of Pillow, of 8 bits, and what kornia-rs calls them."""
+MODES = {"RGB": ("rgb", 3), "L": ("mono", 1)}
+"""Modes of Pillow, of 8 bits: what kornia-rs calls them, and their channels."""
+MOST_FROM_BYTE = 1032
+"""Deflate makes no more of a byte (RFC 1951: 258 bytes by two bits)."""
 
 
 def compress(data: Any) -> bytes:
@@ -33,9 +35,16 @@ def decode_png(data: bytes, size: tuple[int, int], mode: str) -> np.ndarray | No
     kornia = _kornia()
     if kornia is None or mode not in MODES:
         return None
+    name, channels = MODES[mode]
+    if size[0] * size[1] * channels > MOST_FROM_BYTE * len(data):
+        return None  # its header lies: it would ask for the memory first
     try:
-        pixels = np.asarray(kornia.decode_image_png_u8(data, size, MODES[mode]))
-    except Exception:  # it is strict, and raises nothing else: whether a file is damaged is told elsewhere
+        pixels = np.asarray(kornia.decode_image_png_u8(data, size, name))
+    except Exception:  # it is strict: whether a file is damaged is told elsewhere
+        return None
+    except BaseException as error:  # a panic of Rust, which no module exports: memory is short
+        if type(error).__name__ != "PanicException":
+            raise
         return None
     return pixels[..., 0] if mode == "L" else pixels
 

@@ -97,3 +97,39 @@ def test_read_ids__a_damaged_stream_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.png: cannot be decoded"):
         read_ids(tmp_path / "a.png")
+
+
+class PanicException(BaseException):
+    """As kornia-rs raises it when memory is short."""
+
+
+class Decoder:
+    """A kornia-rs that fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error, self.asked = error, 0
+
+    def decode_image_png_u8(self, *_: Any) -> np.ndarray:
+        self.asked += 1
+        raise self.error
+
+
+def test_decode_png__a_header_that_lies_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asked for the memory of the size in the header, and a panic of Rust ended the program."""
+    decoder = Decoder(AssertionError("asked"))
+    monkeypatch.setattr(codecs, "_kornia", lambda: decoder)
+    content = png(PIXELS)
+    assert codecs.decode_png(content, (14000, 14000), "RGB") is None and decoder.asked == 0
+    assert codecs.decode_png(content, PIXELS.shape[:2], "RGB") is None and decoder.asked == 1
+
+
+@pytest.mark.parametrize("error", [PanicException(), KeyboardInterrupt()])
+def test_decode_png__a_panic_is_left_to_opencv_and_a_stop_is_a_stop(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codecs, "_kornia", lambda: Decoder(error))
+    if isinstance(error, PanicException):
+        assert codecs.decode_png(png(PIXELS), (5, 7), "RGB") is None
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            codecs.decode_png(png(PIXELS), (5, 7), "RGB")
