@@ -24,7 +24,7 @@ from cups.io.coco_panoptic import (
 )
 from cups.io.files import as_stored, is_complete_png, read_json, write_json
 from cups.io.png import read_image
-from cups.io.video import is_frame
+from cups.io.video import stored_file
 from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import ClassSet
@@ -145,4 +145,4 @@ class PanopticExport:
 
 def changed(path: Path) -> int:
     """Return when a file, or the video of a frame, was last written."""
-    return (path.parent if is_frame(path) else path).stat().st_mtime_ns
+    return stored_file(path).stat().st_mtime_ns

@@ -18,7 +18,7 @@ from pathlib import Path
 from cups.errors import UserError
 from cups.io.file_names import HEIC_SUFFIXES, IMAGE_MARK, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from cups.io.mask_files import mask_files
-from cups.io.video import frame_paths, is_frame, is_video
+from cups.io.video import frame_paths, is_frame, is_video, stored_file
 
 log = logging.getLogger(__name__)
 LOOKED_AT = 200
@@ -158,7 +158,7 @@ def image_bytes(image: Path) -> int:
         UserError: no such file.
     """
     try:
-        return (image.parent if is_frame(image) else image).stat().st_size
+        return stored_file(image).stat().st_size
     except OSError:
         raise UserError(f"{image}: no such file; check the folder and the split") from None
 

@@ -71,6 +71,11 @@ def is_frame(path: Path) -> bool:
     return path.name.isdecimal() and is_video(path.parent)
 
 
+def stored_file(path: Path) -> Path:
+    """Return the file that holds an image: itself, or the video of a frame."""
+    return path.parent if is_frame(path) else path
+
+
 def frame_paths(video: Path) -> list[Path]:
     """Return the virtual paths of all frames of a video, in order.
 
@@ -91,7 +96,7 @@ def frame_rate(video: Path) -> float:
 
 def video_size(path: Path) -> tuple[int, int]:
     """Return the (H, W) of a video, or of a frame of one, upright; frames are not decoded for it."""
-    return video_index(path.parent if is_frame(path) else path).size
+    return video_index(stored_file(path)).size
 
 
 def read_frame(path: Path) -> np.ndarray:

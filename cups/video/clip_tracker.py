@@ -32,7 +32,7 @@ class ClipTracker:
         categories: how many there are.
         file: where the state is kept, see `save`.
         votes: an object has the category that most of its score went to so far, over all frames; otherwise
-            that of each frame. Votes gain stability and cost panoptic quality (`reports/video.md`).
+            that of each frame. What votes gain is within chance (`reports/video.md`).
 
     Attributes:
         done: name of the last frame that was numbered; None before the first.

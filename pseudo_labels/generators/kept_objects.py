@@ -13,7 +13,7 @@ import numpy as np
 from cups.errors import UserError
 from cups.io.files import atomic_write, read_npz
 from cups.io.png import read_ids, read_image
-from cups.io.video import is_frame
+from cups.io.video import stored_file
 from cups.ops.depth_edges import resize_depth
 from cups.ops.regions import METHOD, even_regions
 from pseudo_labels.algorithms.object_classes import Objects, describe_objects, follow_edges
@@ -96,7 +96,7 @@ class ReadObjects:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    state = (path.parent if is_frame(path) else path).stat()
+    state = stored_file(path).stat()
     return state.st_size, state.st_mtime_ns
 
 
