@@ -237,9 +237,9 @@ def render(curves: Curves, costs: Costs, machine: str) -> str:
     return f"""# What it costs
 
 Made by `python benchmarks/cost_curve.py`. All times are processor time of one frame on one core. The machine
-was busy with other things, which slows a core down: read the numbers as an upper bound, and the ratios along
-a row as the curve. Memory is the peak of a process that was forked from one with the libraries in memory, as
-a worker is. Machine: {machine}.
+may have been busy with other things, which slows a core down: read the numbers as an upper bound, and the
+ratios along a row as the curve. Memory is the peak of a process that was forked from one with the libraries
+in memory, as a worker is. Machine: {machine}.
 
 Parts: features without a network (textons); k-means on {USUAL_K} clusters unless said otherwise (clustering,
 {TOKENS} vectors of a frame); pixels to clusters (assignment); objects of depth (instances); conversion to

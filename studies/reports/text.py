@@ -81,7 +81,7 @@ def judge(
         strict: better must be more; else not less is enough.
         why: the reason, added where the claim does not hold.
         intervals: paired differences by seed; with one for each seed, they judge instead of the bare signs.
-        over_seeds: the mean of these differences, told beside them.
+        over_seeds: the mean of these differences, told beside them where each seed has one.
     """
     intervals = intervals or {}
     gains = {seed: ours[1][seed] - other[1][seed] for seed in ours[1] if seed in other[1]}
@@ -101,7 +101,7 @@ def judge(
         for seed, gain in sorted(gains.items())
     )
     numbers = f"{unit}: {ours[0]} {first}, {other[0]} {second}; difference {listed}"
-    if over_seeds is not None and len(gains) > 1:
+    if over_seeds is not None and told:
         numbers += f"; mean {100 * over_seeds.gain:+.2f}{_within(over_seeds, ' (')})"
     reason = f" {why}" if why and not all(good) else ""
     return Verdict(all(good), f"**{head}**: {claim}. {numbers}.{reason}")
@@ -132,7 +132,7 @@ def judge_runs(
     mine, theirs = (runs.rows(file) for _, file in (ours, other))
     pairs = {seed: (theirs[seed], rows) for seed, rows in mine.items() if seed in theirs}
     intervals = {seed: paired_differences(*pair, void_rule)[metric] for seed, pair in pairs.items()}
-    over_seeds = mean_differences([*pairs.values()], void_rule)[metric] if pairs else None
+    over_seeds = mean_differences([*pairs.values()], void_rule)[metric] if len(pairs) > 1 else None
     return judge(claim, first, second, TITLES[metric], why=why, intervals=intervals, over_seeds=over_seeds)
 
 

@@ -18,6 +18,7 @@ from cups.io.coco_panoptic import write_panoptic
 from cups.io.file_names import INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.io.png import write_png
 from cups.metrics import PanopticQualitySemanticMatching
+from cups.metrics.bootstrap import Difference
 from cups.metrics.protocol import NAMED
 from cups.taxonomy import VOID, class_set
 from studies import displace_labels
@@ -26,6 +27,7 @@ from studies.reports import stage2_spatial_alignment_fix as alignment
 from studies.reports import stage3_self_training as self_training
 from studies.reports import stage_1_report
 from studies.reports.pictures import predicted_classes
+from studies.reports.text import judge
 from studies.toy_runs import ToyRuns
 from studies.toy_settings import CONFIG, LABELS
 from studies.toy_training import PSEUDO_LABELS, ROUNDS, ToyTraining, network_result, prediction_folder
@@ -178,6 +180,15 @@ def test_self_training__verdicts_follow_the_intervals(
     assert gain == pytest.approx(np.mean([float(one) for one, *_ in found]), abs=0.011)
     assert low <= gain <= high
     assert "Rule: a claim holds if" in text and "paired bootstrap" in text
+
+
+def test_judge__a_mean_over_some_of_the_seeds_is_not_told() -> None:
+    """Of two seeds one kept its rows: its gain alone passed for the mean of both."""
+    one = Difference(0.5, 0.6, 0.05, 0.15, 10)
+    sides = ("new", {0: 0.6, 1: 0.4}), ("old", {0: 0.5, 1: 0.5})
+    for intervals, told in (({0: one}, False), ({0: one, 1: one}, True)):
+        text = judge("new beats old", *sides, "PQ", intervals=intervals, over_seeds=one).text
+        assert ("; mean +10.00 (+5.00 to +15.00)" in text) is told
 
 
 def test_cups_ablations__rows_add_one_part_each_and_share_the_demos_run(tmp_path: Path) -> None:
