@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 
 from cups.builders.stage2 import optimizer_settings
@@ -29,6 +30,28 @@ def test_build_optimizer__kind_and_rate(name: str, kind: type) -> None:
     optimizer = build_optimizer(nn.Linear(2, 2), replace(DEFAULT, name=name, learning_rate=0.3))
     assert isinstance(optimizer, kind)
     assert optimizer.param_groups[0]["lr"] == 0.3
+
+
+def test_build_optimizer__one_pass_on_a_cpu_equals_adamw_and_may_be_clipped() -> None:
+    """Lightning refuses to clip where it believes that the optimiser undoes the scaling of gradients."""
+    settings = replace(DEFAULT, learning_rate=0.01, weight_decay=0.1)
+    fused, plain = nn.Linear(40, 30), nn.Linear(40, 30)
+    plain.load_state_dict(fused.state_dict())
+    optimizers = (
+        build_optimizer(fused, settings),
+        torch.optim.AdamW(parameter_groups(plain, 0.01, 0.1), lr=0.01, betas=settings.betas),
+    )
+    assert optimizers[0].param_groups[0]["fused"]
+    for step in range(5):
+        inputs = torch.randn(8, 40, generator=torch.Generator().manual_seed(step))
+        for layer, optimizer in zip((fused, plain), optimizers, strict=True):
+            optimizer.zero_grad()
+            layer(inputs).square().sum().backward()
+            MixedPrecision("bf16-mixed", "cpu").clip_gradients(optimizer, 1.0)
+            optimizer.step()
+    torch.testing.assert_close(fused.state_dict(), plain.state_dict(), rtol=1e-6, atol=1e-7)
+    other = build_optimizer(nn.Linear(2, 2, device="meta"), settings)
+    assert not other.param_groups[0]["fused"]
 
 
 def test_factor__constant_like_upstream_or_warm_up_and_cosine() -> None:

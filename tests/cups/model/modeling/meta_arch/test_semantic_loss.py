@@ -35,22 +35,23 @@ def test_semantic_loss__nothing_labelled_is_zero_with_gradient() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("rows", [1, 3, 7, 100])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
 def test_semantic_loss__in_strips_equals_the_enlarged_whole(
-    monkeypatch: pytest.MonkeyPatch, rows: int, weighted: bool
+    monkeypatch: pytest.MonkeyPatch, rows: int, weighted: bool, stride: int
 ) -> None:
-    """Value and gradient; 7 rows in strips of 3 leave a last strip of one."""
+    """Value and gradient; the 8 intervals of 7 rows in strips of 3 leave a last strip of two."""
     logits = torch.randn((2, 5, 7, 6), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    targets = torch.randint(0, 5, (2, 28, 24), generator=torch.Generator().manual_seed(1))
+    targets = torch.randint(0, 5, (2, 7 * stride, 6 * stride), generator=torch.Generator().manual_seed(1))
     targets[0, 5:9] = 65535
     weights = torch.rand(5, dtype=torch.float64) + 0.5 if weighted else None
     results = []
     for strips in (False, True):
         part = logits.clone().requires_grad_()
         if strips:
-            monkeypatch.setattr(module, "STRIP_ELEMENTS", rows * 2 * 5 * 6 * 16)
-            loss = semantic_loss(part, targets, weights, 65535, stride=4)
+            monkeypatch.setitem(module.STRIP_ELEMENTS, "cpu", rows * 5 * 6 * stride**2)
+            loss = semantic_loss(part, targets, weights, 65535, stride)
         else:
-            enlarged = F.interpolate(part, scale_factor=4, mode="bilinear", align_corners=False)
+            enlarged = F.interpolate(part, scale_factor=stride, mode="bilinear", align_corners=False)
             loss = F.cross_entropy(enlarged, targets, weight=weights, ignore_index=65535)
         (3 * loss).backward()
         results.append((loss.detach(), part.grad))
@@ -58,7 +59,7 @@ def test_semantic_loss__in_strips_equals_the_enlarged_whole(
 
 
 def test_semantic_loss__strips_without_a_label_are_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STRIP_ELEMENTS", 1)
+    monkeypatch.setitem(module.STRIP_ELEMENTS, "cpu", 1)
     logits = torch.randn((1, 3, 4, 4), requires_grad=True)
     loss = semantic_loss(logits, torch.full((1, 16, 16), 255), None, 255, stride=4)
     loss.backward()
