@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from cups.model.inputs import inference_inputs
-from cups.model.modeling.meta_arch.merge import Crop, Segments, agreed_scores, decide_semantic, merge_crops
+from cups.model.modeling.meta_arch.merge import (
+    Crop,
+    Segments,
+    agreed_scores,
+    best_channel,
+    decide_semantic,
+    merge_crops,
+)
 from cups.model.modeling.meta_arch.panoptic_fpn import CustomPanopticFPN, finite_log
 from cups.model.tta import PanopticFPNWithTTA
 from cups.ops.precision import full_precision
@@ -137,7 +144,7 @@ class SizedInference:
     def _decide(self, logits: Tensor, size: Size, rows: _Axis, columns: _Axis) -> Tensor:
         def decide(values: Tensor) -> Tensor:
             if not self.network.combine_things_first:
-                return values.argmax(dim=0)
+                return best_channel(values)
             return decide_semantic(values.float().softmax(dim=0), things_first=True)
 
         return enlarge_decision(logits, size, rows.places, columns.places, decide)

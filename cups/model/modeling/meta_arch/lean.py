@@ -17,7 +17,7 @@ from detectron2.modeling.backbone import FPN
 from detectron2.structures import Instances
 from torch import Tensor
 
-from cups.model.modeling.meta_arch.merge import Crop
+from cups.model.modeling.meta_arch.merge import Crop, best_channel
 from cups.ops.precision import full_precision
 
 BAND_ELEMENTS = 2**22
@@ -96,7 +96,7 @@ def decide_in_bands(
     decided = torch.empty_like(semantic)
     things = torch.empty(size, dtype=torch.float32, device=logits.device)
     for rows, wide in bands(logits, stride, size):
-        semantic[rows] = wide.argmax(dim=0)
+        semantic[rows] = best_channel(wide)
         probabilities = wide.float().softmax(dim=0)
         decided[rows], things[rows] = decide(probabilities), probabilities[0]
     return semantic, decided, things
@@ -129,7 +129,7 @@ def decide_in_regions(
     followed = finite_log(F.pad(means, (0, -count % VECTOR_PIXELS)))
     probabilities = followed.softmax(dim=0)
     decided = decide(probabilities[:, None])[0]
-    return followed.argmax(dim=0)[ids], decided[ids], probabilities[0][ids]
+    return best_channel(followed)[ids], decided[ids], probabilities[0][ids]
 
 
 def mask_crops(found: Instances, size: tuple[int, int]) -> tuple[Instances, Callable[[int], Crop]]:
