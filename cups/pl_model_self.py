@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cups.augmentation import BatchAugmentation
 from cups.metrics import PanopticQualitySemanticMatching
 from cups.model import freeze_batch_norm
-from cups.model.tta import PanopticFPNWithTTA
+from cups.model.tta import PanopticFPNWithTTA, Views
 from cups.structures import LoadedImage, Sample, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
 from cups.training.choices import RoundStart, Trainable
@@ -40,7 +40,7 @@ class SelfTrainingModule(PanopticModule):
         augmentation: of the student's batch; pasted objects are the teacher's.
         schedule: see `RoundSchedule`.
         trainable: see `select_trainable`.
-        scales, flip: views of the teacher, see `PanopticFPNWithTTA`.
+        views: sizes in which the teacher sees an image.
         momentum: of the teacher's average; at 0 the teacher is the student.
         relative_threshold, ignore_unknown_things: see `cups.training.self_training.targets_from_output`.
         round_start: what happens when a round begins. "keep" (upstream) lets both networks go on: the
@@ -58,8 +58,7 @@ class SelfTrainingModule(PanopticModule):
         schedule: RoundSchedule,
         *,
         trainable: Trainable,
-        scales: Sequence[float],
-        flip: bool,
+        views: Views,
         momentum: float,
         relative_threshold: float,
         ignore_unknown_things: bool,
@@ -72,7 +71,7 @@ class SelfTrainingModule(PanopticModule):
         super().__init__(model, split, optimizer, metric, seed, description)
         select_trainable(model, trainable)
         self.teacher_model = PanopticFPNWithTTA(
-            deepcopy(model).requires_grad_(False), scales, flip, schedule.threshold
+            deepcopy(model).requires_grad_(False), views, schedule.threshold
         )
         self.batch_augmentation = augmentation
         self.schedule = schedule

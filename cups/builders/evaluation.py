@@ -29,7 +29,7 @@ from cups.metrics.protocol import Matching, Protocol
 from cups.model import MergeChoices
 from cups.model.crf import DenseCrfRefinement
 from cups.model.model import network_of
-from cups.model.tta import PanopticFPNWithTTA
+from cups.model.tta import PanopticFPNWithTTA, Views
 from cups.network import own_classes, split_of
 from cups.set_files import find_set
 from cups.structures import PseudoClasses, ThingStuffSplit
@@ -41,6 +41,7 @@ PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
     "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD",
     "MODEL.TTA_SCALES",
+    "MODEL.TTA_SEMANTIC_SCALES",
     "DATA.DATASET",
     "DATA.ROOT_VAL",
     "DATA.VAL_SPLIT",
@@ -90,14 +91,25 @@ def load_for_evaluation(config: CfgNode) -> EvaluatedNetwork:
     return EvaluatedNetwork(as_evaluated(network, config), pseudo, replace(checkpoint, state={}))
 
 
+def views_of(config: CfgNode) -> Views:
+    """Return the views of test-time augmentation.
+
+    Raises:
+        UserError: semantic scales that are none of the scales.
+    """
+    keys = config.MODEL
+    try:
+        return Views(tuple(keys.TTA_SCALES), True, tuple(keys.TTA_SEMANTIC_SCALES))
+    except ValueError as error:
+        raise UserError(f"MODEL.TTA_SEMANTIC_SCALES: {error}") from None
+
+
 def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
     """Give a network what the configuration wants: regions, test-time augmentation, the dense CRF."""
     model, keys = network, config.MODEL
     MergeChoices.of_keys(keys).apply(network)
     if config.VALIDATION.USE_TTA:
-        model = PanopticFPNWithTTA(
-            model, tuple(keys.TTA_SCALES), flip=True, score_threshold=keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD
-        )
+        model = PanopticFPNWithTTA(model, views_of(config), keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD)
     if config.VALIDATION.USE_CRF:
         merge: Any = model.merge
         model = DenseCrfRefinement(model, merge, probabilities=config.VALIDATION.USE_TTA)

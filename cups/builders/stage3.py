@@ -10,7 +10,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from cups.augmentation import BatchAugmentation, RandomCrop
-from cups.builders.evaluation import build_metric, build_validation_data
+from cups.builders.evaluation import build_metric, build_validation_data, views_of
 from cups.builders.stage2 import batch_augmentation, optimizer_settings
 from cups.builders.trainer import validation_loader
 from cups.config import flatten, plain
@@ -27,6 +27,7 @@ from cups.model.architecture import as_plain
 from cups.model.model import network_of
 from cups.model.network_config import stored_architecture
 from cups.model.speed import set_speed
+from cups.model.tta import Views
 from cups.network import split_of
 from cups.pl_model_self import SelfTrainingModule
 from cups.training.round_selection import Consistency, Criterion, RoundCheckpoints, ValidationQuality
@@ -82,11 +83,9 @@ def round_schedule(config: CfgNode) -> RoundSchedule:
     )
 
 
-def teacher_views(config: CfgNode) -> tuple[tuple[float, ...], bool]:
-    """Return scales and mirroring of the teacher; without augmentation, the plain image."""
-    if not config.SELF_TRAINING.USE_TTA:
-        return (1.0,), False
-    return tuple(config.MODEL.TTA_SCALES), True
+def teacher_views(config: CfgNode) -> Views:
+    """Return the views of the teacher; without augmentation, the plain image."""
+    return views_of(config) if config.SELF_TRAINING.USE_TTA else Views()
 
 
 def build_unlabelled_data(config: CfgNode) -> tuple[UnlabelledImages, UnlabelledImages]:
@@ -131,7 +130,6 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
     set_drop_loss(model, config)
     MergeChoices.of_keys(config.MODEL).apply(model)
     set_speed(model, channels_last=config.TRAINING.CHANNELS_LAST, compile_trunk=config.TRAINING.COMPILE)
-    scales, flip = teacher_views(config)
     keys = config.SELF_TRAINING
     return SelfTrainingModule(
         model.train(),
@@ -140,8 +138,7 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
         self_augmentation(config, fit.canvas),
         round_schedule(config),
         trainable=keys.TRAINABLE,
-        scales=scales,
-        flip=flip,
+        views=teacher_views(config),
         momentum=keys.EMA_MOMENTUM,
         relative_threshold=keys.SEMANTIC_SEGMENTATION_THRESHOLD,
         ignore_unknown_things=config.DATA.IGNORE_UNKNOWN_THING_REGIONS,
@@ -228,7 +225,7 @@ def build_round_checkpoints(
     pseudo = module.split.pseudo_classes
     criterion: Criterion | None = None
     if config.SELF_TRAINING.SELECT == "consistency":
-        criterion = Consistency(held_out, pseudo, tuple(config.MODEL.TTA_SCALES))
+        criterion = Consistency(held_out, pseudo, views_of(config))
     elif config.SELF_TRAINING.SELECT == "val":
         batches: Any = validation_loader(build_validation_data(config), config)
         criterion = ValidationQuality(batches, build_metric(config, pseudo), pseudo)

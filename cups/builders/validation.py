@@ -9,7 +9,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
-from cups.builders.evaluation import build_validation_data
+from cups.builders.evaluation import build_validation_data, views_of
 from cups.data import CityscapesPanopticValidation
 from cups.data.described import has_ground_truth
 from cups.errors import UserError
@@ -70,5 +70,5 @@ def label_free_measures(
     config: CfgNode, frames: Dataset[LoadedImage], pseudo: PseudoClasses
 ) -> LabelFreeMeasures:
     """Build the callback that takes the place of validation where there is no ground truth."""
-    views = Consistency(frames, pseudo, tuple(config.MODEL.TTA_SCALES))
+    views = Consistency(frames, pseudo, views_of(config))
     return LabelFreeMeasures(views, config.TRAINING.VAL_EVERY_N_STEPS)

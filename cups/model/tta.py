@@ -8,6 +8,7 @@ a mask in every view, masks and semantic probabilities are averaged.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,36 @@ from detectron2.structures import Boxes, Instances  # noqa: E402
 Size = tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Views:
+    """In which sizes an image is seen.
+
+    Attributes:
+        scales: sizes of the views, relative to the base size.
+        flip: whether every view is seen mirrored as well.
+        semantic_scales: those of `scales` whose semantic probabilities count; () is all. Larger views show
+            small objects as large as those that a network has learnt, but stuff as it never was.
+
+    Raises:
+        ValueError: no scales, scales of 0 or less, or semantic ones that are none of them.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    semantic_scales: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales {self.scales} must be one or more numbers above 0")
+        if not set(self.semantic_scales) <= set(self.scales):
+            raise ValueError(f"semantic scales {self.semantic_scales} must be among the scales {self.scales}")
+
+    @property
+    def passes(self) -> float:
+        """How many times the pixels of the base size the network sees."""
+        return (2 if self.flip else 1) * sum(scale**2 for scale in self.scales)
+
+
 class _View(NamedTuple):
     """One size of the image; of the batch, element 0 is the image itself and element 1 its mirror image."""
 
@@ -39,8 +70,7 @@ class PanopticFPNWithTTA(nn.Module):
     Args:
         model: `CustomPanopticFPN`; its own detection threshold (below `score_threshold`, or nothing is
             pooled) holds in every view. It is put in evaluation mode, where this wrapper always is.
-        scales: sizes of the views, relative to the base size.
-        flip: whether every view is seen mirrored as well.
+        views: sizes in which each image is seen.
         score_threshold: pooled detections must exceed it.
         base_size: short side in pixels that scale 1 stands for; None is the image's own.
 
@@ -51,17 +81,13 @@ class PanopticFPNWithTTA(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        scales: Sequence[float],
-        flip: bool,
+        views: Views,
         score_threshold: float,
         base_size: int | None = None,
     ) -> None:
         super().__init__()
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales {tuple(scales)} must be one or more numbers above 0")
         self.model: Any = model
-        self.scales = tuple(scales)
-        self.flip = flip
+        self.views = views
         self.score_threshold = score_threshold
         self.base_size = base_size
         self.eval()
@@ -87,10 +113,12 @@ class PanopticFPNWithTTA(nn.Module):
         image = item["image"].to(self.model.device)
         size = (int(item.get("height", image.shape[-2])), int(item.get("width", image.shape[-1])))
         views, probabilities = [], torch.zeros((), device=image.device)
-        for scale in self.scales:
-            view, logits = self._run(resize_image(image, self._view_size(image, scale)))
+        counted = self.views.semantic_scales or self.views.scales
+        for scale in self.views.scales:
+            view = self._run(resize_image(image, self._view_size(image, scale)))
             views.append(view)
-            probabilities = probabilities + self._probabilities(logits, view.size, size) / len(self.scales)
+            if scale in counted:
+                probabilities = probabilities + self._probabilities(view, size) / len(counted)
         probabilities = self.model.follow_image(probabilities, item["image"])
         instances = self._pool(views, size)
         instances.pred_masks = self._masks(views, instances)
@@ -110,23 +138,23 @@ class PanopticFPNWithTTA(nn.Module):
         base = self.base_size or min(height, width)
         return scaled_size((height, width), scale * base / min(height, width))
 
-    def _run(self, image: Tensor) -> tuple[_View, Tensor]:
+    def _run(self, image: Tensor) -> _View:
         """Pass the image, and its mirror image in the same batch, through everything but the mask head."""
-        mirrored = [image.flip(-1)] if self.flip else []
+        mirrored = [image.flip(-1)] if self.views.flip else []
         batch = self.model.preprocess_image([{"image": view} for view in (image, *mirrored)])
         features = self.model.backbone(batch.tensor)
-        logits, _ = self.model.sem_seg_head(features, None)
         proposals, _ = self.model.proposal_generator(batch, features, None)
         detections = self.model.roi_heads.detect_boxes(features, proposals)
-        return _View((image.shape[-2], image.shape[-1]), features, detections), logits
+        return _View((image.shape[-2], image.shape[-1]), features, detections)
 
-    def _probabilities(self, logits: Tensor, view: Size, size: Size) -> Tensor:
-        """Return the mean over a view and its mirror image, (S+1, *size), of logits (2, S+1, h', w').
+    def _probabilities(self, view: _View, size: Size) -> Tensor:
+        """Return the mean semantic probabilities of a view and its mirror image, (S+1, *size).
 
         The padding to the network's stride goes first: it lies at the right side of a mirrored image too.
         """
-        logits = logits[..., : view[0], : view[1]].float()
-        if self.flip:
+        logits, _ = self.model.sem_seg_head(view.features, None)
+        logits = logits[..., : view.size[0], : view.size[1]].float()
+        if self.views.flip:
             logits = torch.stack((logits[0], logits[1].flip(-1)))
         return resize_image(logits, size).softmax(dim=1).mean(dim=0)
 

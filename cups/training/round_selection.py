@@ -22,7 +22,7 @@ from cups.metrics import PanopticQualitySemanticMatching
 from cups.metrics.overlap import overlap_rows, overlap_table
 from cups.metrics.segments import PanopticCounts, panoptic_counts, segment_table
 from cups.model.inputs import panoptic_map_from_output
-from cups.model.tta import PanopticFPNWithTTA
+from cups.model.tta import PanopticFPNWithTTA, Views
 from cups.structures import LoadedImage, PseudoClasses
 
 log = logging.getLogger(__name__)
@@ -93,12 +93,11 @@ class Consistency:
         self,
         frames: Dataset[LoadedImage],
         pseudo: PseudoClasses,
-        scales: Sequence[float],
-        flip: bool = True,
+        views: Views,
     ) -> None:
         self.frames = frames
         self.pseudo = pseudo
-        self.scales, self.flip = scales, flip
+        self.views = views
         self.categories: list[int] = []
 
     def __call__(self, model: nn.Module) -> float:
@@ -111,7 +110,7 @@ class Consistency:
     @torch.no_grad()
     def compare(self, model: Any) -> ViewComparison:
         """Predict every frame from one view and from many."""
-        views = PanopticFPNWithTTA(model, self.scales, self.flip, model.combine_instances_score_thresh)
+        views = PanopticFPNWithTTA(model, self.views, model.combine_instances_score_thresh)
         rows, image, void, objects = [], [], [], []
         first: dict[str, Any] = {}
         for index in range(len(self.frames)):  # type: ignore[arg-type]

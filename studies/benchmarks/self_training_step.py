@@ -15,7 +15,7 @@ from torch import nn
 from cups.augmentation import BatchAugmentation, CopyPaste, Photometric
 from cups.backbones import autocast
 from cups.model import freeze_batch_norm
-from cups.model.tta import PanopticFPNWithTTA
+from cups.model.tta import PanopticFPNWithTTA, Views
 from cups.ops.resize import resize_image, scaled_size
 from cups.training.self_training import select_trainable, targets_from_output, update_average
 from studies.benchmarks.settings import TrainStepSettings
@@ -37,7 +37,9 @@ def _of_many_objects(network: Any, settings: TrainStepSettings) -> Any:
 def our_step(model: nn.Module, settings: TrainStepSettings) -> Step:
     """Return our step: six views in three passes, heads alone trained, augmentation without copies."""
     student = _of_many_objects(freeze_batch_norm(model), settings)
-    teacher = PanopticFPNWithTTA(deepcopy(student).requires_grad_(False), SCALES, True, LOWEST_SCORE)
+    teacher = PanopticFPNWithTTA(
+        deepcopy(student).requires_grad_(False), Views(SCALES, flip=True), LOWEST_SCORE
+    )
     select_trainable(student, "heads")
     augment = BatchAugmentation(CopyPaste(8, 32), photometric=Photometric(1.0))
     learn = training_step(student, settings)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
 from cups.builders.stage2 import network_of
+from cups.builders.stage3 import teacher_views
 from cups.config import build_config
 from cups.errors import UserError, as_flags
 from cups.model import panoptic_cascade_mask_r_cnn
@@ -26,8 +27,6 @@ ADAM = 3
 FLOAT = 4
 THING_SHARE = 0.15
 """Of the clusters, before anybody knows."""
-TTA_VIEWS = 2
-"""Passes of a teacher for each image and scale: plain and mirrored."""
 
 
 def look(run: OwnDataRun) -> str:
@@ -86,7 +85,7 @@ def _network_needs(run: OwnDataRun) -> list[Need]:
     samples = training.BATCH_SIZE * training.ACCUMULATE_GRAD_BATCHES
     checkpoint = weights * FLOAT * ADAM
     second = keys.ROUNDS * keys.ROUND_STEPS
-    views = TTA_VIEWS * sum(scale**2 for scale in config.MODEL.TTA_SCALES) if keys.USE_TTA else 1
+    views = teacher_views(config).passes
     count, pixels = len(run.plan.images), run.plan.size[0] * run.plan.size[1]
     count = min(count, run.settings.max_images or count)
     return [

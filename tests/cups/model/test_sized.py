@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cups.model.modeling.meta_arch.merge import Crop
 from cups.model.sized import Found, SizedInference, enlarge_decision, join_tiles, paste
-from cups.model.tta import PanopticFPNWithTTA
+from cups.model.tta import PanopticFPNWithTTA, Views
 from cups.ops.resize import resize_image
 from cups.ops.working_size import tiles_of
 
@@ -91,7 +91,7 @@ def test_call__scores_both_heads_agree_on_as_the_network_itself(
     with torch.no_grad():
         expected = scores(network([item])[0]["panoptic_seg"][1])
     assert len(expected) > 1 and expected != pytest.approx(plain, rel=0.1)
-    for model in (network, PanopticFPNWithTTA(network, (1.0,), flip=False, score_threshold=0.0)):
+    for model in (network, PanopticFPNWithTTA(network, Views(), score_threshold=0.0)):
         assert scores(SizedInference(model, None)([image])[0][1]) == pytest.approx(expected, rel=0.02)
 
 
@@ -103,7 +103,7 @@ def test_call__the_threshold_of_augmentation_holds_for_scores_both_heads_agree_o
 
     def scores(weight: float, threshold: float, sized: bool = True) -> list[float]:
         doubtful.combine_semantic_weight = weight
-        model = PanopticFPNWithTTA(doubtful, (1.0,), flip=False, score_threshold=threshold)
+        model = PanopticFPNWithTTA(doubtful, Views(), score_threshold=threshold)
         _, segments = SizedInference(model, None)([image])[0] if sized else _own(model, image)
         return sorted(segment["score"] for segment in segments if segment["isthing"])
 
@@ -139,7 +139,7 @@ def test_call__a_photo_and_its_enlarged_copy_have_one_map(network: Any) -> None:
 
 
 def test_call__test_time_augmentation(network: Any) -> None:
-    wrapped = PanopticFPNWithTTA(network, (1.0,), flip=False, score_threshold=0.0)
+    wrapped = PanopticFPNWithTTA(network, Views(), score_threshold=0.0)
     image = picture(60, 120)
     first = described(*SizedInference(network, (48, 96))([image])[0])
     second = described(*SizedInference(wrapped, (48, 96))([image])[0])

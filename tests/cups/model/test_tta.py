@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from cups.model.modeling.meta_arch import merge_panoptic
-from cups.model.tta import PanopticFPNWithTTA
+from cups.model.tta import PanopticFPNWithTTA, Views
 
 
 class _SeesColours(nn.Module):
@@ -99,7 +99,7 @@ def with_views(
     **options: Any,
 ) -> PanopticFPNWithTTA:
     """Return the network over CUPS's views where no others are given."""
-    return PanopticFPNWithTTA(model, scales, flip, score_threshold, **options)
+    return PanopticFPNWithTTA(model, Views(scales, flip), score_threshold, **options)
 
 
 def test_semantics__padding_goes_before_mirroring_and_resizing() -> None:
@@ -190,3 +190,23 @@ def test_network__mirrored_image_gives_the_mirrored_result(tiny: nn.Module) -> N
     left, top, right, bottom = mirrored["instances"].pred_boxes.tensor.unbind(dim=1)
     unflipped = torch.stack((113 - right, top, 113 - left, bottom), dim=1)
     torch.testing.assert_close(ours["instances"].pred_boxes.tensor, unflipped, atol=1e-3, rtol=0)
+
+
+def test_semantic_scales__further_views_find_objects_and_leave_stuff_alone(tiny: nn.Module) -> None:
+    image = torch.rand(3, 75, 113, generator=torch.Generator().manual_seed(3))
+    views = Views((1.0, 2.0), flip=True, semantic_scales=(1.0,))
+    output = PanopticFPNWithTTA(tiny, views, 0.5)([{"image": image}])[0]
+    plain = with_views(tiny, scales=(1.0,))([{"image": image}])[0]
+    both = with_views(tiny, scales=(1.0, 2.0))([{"image": image}])[0]
+    assert torch.equal(output["sem_seg"], plain["sem_seg"])
+    assert not torch.equal(output["sem_seg"], both["sem_seg"])
+    assert torch.equal(output["instances"].pred_boxes.tensor, both["instances"].pred_boxes.tensor)
+    assert len(both["instances"]) != len(plain["instances"])
+
+
+def test_views__what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        Views((1.0, 0.0))
+    with pytest.raises(ValueError, match=r"\(0.5,\) must be among the scales \(1.0, 2.0\)"):
+        Views((1.0, 2.0), semantic_scales=(0.5,))
+    assert Views((0.5, 1.0), flip=True).passes == 2.5

@@ -116,7 +116,7 @@ def test_inference__nothing_geometric_is_narrow(
 ) -> None:
     model = build(build_tiny, POOLERS[path]).eval()
     model.roi_heads.box_predictor[-1].test_topk_per_image = 4
-    views = tta.PanopticFPNWithTTA(model, (0.75,), True, 0.0)
+    views = tta.PanopticFPNWithTTA(model, tta.Views((0.75,), flip=True), 0.0)
     image = (sample.image.permute(1, 2, 0) * 255).byte().numpy()
     with torch.no_grad(), narrow():
         outputs = model([{"image": sample.image}]) + views([{"image": sample.image}])

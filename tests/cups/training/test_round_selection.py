@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from cups.model.tta import Views
 from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, PseudoClasses
 from cups.training.round_selection import Consistency, RoundCheckpoints, ValidationQuality, with_choice
@@ -161,7 +162,7 @@ def consistency(monkeypatch: pytest.MonkeyPatch) -> Consistency:
         lambda network, *_: lambda _: [_output(network.views)],
     )
     frames: Any = [LoadedImage(torch.zeros(3, *SIZE), "frame")]
-    return Consistency(frames, PSEUDO, scales=(0.5, 1.0))
+    return Consistency(frames, PSEUDO, Views((0.5, 1.0), flip=True))
 
 
 def test_consistency__agreement_of_segments(consistency: Consistency) -> None:
@@ -177,7 +178,7 @@ def test_consistency__a_class_that_dies_out_counts_as_zero(consistency: Consiste
     rich, collapsed = _halves(1, 3), _halves(1, 1)
     assert consistency(_Network(rich, rich)) == pytest.approx(1.0)
     assert consistency(_Network(collapsed, collapsed)) == pytest.approx(0.5)
-    again = Consistency(consistency.frames, PSEUDO, (0.5, 1.0))
+    again = Consistency(consistency.frames, PSEUDO, Views((0.5, 1.0), flip=True))
     again.load_state_dict(consistency.state_dict())
     assert again(_Network(collapsed, collapsed)) == pytest.approx(0.5)
 

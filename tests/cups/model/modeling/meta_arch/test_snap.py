@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cups.model import MergeChoices
 from cups.model.inputs import inference_inputs
 from cups.model.modeling.meta_arch.snap import region_means, snap_to_regions
-from cups.model.tta import PanopticFPNWithTTA
+from cups.model.tta import PanopticFPNWithTTA, Views
 
 
 def halves(height: int = 48, width: int = 96, border: int = 40) -> Tensor:
@@ -63,6 +63,6 @@ def test_network__plain_and_augmented_output_follow_the_image(build_tiny: Callab
     torch.testing.assert_close(
         snapped["sem_seg"].softmax(dim=0), snap_to_regions(plain.softmax(dim=0), image), atol=1e-5, rtol=0
     )
-    augmented = PanopticFPNWithTTA(model, (1.0,), flip=False, score_threshold=0.5)
+    augmented = PanopticFPNWithTTA(model, Views(), score_threshold=0.5)
     probabilities = augmented(inference_inputs([image]))[0]["sem_seg"]
     torch.testing.assert_close(probabilities, snapped["sem_seg"].softmax(dim=0), atol=1e-5, rtol=0)

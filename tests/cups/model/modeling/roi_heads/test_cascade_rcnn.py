@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.model.inputs import inference_inputs
-from cups.model.tta import PanopticFPNWithTTA
+from cups.model.tta import PanopticFPNWithTTA, Views
 
 BOXES = torch.tensor([[4.0, 4, 36, 36], [6, 4, 38, 36], [60, 8, 90, 40]])
 """The first two are one object."""
@@ -55,7 +55,7 @@ def test_tta__pools_things_together(build_tiny: Callable[..., nn.Module]) -> Non
     model.roi_heads.things_together = True
     image = torch.rand((3, 64, 128), generator=torch.Generator().manual_seed(0))
     (plain,) = model(inference_inputs([image]))
-    (pooled,) = PanopticFPNWithTTA(model, (1.0,), flip=False, score_threshold=0.0)(inference_inputs([image]))
+    (pooled,) = PanopticFPNWithTTA(model, Views(), score_threshold=0.0)(inference_inputs([image]))
     assert len(plain["instances"]) > 0
     torch.testing.assert_close(pooled["instances"].scores, plain["instances"].scores)
     assert torch.equal(pooled["instances"].pred_classes, plain["instances"].pred_classes)
