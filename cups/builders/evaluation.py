@@ -41,6 +41,7 @@ PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
     "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD",
     "MODEL.TTA_SCALES",
+    "MODEL.TTA_FLIP",
     "MODEL.TTA_SEMANTIC_SCALES",
     "DATA.DATASET",
     "DATA.ROOT_VAL",
@@ -99,7 +100,7 @@ def views_of(config: CfgNode) -> Views:
     """
     keys = config.MODEL
     try:
-        return Views(tuple(keys.TTA_SCALES), True, tuple(keys.TTA_SEMANTIC_SCALES))
+        return Views(tuple(keys.TTA_SCALES), keys.TTA_FLIP, tuple(keys.TTA_SEMANTIC_SCALES))
     except ValueError as error:
         raise UserError(f"MODEL.TTA_SEMANTIC_SCALES: {error}") from None
 

@@ -74,11 +74,12 @@ MODEL = {
         SCALES,
         "Views of test-time augmentation, in evaluation (VALIDATION.USE_TTA) and of Stage 3's teacher.",
     ),
+    "TTA_FLIP": Key(True, SWITCH, "Each of these views is seen mirrored, too."),
     "TTA_SEMANTIC_SCALES": Key(
         (),
         SCALES_OR_NONE,
-        "Those of them whose semantic probabilities count; () is all. Larger views find small objects, but "
-        "may show stuff as the network never met it.",
+        "Those of TTA_SCALES whose semantic probabilities count; () is all. Larger views find small objects, "
+        "but may show stuff as the network never met it.",
     ),
     "TTA_INFERENCE_CONFIDENCE_THRESHOLD": Key(
         0.5,

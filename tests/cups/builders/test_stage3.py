@@ -66,6 +66,7 @@ def test_self_training_config__needs_a_network(tmp_path: Path) -> None:
 def test_teacher_views__ablation_is_the_plain_image() -> None:
     assert teacher_views(build_config()) == Views((0.5, 0.75, 1.0), flip=True)
     assert teacher_views(build_config(None, ["SELF_TRAINING.USE_TTA", False])) == Views()
+    assert not teacher_views(build_config(None, ["MODEL.TTA_FLIP", False])).flip
 
 
 def test_self_augmentation__crop_is_a_key() -> None:
