@@ -307,4 +307,3 @@ CROP = Check("(height, width), each 32 to 32768", lambda value: is_size(value, 3
 SCALE = within(above=0, most=16)
 """Factor by which images are resized."""
 SCALES = each(SCALE, "scales above 0, at most 16")
-SCALES_OR_NONE = each(SCALE, "scales above 0, at most 16, or () (all)", least=0)

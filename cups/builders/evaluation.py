@@ -41,8 +41,6 @@ PREDICTION_KEYS = (
     "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
     "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD",
     "MODEL.TTA_SCALES",
-    "MODEL.TTA_FLIP",
-    "MODEL.TTA_SEMANTIC_SCALES",
     "DATA.DATASET",
     "DATA.ROOT_VAL",
     "DATA.VAL_SPLIT",
@@ -93,16 +91,8 @@ def load_for_evaluation(config: CfgNode) -> EvaluatedNetwork:
 
 
 def views_of(config: CfgNode) -> Views:
-    """Return the views of test-time augmentation.
-
-    Raises:
-        UserError: semantic scales that are none of the scales.
-    """
-    keys = config.MODEL
-    try:
-        return Views(tuple(keys.TTA_SCALES), keys.TTA_FLIP, tuple(keys.TTA_SEMANTIC_SCALES))
-    except ValueError as error:
-        raise UserError(f"MODEL.TTA_SEMANTIC_SCALES: {error}") from None
+    """Return the views of test-time augmentation."""
+    return Views(tuple(config.MODEL.TTA_SCALES), flip=True)
 
 
 def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:

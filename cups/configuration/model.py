@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cups.allowed import FRACTION, PATH, SCALES, SCALES_OR_NONE, SWITCH, Check, choice, is_list, optional
+from cups.allowed import FRACTION, PATH, SCALES, SWITCH, Check, choice, is_list, optional
 from cups.backbones.names import NAMES
 from cups.configuration.key import Key
 from cups.defaults import CONFIDENCE_THRESHOLD, FREEZE_BACKBONE, GRADIENT_CHECKPOINTING
@@ -73,13 +73,6 @@ MODEL = {
         (0.5, 0.75, 1.0),
         SCALES,
         "Views of test-time augmentation, in evaluation (VALIDATION.USE_TTA) and of Stage 3's teacher.",
-    ),
-    "TTA_FLIP": Key(True, SWITCH, "Each of these views is seen mirrored, too."),
-    "TTA_SEMANTIC_SCALES": Key(
-        (),
-        SCALES_OR_NONE,
-        "Those of TTA_SCALES whose semantic probabilities count; () is all. Larger views find small objects, "
-        "but may show stuff as the network never met it.",
     ),
     "TTA_INFERENCE_CONFIDENCE_THRESHOLD": Key(
         0.5,

@@ -42,7 +42,7 @@ SELF_TRAINING = {
         0.5, FRACTION, "Share of a class's highest probability in the image below which a pixel is void."
     ),
     "EMA_MOMENTUM": Key(0.999, FRACTION, "What the teacher keeps of itself at each step."),
-    "USE_TTA": Key(True, SWITCH, "The teacher sees the views of MODEL.TTA_SCALES and MODEL.TTA_FLIP."),
+    "USE_TTA": Key(True, SWITCH, "The teacher sees several sizes (MODEL.TTA_SCALES) and mirror images."),
     "TRAINABLE": Key(
         "heads", choice(TRAINABLE), "What is trained: the heads (CUPS), or all that is not frozen."
     ),

@@ -21,6 +21,6 @@ VALIDATION = {
     "HELD_OUT_FRAMES": Key(
         16, COUNT, "Training images that Stage 2 leaves out to measure on, where there is no ground truth."
     ),
-    "USE_TTA": Key(False, SWITCH, "Predict over the views of MODEL.TTA_SCALES and MODEL.TTA_FLIP."),
+    "USE_TTA": Key(False, SWITCH, "Predict over several sizes (MODEL.TTA_SCALES) and mirror images."),
     "USE_CRF": Key(False, SWITCH, "Refine the semantic output by a dense CRF; needs pydensecrf2."),
 }

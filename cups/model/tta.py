@@ -33,22 +33,17 @@ class Views:
     Attributes:
         scales: sizes of the views, relative to the base size.
         flip: whether every view is seen mirrored as well.
-        semantic_scales: those of `scales` whose semantic probabilities count; () is all. Larger views show
-            small objects as large as those that a network has learnt, but stuff as it never was.
 
     Raises:
-        ValueError: no scales, scales of 0 or less, or semantic ones that are none of them.
+        ValueError: no scales, or scales of 0 or less.
     """
 
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    semantic_scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"scales {self.scales} must be one or more numbers above 0")
-        if not set(self.semantic_scales) <= set(self.scales):
-            raise ValueError(f"semantic scales {self.semantic_scales} must be among the scales {self.scales}")
 
     @property
     def passes(self) -> float:
@@ -113,12 +108,10 @@ class PanopticFPNWithTTA(nn.Module):
         image = item["image"].to(self.model.device)
         size = (int(item.get("height", image.shape[-2])), int(item.get("width", image.shape[-1])))
         views, probabilities = [], torch.zeros((), device=image.device)
-        counted = self.views.semantic_scales or self.views.scales
         for scale in self.views.scales:
             view = self._run(resize_image(image, self._view_size(image, scale)))
             views.append(view)
-            if scale in counted:
-                probabilities = probabilities + self._probabilities(view, size) / len(counted)
+            probabilities = probabilities + self._probabilities(view, size) / len(self.views.scales)
         probabilities = self.model.follow_image(probabilities, item["image"])
         instances = self._pool(views, size)
         instances.pred_masks = self._masks(views, instances)

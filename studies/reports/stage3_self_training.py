@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
-from cups.builders.stage3 import teacher_views
 from cups.config import build_config
 from cups.metrics.found_objects import found_by_size
 from cups.metrics.protocol import VoidRule
-from cups.model.tta import Views
 from pseudo_labels.steps.stage1 import Command
 from studies.reports.pictures import class_sheet, label_classes, picture_link, predicted_classes
 from studies.reports.text import (
@@ -182,22 +180,6 @@ training frames. What that criterion said, and PQ on the validation split, which
 {choice_table(runs)}"""
 
 
-def views_line(views: Views) -> str:
-    """Return in a sentence how the teacher sees an image."""
-    listed = ", ".join(f"{scale:g}" for scale in views.scales)
-    mirrored = ", each mirrored too" if views.flip else ""
-    sizes = (
-        f"The teacher sees the image in sizes {listed}"
-        if len(views.scales) > 1
-        else "The teacher sees the image"
-    )
-    line = f"{sizes}{mirrored}. "
-    if views.semantic_scales and set(views.semantic_scales) != set(views.scales):
-        semantic = ", ".join(f"{scale:g}" for scale in views.semantic_scales)
-        line += f"Objects come from all of them, semantic probabilities from {semantic} alone."
-    return line.rstrip()
-
-
 def size_table(runs: ToyRuns) -> str:
     """Return which share of the true objects each stage finds, by their size, whatever their class."""
     names = [f"{low} to {high}" for low, high in itertools.pairwise(SIZES)]
@@ -257,6 +239,7 @@ def render(runs: ToyRuns, drawn: Sequence[str]) -> str:
     question = "Does self-training improve on Stage 2, when, and which of its parts does it owe that to?"
     config = build_config(CONFIG)
     keys, threshold = config.SELF_TRAINING, config.MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD
+    scales = ", ".join(f"{scale:g}" for scale in config.MODEL.TTA_SCALES)
     provenance = [
         ("training labels", fact(runs.uses_ground_truth(LABELS))),
         ("Stage 2", fact(network_facts(runs, "stage2"))),
@@ -311,7 +294,7 @@ networks both ways (the teacher of Stage 3 had the edges):
 A teacher, the average of the student's weights (momentum {keys.EMA_MOMENTUM:g}), labels clean frames; the
 student learns from them on augmented ones. There are {ROUNDS} rounds of {keys.ROUND_STEPS} steps. In the
 first an instance of the teacher must score {threshold:g}, in each further one {keys.CONFIDENCE_STEP:g} more.
-{views_line(teacher_views(config))}
+The teacher averages views at scale {scales}, each mirrored too.
 
 {metrics_table(NAME, runs, ROUND_ROWS)}
 

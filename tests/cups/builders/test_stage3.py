@@ -66,7 +66,6 @@ def test_self_training_config__needs_a_network(tmp_path: Path) -> None:
 def test_teacher_views__ablation_is_the_plain_image() -> None:
     assert teacher_views(build_config()) == Views((0.5, 0.75, 1.0), flip=True)
     assert teacher_views(build_config(None, ["SELF_TRAINING.USE_TTA", False])) == Views()
-    assert not teacher_views(build_config(None, ["MODEL.TTA_FLIP", False])).flip
 
 
 def test_self_augmentation__crop_is_a_key() -> None:
@@ -215,10 +214,3 @@ def test_build_self_training_module__a_transformer_stays_frozen_or_not(
     module = _stage3(tmp_path / "a.ckpt", "SELF_TRAINING.TRAINABLE", "all").train()
     trunk = module.model.backbone.extractor
     assert (trunk.training, trunk.weight.requires_grad) == (not frozen, not frozen)
-
-
-def test_teacher_views__semantic_scales_must_be_scales() -> None:
-    pairs = ["MODEL.TTA_SCALES", "[1.0, 2.0]", "MODEL.TTA_SEMANTIC_SCALES"]
-    assert teacher_views(build_config(None, [*pairs, "[1.0]"])).semantic_scales == (1.0,)
-    with pytest.raises(UserError, match=r"MODEL\.TTA_SEMANTIC_SCALES: .* must be among"):
-        teacher_views(build_config(None, [*pairs, "[0.5]"]))

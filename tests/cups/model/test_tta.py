@@ -192,21 +192,7 @@ def test_network__mirrored_image_gives_the_mirrored_result(tiny: nn.Module) -> N
     torch.testing.assert_close(ours["instances"].pred_boxes.tensor, unflipped, atol=1e-3, rtol=0)
 
 
-def test_semantic_scales__further_views_find_objects_and_leave_stuff_alone(tiny: nn.Module) -> None:
-    image = torch.rand(3, 75, 113, generator=torch.Generator().manual_seed(3))
-    views = Views((1.0, 2.0), flip=True, semantic_scales=(1.0,))
-    output = PanopticFPNWithTTA(tiny, views, 0.5)([{"image": image}])[0]
-    plain = with_views(tiny, scales=(1.0,))([{"image": image}])[0]
-    both = with_views(tiny, scales=(1.0, 2.0))([{"image": image}])[0]
-    assert torch.equal(output["sem_seg"], plain["sem_seg"])
-    assert not torch.equal(output["sem_seg"], both["sem_seg"])
-    assert torch.equal(output["instances"].pred_boxes.tensor, both["instances"].pred_boxes.tensor)
-    assert len(both["instances"]) != len(plain["instances"])
-
-
 def test_views__what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         Views((1.0, 0.0))
-    with pytest.raises(ValueError, match=r"\(0.5,\) must be among the scales \(1.0, 2.0\)"):
-        Views((1.0, 2.0), semantic_scales=(0.5,))
     assert Views((0.5, 1.0), flip=True).passes == 2.5
