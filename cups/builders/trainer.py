@@ -220,7 +220,9 @@ def prepare_process(config: CfgNode) -> None:
     """Set up logging, seeds and matrix products of a training process."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pl.seed_everything(config.SYSTEM.SEED, workers=True, verbose=False)
-    torch.set_float32_matmul_precision("medium")
+    # Not `set_float32_matmul_precision`: CPUs with units for bf16 would round all products to its 8 bits.
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def fit(

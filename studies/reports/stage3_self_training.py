@@ -106,6 +106,7 @@ PUBLISHED = (
 
 SIZES = (200, 800, 1600)
 """Areas in pixels that divide true objects: a car of the middle distance has some 800."""
+SIZE_NAMES = ("tiny", "small", "middle", "large")
 RULES: tuple[tuple[VoidRule, str], ...] = (
     ("standard", ""),
     ("upstream", ", void rule of the published figures"),
@@ -183,21 +184,28 @@ training frames. What that criterion said, and PQ on the validation split, which
 
 
 def size_table(runs: ToyRuns) -> str:
-    """Return which share of the true objects each stage finds, by their size, whatever their class."""
-    names = [f"{low} to {high}" for low, high in itertools.pairwise(SIZES)]
-    names = [f"below {SIZES[0]}", *names, f"{SIZES[-1]} and more"]
-    columns = [f"{name} pixels" for name in names]
+    """Return which share of the true objects of each size a stage finds, whatever class it gives them."""
     rows = []
     for title, file in STAGES:
         counts = {seed: found_by_size(scored, SIZES) for seed, scored in runs.rows(file).items()}
-        for everything, _ in counts.values():  # the same frames for every seed
-            columns = [f"{name} pixels ({count})" for name, count in zip(names, everything, strict=True)]
-        shares = [
+        shares = (
             {seed: found[size] / max(1, everything[size]) for seed, (everything, found) in counts.items()}
-            for size in range(len(names))
-        ]
+            for size in range(len(SIZE_NAMES))
+        )
         rows.append((title, *(spread(share, runs.seeds) for share in shares)))
-    return table(NAME, rows, ("", *columns))
+    return table(NAME, rows, ("", *SIZE_NAMES))
+
+
+def sizes_line(runs: ToyRuns) -> str:
+    """Return in words what the names of sizes mean, and how many true objects there are of each."""
+    bounds = ("below {1}", *("{0} to {1}",) * (len(SIZES) - 1), "from {0} pixels on")
+    edges = [
+        bound.format(*pair) for bound, pair in zip(bounds, itertools.pairwise((0, *SIZES, 0)), strict=True)
+    ]
+    scored = next(iter(runs.rows(PSEUDO_LABELS).values()), None)
+    numbers = found_by_size(scored, SIZES)[0].tolist() if scored else [NOT_RUN] * len(edges)
+    parts = zip(SIZE_NAMES, edges, numbers, strict=True)
+    return "; ".join(f"{name}: {edge} ({number})" for name, edge, number in parts)
 
 
 def _percent(value: float | None) -> str:
@@ -279,7 +287,8 @@ teacher.
 
 ## Objects by size
 
-Share of the true objects that a predicted object covers with IoU above 0.5, whatever its class (percent):
+Share of the true objects that a predicted object covers with IoU above 0.5, whatever its class (percent).
+Size and number of objects: {sizes_line(runs)}.
 
 {size_table(runs)}
 

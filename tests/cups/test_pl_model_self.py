@@ -16,6 +16,7 @@ from cups.augmentation import BatchAugmentation, CopyPaste, Photometric, RandomC
 from cups.builders.stage2 import optimizer_settings
 from cups.config import build_config
 from cups.data.utils import identity_collate
+from cups.model.tta import Views
 from cups.pl_model_self import SelfTrainingModule
 from cups.structures import LoadedImage, ThingStuffSplit
 from cups.taxonomy import WIDE_VOID
@@ -39,7 +40,7 @@ def _sure(build_tiny: Builder) -> nn.Module:
 
 
 def _module(model: nn.Module, **options: Any) -> SelfTrainingModule:
-    fixed = {"trainable": "heads", "scales": (1.0,), "flip": False, "momentum": 0.999, "round_start": "keep"}
+    fixed = {"trainable": "heads", "views": Views(), "momentum": 0.999, "round_start": "keep"}
     fixed |= {"relative_threshold": 0.5, "ignore_unknown_things": False, "augmentation": BatchAugmentation()}
     fixed["schedule"] = RoundSchedule(2, 2, 0.5, 0.2)
     settings = optimizer_settings(build_config(None, ["TRAINING.ADAMW.LEARNING_RATE", 1e-3]))

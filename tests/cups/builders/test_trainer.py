@@ -23,7 +23,7 @@ from cups.builders.stage2 import (
     split_to_go_on_with,
     training_provenance,
 )
-from cups.builders.trainer import run_directory, start_run
+from cups.builders.trainer import prepare_process, run_directory, start_run
 from cups.config import add_resume_arguments, build_config
 from cups.errors import UserError
 from cups.io.checkpoint import write_file
@@ -309,3 +309,12 @@ def test_build_model__a_checkpoint_of_another_network_is_refused(
         data: Any = SimpleNamespace(split=ThingStuffSplit(things, (3, 4, 5, 6)))
         with pytest.raises(UserError, match=rf"a\.ckpt: {message}"):
             build_model(config, data)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there products may be rounded to 10 bits")
+def test_prepare_process__products_of_32_bits_stay_so_on_a_cpu() -> None:
+    """On processors with units for bf16, they kept 8 bits; what came after in the process, too."""
+    prepare_process(build_config())
+    assert torch.get_float32_matmul_precision() == "highest"
+    rows = torch.randn((300, 300), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(rows @ rows, (rows.double() @ rows.double()).float(), rtol=1e-4, atol=1e-3)
