@@ -22,6 +22,7 @@ from cups.io.checkpoint import Checkpoint, differences, is_counter
 from cups.io.fingerprint import frames_identity
 from cups.io.provenance import code_version, ground_truth_answer
 from cups.model.model import network_of
+from cups.model.modeling.meta_arch.merge import best_channel
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import WIDE_VOID, ClassSet
 
@@ -111,7 +112,7 @@ def count_overlaps(checkpoint: Checkpoint, data: LabelledFrames) -> Overlaps:
         sample = data.load(index)
         (output,) = network([{"image": sample.image}])
         known = sample.sem_seg != WIDE_VOID
-        pairs = output["sem_seg"].argmax(dim=0)[known] * stuffs.shape[1] + sample.sem_seg[known]
+        pairs = best_channel(output["sem_seg"])[known] * stuffs.shape[1] + sample.sem_seg[known]
         stuffs += torch.bincount(pairs, minlength=stuffs.numel()).reshape(stuffs.shape)
         found = output["instances"]
         shared = found.pred_masks.flatten(1).double() @ sample.masks.flatten(1).double().T

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cups.metrics.scored_rows import ScoredRows
-
-LEAST_IOU = 0.5
-"""Above it, at most one predicted object fits a true one (Kirillov et al., CVPR 2019)."""
+from cups.metrics.segments import MATCH_IOU, group_rows, sum_pixels
 
 
 def found_by_size(scored: ScoredRows, limits: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -24,24 +22,19 @@ def found_by_size(scored: ScoredRows, limits: Sequence[int]) -> tuple[np.ndarray
     Returns:
         All objects and those that are found, (len(limits) + 1,) int64 each.
     """
-    image, (_, instance, _, true_instance, overlap) = scored.image, scored.rows.T.astype(np.int64)
+    category, instance, true_category, true_instance, overlap = scored.rows.T.astype(np.int64)
     known = scored.target_class >= 0
     things = np.append(scored.is_thing, False)[scored.target_class]
-    true_object, true_area = _areas(image, scored.rows[:, 2:4], overlap)
-    pred_object, pred_area = _areas(image, scored.rows[:, :2], overlap * known)
+    true_object, true_first = group_rows(scored.image, true_category, true_instance)
+    pred_object, pred_first = group_rows(scored.image, category, instance)
+    true_area = sum_pixels(true_object, overlap, len(true_first))
+    pred_area = sum_pixels(pred_object, overlap * known, len(pred_first))
     union = true_area[true_object] + pred_area[pred_object] - overlap
     actual = things & (true_instance > 0)
-    hit = actual & (instance > 0) & (overlap > LEAST_IOU * union)
+    hit = actual & (instance > 0) & (overlap > MATCH_IOU * union)
     size = np.digitize(true_area, limits)
     counts = (
         np.bincount(size[np.unique(true_object[rows])], minlength=len(limits) + 1) for rows in (actual, hit)
     )
     everything, found = counts
     return everything, found
-
-
-def _areas(image: np.ndarray, segment: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the segment of each row, counted over all images, and the area of each segment."""
-    keys = np.column_stack((image, segment))
-    index = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
-    return index, np.bincount(index, weights=pixels).astype(np.int64)

@@ -11,7 +11,7 @@ from cups.metrics.protocol import VoidRule, check_void_rule
 VOID_CLASS = -1
 """Class of a void row after mapping."""
 
-_MATCH_IOU = 0.5
+MATCH_IOU = 0.5
 """Kirillov et al. (2019), section 4.1: above one half a match is unique."""
 
 
@@ -79,20 +79,20 @@ def segment_table(
     thing = np.append(is_thing, False)  # index -1 is void, which has no instance either
     pred_instance = np.where(thing[pred_class], rows[:, 1], 0)
     target_instance = np.where(thing[target_class], rows[:, 3], 0)
-    pred, pred_first = _group(image, pred_class + 1, pred_instance)
-    target, target_first = _group(image, target_class + 1, target_instance)
-    pair, pair_first = _group(pred, target)
+    pred, pred_first = group_rows(image, pred_class + 1, pred_instance)
+    target, target_first = group_rows(image, target_class + 1, target_instance)
+    pair, pair_first = group_rows(pred, target)
     overlap = rows[:, 4]
     of_target = target_class[target_first]
     return SegmentTable(
         pred_class=pred_class[pred_first],
-        pred_area=_sums(pred, overlap, len(pred_first)),
+        pred_area=sum_pixels(pred, overlap, len(pred_first)),
         target_class=of_target,
-        target_area=_sums(target, overlap, len(target_first)),
+        target_area=sum_pixels(target, overlap, len(target_first)),
         target_crowd=thing[of_target] & (target_instance[target_first] == 0),
         pred=pred[pair_first],
         target=target[pair_first],
-        overlap=_sums(pair, overlap, len(pair_first)),
+        overlap=sum_pixels(pair, overlap, len(pair_first)),
     )
 
 
@@ -111,8 +111,8 @@ def panoptic_counts(
     upstream = void_rule == "upstream"
     pred_class, target_class = table.pred_class[table.pred], table.target_class[table.target]
     num_preds, num_targets = len(table.pred_area), len(table.target_area)
-    on_void = _sums(table.pred, table.overlap * (target_class == VOID_CLASS), num_preds)
-    under_void = _sums(table.target, table.overlap * (pred_class == VOID_CLASS), num_targets)
+    on_void = sum_pixels(table.pred, table.overlap * (target_class == VOID_CLASS), num_preds)
+    under_void = sum_pixels(table.target, table.overlap * (pred_class == VOID_CLASS), num_targets)
     crowd = np.zeros(num_targets, dtype=bool) if upstream else table.target_crowd
     same = (pred_class == target_class) & (pred_class != VOID_CLASS)
 
@@ -122,13 +122,13 @@ def panoptic_counts(
     if upstream:
         union = union - under_void[table.target]
     iou = table.overlap / np.maximum(union, 1)
-    match = same & ~crowd[table.target] & (iou > _MATCH_IOU)
+    match = same & ~crowd[table.target] & (iou > MATCH_IOU)
 
     missed = (table.target_class != VOID_CLASS) & ~crowd
     missed[table.target[match]] = False
     if upstream:
         missed &= 2 * under_void <= table.target_area
-    excused = on_void + _sums(table.pred, table.overlap * (same & crowd[table.target]), num_preds)
+    excused = on_void + sum_pixels(table.pred, table.overlap * (same & crowd[table.target]), num_preds)
     false = (table.pred_class != VOID_CLASS) & (2 * excused <= table.pred_area)
     false[table.pred[match]] = False
     return PanopticCounts(
@@ -139,7 +139,7 @@ def panoptic_counts(
     )
 
 
-def _group(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def group_rows(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the distinct rows of some non-negative columns.
 
     Returns:
@@ -155,5 +155,6 @@ def _group(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return group, first
 
 
-def _sums(index: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
+def sum_pixels(index: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
+    """Return (size,) int64, the pixels of each of the segments that `index` numbers."""
     return np.bincount(index, weights=pixels, minlength=size).astype(np.int64)

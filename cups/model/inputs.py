@@ -10,6 +10,7 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
+from cups.model.modeling.meta_arch.merge import best_channel
 from cups.ops.panoptic_map import PanopticMap
 from cups.structures import PseudoClasses, Sample, boxes_from_masks
 
@@ -19,7 +20,7 @@ MIN_SIDE = 2
 
 def decided_maps(output: dict[str, Any]) -> dict[str, Any]:
     """Return what an evaluation reads of one output: `semantic`, the largest channel, and `panoptic_seg`."""
-    return {"semantic": output["sem_seg"].argmax(dim=0), "panoptic_seg": output["panoptic_seg"]}
+    return {"semantic": best_channel(output["sem_seg"]), "panoptic_seg": output["panoptic_seg"]}
 
 
 def to_detectron2(sample: Sample) -> dict[str, Any]:

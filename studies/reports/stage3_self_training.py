@@ -183,29 +183,28 @@ training frames. What that criterion said, and PQ on the validation split, which
 {choice_table(runs)}"""
 
 
-def size_table(runs: ToyRuns) -> str:
-    """Return which share of the true objects of each size a stage finds, whatever class it gives them."""
-    rows = []
-    for title, file in STAGES:
-        counts = {seed: found_by_size(scored, SIZES) for seed, scored in runs.rows(file).items()}
-        shares = (
-            {seed: found[size] / max(1, everything[size]) for seed, (everything, found) in counts.items()}
-            for size in range(len(SIZE_NAMES))
-        )
-        rows.append((title, *(spread(share, runs.seeds) for share in shares)))
-    return table(NAME, rows, ("", *SIZE_NAMES))
-
-
-def sizes_line(runs: ToyRuns) -> str:
-    """Return in words what the names of sizes mean, and how many true objects there are of each."""
-    bounds = ("below {1}", *("{0} to {1}",) * (len(SIZES) - 1), "from {0} pixels on")
-    edges = [
-        bound.format(*pair) for bound, pair in zip(bounds, itertools.pairwise((0, *SIZES, 0)), strict=True)
+def sizes(runs: ToyRuns) -> str:
+    """Return which share of the true objects of each size a stage finds, as Markdown."""
+    found = {
+        file: {seed: found_by_size(scored, SIZES) for seed, scored in runs.rows(file).items()}
+        for _, file in STAGES
+    }
+    # The frames are the same for every seed and stage, and so are the objects.
+    objects = next((counts[0].tolist() for stage in found.values() for counts in stage.values()), None)
+    parts = zip(SIZE_NAMES, (0, *SIZES), objects or [NOT_RUN] * len(SIZE_NAMES), strict=True)
+    told = "; ".join(f"{name}, from {least} pixels on ({count})" for name, least, count in parts)
+    rows = [
+        (title, *(spread(_shares(found[file], size), runs.seeds) for size in range(len(SIZE_NAMES))))
+        for title, file in STAGES
     ]
-    scored = next(iter(runs.rows(PSEUDO_LABELS).values()), None)
-    numbers = found_by_size(scored, SIZES)[0].tolist() if scored else [NOT_RUN] * len(edges)
-    parts = zip(SIZE_NAMES, edges, numbers, strict=True)
-    return "; ".join(f"{name}: {edge} ({number})" for name, edge, number in parts)
+    return f"""Share of the true objects that a predicted object covers with IoU above 0.5, whatever its
+class (percent). Sizes, and how many objects: {told}.
+
+{table(NAME, rows, ("", *SIZE_NAMES))}"""
+
+
+def _shares(counts: Mapping[int, tuple[np.ndarray, np.ndarray]], size: int) -> dict[int, float]:
+    return {seed: found[size] / max(1, everything[size]) for seed, (everything, found) in counts.items()}
 
 
 def _percent(value: float | None) -> str:
@@ -287,10 +286,7 @@ teacher.
 
 ## Objects by size
 
-Share of the true objects that a predicted object covers with IoU above 0.5, whatever its class (percent).
-Size and number of objects: {sizes_line(runs)}.
-
-{size_table(runs)}
+{sizes(runs)}
 
 ## Edges of the image
 
