@@ -12,13 +12,16 @@ import numpy as np
 
 from cups.io.files import write_json
 from cups.io.png import read_image, write_png
-from cups.ops.panoptic_map import PanopticMap, as_panoptic_map, number_values
+from cups.ops.panoptic_map import PanopticMap, as_panoptic_map, number_runs, number_values
+from cups.ops.runs import changes, first_pixels
 from cups.taxonomy import VOID
 
 SEGMENT_FACTOR = 1000
 """Segment id = (category + 1) * 1000 + number of the object in its category; number 0 is stuff, id 0 is void.
 A PNG therefore tells its categories by itself, and the JSON can be rebuilt from the files of any number of
 processes."""
+RGB = 0xFFFFFF
+"""The three bytes of an id."""
 
 
 def segment_ids(panoptic: PanopticMap, void: int = VOID) -> np.ndarray:
@@ -49,9 +52,16 @@ def segment_ids(panoptic: PanopticMap, void: int = VOID) -> np.ndarray:
 
 def from_segments(segments: np.ndarray, void: int = VOID) -> PanopticMap:
     """Return the map of (H, W) ids, see `SEGMENT_FACTOR`; objects are numbered over all categories."""
-    numbers, ids = number_values(segments)
+    return _of_segments(*number_values(segments), void)
+
+
+def _of_segments(
+    numbers: np.ndarray, ids: np.ndarray, void: int, starts: np.ndarray | None = None
+) -> PanopticMap:
+    """Return the map of (H, W) numbers of (S,) segment ids; `starts` as in `PanopticMap`."""
     category = np.where(ids == 0, void, ids // SEGMENT_FACTOR - 1)
-    return PanopticMap(numbers, category, np.where(ids % SEGMENT_FACTOR > 0, np.arange(1, len(ids) + 1), 0))
+    instance = np.where(ids % SEGMENT_FACTOR > 0, np.arange(1, len(ids) + 1), 0)
+    return PanopticMap(numbers, category, instance, starts)
 
 
 def to_rgb(segments: np.ndarray) -> np.ndarray:
@@ -62,9 +72,28 @@ def to_rgb(segments: np.ndarray) -> np.ndarray:
 
 def from_rgb(pixels: np.ndarray) -> np.ndarray:
     """Decode COCO panoptic pixels: (H, W, 3) uint8 RGB -> (H, W) int32 segment ids."""
-    parts = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]
-    parts &= 0xFFFFFF  # in place: the fourth channel is none of the file's
-    return parts
+    segments = _in_words(pixels)
+    segments &= RGB
+    return segments
+
+
+def _in_words(pixels: np.ndarray) -> np.ndarray:
+    """Return (H, W) int32 whose lower three bytes are the pixel, and whose highest is 255."""
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]
+
+
+def number_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number the segments of COCO panoptic pixels, (H, W, 3) uint8 RGB, a run at a time.
+
+    Returns:
+        (numbers, ids, starts): (H, W) place of each pixel's id among the ids that occur, (S,) int64 and
+        rising; and the first pixels of runs, as in `PanopticMap`.
+    """
+    # The fourth byte is the same everywhere: it tells no run, and is cut off one value of each.
+    words = _in_words(pixels).reshape(-1)
+    starts = first_pixels(changes(words))
+    ids = (words[starts] & RGB).astype(np.int64)
+    return *number_runs(starts, ids, pixels.shape[:2]), starts
 
 
 def write_panoptic(path: Path, panoptic: PanopticMap | np.ndarray, void: int = VOID) -> None:
@@ -83,7 +112,8 @@ def read_panoptic(path: Path, void: int = VOID) -> PanopticMap:
     Raises:
         UserError: missing, truncated or undecodable file.
     """
-    return from_segments(from_rgb(read_image(path)), void)
+    numbers, ids, starts = number_colours(read_image(path))
+    return _of_segments(numbers, ids, void, starts)
 
 
 def describe_segments(segments: np.ndarray) -> list[dict[str, Any]]:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from cups.errors import UserError
-from cups.io.coco_panoptic import from_rgb
+from cups.io.coco_panoptic import number_colours
 from cups.io.files import read_json
 from cups.io.pixels import read_header, read_image
-from cups.ops.panoptic_map import PanopticMap, number_values
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID, ClassSet
 
 FIX = "give the JSON of a COCO panoptic set"
@@ -90,7 +90,7 @@ class CocoSet:
             UserError: a missing or wrong file, or segments that the JSON does not list.
         """
         annotation = self.annotations[name]
-        numbers, ids = number_values(read_segments(annotation.png))
+        numbers, ids, starts = read_segments(annotation.png)
         listed = annotation.segments
         unknown = [int(segment) for segment in ids if segment and int(segment) not in listed]
         if unknown:
@@ -104,7 +104,7 @@ class CocoSet:
             category[index] = position
             if self.categories[position].is_thing and not listed[segment][1]:
                 instance[index] = segment + 1
-        return PanopticMap(numbers, category, instance)
+        return PanopticMap(numbers, category, instance, starts)
 
     def _why_unknown(self, unknown: Sequence[int], listed: Mapping[int, Any]) -> str:
         swapped = [(segment & 255) << 16 | segment & 0xFF00 | segment >> 16 for segment in unknown]
@@ -114,8 +114,8 @@ class CocoSet:
         return f"{text} (id = R + 256 G + 65536 B); PNG and JSON are of two different sets"
 
 
-def read_segments(path: Path) -> np.ndarray:
-    """Read the segment ids of a COCO panoptic PNG: (H, W) int32.
+def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read the segments of a COCO panoptic PNG, see `cups.io.coco_panoptic.number_colours`.
 
     Raises:
         UserError: missing file, or one that is no RGB picture.
@@ -125,7 +125,7 @@ def read_segments(path: Path) -> np.ndarray:
             f"{path}: has one channel, a COCO panoptic PNG has three (id = R + 256 G + 65536 B); leave "
             "the JSON out to score it as a map of class ids"
         )
-    return from_rgb(read_image(path))
+    return number_colours(read_image(path))
 
 
 def read_coco_set(path: Path, png: Callable[[str], Path] | None = None) -> CocoSet:

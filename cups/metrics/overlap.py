@@ -7,11 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cups.ops.panoptic_map import ID_LIMIT, PanopticMap, as_panoptic_map, changes, cut, distinct
+from cups.ops.panoptic_map import ID_LIMIT, PanopticMap, as_panoptic_map, distinct
+from cups.ops.runs import changes, first_pixels, is_worth_it, lengths
 from cups.structures import OverlapTable
 
-_PIXELS_OF_A_RUN = 6
-"""Runs that are shorter on average cost more than their pixels, measured."""
 _DENSE_LIMIT = 2**22
 """Pairs of table rows that are counted by a table of all of them; more are sorted."""
 
@@ -73,19 +72,33 @@ def _shared_pixels(pred: PanopticMap, target: PanopticMap) -> tuple[np.ndarray, 
     """
     size, total = len(target.category), len(pred.category) * len(target.category)
     flat = np.ascontiguousarray(pred.ids).reshape(-1), np.ascontiguousarray(target.ids).reshape(-1)
-    changed = changes(*flat)
-    by_runs = np.count_nonzero(changed) * _PIXELS_OF_A_RUN < len(changed)
-    if not by_runs and total <= 2**16 and _is_small(pred) and _is_small(target):
+    start = _common_starts(pred, target, flat)
+    if start is None and total <= 2**16 and _is_small(pred) and _is_small(target):
         counts = cv2.calcHist([pred.ids, target.ids], [0, 1], None, [256, 256], [0, 256, 0, 256])
         counts = counts[: len(pred.category), :size].astype(np.int64).ravel()
         return np.flatnonzero(counts), counts[counts > 0]
-    start, length = cut(changed) if by_runs else (slice(None), None)
-    joint = flat[0][start].astype(np.intp) * size + flat[1][start]
+    chosen, length = (slice(None), None) if start is None else (start, lengths(start, len(flat[0])))
+    joint = flat[0][chosen].astype(np.intp) * size + flat[1][chosen]
     if total > _DENSE_LIMIT:
         keys, place = distinct(joint)
         return keys, _sums(place, length, len(keys))
     counts = _sums(joint, length, total)
     return np.flatnonzero(counts), counts[counts > 0]
+
+
+def _common_starts(
+    pred: PanopticMap, target: PanopticMap, flat: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray | None:
+    """Return (R,) rising first pixels of runs in which neither map changes, or None of noisy maps.
+
+    A run may begin twice; its first part has no pixel then.
+    """
+    if pred.starts is not None and target.starts is not None:
+        # Two rising rows: a stable sort merges them.
+        start = np.concatenate((pred.starts, target.starts))
+        return np.sort(start, kind="stable") if is_worth_it(len(start), pred.ids.size) else None
+    changed = changes(*flat)
+    return first_pixels(changed) if is_worth_it(np.count_nonzero(changed), pred.ids.size) else None
 
 
 def _is_small(panoptic: PanopticMap) -> bool:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from cups.ops.nearest import from_nearest
-from cups.ops.panoptic_map import runs_of
+from cups.ops.runs import runs_of
 
 MAX_INSTANCES = 65535
 """Instance maps are uint16 with 0 for "none"."""

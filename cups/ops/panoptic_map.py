@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+from cups.ops.runs import changes, first_pixels, lengths
 
 ID_LIMIT = 2**31
 """Categories and instances are below it."""
@@ -23,6 +25,8 @@ class PanopticMap:
         ids: (H, W) uint8, uint16 or int32, row of each pixel in the table.
         category: (S,) int64 class or pseudo-class of each row; void is one of its values.
         instance: (S,) int64 object of each row, distinct within the image; 0 is none.
+        starts: (R,) int64, rising, first pixels (row by row) of runs in which `ids` stay the same, where
+            these are known: who counts pixels need not look for them.
 
     Raises:
         ValueError: for other shapes, or ids beyond the table.
@@ -40,6 +44,7 @@ class PanopticMap:
     ids: np.ndarray
     category: np.ndarray
     instance: np.ndarray
+    starts: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
@@ -74,9 +79,9 @@ class PanopticMap:
             raise ValueError(f"{name} must be of shape (H, W, 2) = (category, instance), not {pairs.shape}")
         flat = np.ascontiguousarray(pairs).reshape(-1)
         # Category and instance lie side by side: seen as one 16-bit number, a pixel changed when either did.
-        start, length = cut((flat[2:] != flat[:-2]).view(np.uint16) != 0)
+        start = first_pixels((flat[2:] != flat[:-2]).view(np.uint16) != 0)
         category, instance = flat.reshape(-1, 2)[start].T
-        return cls._of_runs(category, instance, length, pairs.shape[:2], name)
+        return cls._of_runs(start, category, instance, pairs.shape[:2], name)
 
     @classmethod
     def from_maps(cls, category: np.ndarray, instance: np.ndarray, name: str = "maps") -> PanopticMap:
@@ -86,15 +91,15 @@ class PanopticMap:
             ValueError: as `from_pairs`.
         """
         kinds, objects = (np.ascontiguousarray(values).reshape(-1) for values in (category, instance))
-        start, length = cut(changes(kinds, objects))
-        return cls._of_runs(kinds[start], objects[start], length, category.shape, name)
+        start = first_pixels(changes(kinds, objects))
+        return cls._of_runs(start, kinds[start], objects[start], category.shape, name)
 
     @classmethod
     def _of_runs(
         cls,
+        start: np.ndarray,
         category: np.ndarray,
         instance: np.ndarray,
-        length: np.ndarray,
         shape: tuple[int, ...],
         name: str,
     ) -> PanopticMap:
@@ -105,8 +110,8 @@ class PanopticMap:
             if values.min() < 0 or values.max() >= ID_LIMIT:
                 raise ValueError(f"{name} ids must be in 0..2**31-1, found {values.min()}..{values.max()}")
         width = int(instance.max()) + 1
-        keys, row = distinct(category.astype(np.int64) * width + instance)
-        return cls(_spread(row, length, len(keys), shape), keys // width, keys % width)
+        ids, keys = number_runs(start, category.astype(np.int64) * width + instance, shape)
+        return cls(ids, keys // width, keys % width, start)
 
     @classmethod
     def from_numbers(
@@ -153,7 +158,7 @@ class PanopticMap:
 
     def with_ids(self, ids: np.ndarray) -> PanopticMap:
         """Return other pixels, (H', W'), of the same table."""
-        return replace(self, ids=ids)
+        return replace(self, ids=ids, starts=None)
 
     def resized(self, size: tuple[int, int]) -> PanopticMap:
         """Return the map at another size (H', W'), by the nearest pixel as `cups.ops.resize.resize_ids`."""
@@ -178,7 +183,7 @@ class PanopticMap:
         row = len(self.category)
         ids = self.ids.astype(id_type(row + 1), copy=False)
         table = np.append(self.category, category), np.append(self.instance, 0)
-        return PanopticMap(ids, *table), row
+        return PanopticMap(ids, *table, self.starts), row
 
 
 def as_panoptic_map(value: Any, name: str = "pairs") -> PanopticMap:
@@ -197,46 +202,23 @@ def number_values(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     What `np.unique` returns, in a fraction of its time on maps with regions.
     """
     flat = np.ascontiguousarray(values).reshape(-1)
-    start, length = cut(changes(flat))
-    found, row = distinct(flat[start].astype(np.int64))
-    return _spread(row, length, len(found), values.shape), found
+    start = first_pixels(changes(flat))
+    return number_runs(start, flat[start].astype(np.int64), values.shape)
 
 
-def _spread(row: np.ndarray, length: np.ndarray, count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the map of runs that have a length and a row, of `count` rows, each."""
-    return np.repeat(row.astype(id_type(count)), length).reshape(shape)
+def number_runs(
+    start: np.ndarray, values: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `number_values` returns, of a map of runs.
 
-
-def changes(*maps: np.ndarray) -> np.ndarray:
-    """Return (N - 1,) bool, whether one of the (N,) maps changes after a pixel."""
-    changed = maps[0][1:] != maps[0][:-1]
-    for values in maps[1:]:
-        changed |= values[1:] != values[:-1]
-    return changed
-
-
-def cut(changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return first pixel and length, (R,) int64 each, of the runs that (N - 1,) changes cut N pixels into."""
-    start = np.concatenate(([0], np.flatnonzero(changed) + 1))
-    return start, np.diff(start, append=len(changed) + 1)
-
-
-PIXELS_OF_A_RUN = 6
-"""Runs that are shorter on average cost more than their pixels, measured."""
-
-
-def runs_of(*maps: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """Return the values of maps (any shape, the same) where none of them changes, and the pixels of each run.
-
-    What is counted then takes a look at each run instead of each pixel. Noisy maps are returned pixel by
-    pixel, without lengths.
+    Args:
+        start: (R,) first pixel of each run.
+        values: (R,) integers >= 0, of each run.
+        shape: (H, W) of the map.
     """
-    flat = [np.ascontiguousarray(values).reshape(-1) for values in maps]
-    changed = changes(*flat)
-    if np.count_nonzero(changed) * PIXELS_OF_A_RUN >= len(changed):
-        return flat, None
-    start, length = cut(changed)
-    return [values[start] for values in flat], length
+    found, row = distinct(values)
+    length = lengths(start, shape[0] * shape[1])
+    return np.repeat(row.astype(id_type(len(found))), length).reshape(shape), found
 
 
 def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

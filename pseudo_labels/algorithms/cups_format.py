@@ -12,7 +12,7 @@ import torch
 from cups.io.checkpoint import write_file
 from cups.io.file_names import ALL_PIXELS, INSIDE_INSTANCES, INSTANCE_SUFFIX, SEMANTIC_SUFFIX
 from cups.ops.components import majority_classes
-from cups.ops.panoptic_map import runs_of
+from cups.ops.runs import runs_of
 from pseudo_labels.inputs.labels import read_pair
 from pseudo_labels.steps.frames import Folder, Frame
 

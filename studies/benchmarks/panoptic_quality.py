@@ -10,6 +10,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,12 @@ from studies.benchmarks.street_maps import CLASSES, Maps, read_coco, scenes, wri
 
 def run_ours(maps: Maps, repeats: int) -> dict[str, Any]:
     """Score panoptic maps with this project's metric; both void rules come from one state."""
-    return _run_ours([([PanopticMap.from_pairs(part)] for part in pair) for pair in maps], repeats)
+    return _run_ours([([_ids_and_table(part)] for part in pair) for pair in maps], repeats)
+
+
+def _ids_and_table(pairs: np.ndarray) -> PanopticMap:
+    """Return the map as a network gives it: where its ids change is not known yet."""
+    return replace(PanopticMap.from_pairs(pairs), starts=None)
 
 
 def run_ours_from_pairs(maps: Maps, repeats: int) -> dict[str, Any]:

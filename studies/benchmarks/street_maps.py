@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cups.io.coco_panoptic import from_rgb
+from cups.io.coco_panoptic import number_colours
 from cups.io.files import write_json
 from cups.io.png import read_image
-from cups.ops.panoptic_map import PanopticMap, number_values
+from cups.ops.panoptic_map import PanopticMap
 from cups.taxonomy import VOID, class_set
 from studies.benchmarks.settings import QualitySettings
 
@@ -118,5 +118,5 @@ def _segment(segment_id: int, area: int, name: str) -> dict[str, int]:
 
 def read_coco(root: Path, name: str, index: int) -> PanopticMap:
     """Read one PNG of `write_coco`."""
-    numbers, ids = number_values(from_rgb(read_image(root / name / f"{index}.png")))
-    return PanopticMap(numbers, np.where(ids == 0, VOID, ids // ID_FACTOR - 1), ids % ID_FACTOR)
+    numbers, ids, starts = number_colours(read_image(root / name / f"{index}.png"))
+    return PanopticMap(numbers, np.where(ids == 0, VOID, ids // ID_FACTOR - 1), ids % ID_FACTOR, starts)

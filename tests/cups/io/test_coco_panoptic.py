@@ -16,6 +16,7 @@ from cups.io.coco_panoptic import (
     describe_segments,
     from_rgb,
     from_segments,
+    number_colours,
     read_panoptic,
     segment_ids,
     to_rgb,
@@ -46,6 +47,18 @@ def test_segment_ids__a_thousand_objects_do_not_fit() -> None:
 def test_to_rgb__round_trip() -> None:
     segments = np.array([[0, 255, 256, 301_999, 2**24 - 1]])
     assert (from_rgb(to_rgb(segments)) == segments).all()
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 9999), st.sampled_from([3, 70_000, 2**24]), st.booleans())
+def test_number_colours__are_the_ids_of_the_pixels(seed: int, highest: int, noisy: bool) -> None:
+    rng = np.random.default_rng(seed)
+    segments = rng.integers(0, highest, (5, 24)) if noisy else rng.integers(0, highest, (5, 2)).repeat(12, 1)
+    numbers, ids, starts = number_colours(to_rgb(segments))
+    assert np.array_equal(ids[numbers], segments) and np.array_equal(ids, np.unique(segments))
+    assert ids.dtype == np.int64
+    flat = segments.ravel()
+    assert starts.tolist() == [i for i in range(flat.size) if i == 0 or flat[i] != flat[i - 1]]
 
 
 @settings(max_examples=25)

@@ -94,3 +94,19 @@ def test_overlap_table__more_segments_than_a_table_of_pairs_holds() -> None:
     other = PanopticMap.from_maps(category[:, ::-1], np.ones_like(category))
     rows = overlap_rows(overlap_table(one, other))
     assert len(rows) == 3000 and (rows[:, 0] + rows[:, 2] == 2999).all() and (rows[:, 4] == 1).all()
+
+
+@pytest.mark.parametrize("segments", [5, 3000], ids=["a table of all pairs", "too many pairs for one"])
+@pytest.mark.parametrize("known", [(True, True), (True, False), (False, False)])
+def test_overlap_table__runs_count_as_pixels_do(segments: int, known: tuple[bool, bool]) -> None:
+    rng = np.random.default_rng(1)
+    maps = [rng.integers(0, segments, (60, 100)).repeat(16, axis=1) for _ in range(2)]
+    # Shifted, so that runs of the one end inside those of the other.
+    shifted = [np.stack((np.roll(m, 5 * i, axis=1), m * 0), axis=-1) for i, m in enumerate(maps)]
+    made = [PanopticMap.from_pairs(pair) for pair in shifted]
+    given_ = [m if kept else m.with_ids(m.ids) for m, kept in zip(made, known, strict=True)]
+    assert [m.starts is not None for m in given_] == list(known)
+    rows = overlap_rows(overlap_table(*given_))
+    both = np.concatenate(shifted, axis=-1).reshape(-1, 4)
+    found, count = np.unique(both, axis=0, return_counts=True)
+    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, np.column_stack((found, count)).tolist()))

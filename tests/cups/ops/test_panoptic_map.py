@@ -101,3 +101,15 @@ def test_panoptic_map__parts_must_fit(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         PanopticMap(ids, np.array(category), np.array(instance))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 9999))
+def test_starts__cut_the_map_where_it_changes(seed: int) -> None:
+    panoptic = PanopticMap.from_pairs(random_pairs(seed))
+    other = np.zeros((2, 3), np.uint8)
+    for made in (panoptic, panoptic.with_void(1, 9), panoptic.padded_row(3)[0]):
+        assert made.starts is not None
+        flat = made.ids.ravel()
+        assert made.starts.tolist() == [i for i in range(flat.size) if i == 0 or flat[i] != flat[i - 1]]
+    assert panoptic.with_ids(other).starts is None and panoptic.resized((2, 3)).starts is None
