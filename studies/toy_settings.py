@@ -11,7 +11,7 @@ CONFIG = ROOT / "configs" / "demo_toy.yaml"
 FRAMES = (300, 150)
 """Training and validation frames. On 20 validation frames a difference of 2 points of PQ may be their choice
 alone (`cups.metrics.bootstrap`); a frame takes a third of a second to render."""
-STEPS = 800
+STEPS = 1200
 """Of Stage 2 in the reports, as in the demo: a dozen such trainings end within a day on two cores."""
 LABELS = CUPS_FOLDER
 CLUSTERS = 120
