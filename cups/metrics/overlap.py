@@ -98,7 +98,7 @@ def _common_starts(
         start = np.concatenate((pred.starts, target.starts))
         return np.sort(start, kind="stable") if is_worth_it(len(start), pred.ids.size) else None
     changed = changes(*flat)
-    return first_pixels(changed) if is_worth_it(np.count_nonzero(changed), pred.ids.size) else None
+    return first_pixels(changed) if is_worth_it(int(np.count_nonzero(changed)), pred.ids.size) else None
 
 
 def _is_small(panoptic: PanopticMap) -> bool:

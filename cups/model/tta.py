@@ -107,11 +107,13 @@ class PanopticFPNWithTTA(nn.Module):
     def _predict(self, item: dict[str, Any]) -> dict[str, Any]:
         image = item["image"].to(self.model.device)
         size = (int(item.get("height", image.shape[-2])), int(item.get("width", image.shape[-1])))
-        views, probabilities = [], torch.zeros((), device=image.device)
+        views, probabilities = [], None
         for scale in self.views.scales:
             view = self._run(resize_image(image, self._view_size(image, scale)))
             views.append(view)
-            probabilities = probabilities + self._probabilities(view, size) / len(self.views.scales)
+            # In place: a map of a hundred channels is not copied for the mean of one.
+            found = self._probabilities(view, size).div_(len(self.views.scales))
+            probabilities = found if probabilities is None else probabilities.add_(found)
         probabilities = self.model.follow_image(probabilities, item["image"])
         instances = self._pool(views, size)
         instances.pred_masks = self._masks(views, instances)

@@ -43,7 +43,7 @@ def runs_of(*maps: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
     """
     flat = [np.ascontiguousarray(values).reshape(-1) for values in maps]
     changed = changes(*flat)
-    if not is_worth_it(np.count_nonzero(changed), flat[0].size):
+    if not is_worth_it(int(np.count_nonzero(changed)), flat[0].size):
         return flat, None
     start = first_pixels(changed)
     return [values[start] for values in flat], lengths(start, flat[0].size)
