@@ -50,20 +50,6 @@ def segment_ids(panoptic: PanopticMap, void: int = VOID) -> np.ndarray:
     return np.where(panoptic.category == void, 0, (panoptic.category + 1) * SEGMENT_FACTOR + numbers)
 
 
-def from_segments(segments: np.ndarray, void: int = VOID) -> PanopticMap:
-    """Return the map of (H, W) ids, see `SEGMENT_FACTOR`; objects are numbered over all categories."""
-    return _of_segments(*number_values(segments), void)
-
-
-def _of_segments(
-    numbers: np.ndarray, ids: np.ndarray, void: int, starts: np.ndarray | None = None
-) -> PanopticMap:
-    """Return the map of (H, W) numbers of (S,) segment ids; `starts` as in `PanopticMap`."""
-    category = np.where(ids == 0, void, ids // SEGMENT_FACTOR - 1)
-    instance = np.where(ids % SEGMENT_FACTOR > 0, np.arange(1, len(ids) + 1), 0)
-    return PanopticMap(numbers, category, instance, starts)
-
-
 def to_rgb(segments: np.ndarray) -> np.ndarray:
     """Encode segment ids as COCO does: (H, W) -> (H, W, 3) uint8, id = R + 256 G + 65536 B."""
     parts = np.ascontiguousarray(segments, dtype="<u4").view(np.uint8).reshape(*segments.shape, 4)
@@ -96,6 +82,14 @@ def number_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return *number_runs(starts, ids, pixels.shape[:2]), starts
 
 
+def from_colours(pixels: np.ndarray, void: int = VOID) -> PanopticMap:
+    """Return the map of (H, W, 3) uint8 RGB, see `SEGMENT_FACTOR`; objects are numbered over categories."""
+    numbers, ids, starts = number_colours(pixels)
+    category = np.where(ids == 0, void, ids // SEGMENT_FACTOR - 1)
+    instance = np.where(ids % SEGMENT_FACTOR > 0, np.arange(1, len(ids) + 1), 0)
+    return PanopticMap(numbers, category, instance, starts)
+
+
 def write_panoptic(path: Path, panoptic: PanopticMap | np.ndarray, void: int = VOID) -> None:
     """Write a panoptic map, or (H, W, 2) integer (category, instance), as a COCO panoptic PNG.
 
@@ -112,8 +106,7 @@ def read_panoptic(path: Path, void: int = VOID) -> PanopticMap:
     Raises:
         UserError: missing, truncated or undecodable file.
     """
-    numbers, ids, starts = number_colours(read_image(path))
-    return _of_segments(numbers, ids, void, starts)
+    return from_colours(read_image(path), void)
 
 
 def describe_segments(segments: np.ndarray) -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ from cups.io.coco_panoptic import (
     PanopticFile,
     categories_of,
     describe_segments,
+    from_colours,
     from_rgb,
-    from_segments,
     number_colours,
     read_panoptic,
     segment_ids,
@@ -32,7 +32,7 @@ def test_segment_ids__hand_made() -> None:
     panoptic = PanopticMap.from_maps(category, instance)
     segments = segment_ids(panoptic)[panoptic.ids]
     assert segments.tolist() == [[1000, 1000, 3002, 3001, 0]]
-    back = from_segments(segments)
+    back = from_colours(to_rgb(segments))
     assert back.categories.tolist() == category.tolist()
     instance = back.instances[0]
     assert len(set(instance[2:4].tolist()) - {0}) == 2 and instance[[0, 1, 4]].tolist() == [0, 0, 0]
