@@ -70,7 +70,7 @@ def step_settings(
         config=SMALL_NETWORK if tried or part == "curve" else TrainStepSettings.config,
         objects=3 if tried else TrainStepSettings.objects,
         channels_last=True,
-        compile=not (settings.quick or tried),
+        compile=not (settings.quick or settings.no_compile or tried),
     )
 
 

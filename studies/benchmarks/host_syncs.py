@@ -32,8 +32,9 @@ WAITS = frozenset(
     }
 )
 """Operators for which a GPU must be asked."""
-LIBRARIES = ("/torch/", "/torchvision/", "/fvcore/", "warnings.py", "contextlib.py")
-"""Frames that do not count as the place of a wait: whoever calls them does."""
+PACKAGES = "site-packages/"
+LIBRARY = "detectron2/"
+"""The one library whose frames count as the place of a wait; for others, whoever calls them does."""
 Places = Counter[str]
 
 
@@ -41,11 +42,12 @@ def _place(frame: FrameType | None) -> str:
     """Return "file:line" of the innermost frame of this project or of detectron2."""
     while frame is not None:
         name = frame.f_code.co_filename
-        if name != __file__ and not any(part in name for part in LIBRARIES):
-            path = Path(name)
-            if path.is_relative_to(ROOT):
-                return f"{path.relative_to(ROOT).as_posix()}:{frame.f_lineno}"
-            return f"{name.rpartition('site-packages/')[2]}:{frame.f_lineno}"
+        path = Path(name)
+        _, installed, module = name.rpartition(PACKAGES)
+        if installed and module.startswith(LIBRARY):
+            return f"{module}:{frame.f_lineno}"
+        if not installed and name != __file__ and path.is_relative_to(ROOT):
+            return f"{path.relative_to(ROOT).as_posix()}:{frame.f_lineno}"
         frame = frame.f_back
     return "unknown"
 
@@ -87,7 +89,9 @@ def counted_syncs(device: str) -> Iterator[Places]:
         warnings.showwarning = seen
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            yield places
+            # In this thread: torch cannot tell Python of waits in the threads that run backward passes.
+            with torch.autograd.set_multithreading_enabled(False):
+                yield places
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

@@ -140,6 +140,9 @@ class GpuSettings(Settings):
     output: Path = flag(Path("runs/gpu_benchmark"), "folder of gpu.md and gpu.json", decides=False)
     only: tuple[str, ...] = flag(GPU_PARTS, "parts to run", choices=GPU_PARTS, decides=False)
     quick: bool = flag(False, "batches of 1 and 4 alone, a tenth of `curve_steps`, nothing compiled")
+    no_compile: bool = flag(
+        False, "leave out the compiled trunk: a minute of compiling for each batch size", decides=False
+    )
     batch_sizes: tuple[int, ...] = flag(
         (1, 4, 16), "images per step", metavar="N", decides=False, allowed=BATCH
     )

@@ -42,6 +42,8 @@ def test_rows__batches_and_variants(settings: GpuSettings) -> None:
     assert "stage2: ours, compiled trunk, batch 4" in names
     quick = [row.key for row in gpu.rows(replace(wanted, quick=True))]
     assert not [name for name in quick if "batch 16" in name or "compiled" in name]
+    plain = [row.key for row in gpu.rows(replace(wanted, no_compile=True))]
+    assert plain == [name for name in names if "compiled" not in name]
 
 
 def test_compare__every_part_runs_and_a_second_run_measures_nothing(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
 
-from studies.benchmarks.host_syncs import counted_syncs, sync_row
+from studies.benchmarks.host_syncs import ROOT, counted_syncs, sync_row
 
 
 def test_counted_syncs__on_a_cpu_what_a_gpu_would_be_asked() -> None:
@@ -33,6 +34,20 @@ def test_counted_syncs__on_a_gpu_what_torch_warns_of(monkeypatch: pytest.MonkeyP
         warnings.warn("something else", UserWarning, stacklevel=1)
     assert modes == ["warn", "default"]
     assert list(places.values()) == [3] and "test_host_syncs" in next(iter(places))
+
+
+@pytest.mark.parametrize("folder", ["/opt/torch/.venv", "/home/torch/fvcore", str(ROOT / ".venv")])
+def test_counted_syncs__what_a_library_does_is_told_by_its_own_name(folder: str) -> None:
+    """Waits of detectron2 counted as ours where Python was installed below a folder named torch."""
+    code = "def wait(value):\n    return value.item()\n"
+    with counted_syncs("cpu") as places:
+        for package in ("detectron2", "torchvision"):
+            module: dict[str, Any] = {}
+            name = f"{folder}/lib/python3.12/site-packages/{package}/modeling/poolers.py"
+            exec(compile(code, name, "exec"), module)
+            module["wait"](torch.ones(1))
+    here = [place for place in places if place.startswith("tests/studies/benchmarks/test_host_syncs.py:")]
+    assert places == {"detectron2/modeling/poolers.py:2": 1, here[0]: 1}
 
 
 def test_sync_row__by_whose_code() -> None:

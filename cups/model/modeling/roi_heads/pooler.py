@@ -61,8 +61,8 @@ class PreciseROIAlign(ROIAlign):
 class SparseROIPooler(ROIPooler):
     """detectron2's `ROIPooler` of type ROIAlignV2: the same values, by other arithmetic.
 
-    On other devices than the CPU, or with an adaptive number of samples (sampling ratio 0), it is the
-    `ROIPooler` itself, with `PreciseROIAlign`.
+    On other devices than the CPU, or with an adaptive number of samples (sampling ratio 0), it pools with
+    `PreciseROIAlign`, and asks a GPU once how many boxes each level has; detectron2 asks level by level.
     """
 
     level_poolers: Any
@@ -79,12 +79,14 @@ class SparseROIPooler(ROIPooler):
         ratio, size = self.level_poolers[0].sampling_ratio, self.output_size[0]
         # Pooling has no gradient with respect to boxes, here as in RoIAlign.
         boxes = torch.cat([item.tensor for item in box_lists]).detach().float()
-        if ratio <= 0 or x[0].device.type != "cpu" or len(boxes) == 0 or torch.jit.is_tracing():
+        if len(boxes) == 0 or torch.jit.is_tracing():
             return super().forward(x, box_lists)
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
         images = torch.repeat_interleave(torch.tensor([len(item) for item in box_lists]))
+        if ratio <= 0 or x[0].device.type != "cpu":
+            return self._level_by_level(x, boxes, levels, images.to(boxes.device, non_blocking=True))
         heights, widths = (torch.tensor([level.shape[axis] for level in x]) for axis in (2, 3))
         sizes = heights * widths * len(box_lists)
         # Row of the table at which the map of each box's image and level begins.
@@ -109,6 +111,14 @@ class SparseROIPooler(ROIPooler):
         table = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in x])
         pooled = _SparseProduct.apply(matrix, table.float())
         return pooled.view(len(boxes), size, size, -1).permute(0, 3, 1, 2).to(x[0].dtype)
+
+    def _level_by_level(self, x: list[Tensor], boxes: Tensor, levels: Tensor, images: Tensor) -> Tensor:
+        order = levels.argsort(stable=True)
+        counts = (levels[:, None] == torch.arange(len(x), device=levels.device)).sum(dim=0).tolist()
+        regions = torch.cat((images[:, None].to(boxes.dtype), boxes), dim=1)[order]
+        parts = zip(self.level_poolers, x, regions.split(counts), strict=True)
+        pooled = torch.cat([pooler(level, part) for pooler, level, part in parts])
+        return torch.empty_like(pooled).index_copy_(0, order, pooled)
 
 
 def axis_weights(start: Tensor, end: Tensor, length: Tensor, bins: int, ratio: int) -> tuple[Tensor, Tensor]:
