@@ -7,6 +7,7 @@
 - stage2: images/s and peak memory at 640 x 1280: ours, plain detectron2, upstream's habits, and variants.
 - stage3: the same at 1024 x 2048, teacher with test-time augmentation and student.
 - syncs: how often a step makes the processor wait for the GPU, and where.
+- profile: which share of a step the GPU computes, and in which operators.
 
 Batches that do not fit are a row of the table. A killed run goes on with the rows that are missing.
 """

@@ -19,13 +19,18 @@ from studies.benchmarks.host_syncs import sync_row
 from studies.benchmarks.loss_curve import curves
 from studies.benchmarks.parity import CHECKS, parity_row
 from studies.benchmarks.settings import GpuSettings, TrainStepSettings
+from studies.benchmarks.step_profile import profile_row
 from studies.benchmarks.train_step import Maker, draw_batch, our_network, seconds
 from studies.measure import describe_machine, machine_line
 
 log = logging.getLogger(__name__)
 
 SMALL_NETWORK = "Panoptic-Cascade-Mask-R-CNN-Small.yaml"
-SIZES = {"curve": (192, 384), "stage2": (640, 1280), "stage3": (1024, 2048), "syncs": (640, 1280)}
+SIZES = {
+    "curve": (192, 384),
+    "stage3": (1024, 2048),
+    **dict.fromkeys(("stage2", "syncs", "profile"), (640, 1280)),
+}
 CPU_SIZE = (64, 128)
 CPU_NETWORK = (
     *("MODEL.RPN.PRE_NMS_TOPK_TRAIN", "50", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "16"),
@@ -36,9 +41,11 @@ CPU_NETWORK = (
 )
 """The hidden run on a CPU tries the code; what it measures means nothing."""
 QUICK_BATCHES = 4
-WARM_UP = 2
+WARM_UP = 4
 SYNCED = ("ours", "ours, pasting own finds", "plain detectron2")
 """Contenders whose waits are counted; upstream's are ours and those of an inference."""
+PROFILED = ("ours", "plain detectron2")
+PROFILED_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,22 @@ def sync_rows(settings: GpuSettings) -> Iterator[Row]:
                 yield Row("syncs", f"{title}, {name}", partial(syncs_of, make, steps))
 
 
+def profile_of(make: Maker, settings: TrainStepSettings) -> dict[str, Any]:
+    """Profile a step of Stage 2, after some that warm up."""
+    step = make(our_network(settings))
+    for number in range(WARM_UP if settings.device != "cpu" else 0):
+        step(draw_batch(settings, number))
+    return profile_row(step, draw_batch(settings, WARM_UP), settings.device)
+
+
+def profile_rows(settings: GpuSettings) -> Iterator[Row]:
+    """Yield the rows that tell where a step's time goes."""
+    steps = step_settings(settings, "profile", 1 if settings.device == "cpu" else PROFILED_BATCH)
+    for name, make in train_step.makers(steps).items():
+        if name in PROFILED:
+            yield Row("profile", f"{name}, batch {steps.batch_size}", partial(profile_of, make, steps))
+
+
 def rows(settings: GpuSettings) -> Iterator[Row]:
     """Yield all rows of the parts chosen."""
     for part in settings.only:
@@ -137,6 +160,8 @@ def rows(settings: GpuSettings) -> Iterator[Row]:
             yield Row(part, f"Stage 2, {count} steps", partial(curves, steps, count))
         elif part == "syncs":
             yield from sync_rows(settings)
+        elif part == "profile":
+            yield from profile_rows(settings)
         else:
             yield from speed_rows(settings, part, train_step if part == "stage2" else self_training_step)
 

@@ -79,12 +79,27 @@ def sync_table(results: Results) -> str:
     return markdown_table(rows, columns)
 
 
+def profile_table(results: Results) -> str:
+    """Return how long the GPU computes in a step, and in which operators."""
+    rows: list[tuple[str, ...]] = []
+    for name, result in results.items():
+        if reason := _no_number(result):
+            rows.append((name, reason, "", ""))
+            continue
+        busy = "" if result["busy"] is None else f"{result['busy']:.0%}"
+        places = list(result["operators"].items())[:SHOWN_PLACES]
+        listed = ", ".join(f"{operator} {time:.1f}" for operator, time in places)
+        rows.append((name, f"{1000 * result['seconds']:.0f}", busy, listed))
+    return markdown_table(rows, ("", "step, ms", "GPU busy", "operators, ms of their own"))
+
+
 PARTS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "parity": ("Parity in float32", parity_table),
     "curve": ("Loss in bf16 and in float32", curve_table),
     "stage2": ("Stage 2, 640 x 1280, bf16", speed_table),
     "stage3": ("Stage 3, 1024 x 2048, bf16", speed_table),
     "syncs": ("Waits for the GPU, two images a step", sync_table),
+    "profile": ("Where a step of Stage 2 spends its time, 640 x 1280, bf16", profile_table),
 }
 
 

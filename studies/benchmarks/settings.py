@@ -130,7 +130,7 @@ class CostSettings(Settings):
     quick: bool = flag(False, "the two cheapest points of each curve alone")
 
 
-GPU_PARTS = ("parity", "curve", "stage2", "stage3", "syncs")
+GPU_PARTS = ("parity", "curve", "stage2", "stage3", "syncs", "profile")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class GpuSettings(Settings):
         (1, 4, 16), "images per step", metavar="N", decides=False, allowed=BATCH
     )
     repeats: int = flag(
-        5, "timed steps of a row, of which the median counts; two before them warm up", allowed=COUNT
+        15, "timed steps of a row, of which the median counts; four before them warm up", allowed=COUNT
     )
     curve_steps: int = flag(300, "steps of each loss curve", allowed=COUNT)
     fixtures: Path = flag(Path("tests/parity"), "folder of the parity fixtures", decides=False)

@@ -158,5 +158,5 @@ def test_shared_numbers__objects_of_several_clusters_touch() -> None:
 
 def test_refuse__single_maps() -> None:
     ids, instances = street()
-    refuse_other_ids(PATH, np.where(ids == 7, 65535, ids), CLASSES)
+    refuse_other_ids(PATH, np.where(ids == 7, 65535, ids.astype(np.uint16)), CLASSES)
     refuse_other_instances(PATH, np.zeros_like(instances), np.full_like(ids, 7), CLASSES)

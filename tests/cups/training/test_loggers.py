@@ -135,15 +135,15 @@ def test_wandb__an_earlier_stage_in_this_process_is_finished(
 @pytest.fixture
 def _no_service_left() -> Iterator[None]:
     """End the service of wandb, which would outlive the test."""
+    wandb = pytest.importorskip("wandb")
     yield
-    sys.modules["wandb"].teardown()
+    wandb.teardown()
 
 
 @pytest.mark.usefixtures("_no_service_left")
 def test_wandb__the_real_one_writes_offline_what_can_be_sent_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("wandb")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))  # no account

@@ -53,7 +53,8 @@ def test_compare__every_part_runs_and_a_second_run_measures_nothing(
     makers = train_step.makers
     monkeypatch.setattr(train_step, "makers", lambda steps: {"ours": makers(steps)["ours"]})
     monkeypatch.setattr(gpu, "SYNCED", ("ours",))
-    chosen = replace(settings, only=("curve", "stage2", "stage3", "syncs"))
+    monkeypatch.setattr(gpu, "PROFILED", ("ours",))
+    chosen = replace(settings, only=("curve", "stage2", "stage3", "syncs", "profile"))
     # Built once: that takes longer than a step.
     network = train_step.our_network(gpu.step_settings(chosen, "stage2", 1))
     for module in (gpu, loss_curve):
@@ -70,6 +71,9 @@ def test_compare__every_part_runs_and_a_second_run_measures_nothing(
     first = [values[0] for values in curve["curves"].values()]
     assert first[1] == pytest.approx(first[0], rel=0.05) and curve["difference"] > 0
     assert all(result["syncs"] > 0 for key, result in results.items() if key.startswith("syncs"))
+    profiled = results["profile: ours, batch 1"]
+    assert profiled["busy"] is None and sum(profiled["operators"].values()) / 1e3 > 0
+    assert any("convolution" in operator for operator in profiled["operators"])
     assert text.strip() == (settings.output / "gpu.md").read_text().strip()
     assert "| ours, batch 1" in text and "these numbers mean nothing" in text
 
