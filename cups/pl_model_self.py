@@ -19,12 +19,16 @@ from cups.taxonomy import WIDE_VOID
 from cups.training.choices import RoundStart, Trainable
 from cups.training.module import PanopticModule
 from cups.training.optimizer import OptimizerSettings
+from cups.training.processes import step_seed
 from cups.training.self_training import (
     RoundSchedule,
     select_trainable,
     targets_from_output,
     update_average,
 )
+
+LABELS = 1
+"""Ends the seed by which labels are drawn: the same batch draws more than that."""
 
 
 class SelfTrainingModule(PanopticModule):
@@ -43,6 +47,8 @@ class SelfTrainingModule(PanopticModule):
         views: sizes in which the teacher sees an image.
         momentum: of the teacher's average; at 0 the teacher is the student.
         relative_threshold, ignore_unknown_things: see `cups.training.self_training.targets_from_output`.
+        draw_classes: the class of a teacher's object is drawn by its probabilities, anew each time the frame
+            is seen. On average the student learns these; it does not make them surer than they are.
         round_start: what happens when a round begins. "keep" (upstream) lets both networks go on: the
             average is never interrupted, and the optimiser's moments stay those of its weights. The other
             two copy one network's weights to the other: restarting from the teacher forgets what it has not
@@ -62,6 +68,7 @@ class SelfTrainingModule(PanopticModule):
         momentum: float,
         relative_threshold: float,
         ignore_unknown_things: bool,
+        draw_classes: bool,
         round_start: RoundStart,
         metric: PanopticQualitySemanticMatching | None = None,
         seed: int = 0,
@@ -78,6 +85,7 @@ class SelfTrainingModule(PanopticModule):
         self.momentum = momentum
         self.relative_threshold = relative_threshold
         self.ignore_unknown_things = ignore_unknown_things
+        self.draw_classes = draw_classes
         self.round_start = round_start
         # The teacher never trains: that is no oversight of which the trainer should warn.
         warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start of training.*")
@@ -93,10 +101,13 @@ class SelfTrainingModule(PanopticModule):
         elif self.round_start == "student_to_teacher":
             update_average(teacher, self.model, momentum=0.0)
 
-    def label(self, batch: Sequence[LoadedImage]) -> list[Sample]:
+    def label(self, batch: Sequence[LoadedImage], micro_batch: int) -> list[Sample]:
         """Return the teacher's labels of a batch of clean images."""
         self.teacher_model.score_threshold = self.schedule.threshold_at(self.global_step)
-        outputs = self.teacher_model([{"image": loaded.image} for loaded in batch])
+        outputs = self.teacher_model(
+            [{"image": loaded.image} for loaded in batch],
+            self._generator_of_classes(micro_batch) if self.draw_classes else None,
+        )
         # The labels decide between things and stuff as the merge that painted the instances did.
         things_first = self.teacher_model.model.combine_things_first
         return [
@@ -111,13 +122,17 @@ class SelfTrainingModule(PanopticModule):
             for output, loaded in zip(outputs, batch, strict=True)
         ]
 
+    def _generator_of_classes(self, micro_batch: int) -> torch.Generator:
+        seed = step_seed(self.seed, self.global_step, micro_batch, self.global_rank, LABELS)
+        return torch.Generator().manual_seed(seed)
+
     def augment(self, batch: Sequence[Sample], micro_batch: int) -> list[Sample]:
         """Return the batch as the student is shown it; the input stays untouched."""
         return self.batch_augmentation(batch, batch, *self.generators(micro_batch))
 
     def training_step(self, batch: list[LoadedImage], batch_idx: int) -> Tensor:
         micro_batch = self.micro_batch(batch_idx)
-        labelled = self.label(batch)
+        labelled = self.label(batch, micro_batch)
         self._log_labels(labelled)
         self.media |= {"sample": labelled[0]}
         return self.learn(self.augment(labelled, micro_batch), micro_batch)

@@ -142,6 +142,7 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
         momentum=keys.EMA_MOMENTUM,
         relative_threshold=keys.SEMANTIC_SEGMENTATION_THRESHOLD,
         ignore_unknown_things=config.DATA.IGNORE_UNKNOWN_THING_REGIONS,
+        draw_classes=keys.DRAW_CLASSES,
         round_start=keys.ROUND_START,
         metric=build_metric(config, pseudo),
         seed=config.SYSTEM.SEED,

@@ -46,6 +46,9 @@ SELF_TRAINING = {
     "TRAINABLE": Key(
         "heads", choice(TRAINABLE), "What is trained: the heads (CUPS), or all that is not frozen."
     ),
+    "DRAW_CLASSES": Key(
+        False, SWITCH, "The class of a teacher's object is drawn by its probabilities, not the most probable."
+    ),
     "ROUND_START": Key("keep", choice(ROUND_STARTS), "Which weights are copied when a round begins."),
     "IMAGES": Key("leftImg8bit", choice(IMAGE_FOLDERS), "Folder of the images in the Cityscapes layout."),
     "CROP_HEIGHTS": Key(

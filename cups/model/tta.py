@@ -92,19 +92,23 @@ class PanopticFPNWithTTA(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def forward(
+        self, batched_inputs: Sequence[dict[str, Any]], generator: torch.Generator | None = None
+    ) -> list[dict[str, Any]]:
         """Predict each image.
 
         Args:
             batched_inputs: `image` (3, H, W) float RGB 0-1, any size; optional `height`, `width` of the
                 output.
+            generator: of a CPU; draws the class of each object by its probabilities. None takes the most
+                probable.
 
         Returns:
             Per image `sem_seg` probabilities (S+1, height, width), `instances` and `panoptic_seg`.
         """
-        return [self._predict(item) for item in batched_inputs]
+        return [self._predict(item, generator) for item in batched_inputs]
 
-    def _predict(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _predict(self, item: dict[str, Any], generator: torch.Generator | None) -> dict[str, Any]:
         image = item["image"].to(self.model.device)
         size = (int(item.get("height", image.shape[-2])), int(item.get("width", image.shape[-1])))
         views, probabilities = [], None
@@ -116,6 +120,8 @@ class PanopticFPNWithTTA(nn.Module):
             probabilities = found if probabilities is None else probabilities.add_(found)
         probabilities = self.model.follow_image(probabilities, item["image"])
         instances = self._pool(views, size)
+        if generator is not None:
+            instances.pred_classes = drawn_classes(instances.class_probabilities, generator)
         instances.pred_masks = self._masks(views, instances)
         instances = detector_postprocess(instances, *size)
         return {
@@ -207,4 +213,16 @@ def _change_frame(boxes: Tensor, source: Size, target: Size, mirrored: bool) -> 
 
 
 def _without_boxes(found: Instances, size: Size) -> Instances:
-    return Instances(size, scores=found.scores, pred_classes=found.pred_classes)
+    kept = {name: found.get(name) for name in ("scores", "pred_classes", "class_probabilities")}
+    return Instances(size, **kept)
+
+
+def drawn_classes(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a class for each row by its shares: (N, T) probabilities, which need not sum to 1 -> (N,) int64.
+
+    Drawn on the CPU: the same on any device.
+    """
+    if not len(probabilities):
+        return torch.zeros(0, dtype=torch.int64, device=probabilities.device)
+    shares = probabilities.detach().float().cpu().clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.multinomial(shares, 1, generator=generator)[:, 0].to(probabilities.device)

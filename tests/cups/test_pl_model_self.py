@@ -42,6 +42,7 @@ def _sure(build_tiny: Builder) -> nn.Module:
 def _module(model: nn.Module, **options: Any) -> SelfTrainingModule:
     fixed = {"trainable": "heads", "views": Views(), "momentum": 0.999, "round_start": "keep"}
     fixed |= {"relative_threshold": 0.5, "ignore_unknown_things": False, "augmentation": BatchAugmentation()}
+    fixed["draw_classes"] = False
     fixed["schedule"] = RoundSchedule(2, 2, 0.5, 0.2)
     settings = optimizer_settings(build_config(None, ["TRAINING.ADAMW.LEARNING_RATE", 1e-3]))
     return SelfTrainingModule(model, SPLIT, settings, **{**fixed, **options})
@@ -119,9 +120,9 @@ def test_teacher__sees_the_clean_image_and_the_student_an_augmented_one(
     learnt: list[dict[str, Any]] = []
     teach, learn = module.teacher_model.forward, module.model.forward
 
-    def watch_teacher(batch: list[dict[str, Any]]) -> Any:
+    def watch_teacher(batch: list[dict[str, Any]], *drawing: Any) -> Any:
         taught.extend(item["image"] for item in batch)
-        return teach(batch)
+        return teach(batch, *drawing)
 
     def watch_student(batch: list[dict[str, Any]]) -> Any:
         learnt.extend(batch)
@@ -144,9 +145,28 @@ def test_label__threshold_of_the_round(build_tiny: Builder) -> None:
     counts = []
     for step in (0, 10):
         module.trainer = _at(step)
-        counts.append([float(len(sample.masks)) for sample in module.label(_frames(2))])
+        counts.append([float(len(sample.masks)) for sample in module.label(_frames(2), 0)])
         assert module.teacher_model.score_threshold == pytest.approx(0.5 + 0.4 * (step // 10))
     assert sum(counts[1]) < sum(counts[0])
+
+
+def test_label__drawn_classes_are_those_of_the_step(build_tiny: Builder) -> None:
+    """Objects stay what they are; their classes are drawn anew with each step, and alike in a resumed run."""
+
+    def classes(step: int, draw: bool) -> list[int]:
+        module.draw_classes = draw
+        module.trainer = _at(step)
+        return [number for sample in module.label(_frames(4), 0) for number in sample.classes.tolist()]
+
+    model = build_tiny("MODEL.ROI_HEADS.THINGS_TOGETHER", True, confidence_threshold=0.5)
+    for predictor in model.roi_heads.box_predictor:  # each box holds an object, of any class
+        predictor.cls_score.weight.data.zero_()
+        predictor.cls_score.bias.data.copy_(torch.tensor([2.0, 2.0, 2.0, 0.0]))
+    module = _module(model, schedule=RoundSchedule(1, 10, 0.5, 0.0))
+    drawn, again, later = (classes(step, draw=True) for step in (0, 0, 1))
+    plain = classes(0, draw=False)
+    assert len(plain) > 5 and set(plain) == {0}
+    assert drawn == again != later and set(drawn) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("things_first", [False, True])
@@ -162,7 +182,7 @@ def test_label__void_is_what_the_merge_leaves_void_or_the_teacher_is_unsure_of(
     module.trainer = _at(0)
     frames = _frames(2)
     outputs = module.teacher_model([{"image": frame.image} for frame in frames])
-    labels = torch.stack([sample.sem_seg for sample in module.label(frames)])
+    labels = torch.stack([sample.sem_seg for sample in module.label(frames, 0)])
     merged = torch.stack([output["panoptic_seg"][0] for output in outputs])
     probabilities = torch.stack([output["sem_seg"] for output in outputs])
     sure = probabilities[:, 1:] > 0.5 * probabilities[:, 1:].amax(dim=(2, 3), keepdim=True)

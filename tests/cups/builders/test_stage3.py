@@ -127,7 +127,8 @@ def _stage3(path: Path, *pairs: Any) -> Any:
 def test_build_self_training_module__keeps_all_of_stage_two(build_tiny: Builder, tmp_path: Path) -> None:
     """What belongs to the network is the checkpoint's, what belongs to training the configuration's."""
     before = _stage2(build_tiny, tmp_path / "a.ckpt", class_weights=WEIGHTS)
-    settings = ("SELF_TRAINING.USE_DROP_LOSS", True, "TRAINING.DROP_LOSS_IOU_THRESHOLD", 0.2)
+    settings = ("SELF_TRAINING.DRAW_CLASSES", True, "SELF_TRAINING.USE_DROP_LOSS", True)
+    settings += ("TRAINING.DROP_LOSS_IOU_THRESHOLD", 0.2)
     settings += ("MODEL.INFERENCE_CONFIDENCE_THRESHOLD", 0.3, "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD", 0.6)
     module = _stage3(tmp_path / "a.ckpt", *settings, "TRAINING.LAYER_DECAY", 0.75)
     teacher = module.teacher_model.model
@@ -143,6 +144,7 @@ def test_build_self_training_module__keeps_all_of_stage_two(build_tiny: Builder,
         assert FrozenBatchNorm2d in kinds and nn.BatchNorm2d not in kinds
     assert (module.split.things, module.split.stuffs) == ((6, 4, 5), (3, 0, 1, 2))
     assert (module.schedule.threshold, module.settings.layer_decay) == (0.6, 0.75)
+    assert module.draw_classes
     saved: dict[str, Any] = {}
     module.on_save_checkpoint(saved)
     assert saved["hyper_parameters"]["model"]["class_weights"] == WEIGHTS

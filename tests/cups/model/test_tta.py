@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from cups.model.modeling.meta_arch import merge_panoptic
-from cups.model.tta import PanopticFPNWithTTA, Views
+from cups.model.tta import PanopticFPNWithTTA, Views, drawn_classes
 
 
 class _SeesColours(nn.Module):
@@ -60,6 +60,7 @@ class _SeesColours(nn.Module):
                     pred_boxes=Boxes(box[None]),
                     scores=torch.tensor([score]),
                     pred_classes=torch.tensor([1]),
+                    class_probabilities=torch.tensor([[0.2, 0.4, 0.3]]),
                 )
             )
         return found
@@ -150,6 +151,28 @@ def test_score_threshold__one_confident_view_is_enough() -> None:
     output = wrapper([{"image": _picture()}])[0]
     assert len(output["instances"]) == 0
     assert not any(segment["isthing"] for segment in output["panoptic_seg"][1])
+
+
+def test_generator__draws_the_class_of_an_object() -> None:
+    model = with_views(_SeesColours())
+    plain, drawn = model([{"image": _picture()}]), torch.Generator().manual_seed(0)
+    assert [found["instances"].pred_classes.tolist() for found in plain] == [[1]]
+    seen = [model([{"image": _picture()}], drawn)[0] for _ in range(20)]
+    counts = torch.bincount(torch.cat([found["instances"].pred_classes for found in seen]), minlength=3)
+    assert counts.min() > 0
+    for found in seen:
+        (thing,) = [segment for segment in found["panoptic_seg"][1] if segment["isthing"]]
+        assert thing["category_id"] == found["instances"].pred_classes.item()
+        assert torch.equal(found["instances"].pred_masks, plain[0]["instances"].pred_masks)
+
+
+def test_drawn_classes__follow_their_shares() -> None:
+    """They need not sum to 1: what is left is the probability of no object at all."""
+    shares = torch.tensor([[0.1, 0.0, 0.3]]).expand(20_000, 3)
+    counts = torch.bincount(drawn_classes(shares, torch.Generator().manual_seed(0)), minlength=3)
+    assert counts[1] == 0 and counts[2] / counts.sum() == pytest.approx(0.75, abs=0.01)
+    assert drawn_classes(torch.zeros(0, 3), torch.Generator()).shape == (0,)
+    assert drawn_classes(torch.zeros(5, 3), torch.Generator()).max() < 3
 
 
 def test_wrapper__stays_in_evaluation_mode() -> None:

@@ -98,7 +98,10 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         return super().forward(images, features, proposals, targets)
 
     def detect_boxes(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
-        """Return the detections without masks: boxes, scores and classes of each image."""
+        """Return the detections of each image without masks.
+
+        Beside detectron2's fields they have `class_probabilities` (N, T), one for each thing class.
+        """
         detections: list[Instances] = self._forward_box(features, proposals)
         return detections
 
@@ -147,9 +150,10 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         detections, kept = fast_rcnn_inference(
             boxes, averaged, sizes, last.test_score_thresh, last.test_nms_thresh, last.test_topk_per_image
         )
-        if self.things_together:
-            for found, probabilities, indices in zip(detections, classes, kept, strict=True):
-                found.pred_classes = probabilities[indices, :-1].argmax(dim=1)
+        for found, probabilities, indices in zip(detections, classes, kept, strict=True):
+            found.class_probabilities = probabilities[indices, :-1]
+            if self.things_together:
+                found.pred_classes = found.class_probabilities.argmax(dim=1)
         return detections
 
 
