@@ -115,7 +115,7 @@ def test_ablations__leave_out_one_part_each(tmp_path: Path) -> None:
     runs = ToyRuns(tmp_path, (0,))
     trained = {s.name: s.arguments for s in self_training.steps(runs) if s.script == "train_self.py"}
     full = trained.pop("seed 0: Stage 3")
-    assert len(trained) == len(self_training.ABLATIONS) == 4
+    assert len(trained) == len(self_training.ABLATIONS) == 5
     for arguments in trained.values():
         assert arguments[: len(full)] != full and len(arguments) == len(full) + 2
         assert [a for a, b in zip(arguments, full, strict=False) if a != b] == [
