@@ -113,12 +113,12 @@ class SizedInference:
         ]
 
     def _raw_outputs(self, tiles: Sequence[np.ndarray]) -> Iterator[_Raw]:
-        inputs = inference_inputs([_as_tensor(tile) for tile in tiles])
+        inputs = self.network.with_regions(inference_inputs([_as_tensor(tile) for tile in tiles]))
         if isinstance(self.model, CustomPanopticFPN):
             detections, logits = self.model.inference(inputs, do_postprocess=False)
             for found, scores, item in zip(detections, logits, inputs, strict=True):
                 inside = scores[:, : item["height"], : item["width"]]
-                logits = self.network.follow_image_logits(inside, item["image"])
+                logits = self.network.follow_image_logits(inside, item)
                 yield _Raw(logits, self._agreed(_soft_finds(found), logits))
             return
         for output in self.model(inputs):

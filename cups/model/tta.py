@@ -106,7 +106,7 @@ class PanopticFPNWithTTA(nn.Module):
         Returns:
             Per image `sem_seg` probabilities (S+1, height, width), `instances` and `panoptic_seg`.
         """
-        return [self._predict(item, generator) for item in batched_inputs]
+        return [self._predict(item, generator) for item in self.model.with_regions(batched_inputs)]
 
     def _predict(self, item: dict[str, Any], generator: torch.Generator | None) -> dict[str, Any]:
         image = item["image"].to(self.model.device)
@@ -118,7 +118,7 @@ class PanopticFPNWithTTA(nn.Module):
             # In place: a map of a hundred channels is not copied for the mean of one.
             found = self._probabilities(view, size).div_(len(self.views.scales))
             probabilities = found if probabilities is None else probabilities.add_(found)
-        probabilities = self.model.follow_image(probabilities, item["image"])
+        probabilities = self.model.follow_image(probabilities, item)
         instances = self._pool(views, size)
         if generator is not None:
             instances.pred_classes = drawn_classes(instances.class_probabilities, generator)

@@ -74,7 +74,10 @@ class _SeesColours(nn.Module):
             found.pred_masks = torch.cat(crops) if crops else torch.zeros(0, 1, 28, 28)
         return instances
 
-    def follow_image(self, probabilities: Tensor, _: Tensor) -> Tensor:
+    def with_regions(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return batched_inputs
+
+    def follow_image(self, probabilities: Tensor, _: dict[str, Any]) -> Tensor:
         return probabilities
 
     def merge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from cups.model.modeling.meta_arch.lean import decide_in_bands, decide_in_regions, mask_crops, pyramid
 from cups.model.modeling.meta_arch.merge import agreed_scores, decide_semantic, merge_crops, merge_panoptic
-from cups.model.modeling.meta_arch.snap import regions_at, snap_to_regions
+from cups.model.modeling.meta_arch.snap import regions_ahead, regions_at, snap_to_regions
 
 RANGE_TOLERANCE = 0.01
 """How far resampling may overshoot the image range 0-1."""
@@ -95,6 +96,7 @@ class CustomPanopticFPN(PanopticFPN):
 
     def inference(self, batched_inputs: list[dict[str, Any]], do_postprocess: bool = True) -> Any:
         """Predict; without `do_postprocess` return (instances, semantic logits) at network resolution."""
+        batched_inputs = self.with_regions(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         semantics, _ = self.sem_seg_head(features, None)
@@ -143,6 +145,7 @@ class CustomPanopticFPN(PanopticFPN):
             Per image `semantic` (H, W) int64, the largest channel of `sem_seg`, and `panoptic_seg`; the same
             bits as `forward` gives.
         """
+        batched_inputs = self.with_regions(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = pyramid(self.backbone, images.tensor)
         logits = self.sem_seg_head.layers(features)
@@ -150,21 +153,21 @@ class CustomPanopticFPN(PanopticFPN):
         detections, _ = self.roi_heads(images, features, proposals, None)
         del features, proposals
         return [
-            self._maps_of_image(logits_of_one, found, size, item["image"])
+            self._maps_of_image(logits_of_one, found, size, item)
             for logits_of_one, found, size, item in zip(
                 logits, detections, images.image_sizes, batched_inputs, strict=True
             )
         ]
 
     def _maps_of_image(
-        self, logits: Tensor, found: Instances, size: tuple[int, int], image: Tensor
+        self, logits: Tensor, found: Instances, size: tuple[int, int], item: dict[str, Any]
     ) -> dict[str, Any]:
         def decide(probabilities: Tensor) -> Tensor:
             return decide_semantic(probabilities, self.combine_things_first)
 
         given = logits, self.sem_seg_head.common_stride, size
         if self.combine_snap_to_regions:
-            regions = regions_at(image, size, logits.device)
+            regions = regions_at(item["regions"].result(), size, logits.device)
             semantic, decided, things = decide_in_regions(*given, regions, decide, finite_log)
         else:
             semantic, decided, things = decide_in_bands(*given, decide)
@@ -180,20 +183,37 @@ class CustomPanopticFPN(PanopticFPN):
         height, width = item.get("height", size[0]), item.get("width", size[1])
         logits = sem_seg_postprocess(logits, size, height, width)
         instances = detector_postprocess(detections, height, width)
-        logits = self.follow_image_logits(logits, item["image"])
+        logits = self.follow_image_logits(logits, item)
         panoptic = self.merge(instances, logits.float().softmax(dim=0))
         return {"sem_seg": logits, "instances": instances, "panoptic_seg": panoptic}
 
-    @torch.no_grad()
-    def follow_image(self, probabilities: Tensor, image: Tensor) -> Tensor:
-        """Return semantic probabilities (S+1, H, W) as they are merged and shown: see `snap_to_regions`."""
-        return snap_to_regions(probabilities, image) if self.combine_snap_to_regions else probabilities
+    def with_regions(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the inputs; where stuff follows edges, `regions` of each image are being found meanwhile.
 
-    def follow_image_logits(self, logits: Tensor, image: Tensor) -> Tensor:
+        Inputs that have them already keep them.
+        """
+        if not self.combine_snap_to_regions:
+            return list(batched_inputs)
+        new = [item for item in batched_inputs if "regions" not in item]
+        begun = iter(regions_ahead([item["image"] for item in new]) if new else ())
+        return [item if "regions" in item else {**item, "regions": next(begun)} for item in batched_inputs]
+
+    @torch.no_grad()
+    def follow_image(self, probabilities: Tensor, item: dict[str, Any]) -> Tensor:
+        """Return semantic probabilities (S+1, H, W) as they are merged and shown: see `snap_to_regions`.
+
+        Args:
+            item: the image's, of `with_regions`.
+        """
+        if not self.combine_snap_to_regions:
+            return probabilities
+        return snap_to_regions(probabilities, item["regions"].result())
+
+    def follow_image_logits(self, logits: Tensor, item: dict[str, Any]) -> Tensor:
         """Return semantic logits (S+1, H, W) whose softmax `follow_image` gives."""
         if not self.combine_snap_to_regions:
             return logits
-        return finite_log(self.follow_image(logits.float().softmax(dim=0), image))
+        return finite_log(self.follow_image(logits.float().softmax(dim=0), item))
 
     @torch.no_grad()
     def merge(

@@ -7,12 +7,17 @@ bilateral upsampling, Kopf et al., SIGGRAPH 2007). Stage 1 gives its clusters th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from cups.ops.regions import even_regions
+from cups.ops.regions import Regions, even_regions
 from cups.ops.resize import resize_ids
+
+MOST_THREADS = 8
 
 
 def region_means(values: Tensor, ids: Tensor, count: int) -> Tensor:
@@ -26,23 +31,37 @@ def region_means(values: Tensor, ids: Tensor, count: int) -> Tensor:
     return sums / areas
 
 
-def snap_to_regions(probabilities: Tensor, image: Tensor) -> Tensor:
+def snap_to_regions(probabilities: Tensor, regions: Regions) -> Tensor:
     """Give each pixel the mean probabilities of its region of the image.
 
     Args:
         probabilities: (C, H, W) float32.
-        image: (3, h, w) float RGB 0-1 of the same scene, any size.
+        regions: of an image of the same scene, any size.
 
     Returns:
         (C, H, W); what sums to 1 over C still does.
     """
     size = int(probabilities.shape[-2]), int(probabilities.shape[-1])
-    ids, count = regions_at(image, size, probabilities.device)
+    ids, count = regions_at(regions, size, probabilities.device)
     return region_means(probabilities, ids, count)[:, ids]
 
 
-def regions_at(image: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, int]:
-    """Return the regions of an image (3, h, w) at another size, (H, W) int64 ids, and their number."""
-    pixels = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    regions = even_regions(np.ascontiguousarray(pixels))
+def regions_at(regions: Regions, size: tuple[int, int], device: torch.device) -> tuple[Tensor, int]:
+    """Return regions at another size, (H, W) int64 ids, and their number."""
     return resize_ids(torch.from_numpy(regions.ids).to(device), size), regions.count
+
+
+def regions_ahead(images: Sequence[Tensor]) -> list[Future[Regions]]:
+    """Begin to find the regions of images (3, h, w) float RGB 0-1, in threads, and return at once.
+
+    The network runs meanwhile: what finds regions does without Python's lock.
+    """
+    pool = ThreadPoolExecutor(max_workers=min(len(images), MOST_THREADS))
+    begun = [pool.submit(even_regions, _pixels(image)) for image in images]
+    pool.shutdown(wait=False)  # its threads end with their work
+    return begun
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    pixels = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(pixels)

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from cups.model import MergeChoices
 from cups.model.inputs import inference_inputs
-from cups.model.modeling.meta_arch.snap import region_means, snap_to_regions
+from cups.model.modeling.meta_arch import snap
+from cups.model.modeling.meta_arch.snap import region_means, regions_ahead, snap_to_regions
+from cups.model.sized import SizedInference
 from cups.model.tta import PanopticFPNWithTTA, Views
+from cups.ops.regions import Regions
 
 
 def halves(height: int = 48, width: int = 96, border: int = 40) -> Tensor:
@@ -20,6 +23,12 @@ def halves(height: int = 48, width: int = 96, border: int = 40) -> Tensor:
     image = torch.zeros(3, height, width)
     image[0, :, :border], image[2, :, border:] = 0.9, 0.6
     return image
+
+
+def found(image: Tensor) -> Regions:
+    """The regions of an image, as a network gets them."""
+    (regions,) = regions_ahead([image])
+    return regions.result()
 
 
 def test_region_means__as_a_loop() -> None:
@@ -37,7 +46,7 @@ def test_snap__a_border_moves_to_the_edge_of_the_image(factor: int) -> None:
     image = halves()
     # The network's border is four pixels off the edge.
     right = (torch.arange(96 * factor) >= 44 * factor).float().expand(48 * factor, -1)
-    snapped = snap_to_regions(torch.stack((1 - right, right)), image)
+    snapped = snap_to_regions(torch.stack((1 - right, right)), found(image))
     expected = (torch.arange(96 * factor) >= 40 * factor).long().expand(48 * factor, -1)
     assert torch.equal(snapped.argmax(dim=0), expected)
     torch.testing.assert_close(snapped.sum(dim=0), torch.ones(48 * factor, 96 * factor))
@@ -45,7 +54,7 @@ def test_snap__a_border_moves_to_the_edge_of_the_image(factor: int) -> None:
 
 def test_snap__an_even_region_gets_one_vector() -> None:
     values = torch.rand((4, 48, 96), generator=torch.Generator().manual_seed(1)).softmax(dim=0)
-    snapped = snap_to_regions(values, halves())
+    snapped = snap_to_regions(values, found(halves()))
     for part in (snapped[:, :, :40], snapped[:, :, 40:]):
         # Regions are cut in halves where they are large: few vectors, not one for each pixel.
         assert len(part.flatten(1).T.unique(dim=0)) <= 16
@@ -61,8 +70,41 @@ def test_network__plain_and_augmented_output_follow_the_image(build_tiny: Callab
     MergeChoices(True).apply(model)
     (snapped,) = model(inference_inputs([image]))
     torch.testing.assert_close(
-        snapped["sem_seg"].softmax(dim=0), snap_to_regions(plain.softmax(dim=0), image), atol=1e-5, rtol=0
+        snapped["sem_seg"].softmax(dim=0),
+        snap_to_regions(plain.softmax(dim=0), found(image)),
+        atol=1e-5,
+        rtol=0,
     )
     augmented = PanopticFPNWithTTA(model, Views(), score_threshold=0.5)
     probabilities = augmented(inference_inputs([image]))[0]["sem_seg"]
     torch.testing.assert_close(probabilities, snapped["sem_seg"].softmax(dim=0), atol=1e-5, rtol=0)
+
+
+def test_regions__are_found_once_an_image_whatever_asks(
+    build_tiny: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = build_tiny().eval()
+    MergeChoices(True).apply(model)
+    images = [halves(64, 128), halves(64, 128, border=70)]
+    seen: list[int] = []
+    even_regions = snap.even_regions
+
+    def counted(pixels: Any) -> Regions:
+        seen.append(int((pixels[0, :, 0] > 0).sum()))
+        return even_regions(pixels)
+
+    monkeypatch.setattr(snap, "even_regions", counted)
+    pixels = [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in images]
+    for predict in (
+        lambda: model(inference_inputs(images)),
+        lambda: model.predict_maps(inference_inputs(images)),
+        lambda: PanopticFPNWithTTA(model, Views((0.5, 1.0), flip=True), 0.5)(inference_inputs(images)),
+        lambda: SizedInference(model, None)(pixels),
+    ):
+        seen.clear()
+        predict()
+        assert sorted(seen) == [40, 70]
+    MergeChoices(False).apply(model)
+    seen.clear()
+    model(inference_inputs(images))
+    assert not seen
