@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cups.model.modeling.meta_arch.merge import decide_semantic
+from cups.model.modeling.meta_arch.snap import decide_once
 from cups.structures import Sample
 from cups.taxonomy import WIDE_VOID
 from cups.training.choices import Trainable
@@ -120,7 +122,8 @@ def targets_from_output(
     labels: upstream leaves there whatever stuff the teacher saw, and the two heads learn contradictions.
 
     Args:
-        output: of `PanopticFPNWithTTA`: `sem_seg` probabilities (S+1, H, W) and `panoptic_seg`.
+        output: of `PanopticFPNWithTTA`: `sem_seg` probabilities (S+1, H, W), `panoptic_seg`, and `regions`
+            where it has any.
         image: (3, H, W) float RGB 0-1, as the teacher saw it.
         relative_threshold, things_first: see `semantic_targets`.
         name: frame, for messages.
@@ -131,7 +134,9 @@ def targets_from_output(
     ids = torch.tensor([segment["id"] for segment in things], device=panoptic.device)
     masks = panoptic == ids[:, None, None]
     classes = torch.tensor([segment["category_id"] for segment in things], device=panoptic.device)
-    sem_seg = semantic_targets(output["sem_seg"], relative_threshold, things_first)
+    decide = partial(semantic_targets, relative_threshold=relative_threshold, things_first=things_first)
+    probabilities, regions = output["sem_seg"], output.get("regions")
+    sem_seg = decide(probabilities) if regions is None else decide_once(decide, probabilities, regions)
     if ignore_unknown_things:
         sem_seg = sem_seg.masked_fill(sem_seg == 0, WIDE_VOID)
     return Sample(

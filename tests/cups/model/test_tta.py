@@ -11,6 +11,7 @@ import torch
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
+from cups.model import tta
 from cups.model.modeling.meta_arch import merge_panoptic
 from cups.model.tta import PanopticFPNWithTTA, Views, drawn_classes
 
@@ -154,6 +155,16 @@ def test_score_threshold__one_confident_view_is_enough() -> None:
     output = wrapper([{"image": _picture()}])[0]
     assert len(output["instances"]) == 0
     assert not any(segment["isthing"] for segment in output["panoptic_seg"][1])
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_mean_probabilities__in_strips_the_same_bits(views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn((views, 7, 48, 20), generator=torch.Generator().manual_seed(0)) * 5
+    seen = torch.stack((logits[0], logits[1].flip(-1))) if views == 2 else logits
+    whole = seen.softmax(dim=1).mean(dim=0)
+    for rows in (1, 16, 50):
+        monkeypatch.setitem(tta.STRIP_ELEMENTS, "cpu", rows * views * 7 * 20)
+        assert torch.equal(tta.mean_probabilities(logits), whole)
 
 
 def test_generator__draws_the_class_of_an_object() -> None:

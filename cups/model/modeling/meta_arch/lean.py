@@ -57,6 +57,11 @@ def pyramid(backbone: Any, images: Tensor) -> dict[str, Tensor]:
     return dict(zip(names, results, strict=True))
 
 
+def vector_rows(width: int) -> int:
+    """Return how few rows fill whole vectors of a processor: what is left over is rounded otherwise."""
+    return VECTOR_PIXELS // math.gcd(VECTOR_PIXELS, width)
+
+
 def bands(logits: Tensor, stride: int, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
     """Yield the rows of some bands, and the enlarged logits (C, rows, W) there.
 
@@ -68,8 +73,7 @@ def bands(logits: Tensor, stride: int, size: tuple[int, int]) -> Iterator[tuple[
         size: (H, W) of the image, at most (h * stride, w * stride).
     """
     channels, height, width = logits.shape
-    # Whole vectors of a processor: what is left over is computed otherwise, in the last bit.
-    unit = VECTOR_PIXELS // math.gcd(VECTOR_PIXELS, stride * size[1])
+    unit = vector_rows(stride * size[1])
     step = max(1, BAND_ELEMENTS // (channels * width * stride * stride * unit)) * unit
     if size[1] < LEAST_WIDTH:
         step = height

@@ -12,10 +12,17 @@ from torch import Tensor, nn
 from cups.model import MergeChoices
 from cups.model.inputs import inference_inputs
 from cups.model.modeling.meta_arch import snap
-from cups.model.modeling.meta_arch.snap import region_means, regions_ahead, snap_to_regions
+from cups.model.modeling.meta_arch.snap import (
+    decide_once,
+    region_means,
+    regions_ahead,
+    regions_at,
+    snap_to_regions,
+)
 from cups.model.sized import SizedInference
 from cups.model.tta import PanopticFPNWithTTA, Views
 from cups.ops.regions import Regions
+from cups.training.self_training import semantic_targets
 
 
 def halves(height: int = 48, width: int = 96, border: int = 40) -> Tensor:
@@ -59,6 +66,24 @@ def test_snap__an_even_region_gets_one_vector() -> None:
         # Regions are cut in halves where they are large: few vectors, not one for each pixel.
         assert len(part.flatten(1).T.unique(dim=0)) <= 16
     torch.testing.assert_close(snapped.mean(dim=(1, 2)), values.mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("things_first", [False, True])
+def test_decide_once__labels_are_those_of_all_pixels(things_first: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    image = torch.rand((3, 48, 96), generator=generator)
+    regions = regions_at(found(image), (48, 96), image.device)
+    values = (torch.randn((5, 48, 96), generator=generator) * 3).softmax(dim=0)
+    snapped = snap_to_regions(values, found(image))
+
+    def decide(probabilities: Tensor) -> Tensor:
+        return semantic_targets(probabilities, 0.5, things_first)
+
+    labels = decide(snapped)
+    assert torch.equal(decide_once(decide, snapped, regions), labels)
+    assert len(labels.unique()) > 3
+    # Of the ids, some have no pixel.
+    assert torch.equal(decide_once(decide, snapped, (regions[0], regions[1] + 9)), labels)
 
 
 def test_network__plain_and_augmented_output_follow_the_image(build_tiny: Callable[..., nn.Module]) -> None:
