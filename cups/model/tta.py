@@ -23,7 +23,7 @@ prepare()  # before any detectron2 import
 from detectron2.modeling.postprocessing import detector_postprocess  # noqa: E402
 from detectron2.structures import Boxes, Instances  # noqa: E402
 
-from cups.model.modeling.meta_arch.lean import vector_rows  # noqa: E402
+from cups.model.modeling.meta_arch.lean import rows_within  # noqa: E402
 from cups.model.modeling.meta_arch.snap import regions_at  # noqa: E402
 
 Size = tuple[int, int]
@@ -218,8 +218,7 @@ def mean_probabilities(logits: Tensor) -> Tensor:
     """
     count, channels, height, width = logits.shape
     limit = STRIP_ELEMENTS.get(logits.device.type, STRIP_ELEMENTS["cuda"])
-    unit = vector_rows(width)
-    rows = max(1, limit // (count * channels * width * unit)) * unit
+    rows = rows_within(limit, count * channels * width, width)
     mean = logits.new_empty(logits.shape[1:])
     for start in range(0, height, rows):
         found = logits[:, :, start : start + rows].softmax(dim=1)
@@ -246,7 +245,5 @@ def drawn_classes(probabilities: Tensor, generator: torch.Generator) -> Tensor:
 
     Drawn on the CPU: the same on any device.
     """
-    if not len(probabilities):
-        return torch.zeros(0, dtype=torch.int64, device=probabilities.device)
     shares = probabilities.detach().float().cpu().clamp(min=torch.finfo(torch.float32).tiny)
     return torch.multinomial(shares, 1, generator=generator)[:, 0].to(probabilities.device)

@@ -20,7 +20,7 @@ from studies.benchmarks.loss_curve import curves
 from studies.benchmarks.parity import CHECKS, parity_row
 from studies.benchmarks.settings import GpuSettings, TrainStepSettings
 from studies.benchmarks.step_profile import profile_row
-from studies.benchmarks.train_step import Maker, draw_batch, our_network, seconds
+from studies.benchmarks.train_step import Maker, Step, draw_batch, our_network, seconds
 from studies.measure import describe_machine, machine_line
 
 log = logging.getLogger(__name__)
@@ -98,11 +98,17 @@ def speed_row(make: Maker, settings: TrainStepSettings, repeats: int) -> dict[st
     return {"images_per_second": rate, "seconds": times, "peak_gib": peak}
 
 
+def warm_step(make: Maker, settings: TrainStepSettings, count: int) -> Step:
+    """Return the step of a contender after `count` of its steps; on a CPU there is nothing to warm up."""
+    step = make(our_network(settings))
+    for number in range(count if settings.device != "cpu" else 0):
+        step(draw_batch(settings, number))
+    return step
+
+
 def syncs_of(make: Maker, settings: TrainStepSettings) -> dict[str, Any]:
     """Count the waits of a step, after one that warms up."""
-    step = make(our_network(settings))
-    if settings.device != "cpu":
-        step(draw_batch(settings, 0))
+    step = warm_step(make, settings, 1)
     batch = draw_batch(settings, 1)
     return sync_row(lambda: step(batch), settings.device)
 
@@ -134,9 +140,7 @@ def sync_rows(settings: GpuSettings) -> Iterator[Row]:
 
 def profile_of(make: Maker, settings: TrainStepSettings) -> dict[str, Any]:
     """Profile a step of Stage 2, after some that warm up."""
-    step = make(our_network(settings))
-    for number in range(WARM_UP if settings.device != "cpu" else 0):
-        step(draw_batch(settings, number))
+    step = warm_step(make, settings, WARM_UP)
     return profile_row(step, draw_batch(settings, WARM_UP), settings.device)
 
 

@@ -11,6 +11,8 @@ from studies.measure import describe_machine, machine_line
 
 Results = Mapping[str, Mapping[str, Any]]
 """Name of a row -> its result."""
+Cells = Callable[[str, Mapping[str, Any]], tuple[str, ...]]
+"""Name and result of a row -> what stands behind the name."""
 SHOWN_PLACES = 5
 
 
@@ -50,47 +52,49 @@ def curve_table(results: Results) -> str:
     return markdown_table(rows, ("", "mean absolute difference from fp32", "loss at the end (last tenth)"))
 
 
+def _one_row_each(results: Results, columns: tuple[str, ...], cells: Cells) -> str:
+    rows = []
+    for name, result in results.items():
+        reason = _no_number(result)
+        rest = cells(name, result) if reason is None else (reason, *[""] * (len(columns) - 2))
+        rows.append((name, *rest))
+    return markdown_table(rows, columns)
+
+
 def speed_table(results: Results) -> str:
     """Return images/s and memory, beside ours with the same batch."""
-    rows: list[tuple[str, ...]] = []
-    for name, result in results.items():
-        if reason := _no_number(result):
-            rows.append((name, reason, "", ""))
-            continue
+
+    def cells(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
         rate, peak = result["images_per_second"], result["peak_gib"]
         base = results.get(f"ours, batch {name.rpartition(' ')[2]}", {}).get("images_per_second")
         against = f"{rate / base:.2f}x" if base else ""
-        rows.append((name, f"{rate:.3g}", against, "" if peak is None else f"{peak:.1f} GiB"))
-    return markdown_table(rows, ("", "images/s", "against ours", "peak memory"))
+        return f"{rate:.3g}", against, "" if peak is None else f"{peak:.1f} GiB"
+
+    return _one_row_each(results, ("", "images/s", "against ours", "peak memory"), cells)
 
 
 def sync_table(results: Results) -> str:
     """Return the waits of a step of two images, and the places of most."""
-    rows: list[tuple[str, ...]] = []
-    for name, result in results.items():
-        if reason := _no_number(result):
-            rows.append((name, reason, "", "", "", ""))
-            continue
+
+    def cells(_: str, result: Mapping[str, Any]) -> tuple[str, ...]:
         places = list(result["places"].items())[:SHOWN_PLACES]
         listed = ", ".join(f"{place} {count}" for place, count in places)
-        numbers = (str(result[kind]) for kind in ("syncs", "ours", "detectron2", "others"))
-        rows.append((name, *numbers, listed))
+        return *(str(result[kind]) for kind in ("syncs", "ours", "detectron2", "others")), listed
+
     columns = ("", "waits a step", "our code", "detectron2", "others", "most frequent places")
-    return markdown_table(rows, columns)
+    return _one_row_each(results, columns, cells)
 
 
 def profile_table(results: Results) -> str:
     """Return how long the GPU computes in a step, and in which operators."""
-    rows: list[tuple[str, ...]] = []
-    for name, result in results.items():
-        if reason := _no_number(result):
-            rows.append((name, reason, "", ""))
-            continue
+
+    def cells(_: str, result: Mapping[str, Any]) -> tuple[str, ...]:
         busy = "" if result["busy"] is None else f"{result['busy']:.0%}"
-        places = list(result["operators"].items())[:SHOWN_PLACES]
-        listed = ", ".join(f"{operator} {time:.1f}" for operator, time in places)
-        rows.append((name, f"{1000 * result['seconds']:.0f}", busy, listed))
-    return markdown_table(rows, ("", "step, ms", "GPU busy", "operators, ms of their own"))
+        operators = list(result["operators"].items())[:SHOWN_PLACES]
+        listed = ", ".join(f"{operator} {time:.1f}" for operator, time in operators)
+        return f"{1000 * result['seconds']:.0f}", busy, listed
+
+    return _one_row_each(results, ("", "step, ms", "GPU busy", "operators, ms of their own"), cells)
 
 
 PARTS: dict[str, tuple[str, Callable[[Results], str]]] = {

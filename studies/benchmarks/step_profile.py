@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-from studies.benchmarks.train_step import Batch, seconds
+from studies.benchmarks.train_step import Batch, Step, seconds
 
 SHOWN = 12
 """Operators of a profile that are kept."""
 
 
-def profile_row(step: Callable[[Batch], None], batch: Batch, device: str) -> dict[str, Any]:
+def profile_row(step: Step, batch: Batch, device: str) -> dict[str, Any]:
     """Profile one call of a step that is warm.
 
     Returns:

@@ -57,9 +57,16 @@ def pyramid(backbone: Any, images: Tensor) -> dict[str, Tensor]:
     return dict(zip(names, results, strict=True))
 
 
-def vector_rows(width: int) -> int:
-    """Return how few rows fill whole vectors of a processor: what is left over is rounded otherwise."""
-    return VECTOR_PIXELS // math.gcd(VECTOR_PIXELS, width)
+def rows_within(limit: int, elements: int, pixels: int) -> int:
+    """Return of how many rows a band is that holds `limit` elements, if it can.
+
+    It fills whole vectors of a processor: what is left over is computed otherwise, in the last bit.
+
+    Args:
+        elements, pixels: of a row.
+    """
+    unit = VECTOR_PIXELS // math.gcd(VECTOR_PIXELS, pixels)
+    return max(1, limit // (elements * unit)) * unit
 
 
 def bands(logits: Tensor, stride: int, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
@@ -73,8 +80,7 @@ def bands(logits: Tensor, stride: int, size: tuple[int, int]) -> Iterator[tuple[
         size: (H, W) of the image, at most (h * stride, w * stride).
     """
     channels, height, width = logits.shape
-    unit = vector_rows(stride * size[1])
-    step = max(1, BAND_ELEMENTS // (channels * width * stride * stride * unit)) * unit
+    step = rows_within(BAND_ELEMENTS, channels * width * stride * stride, stride * size[1])
     if size[1] < LEAST_WIDTH:
         step = height
     for first in range(0, -(-size[0] // stride), step):

@@ -190,13 +190,12 @@ class CustomPanopticFPN(PanopticFPN):
     def with_regions(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the inputs; where stuff follows edges, `regions` of each image are being found meanwhile.
 
-        Inputs that have them already keep them.
+        Inputs that have them already are returned as they are.
         """
-        if not self.combine_snap_to_regions:
+        if not self.combine_snap_to_regions or all("regions" in item for item in batched_inputs):
             return list(batched_inputs)
-        new = [item for item in batched_inputs if "regions" not in item]
-        begun = iter(regions_ahead([item["image"] for item in new]) if new else ())
-        return [item if "regions" in item else {**item, "regions": next(begun)} for item in batched_inputs]
+        begun = regions_ahead([item["image"] for item in batched_inputs])
+        return [{**item, "regions": found} for item, found in zip(batched_inputs, begun, strict=True)]
 
     @torch.no_grad()
     def follow_image(self, probabilities: Tensor, item: dict[str, Any]) -> Tensor:
