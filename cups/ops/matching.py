@@ -29,7 +29,8 @@ def hungarian_assignment(
         confusion: (K, C) pixel counts of cluster and class, integers or floats >= 0.
         groups: pairs (clusters, classes), each matched on its own, for example things with things and stuff
             with stuff. None is one group of everything.
-        empty_pairs: whether a pair without a common pixel is a match all the same, as CUPS has it.
+        empty_pairs: whether a pair without a common pixel is a match all the same, as CUPS has it. The total
+            leaves open which cluster that is; here it is the smallest one that no other class takes.
 
     Returns:
         (K,) int64, the class (column) of each cluster; -1 where its group has no class or it is in no group.
@@ -87,8 +88,14 @@ def _match(confusion: np.ndarray, empty_pairs: bool) -> np.ndarray:
     """Return the column of each row of a non-empty matrix."""
     chosen = confusion.argmax(axis=1)
     row, column = linear_sum_assignment(confusion, maximize=True)
-    matched = (confusion[row, column] > 0) | empty_pairs
-    chosen[row[matched]] = column[matched]
+    shared = confusion[row, column] > 0
+    chosen[row[shared]] = column[shared]
+    if empty_pairs:
+        waiting = column[~shared]
+        # Any other pair of these clusters and classes is empty too: the total would not be the largest else.
+        free = np.setdiff1d(np.arange(len(confusion)), row[shared])
+        by_size = free[np.argsort(confusion[free].sum(axis=1), kind="stable")]
+        chosen[by_size[: len(waiting)]] = waiting
     return chosen
 
 
