@@ -28,7 +28,7 @@ from studies.toy_settings import (
     TOY_DEPTH,
 )
 
-DATA_SEED = 9
+DATA_SEED = 13
 CAUSE = CAUSE_SEMANTICS
 LEARNED = "overclusters_learned_depth"
 """Result file of the overclusters with objects by learned depth."""
