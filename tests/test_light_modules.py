@@ -32,13 +32,44 @@ STEPS = (
     "pseudo_labels.generators.train_ids",
 )
 """Steps that need no network, or only with some settings: its libraries take longer to load than they run."""
-HEAVY = ("torch", "scipy", "sklearn", "pytorch_lightning", "detectron2", "matplotlib")
+NETWORK_STEPS = (
+    "pseudo_labels.generators.cause_semantics",
+    "pseudo_labels.generators.depth",
+    "pseudo_labels.generators.features",
+    "pseudo_labels.generators.refined",
+    "pseudo_labels.generators.slot_instances",
+)
+"""Steps that run a network, and train none."""
+HEAVY = ("torch", "scipy", "sklearn", "torchvision", "pytorch_lightning", "detectron2", "matplotlib")
+NOT_TORCH = HEAVY[1:]
 
 
-@pytest.mark.parametrize("modules", [LIGHT, STEPS], ids=["light", "steps"])
-def test_light_modules__import_no_heavy_library(modules: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [(LIGHT, HEAVY), (STEPS, HEAVY), (NETWORK_STEPS, NOT_TORCH)],
+    ids=["light", "steps", "network steps"],
+)
+def test_light_modules__import_no_heavy_library(modules: tuple[str, ...], heavy: tuple[str, ...]) -> None:
     root = Path(__file__).resolve().parents[1]
     assert all((root / Path(*name.split("."))).with_suffix(".py").is_file() for name in modules)
-    code = f"import sys, {', '.join(modules)}; print(sorted(set(sys.modules) & set({HEAVY})))"
+    code = f"import sys, {', '.join(modules)}; print(sorted(set(sys.modules) & set({heavy})))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert run.stdout.strip() == "[]"
+
+
+def test_sizes_of_networks__are_compared_without_the_compiler() -> None:
+    """A sum or product on the meta device loads torch's compiler: half as slow as torch itself."""
+    code = """if True:
+        import sys, torch
+        from pseudo_labels.joint_refine_net import JointRefineNet
+        from pseudo_labels.networks.dinosaur import Dinosaur
+        from pseudo_labels.refine_net import CSCMRefineNet
+        from refs.cause import Cluster, SegmentTR
+        with torch.device("meta"):
+            SegmentTR(32, 8, 16, 5, 9, 16), Cluster(32, 8, 16, 5), Dinosaur(32, (4, 6), 3, 16, 32)
+            CSCMRefineNet(32, 5), JointRefineNet(32, 5)
+        print("torch._dynamo" in sys.modules)
+    """
+    root = Path(__file__).resolve().parents[1]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout.strip() == "False"

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import get_model
 
 from cups.backbones.names import own_path
 from cups.errors import UserError
@@ -25,6 +24,8 @@ def bare_resnet(architecture: str) -> Any:
     """
     if architecture not in ARCHITECTURES:
         raise UserError(f"`architecture` {architecture}: unknown; choose from {', '.join(ARCHITECTURES)}")
+    from torchvision.models import get_model  # as slow to import as torch; other backbones do without
+
     network = get_model(architecture, weights=None)
     network.fc = nn.Identity()
     return network

@@ -27,7 +27,7 @@ from pseudo_labels.inputs.refine_inputs import RefineFolders
 from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.networks.devices import images_at_once, pick_device
 from pseudo_labels.networks.frozen_features import FeatureSource, feature_source, require_channels
-from pseudo_labels.networks.refine_training import RefineNetwork, load_network
+from pseudo_labels.networks.refine_networks import RefineNetwork, load_network
 from pseudo_labels.networks.stored import stored_folder, stored_number
 from pseudo_labels.settings.feature_choice import Backbone
 from pseudo_labels.settings.outlines import pixels_of

@@ -15,7 +15,8 @@ from cups.backbones.names import OWN_FILE
 from cups.backbones.own import bare_resnet, stages
 from cups.errors import NothingFound, UserError
 from pseudo_labels.inputs.views import ViewPairs
-from pseudo_labels.networks.training import Fit, save_weights, train
+from pseudo_labels.networks.training import Fit, train
+from pseudo_labels.networks.weight_files import save_weights
 from pseudo_labels.settings.backbone import STRIDE, TrainBackboneSettings
 from pseudo_labels.steps.frames import FrameSource
 from pseudo_labels.steps.options import RunOptions

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cups.visualization import overlay, pseudo_palette
-from pseudo_labels.networks.training import rebuild_network, save_weights
+from pseudo_labels.networks.weight_files import rebuild_network, save_weights
 
 EPS = 1e-8
 """Keeps the mean over tokens of a slot that no token chose defined (Locatello et al., 2020)."""
@@ -94,7 +94,7 @@ class MLPDecoder(nn.Module):
         self, slot_dim: int, feature_dim: int, hidden_dim: int, layers: int, grid: Sequence[int]
     ) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.randn(1, slot_dim, *grid) * slot_dim**-0.5)
+        self.positions = nn.Parameter(torch.normal(0.0, slot_dim**-0.5, (1, slot_dim, *grid)))
         self.first = nn.Linear(slot_dim, hidden_dim)
         middle: list[nn.Module] = [nn.ReLU(inplace=True)]
         for _ in range(layers - 1):

@@ -7,21 +7,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from cups.errors import UserError
 from cups.io.files import as_stored
 from cups.ops.resize import resize_ids
 from pseudo_labels.algorithms.discriminant import Moments
 from pseudo_labels.inputs.features import feature_statistics
 from pseudo_labels.inputs.labels import count_classes
 from pseudo_labels.inputs.refine_inputs import RefineFolders
-from pseudo_labels.joint_refine_net import JointRefineNet
 from pseudo_labels.losses.pairwise_smoothness import (
     draw_pairs,
     pairwise_guide,
@@ -30,9 +27,10 @@ from pseudo_labels.losses.pairwise_smoothness import (
 from pseudo_labels.networks.devices import pick_device
 from pseudo_labels.networks.frozen_features import FeatureReader, FeatureSource, feature_source
 from pseudo_labels.networks.refine_crops import RefinementFrames
-from pseudo_labels.networks.training import Fit, rebuild_network, save_weights, train
+from pseudo_labels.networks.refine_networks import RefineNetwork, save_network
+from pseudo_labels.networks.training import Fit, train
 from pseudo_labels.refine_net import CSCMRefineNet, at_pixels
-from pseudo_labels.settings.refinement import TrainRefineSettings
+from pseudo_labels.settings.refinement import START_FRAMES, TrainRefineSettings
 from pseudo_labels.steps.frames import Folder, Frame, FrameSource, input_paths
 from pseudo_labels.steps.label_kind import number_of_classes
 from pseudo_labels.steps.left_out import readable
@@ -40,19 +38,10 @@ from pseudo_labels.steps.options import RunOptions
 
 log = logging.getLogger(__name__)
 
-RefineNetwork = CSCMRefineNet | JointRefineNet
-NETWORKS: Mapping[str, type[RefineNetwork]] = {
-    "CSCMRefineNet": CSCMRefineNet,
-    "JointRefineNet": JointRefineNet,
-}
-FORMAT = 2
-"""Of the files of networks. The first, without a number, held networks that took labels as an input."""
 INPUTS = ("semantic_subdir", "backbone", "features_subdir", "depth_subdir")
 """Settings that name the inputs; a network keeps those that it was trained on."""
 SAMPLED = 16
 """One pixel in so many is looked at in a step: neighbours tell the same, and many classes cost memory."""
-START_FRAMES = 1000
-"""That classes are measured on before the first step."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
 
@@ -147,29 +136,6 @@ def fit_start(
         moments.add(context.flatten(1).T, labels.flatten().to(read.device))
     head.set_start(*moments.discriminants())
     network.cpu()
-
-
-def save_network(path: Path, network: RefineNetwork, settings: dict[str, Any]) -> None:
-    """Write a refinement network as one file with what rebuilds it and names its inputs."""
-    save_weights(
-        path, network.state_dict(), {"network": type(network).__name__, "format": FORMAT, **settings}
-    )
-
-
-def load_network(path: Path) -> tuple[RefineNetwork, dict[str, Any]]:
-    """Return (network in evaluation mode, settings) as `save_network` wrote them.
-
-    Raises:
-        UserError: missing file, another network's, or one of a version whose networks read labels.
-    """
-
-    def build(saved: dict[str, Any]) -> RefineNetwork:
-        kind, shape = NETWORKS[str(saved["network"])], saved["shape"]
-        if saved.get("format") != FORMAT:
-            raise UserError(f"{path}: of an earlier version, whose networks copied labels; train it again")
-        return kind(**shape)
-
-    return rebuild_network(path, build, "refinement", "train_refine_net.py")
 
 
 def label_count(semantics: Folder, frames: Sequence[Frame], given: int | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cups.errors import UserError
-from cups.io.checkpoint import read_file, write_file
+from cups.io.checkpoint import read_file
 from cups.io.children import ignore_stop_signals
 from cups.io.files import write_json
 from cups.io.locking import one_writer
@@ -41,7 +41,6 @@ from cups.training.run_folder import (
 )
 from cups.training.sampling import StepSampler
 from pseudo_labels.networks.devices import pick_device
-from pseudo_labels.networks.stored import Network, bounded_shape, build_fitting
 from pseudo_labels.settings.training import Training
 from pseudo_labels.steps.flags import settings_of
 from pseudo_labels.steps.frames import FrameSource
@@ -231,43 +230,3 @@ def _loader(
         drop_last=True,
         pin_memory=torch.cuda.is_available(),
     )
-
-
-def save_weights(path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
-    """Write tensors and the plain settings that rebuild their network as one file, atomically."""
-    tensors = {key: value.cpu() for key, value in state.items()}
-    write_file(path, {"settings": dict(settings), "state_dict": tensors})
-
-
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read (state dict, settings) as `save_weights` wrote them, without running code from the file.
-
-    Raises:
-        UserError: missing file, or a file of another kind.
-    """
-    content = read_file(path, fix="train the network first, or give another `checkpoint`")
-    try:
-        return dict(content["state_dict"]), dict(content["settings"])
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise UserError(f"{path}: not weights of a Stage-1 network; check `checkpoint`") from None
-
-
-def rebuild_network(
-    path: Path, build: Callable[[dict[str, Any]], Network], what: str, script: str
-) -> tuple[Network, dict[str, Any]]:
-    """Rebuild a network that `save_weights` wrote: (network in evaluation mode, settings).
-
-    Args:
-        build: makes the network from the settings.
-        what, script: the kind of network and the script that trains it, for the error.
-
-    Raises:
-        UserError: missing file, or another network's.
-    """
-    state, settings = load_weights(path)
-    try:
-        settings["shape"] = bounded_shape(settings["shape"])
-        network = build_fitting(lambda: build(settings), state)
-    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError):
-        raise UserError(f"{path}: not a {what} network; give the file that {script} wrote") from None
-    return network.eval(), settings

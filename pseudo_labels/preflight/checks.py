@@ -32,7 +32,6 @@ from pseudo_labels.networks.cause_heads import (
     tiling_of,
 )
 from pseudo_labels.networks.depth_network import DEPTH, ENCODER, HOW_TO_GET, stored_settings
-from pseudo_labels.networks.refine_training import START_FRAMES
 from pseudo_labels.preflight.cost import (
     CODE_BYTES,
     HALF,
@@ -48,7 +47,7 @@ from pseudo_labels.settings.dinosaur import SlotInstanceSettings, TrainDinosaurS
 from pseudo_labels.settings.features import DinoV3Settings, FeatureSettings, network_rows
 from pseudo_labels.settings.labels import CupsSettings, InstanceSettings, ObjectSettings
 from pseudo_labels.settings.overclusters import OverclusterSettings
-from pseudo_labels.settings.refinement import RefinedSettings, TrainRefineSettings
+from pseudo_labels.settings.refinement import START_FRAMES, RefinedSettings, TrainRefineSettings
 from pseudo_labels.settings.thing_stuff import StatisticRun, ThingStuffSettings
 from pseudo_labels.steps.folders import (
     CAUSE_SEMANTICS,

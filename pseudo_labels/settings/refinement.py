@@ -17,6 +17,9 @@ from pseudo_labels.steps.folders import (
     raw_semantics,
 )
 
+START_FRAMES = 1000
+"""That classes are measured on before the first step."""
+
 
 @dataclass(frozen=True)
 class TrainRefineSettings(Backbone, Training):

@@ -28,7 +28,7 @@ from cups.model.network_config import load_config
 from pseudo_labels.inputs.centroids import read_centroids
 from pseudo_labels.inputs.cluster_names import clusters_in
 from pseudo_labels.networks.dinosaur import load_dinosaur
-from pseudo_labels.networks.refine_training import load_network
+from pseudo_labels.networks.refine_networks import load_network
 from tests.hostile.conftest import (
     BIASES,
     SCRIPTS,

@@ -48,7 +48,7 @@ from pseudo_labels.inputs.disparity import read_disparity
 from pseudo_labels.inputs.instances import read_masks
 from pseudo_labels.inputs.labels import read_depth
 from pseudo_labels.networks.cause_heads import STANDARDIZER_DIGEST, read_settings
-from pseudo_labels.networks.training import load_weights, save_weights
+from pseudo_labels.networks.weight_files import load_weights, save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 RANDOM = np.random.default_rng(0)

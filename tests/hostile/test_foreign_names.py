@@ -285,7 +285,7 @@ def test_slots__a_file_opens_no_other(
 def test_refinement__a_file_leads_to_no_other_place(
     told: dict[str, Any], tmp_path: Path, photos: Path, refused: Callable[..., str]
 ) -> None:
-    from pseudo_labels.networks.refine_training import save_network
+    from pseudo_labels.networks.refine_networks import save_network
     from pseudo_labels.refine_net import CSCMRefineNet
 
     shape = {"feature_dim": 4, "num_classes": 3, "channels": 4}

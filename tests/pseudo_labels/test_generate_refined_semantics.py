@@ -16,7 +16,7 @@ from cups.errors import UserError
 from cups.io.files import write_npy
 from cups.io.png import read_ids, write_png
 from cups.io.provenance import read_provenance
-from pseudo_labels.networks.training import save_weights
+from pseudo_labels.networks.weight_files import save_weights
 
 MAPPED = "pseudo_semantic_mapped_k300"
 

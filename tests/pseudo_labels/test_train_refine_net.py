@@ -15,7 +15,8 @@ from cups.io.files import write_npy
 from cups.io.png import read_ids, read_image, write_png
 from cups.io.provenance import read_provenance
 from pseudo_labels.extract_dinov2_features import main as extract
-from pseudo_labels.networks.refine_training import RefineFit, load_network
+from pseudo_labels.networks.refine_networks import load_network
+from pseudo_labels.networks.refine_training import RefineFit
 from refs.cause.models import dinov2_vit
 
 MAPPED = "pseudo_semantic_mapped_k300"

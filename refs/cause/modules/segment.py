@@ -71,7 +71,7 @@ class Head(nn.Module):
 
     def __init__(self, dim: int, reduced_dim: int, num_queries: int, hidden: int) -> None:
         super().__init__()
-        self.query_pos = nn.Parameter(torch.randn(num_queries, dim) * 0.02)
+        self.query_pos = nn.Parameter(torch.normal(0.0, 0.02, (num_queries, dim)))
         self.tr = DecoderLayer(dim, reduced_dim, hidden)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:

@@ -22,7 +22,7 @@ from pseudo_labels.networks.dinosaur import (
     slot_noise,
     token_coordinates,
 )
-from pseudo_labels.networks.training import save_weights
+from pseudo_labels.networks.weight_files import save_weights
 
 SHAPE = {"feature_dim": 5, "grid": [3, 4], "num_slots": 3, "slot_dim": 8, "decoder_dim": 16}
 

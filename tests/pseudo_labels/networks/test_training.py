@@ -22,7 +22,8 @@ from cups.io.files import write_json
 from cups.io.png import write_png
 from cups.structures import Draw
 from cups.training.processes import PRECISIONS
-from pseudo_labels.networks.training import Fit, load_weights, save_weights, train
+from pseudo_labels.networks.training import Fit, train
+from pseudo_labels.networks.weight_files import load_weights, save_weights
 from pseudo_labels.settings.training import TRAINING_PRECISIONS, Training
 from pseudo_labels.steps.frames import FrameSource
 from pseudo_labels.steps.options import RunOptions
