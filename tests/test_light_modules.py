@@ -42,12 +42,14 @@ NETWORK_STEPS = (
 """Steps that run a network, and train none."""
 HEAVY = ("torch", "scipy", "sklearn", "torchvision", "pytorch_lightning", "detectron2", "matplotlib")
 NOT_TORCH = HEAVY[1:]
+NO_SCORES = ("sklearn", "pytorch_lightning", "torchmetrics", "matplotlib")
+"""What `predict.py` does without."""
 
 
 @pytest.mark.parametrize(
     ("modules", "heavy"),
-    [(LIGHT, HEAVY), (STEPS, HEAVY), (NETWORK_STEPS, NOT_TORCH)],
-    ids=["light", "steps", "network steps"],
+    [(LIGHT, HEAVY), (STEPS, HEAVY), (NETWORK_STEPS, NOT_TORCH), (("cups.builders.prediction",), NO_SCORES)],
+    ids=["light", "steps", "network steps", "prediction"],
 )
 def test_light_modules__import_no_heavy_library(modules: tuple[str, ...], heavy: tuple[str, ...]) -> None:
     root = Path(__file__).resolve().parents[1]

@@ -16,10 +16,10 @@ from cups.builders.evaluation import (
     given_checkpoint,
     load_for_evaluation,
     panoptic_protocol,
-    prediction_settings,
 )
+from cups.builders.inference import prediction_settings
+from cups.builders.run_directory import run_directory
 from cups.builders.scoring import score_network
-from cups.builders.trainer import run_directory
 from cups.data import CityscapesPanopticValidation
 from cups.errors import UserError
 from cups.evaluation.results import Result, read_results

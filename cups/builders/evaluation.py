@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from cups.builders.inference import as_evaluated, validation_root
 from cups.config import plain
 from cups.config_keys import get
 from cups.data import CityscapesPanopticValidation
@@ -22,33 +23,16 @@ from cups.evaluation.results import Result, results_from_scores
 from cups.evaluation.semantic import SemanticScorer
 from cups.io.checkpoint import Checkpoint, load_checkpoint
 from cups.io.files import file_sha256
-from cups.io.model_folder import weights_file
 from cups.io.provenance import code_version
 from cups.metrics import PanopticQualitySemanticMatching, ScoredRows
 from cups.metrics.protocol import Matching, Protocol
-from cups.model import MergeChoices
-from cups.model.crf import DenseCrfRefinement
 from cups.model.model import network_of
-from cups.model.tta import PanopticFPNWithTTA, Views
 from cups.network import own_classes, split_of
 from cups.set_files import find_set
 from cups.structures import PseudoClasses, ThingStuffSplit
 from cups.taxonomy import ClassSet, load_class_set
 
 log = logging.getLogger(__name__)
-
-PREDICTION_KEYS = (
-    "MODEL.INFERENCE_CONFIDENCE_THRESHOLD",
-    "MODEL.TTA_INFERENCE_CONFIDENCE_THRESHOLD",
-    "MODEL.TTA_SCALES",
-    "DATA.DATASET",
-    "DATA.ROOT_VAL",
-    "DATA.VAL_SPLIT",
-    "DATA.VAL_SCALE",
-    "DATA.VAL_CROP_RESOLUTION",
-    "VALIDATION.USE_TTA",
-    "VALIDATION.USE_CRF",
-)
 
 
 def given_checkpoint(config: CfgNode) -> Path:
@@ -88,40 +72,6 @@ def load_for_evaluation(config: CfgNode) -> EvaluatedNetwork:
     threshold = config.MODEL.INFERENCE_CONFIDENCE_THRESHOLD
     network, pseudo = network_of(checkpoint, device, threshold, config.MODEL.CONFIG)
     return EvaluatedNetwork(as_evaluated(network, config), pseudo, replace(checkpoint, state={}))
-
-
-def views_of(config: CfgNode) -> Views:
-    """Return the views of test-time augmentation."""
-    return Views(tuple(config.MODEL.TTA_SCALES), flip=True)
-
-
-def as_evaluated(network: torch.nn.Module, config: CfgNode) -> torch.nn.Module:
-    """Give a network what the configuration wants: regions, test-time augmentation, the dense CRF."""
-    model, keys = network, config.MODEL
-    MergeChoices.of_keys(keys).apply(network)
-    if config.VALIDATION.USE_TTA:
-        model = PanopticFPNWithTTA(model, views_of(config), keys.TTA_INFERENCE_CONFIDENCE_THRESHOLD)
-    if config.VALIDATION.USE_CRF:
-        merge: Any = model.merge
-        model = DenseCrfRefinement(model, merge, probabilities=config.VALIDATION.USE_TTA)
-    return model
-
-
-def prediction_settings(config: CfgNode, image_dir: Path | None = None) -> dict[str, Any]:
-    """Return all that changes what the network predicts: its file, the frames, the keys of inference."""
-    settings: dict[str, Any] = {"checkpoint sha256": file_sha256(weights_file(config.MODEL.CHECKPOINT))}
-    if image_dir is not None:
-        settings["--image_dir"] = str(image_dir.resolve())
-    # Younger keys count only where they are given: predictions that were made before them go on.
-    if config.DATA.VAL_FRAMES:
-        settings["DATA.VAL_FRAMES"] = config.DATA.VAL_FRAMES
-    if config.MODEL.USE_TEACHER:
-        settings["MODEL.USE_TEACHER"] = True
-    settings |= MergeChoices.of_keys(config.MODEL).keys
-    for key in PREDICTION_KEYS:
-        value = validation_root(config) if key == "DATA.ROOT_VAL" else get(config, key)
-        settings[key] = list(value) if isinstance(value, tuple) else value
-    return settings
 
 
 def _frames(config: CfgNode) -> str:
@@ -258,11 +208,6 @@ def results_of(
     for scorer in scorers:
         results += scorer.results(name, **rest)
     return results, metric.scored_rows(names, evaluated_classes(config).names, scores)
-
-
-def validation_root(config: CfgNode) -> str:
-    """Return the folder of the images and ground truth of the evaluation."""
-    return str(config.DATA.ROOT if config.DATA.ROOT_VAL is None else config.DATA.ROOT_VAL)
 
 
 def build_validation_data(config: CfgNode) -> CityscapesPanopticValidation:

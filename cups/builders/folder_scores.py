@@ -9,7 +9,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from cups.builders.evaluation import evaluated_classes
-from cups.builders.trainer import run_directory
+from cups.builders.run_directory import run_directory
 from cups.config import plain
 from cups.errors import UserError
 from cups.evaluation.folders import open_truth, pair, score

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from cups.builders.evaluation import as_evaluated, prediction_settings
-from cups.builders.trainer import run_directory
+from cups.builders.inference import as_evaluated, prediction_settings
+from cups.builders.run_directory import run_directory
 from cups.data import ImageFolder
 from cups.errors import UserError
 from cups.evaluation.own_images import Image, OwnImages, predict_own_images

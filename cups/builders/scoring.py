@@ -17,11 +17,11 @@ from cups.builders.evaluation import (
     evaluated_classes,
     known_classes,
     load_for_evaluation,
-    prediction_settings,
     results_of,
-    validation_root,
 )
-from cups.builders.trainer import run_directory, validation_loader
+from cups.builders.inference import prediction_settings, validation_root
+from cups.builders.run_directory import run_directory
+from cups.builders.trainer import validation_loader
 from cups.categories import save_names
 from cups.data import CityscapesPanopticValidation
 from cups.evaluation.panoptic_export import PanopticExport

@@ -10,7 +10,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from cups.augmentation import BatchAugmentation, RandomCrop
-from cups.builders.evaluation import build_metric, build_validation_data, views_of
+from cups.builders.evaluation import build_metric, build_validation_data
+from cups.builders.inference import views_of
 from cups.builders.stage2 import batch_augmentation, optimizer_settings
 from cups.builders.trainer import validation_loader
 from cups.config import flatten, plain

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from yacs.config import CfgNode
 
 from cups.builders.resuming import refuse_another_run, refuse_another_start
+from cups.builders.run_directory import run_directory
 from cups.builders.stage2 import build_module, build_training_data, split_to_go_on_with
 from cups.builders.stage3 import (
     build_round_checkpoints,
@@ -18,13 +19,7 @@ from cups.builders.stage3 import (
     build_unlabelled_data,
     self_training_config,
 )
-from cups.builders.trainer import (
-    TrainingData,
-    fit,
-    prepare_process,
-    resumed_checkpoint,
-    run_directory,
-)
+from cups.builders.trainer import TrainingData, fit, prepare_process, resumed_checkpoint
 from cups.builders.validation import check_selection, label_free_measures, training_validation
 from cups.data.fit import tell_fit
 from cups.training.kept_checkpoints import damage_of, holds_checkpoints, step_checkpoint

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,6 @@ from cups.training.processes import (
     leave_group_at_exit,
     precision_of,
     raise_open_file_limit,
-    slurm_job,
 )
 from cups.training.recipe import CUPS_STAGE2, Recipe
 from cups.training.run_folder import (
@@ -57,18 +54,6 @@ NO_EFFECT = {
     "MODEL.USE_DINO": "the run goes on with its own weights",
 }
 """Starts of keys that change nothing in a resumed run: {start: why}."""
-
-
-def run_directory(config: CfgNode, prefix: str = "pseudo") -> Path:
-    """Return the folder of this run: `LOG_PATH/RUN_NAME`, by default named after the time of its start.
-
-    The name goes through the environment: the processes that DDP starts later must not name their own. Those
-    of a SLURM job are named after it: all of them, and those that it has when it is queued again.
-    """
-    job = slurm_job()
-    start = job or datetime.now().strftime("%Y_%m_%d_%H_%M_%S")
-    name = config.SYSTEM.RUN_NAME or os.environ.setdefault("CUPS_RUN_NAME", f"{prefix}_{start}")
-    return Path(config.SYSTEM.LOG_PATH) / str(name)
 
 
 class TrainingData(pl.LightningDataModule):

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
-from cups.builders.evaluation import build_validation_data, views_of
+from cups.builders.evaluation import build_validation_data
+from cups.builders.inference import views_of
 from cups.data import CityscapesPanopticValidation
 from cups.data.described import has_ground_truth
 from cups.errors import UserError

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from cups.data.utils import image_array
 from cups.evaluation.background import in_background, map_in_threads, read_ahead
 from cups.io.coco_panoptic import read_panoptic, write_panoptic
 from cups.io.png import write_png
-from cups.metrics import PanopticQualitySemanticMatching
 from cups.model.inputs import decided_maps, inference_inputs, panoptic_map_from_output
 from cups.ops.panoptic_map import PanopticMap
 from cups.structures import LoadedImage, Prediction, PseudoClasses
 from cups.taxonomy import VOID, ClassSet, void_value
 from cups.visualization import figure_sheet, overlay
+
+if TYPE_CHECKING:  # who only predicts does not wait for torchmetrics
+    from cups.metrics import PanopticQualitySemanticMatching
 
 Visitor = Callable[[LoadedImage, Prediction], None]
 """Called with each image and its prediction."""

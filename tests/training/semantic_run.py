@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from cups.augmentation import BatchAugmentation
+from cups.builders.run_directory import run_directory
 from cups.builders.stage2 import build_training_data, optimizer_settings
-from cups.builders.trainer import TrainingData, fit, prepare_process, run_directory
+from cups.builders.trainer import TrainingData, fit, prepare_process
 from cups.config import build_config
 from cups.errors import UserError
 from cups.model import panoptic_cascade_mask_r_cnn

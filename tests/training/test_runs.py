@@ -20,7 +20,8 @@ from torch.nn.utils import parameters_to_vector
 
 import train
 import val
-from cups.builders.trainer import fit, run_directory
+from cups.builders.run_directory import run_directory
+from cups.builders.trainer import fit
 from cups.errors import Stopped
 from tests.warm import warm_python
 

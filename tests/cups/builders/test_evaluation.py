@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import cups.model
-from cups.builders.evaluation import as_evaluated, load_for_evaluation, prediction_settings
+from cups.builders.evaluation import load_for_evaluation
+from cups.builders.inference import as_evaluated, prediction_settings
 from cups.config import build_config
 from cups.errors import UserError
 from cups.evaluation.predict import predict

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from cups.builders.run_directory import run_directory
 from cups.builders.stage2 import (
     DINO_NAMES,
     batch_augmentation,
@@ -23,7 +24,7 @@ from cups.builders.stage2 import (
     split_to_go_on_with,
     training_provenance,
 )
-from cups.builders.trainer import prepare_process, run_directory, start_run
+from cups.builders.trainer import prepare_process, start_run
 from cups.config import add_resume_arguments, build_config
 from cups.errors import UserError
 from cups.io.checkpoint import write_file
