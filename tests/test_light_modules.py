@@ -40,10 +40,17 @@ NETWORK_STEPS = (
     "pseudo_labels.generators.slot_instances",
 )
 """Steps that run a network, and train none."""
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "scipy", "sklearn", "torchvision", "pytorch_lightning", "detectron2", "matplotlib")
 NOT_TORCH = HEAVY[1:]
 NO_SCORES = ("sklearn", "pytorch_lightning", "torchmetrics", "matplotlib")
 """What `predict.py` does without."""
+
+
+def printed_by(code: str) -> str:
+    """Return what code prints in a Python that has imported nothing yet."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -52,15 +59,13 @@ NO_SCORES = ("sklearn", "pytorch_lightning", "torchmetrics", "matplotlib")
     ids=["light", "steps", "network steps", "prediction"],
 )
 def test_light_modules__import_no_heavy_library(modules: tuple[str, ...], heavy: tuple[str, ...]) -> None:
-    root = Path(__file__).resolve().parents[1]
-    assert all((root / Path(*name.split("."))).with_suffix(".py").is_file() for name in modules)
+    assert all((ROOT / Path(*name.split("."))).with_suffix(".py").is_file() for name in modules)
     code = f"import sys, {', '.join(modules)}; print(sorted(set(sys.modules) & set({heavy})))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    assert run.stdout.strip() == "[]"
+    assert printed_by(code) == "[]"
 
 
 def test_sizes_of_networks__are_compared_without_the_compiler() -> None:
-    """A sum or product on the meta device loads torch's compiler: half as slow as torch itself."""
+    """A sum or product on the meta device loads torch's compiler, which takes nearly as long as torch."""
     code = """if True:
         import sys, torch
         from pseudo_labels.joint_refine_net import JointRefineNet
@@ -72,6 +77,4 @@ def test_sizes_of_networks__are_compared_without_the_compiler() -> None:
             CSCMRefineNet(32, 5), JointRefineNet(32, 5)
         print("torch._dynamo" in sys.modules)
     """
-    root = Path(__file__).resolve().parents[1]
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    assert run.stdout.strip() == "False"
+    assert printed_by(code) == "False"

@@ -94,6 +94,7 @@ class MLPDecoder(nn.Module):
         self, slot_dim: int, feature_dim: int, hidden_dim: int, layers: int, grid: Sequence[int]
     ) -> None:
         super().__init__()
+        # Not `randn` times a number: on the meta device (sizes are compared there) it loads torch's compiler.
         self.positions = nn.Parameter(torch.normal(0.0, slot_dim**-0.5, (1, slot_dim, *grid)))
         self.first = nn.Linear(slot_dim, hidden_dim)
         middle: list[nn.Module] = [nn.ReLU(inplace=True)]

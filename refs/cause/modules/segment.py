@@ -71,6 +71,7 @@ class Head(nn.Module):
 
     def __init__(self, dim: int, reduced_dim: int, num_queries: int, hidden: int) -> None:
         super().__init__()
+        # Not `randn` times a number: on the meta device (sizes are compared there) it loads torch's compiler.
         self.query_pos = nn.Parameter(torch.normal(0.0, 0.02, (num_queries, dim)))
         self.tr = DecoderLayer(dim, reduced_dim, hidden)
 
