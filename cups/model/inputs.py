@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,27 @@ def decided_maps(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_detectron2(sample: Sample) -> dict[str, Any]:
-    """Return the network's training input for one sample.
+    """Return the network's training input for one sample, see `batch_to_detectron2`."""
+    return batch_to_detectron2([sample])[0]
+
+
+def batch_to_detectron2(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Return the network's training input for samples; a GPU is asked once for the objects of all of them.
 
     Keys: `image` (3, H, W), `sem_seg` (H, W) int64, `height`, `width`, `file_name`, and `instances` with
     `gt_boxes` (XYXY pixels, far side exclusive), `gt_classes` (thing index) and `gt_masks`. Objects whose box
     has a side below `MIN_SIDE` pixels are dropped (their pixels keep their semantic label).
     """
+    boxes = [boxes_from_masks(sample.masks) for sample in samples]
+    large = [((item[:, 2:] - item[:, :2]) >= MIN_SIDE).all(dim=1) for item in boxes]
+    kept = torch.cat(large).cpu().split([len(item) for item in large])
+    return [_training_input(*parts) for parts in zip(samples, boxes, kept, strict=True)]
+
+
+def _training_input(sample: Sample, boxes: Tensor, kept: Tensor) -> dict[str, Any]:
     height, width = sample.size
-    boxes = boxes_from_masks(sample.masks)
-    # Indices, not a mask of bool: a GPU waits for the number of kept ones once, not for each selection.
-    keep = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(dim=1).nonzero().flatten()
+    # Indices that come from the CPU: a mask of bool on a GPU is asked at each selection how many it has.
+    keep = kept.nonzero().flatten().to(boxes.device, non_blocking=True)
     instances = Instances((height, width))
     instances.gt_boxes = Boxes(boxes[keep])
     instances.gt_classes = sample.classes[keep].long()

@@ -16,7 +16,7 @@ from cups.errors import UserError
 from cups.io.checkpoint import differences, section
 from cups.io.provenance import any_ground_truth
 from cups.metrics import PanopticQualitySemanticMatching
-from cups.model.inputs import inference_inputs, panoptic_map_from_output, to_detectron2
+from cups.model.inputs import batch_to_detectron2, inference_inputs, panoptic_map_from_output
 from cups.model.model import class_weights_of
 from cups.structures import LoadedImage, Sample, ThingStuffSplit
 from cups.training.bad_batch import save_bad_batch
@@ -106,7 +106,7 @@ class PanopticModule(pl.LightningModule):
 
     def _losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         try:
-            losses: dict[str, Tensor] = self.model([to_detectron2(sample) for sample in samples])
+            losses: dict[str, Tensor] = self.model(batch_to_detectron2(samples))
         except FloatingPointError:
             # Detectron2 stops at proposals that are not finite, before it has any loss.
             return {"proposals": torch.tensor(float("nan"), device=self.device)}

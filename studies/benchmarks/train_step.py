@@ -15,7 +15,8 @@ from torch import nn
 from cups.backbones import autocast
 from cups.io.files import write_json
 from cups.io.markdown import markdown_table
-from cups.model import panoptic_cascade_mask_r_cnn, to_detectron2
+from cups.model import panoptic_cascade_mask_r_cnn
+from cups.model.inputs import batch_to_detectron2
 from cups.model.model import load_config
 from cups.model.speed import set_speed
 from cups.structures import Sample
@@ -85,7 +86,7 @@ def losses_of(model: nn.Module, batch: Batch, settings: TrainStepSettings) -> di
     from detectron2.utils.events import EventStorage
 
     with EventStorage(), autocast(torch.device(settings.device), FORMATS[settings.precision]):
-        losses: dict[str, torch.Tensor] = model([to_detectron2(sample) for sample in batch])
+        losses: dict[str, torch.Tensor] = model(batch_to_detectron2(batch))
     return losses
 
 

@@ -10,11 +10,20 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
-from detectron2.structures import BitMasks, ImageList, Instances
+from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from cups.model.modeling.roi_heads.fast_rcnn import CustomFastRCNNOutputLayers, drop_weights
+from cups.model.modeling.roi_heads.labelling import (
+    Truth,
+    assign,
+    clip_regions,
+    objects_of,
+    sampled_regions,
+)
 from cups.model.modeling.roi_heads.pooler import PreciseROIAlign, SparseROIPooler
+from cups.model.modeling.sampling import draws_together
 from cups.ops.precision import widen
 
 
@@ -92,10 +101,68 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Return (sampled proposals, losses) in training, (detections, {}) otherwise."""
-        if targets is not None:
-            targets = [_share_masks(target) for target in targets]
-        return super().forward(images, features, proposals, targets)
+        """Return (sampled proposals, losses) in training, (detections, {}) otherwise.
+
+        Regions of all images are matched together, see `labelling`.
+        """
+        if targets is None:
+            detections: tuple[list[Instances], dict[str, Tensor]] = super().forward(
+                images, features, proposals
+            )
+            return detections
+        truth = Truth.of(targets)
+        proposals = self._label_and_sample(proposals, targets, truth)
+        losses = self._forward_box(features, proposals, truth)
+        return proposals, losses | self._forward_mask(features, proposals)
+
+    @torch.no_grad()
+    def _label_and_sample(
+        self, proposals: list[Instances], targets: list[Instances], truth: Truth
+    ) -> list[Instances]:
+        """Return the regions that each image learns from: boxes, classes, and what they matched."""
+        boxes = [item.proposal_boxes.tensor for item in proposals]
+        if self.proposal_append_gt:
+            boxes = [
+                torch.cat(pair) for pair in zip(boxes, (t.gt_boxes.tensor for t in targets), strict=True)
+            ]
+        padded = pad_sequence(boxes, batch_first=True)
+        best, classes = assign(padded, truth, self.proposal_matcher, self.num_classes)
+        lengths = [len(item) for item in boxes]
+        chosen = sampled_regions(
+            classes,
+            lengths,
+            self.batch_size_per_image,
+            self.positive_fraction,
+            self.num_classes,
+            together=draws_together(classes),
+        )
+        found = []
+        for number, (target, rows) in enumerate(zip(targets, chosen, strict=True)):
+            matched = best[number, rows]
+            item = Instances(target.image_size, proposal_boxes=Boxes(padded[number, rows]))
+            item.gt_classes = classes[number, rows]
+            item.gt_boxes = Boxes(truth.boxes[number, matched])
+            if target.has("gt_masks"):
+                masks = target.gt_masks
+                item.gt_masks = (
+                    SharedMasks(masks.tensor, matched) if isinstance(masks, BitMasks) else masks[matched]
+                )
+            found.append(item)
+        return found
+
+    @torch.no_grad()
+    def _next_regions(
+        self, boxes: list[Tensor], sizes: list[tuple[int, int]], stage: int, truth: Truth
+    ) -> list[Instances]:
+        """Return what a stage after the first learns from: the boxes of the stage before it, labelled."""
+        found = clip_regions(boxes, sizes)
+        padded = pad_sequence([item.proposal_boxes.tensor for item in found], batch_first=True)
+        best, classes = assign(padded, truth, self.proposal_matchers[stage], self.num_classes)
+        matched = truth.boxes.gather(1, best[..., None].expand(-1, -1, 4))
+        for item, kinds, boxes_of_objects in zip(found, classes, matched, strict=True):
+            item.gt_classes = kinds[: len(item)]
+            item.gt_boxes = Boxes(boxes_of_objects[: len(item)])
+        return found
 
     def detect_boxes(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
         """Return the detections of each image without masks.
@@ -109,7 +176,7 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         self,
         features: dict[str, Tensor],
         proposals: list[Instances],
-        targets: list[Instances] | None = None,
+        truth: Truth | None = None,
     ) -> Any:
         maps = [features[name] for name in self.box_in_features]
         sizes = [item.image_size for item in proposals]
@@ -117,26 +184,28 @@ class CustomCascadeROIHeads(CascadeROIHeads):
         losses: dict[str, Tensor] = {}
         scores: list[tuple[Tensor, ...]] = []
         for stage, predictor in enumerate(self.box_predictor):
-            if stage > 0:
+            if stage > 0 and truth is not None:
+                proposals = self._next_regions(boxes, sizes, stage, truth)
+            elif stage > 0:
                 proposals = self._create_proposals_from_boxes(boxes, sizes)
-                if targets is not None:
-                    proposals = self._match_and_label_boxes(proposals, stage, targets)
             predictions = self._run_stage(maps, proposals, stage)
             boxes = predictor.predict_boxes(predictions, proposals)
-            if targets is None:
+            if truth is None:
                 scores.append(predictor.predict_probs(predictions, proposals))
             else:
-                weights = self._drop_weights(boxes, targets)
+                weights = drop_weights(boxes, truth, self.drop_loss_iou) if self.use_drop_loss else None
                 stage_losses = predictor.losses(predictions, proposals, weights)
                 losses |= {f"{name}_stage{stage}": value for name, value in stage_losses.items()}
-        if targets is not None:
+        if truth is not None:
             return losses
         return self._detect(boxes, scores, sizes)
 
-    def _drop_weights(self, boxes: list[Tensor], targets: list[Instances]) -> Tensor | None:
-        if not self.use_drop_loss:
-            return None
-        return drop_weights(boxes, [target.gt_boxes for target in targets], self.drop_loss_iou)
+    def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
+        if not (self.training and self.mask_on):
+            return super()._forward_mask(features, instances)
+        maps = [features[name] for name in self.mask_in_features]
+        found = objects_of(instances, self.num_classes)
+        return self.mask_head(self.mask_pooler(maps, [item.proposal_boxes for item in found]), found)
 
     def _detect(
         self, boxes: list[Tensor], scores: list[tuple[Tensor, ...]], sizes: list[tuple[int, int]]
@@ -164,11 +233,3 @@ def _pooler(node: Any, strides: list[int]) -> SparseROIPooler:
         sampling_ratio=node.POOLER_SAMPLING_RATIO,
         pooler_type=node.POOLER_TYPE,
     )
-
-
-def _share_masks(target: Instances) -> Instances:
-    if not target.has("gt_masks") or not isinstance(target.gt_masks, BitMasks):
-        return target
-    shared = Instances(target.image_size, **target.get_fields())
-    shared.gt_masks = SharedMasks(target.gt_masks.tensor)
-    return shared

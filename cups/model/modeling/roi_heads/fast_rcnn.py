@@ -6,14 +6,16 @@ import torch
 import torch.nn.functional as F
 from detectron2.layers import cat
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Instances
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from cups.model.modeling.roi_heads.labelling import Truth, pairwise_ious
 from cups.ops.precision import full_precision
 
 
 @torch.no_grad()
-def drop_weights(predicted: list[Tensor], ground_truth: list[Boxes], iou_threshold: float) -> Tensor:
+def drop_weights(predicted: list[Tensor], truth: Truth, iou_threshold: float) -> Tensor:
     """Return the weight, 0 or 1, of each proposal's classification loss.
 
     Pseudo-labels miss objects, so a proposal far from all of them may well be an object: it must not be
@@ -21,20 +23,16 @@ def drop_weights(predicted: list[Tensor], ground_truth: list[Boxes], iou_thresho
 
     Args:
         predicted: per image (R_i, 4) decoded boxes, XYXY pixels.
-        ground_truth: per image all its boxes, possibly none.
+        truth: the objects of the same images, possibly none.
         iou_threshold: weight 0 up to and including this best IoU.
 
     Returns:
         (sum of R_i,) float32.
     """
-    weights = []
-    for boxes, truth in zip(predicted, ground_truth, strict=True):
-        if len(truth) == 0:
-            weights.append(boxes.new_zeros(len(boxes), dtype=torch.float32))
-            continue
-        best = pairwise_iou(Boxes(boxes.float()), Boxes(truth.tensor.float())).amax(dim=1)
-        weights.append((best > iou_threshold).float())
-    return torch.cat(weights)
+    boxes = pad_sequence([item.float() for item in predicted], batch_first=True)
+    best = pairwise_ious(truth.boxes.float(), boxes).masked_fill(~truth.exists[..., None], 0).amax(dim=1)
+    weights = (best > iou_threshold).float()
+    return torch.cat([row[: len(item)] for row, item in zip(weights, predicted, strict=True)])
 
 
 class CustomFastRCNNOutputLayers(FastRCNNOutputLayers):

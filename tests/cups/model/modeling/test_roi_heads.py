@@ -17,6 +17,7 @@ from torch import nn
 from cups.model import to_detectron2
 from cups.model.modeling.roi_heads import CustomFastRCNNOutputLayers, drop_weights
 from cups.model.modeling.roi_heads.cascade_rcnn import SharedMasks
+from cups.model.modeling.roi_heads.labelling import Truth
 from cups.model.modeling.roi_heads.mask_head import mask_loss
 from cups.model.modeling.roi_heads.pooler import SparseROIPooler
 from cups.structures import Sample
@@ -25,17 +26,26 @@ from studies.benchmarks.host_syncs import counted_syncs
 A, B, FAR = [0.0, 0, 10, 10], [20.0, 0, 30, 10], [60.0, 60, 70, 70]
 
 
+def truth_of(*images: list[list[float]]) -> Truth:
+    """Return the objects of images by their boxes, all of class 0."""
+    boxes = [torch.tensor(rows).reshape(-1, 4) for rows in images]
+    classes = [torch.zeros(len(rows), dtype=torch.long) for rows in boxes]
+    return Truth.of(
+        [Instances((80, 80), gt_boxes=Boxes(b), gt_classes=c) for b, c in zip(boxes, classes, strict=True)]
+    )
+
+
 def test_drop_weights__every_box_of_the_image_counts() -> None:
     """Upstream compared with the first few sampled proposals only: objects not among them got weight 0."""
-    truth = Boxes(torch.tensor([FAR] * 30 + [A, B]))
-    weights = drop_weights([torch.tensor([A, B, [40.0, 40, 50, 50]])], [truth], 0.4)
+    truth = truth_of([FAR] * 30 + [A, B])
+    weights = drop_weights([torch.tensor([A, B, [40.0, 40, 50, 50]])], truth, 0.4)
     assert weights.tolist() == [1, 1, 0]
 
 
 def test_drop_weights__at_the_threshold_is_dropped() -> None:
     # The left half of A: IoU 0.5.
     boxes = [torch.tensor([[0.0, 0, 5, 10]])]
-    truth = [Boxes(torch.tensor([A]))]
+    truth = truth_of([A])
     assert drop_weights(boxes, truth, 0.5).tolist() == [0]
     assert drop_weights(boxes, truth, 0.49).tolist() == [1]
 
@@ -43,13 +53,13 @@ def test_drop_weights__at_the_threshold_is_dropped() -> None:
 def test_drop_weights__image_without_boxes_does_not_touch_the_others() -> None:
     """Upstream: one image without boxes switched DropLoss off for the whole batch at the first stage."""
     boxes = [torch.tensor([A, FAR]), torch.tensor([A]), torch.zeros((0, 4))]
-    truth = [Boxes(torch.tensor([A])), Boxes(torch.zeros((0, 4))), Boxes(torch.tensor([A]))]
+    truth = truth_of([A], [], [A])
     assert drop_weights(boxes, truth, 0.4).tolist() == [1, 0, 0]
 
 
 def test_drop_weights__boxes_that_are_not_finite_are_dropped() -> None:
     boxes = [torch.tensor([[float("nan")] * 4, A])]
-    assert drop_weights(boxes, [Boxes(torch.tensor([A]))], 0.4).tolist() == [0, 1]
+    assert drop_weights(boxes, truth_of([A]), 0.4).tolist() == [0, 1]
 
 
 def _layers() -> CustomFastRCNNOutputLayers:
