@@ -54,7 +54,7 @@ from cups.model import (
     vit_overrides,
 )
 from cups.model.network_config import architecture_of, load_config
-from cups.model.speed import set_speed
+from cups.model.speed import prefers_channels_last, set_speed
 from cups.network import stored_classes
 from cups.pl_model_pseudo import PseudoLabelModule, SelfPaste
 from cups.structures import ThingStuffSplit
@@ -220,7 +220,10 @@ def build_model(config: CfgNode, data: LabelledFrames) -> torch.nn.Module:
     if training.TRAINABLE == "heads":
         # Frozen weights see the statistics that they were trained with.
         select_trainable(model := freeze_batch_norm(model), training.TRAINABLE)
-    return set_speed(model, channels_last=training.CHANNELS_LAST, compile_trunk=training.COMPILE)
+    channels_last = training.CHANNELS_LAST
+    if channels_last is None:
+        channels_last = prefers_channels_last(config.SYSTEM.ACCELERATOR, training.BATCH_SIZE)
+    return set_speed(model, channels_last=channels_last, compile_trunk=training.COMPILE)
 
 
 def optimizer_settings(config: CfgNode) -> OptimizerSettings:

@@ -130,7 +130,9 @@ def build_self_training_module(config: CfgNode, fit: Fit) -> SelfTrainingModule:
     tell_what_is_lost(config, checkpoint)
     set_drop_loss(model, config)
     MergeChoices.of_keys(config.MODEL).apply(model)
-    set_speed(model, channels_last=config.TRAINING.CHANNELS_LAST, compile_trunk=config.TRAINING.COMPILE)
+    # Not by itself: the teacher labels images one by one, where it was slower in Stage 2.
+    channels_last = bool(config.TRAINING.CHANNELS_LAST)
+    set_speed(model, channels_last=channels_last, compile_trunk=config.TRAINING.COMPILE)
     keys = config.SELF_TRAINING
     return SelfTrainingModule(
         model.train(),

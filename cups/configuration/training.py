@@ -19,6 +19,7 @@ from cups.allowed import (
     choice,
     is_list,
     is_number,
+    optional,
 )
 from cups.configuration.key import Key
 from cups.defaults import DROP_LOSS_IOU
@@ -43,7 +44,13 @@ TRAINING = {
         choice(PRECISION_NAMES),
         "Of the network; auto is bf16 where the hardware has it, else 32.",
     ),
-    "CHANNELS_LAST": Key(False, SWITCH, "Keep the channels of a pixel together in memory; may help on GPUs."),
+    "CHANNELS_LAST": Key(
+        None,
+        optional(
+            SWITCH, "None (where it was measured to be faster: Stage 2 on a GPU, 4 images or more at once)"
+        ),
+        "Keep the channels of a pixel together in memory.",
+    ),
     "COMPILE": Key(False, SWITCH, "Compile the trunk at its first use; may help on GPUs."),
     "GRADIENT_CLIP_ALGORITHM": Key("norm", choice(("norm", "value")), "What GRADIENT_CLIP_VAL limits."),
     "GRADIENT_CLIP_VAL": Key(1.0, NOT_NEGATIVE, "Largest gradient; 0 clips none."),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from cups.builders import stage2
 from cups.builders.run_directory import run_directory
 from cups.builders.stage2 import (
     DINO_NAMES,
@@ -310,6 +311,24 @@ def test_build_model__a_checkpoint_of_another_network_is_refused(
         data: Any = SimpleNamespace(split=ThingStuffSplit(things, (3, 4, 5, 6)))
         with pytest.raises(UserError, match=rf"a\.ckpt: {message}"):
             build_model(config, data)
+
+
+@pytest.mark.parametrize(
+    ("value", "measured", "expected"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_build_model__channels_lie_together_where_it_is_faster_or_asked_for(
+    value: bool | None, measured: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(stage2, "prefers_channels_last", lambda *args: asked.append(args) or measured)
+    small = ("MODEL.CONFIG", "Panoptic-Cascade-Mask-R-CNN-Small.yaml", "MODEL.OVERRIDES", TINY)
+    network = ("MODEL.BACKBONE_TYPE", "texton", "TRAINING.BATCH_SIZE", 8, "TRAINING.CHANNELS_LAST", value)
+    data: Any = SimpleNamespace(split=ThingStuffSplit((0, 1), (2, 3, 4)))
+    model = build_model(build_config(None, [*small, *network]), data)
+    weight = next(p for p in model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last) == expected
+    assert asked == ([("auto", 8)] if value is None else [])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there products may be rounded to 10 bits")
