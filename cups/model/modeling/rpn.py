@@ -12,6 +12,7 @@ from detectron2.modeling.box_regression import _dense_box_regression_loss
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.utils.memory import retry_if_cuda_oom
 from torch import Tensor
 
 from cups.model.modeling.sampling import draws_together, sample, threshold_labels, top_proposals
@@ -80,7 +81,9 @@ class CustomRPN(RPN):
         boxes = Boxes.cat(anchors)
         labels, matched = [], []
         for item in gt_instances:
-            best, label = self.anchor_matcher(pairwise_iou(item.gt_boxes, boxes))
+            # Where a GPU lacks the memory, a CPU matches.
+            ious = retry_if_cuda_oom(pairwise_iou)(item.gt_boxes, boxes)
+            best, label = (part.to(boxes.device) for part in retry_if_cuda_oom(self.anchor_matcher)(ious))
             if self.anchor_boundary_thresh >= 0:
                 label[~boxes.inside_box(item.image_size, self.anchor_boundary_thresh)] = -1
             labels.append(label)
