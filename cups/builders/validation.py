@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 def training_validation(config: CfgNode) -> CityscapesPanopticValidation | None:
     """Return the frames with ground truth that a training validates on, None where there are none.
 
+    Of many they may be some (`TRAINING.NUM_VAL_FRAMES`).
+
     Raises:
         UserError: `DATA.ROOT_VAL` names a folder without ground truth, or its ground truth is incomplete.
     """
@@ -33,14 +35,19 @@ def training_validation(config: CfgNode) -> CityscapesPanopticValidation | None:
         if not has_ground_truth(find_set(data.DATASET), Path(data.ROOT), data.VAL_SPLIT):
             _tell_without(data.ROOT, data.VAL_SPLIT)
             return None
-        return build_validation_data(config)
+        return _some(build_validation_data(config), config)
     try:
-        return build_validation_data(config)
+        return _some(build_validation_data(config), config)
     except UserError as error:
         raise UserError(
             f"{error}; or leave DATA.ROOT_VAL None: training validates on DATA.ROOT where it has ground "
             "truth, and does without where it has not"
         ) from None
+
+
+def _some(frames: CityscapesPanopticValidation, config: CfgNode) -> CityscapesPanopticValidation:
+    count = config.TRAINING.NUM_VAL_FRAMES
+    return frames if count is None else frames.part(count)
 
 
 @cache

@@ -57,6 +57,11 @@ TRAINING = {
     "LOG_EVERY_N_STEPS": Key(10, COUNT, "Steps between two lines of the log."),
     "LOG_MEDIA_N_STEPS": Key(100, COUNT, "Steps between two pictures of what the network is shown."),
     "VAL_EVERY_N_STEPS": Key(200, COUNT, "Steps between two validations; each leaves a checkpoint."),
+    "NUM_VAL_FRAMES": Key(
+        None,
+        optional(COUNT, "None (all)"),
+        "Frames of each validation, spread evenly over the set; val.py scores all.",
+    ),
     "SAVE_EVERY_N_MINUTES": Key(5.0, MINUTES, "Minutes between saves of last.ckpt; 0 saves each step."),
     "CLASS_WEIGHTING": Key(
         False, SWITCH, "Weight rare pseudo-classes in the semantic loss; Stage 3 keeps the weights."

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -112,6 +114,9 @@ def panoptic_target(labels: np.ndarray, instances: np.ndarray, classes: ClassSet
     return PanopticMap(stored.ids, category, instance + (0 if values[0] == 0 else 1))
 
 
+Own = TypeVar("Own", bound="CityscapesPanopticValidation")
+
+
 class CityscapesPanopticValidation(Dataset[LoadedImage]):
     """Images with panoptic ground truth, for evaluation.
 
@@ -157,6 +162,13 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
                 " give another pattern with DATA.VAL_FRAMES"
             )
         return chosen
+
+    def part(self: Own, count: int) -> Own:
+        """Return `count` of the frames, spread evenly over them, or all where there are fewer."""
+        chosen = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
+        some = copy(self)
+        some.frames = [self.frames[index] for index in chosen.tolist()]
+        return some
 
     def check(self) -> None:
         """Refuse ground truth that cannot be scored; see `check_ground_truth`."""

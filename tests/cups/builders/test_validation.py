@@ -27,6 +27,18 @@ def test_training_validation__by_default_the_ground_truth_of_the_data_root(tiny_
     assert validation is not None and len(validation) == 3
 
 
+@pytest.mark.parametrize(("count", "expected"), [(1, [0]), (2, [0, 2]), (9, [0, 1, 2])])
+def test_training_validation__some_frames_spread_over_all(
+    tiny_city: Path, count: int, expected: list[int]
+) -> None:
+    root = {"data_root": str(tiny_city)}
+    every = training_validation(build_config(None, (), root))
+    some = training_validation(build_config(None, ["TRAINING.NUM_VAL_FRAMES", count], root))
+    assert every is not None and some is not None
+    assert [frame.stem for frame in some.frames] == [every.frames[index].stem for index in expected]
+    assert some[0].name == every[expected[0]].name
+
+
 def test_training_validation__none_is_said_once(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = build_config(None, (), {"data_root": str(photos)})
     with caplog.at_level(logging.WARNING):
