@@ -175,28 +175,47 @@ class Frame:
     depth: np.ndarray
 
 
-def _window(quad: Quad, camera: Camera, axes: np.ndarray) -> tuple[slice, slice] | None:
-    """Rows and columns that the quad can touch, after cutting what lies before the near plane."""
-    o, a, b = quad.origin, quad.across, quad.up
-    corners = (np.stack((o, o + a, o + a + b, o + b)) - np.asarray(camera.position)) @ axes.T
-    depth = corners[:, 2]
-    if (depth <= NEAR).all():
-        return None
-    after = np.roll(corners, -1, axis=0)
-    crosses = (depth > NEAR) != (after[:, 2] > NEAR)
-    share = (NEAR - depth[crosses]) / (after[crosses, 2] - depth[crosses])
-    cuts = corners[crosses] + share[:, None] * (after[crosses] - corners[crosses])
-    points = np.concatenate((corners[depth > NEAR], cuts))
-    columns = points[:, 0] / points[:, 2] * camera.fx + camera.u0
-    rows = points[:, 1] / points[:, 2] * camera.fy + camera.v0
-    left, right = max(0, int(np.floor(columns.min()))), min(camera.width, int(np.ceil(columns.max())) + 1)
-    top, bottom = max(0, int(np.floor(rows.min()))), min(camera.height, int(np.ceil(rows.max())) + 1)
-    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+Window = tuple[slice, slice]
+"""Rows and columns."""
+
+
+def _windows(quads: Sequence[Quad], camera: Camera, axes: np.ndarray) -> list[Window | None]:
+    """Return where each quad can touch the image, after cutting what lies before the near plane.
+
+    For all at once: a street has hundreds of quads, most of them of a few pixels.
+    """
+    if not quads:
+        return []
+    o, a, b = (np.array([getattr(quad, name) for quad in quads]) for name in ("origin", "across", "up"))
+    corners = (np.stack((o, o + a, o + a + b, o + b), axis=1) - np.asarray(camera.position)) @ axes.T
+    after = np.roll(corners, -1, axis=1)
+    seen = corners[..., 2] > NEAR
+    cut = seen != np.roll(seen, -1, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of edges that the plane does not cut
+        share = (NEAR - corners[..., 2]) / (after[..., 2] - corners[..., 2])
+        points = np.concatenate((corners, corners + share[..., None] * (after - corners)), axis=1)
+        columns = points[..., 0] / points[..., 2] * camera.fx + camera.u0
+        rows = points[..., 1] / points[..., 2] * camera.fy + camera.v0
+    used = np.concatenate((seen, cut), axis=1)
+    (left, right), (top, bottom) = (
+        (
+            np.floor(np.where(used, values, np.inf).min(axis=1)).clip(0, side).astype(int).tolist(),
+            (np.ceil(np.where(used, values, -np.inf).max(axis=1)) + 1).clip(0, side).astype(int).tolist(),
+        )
+        for values, side in ((columns, camera.width), (rows, camera.height))
+    )
+    return [
+        (slice(t, d), slice(le, r)) if le < r and t < d else None
+        for t, d, le, r in zip(top, bottom, left, right, strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
 class _Hit:
-    """Where rays meet a quad: depth, coordinates 0-1 from its lower left corner, metres a pixel covers."""
+    """Where rays meet a quad: depth, coordinates 0-1 from its lower left corner, metres a pixel covers.
+
+    `inside`: whether they do so, before what is nearer.
+    """
 
     depth: np.ndarray
     u: np.ndarray
@@ -205,14 +224,31 @@ class _Hit:
     footprint: np.ndarray
 
 
-def _intersect(quad: Quad, camera: Camera, axes: np.ndarray, window: tuple[slice, slice]) -> _Hit:
+def _rays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far each column goes to the right and each row down, per metre forward: (1, W), (H, 1)."""
+    columns, rows = np.arange(camera.width), np.arange(camera.height)
+    return ((columns - camera.u0) / camera.fx)[None], ((rows - camera.v0) / camera.fy)[:, None]
+
+
+def _intersect(
+    quad: Quad,
+    camera: Camera,
+    axes: np.ndarray,
+    rays: tuple[np.ndarray, np.ndarray],
+    behind: np.ndarray | float,
+) -> _Hit | None:
+    """Return where rays meet a quad, None if all do so behind something that is nearer.
+
+    Args:
+        quad: the quad.
+        camera, axes: where the rays start, and `camera.axes()`.
+        rays: those of `_rays` in the window.
+        behind: (h, w) metres, depth of what hides the quad; infinite if nothing does.
+    """
     normal = cross(quad.across, quad.up)
     square = float(normal @ normal)
-    dual_u = cross(quad.up, normal) / square
-    dual_v = cross(normal, quad.across) / square
     offset = np.asarray(camera.position) - quad.origin
-    x = ((np.arange(window[1].start, window[1].stop) - camera.u0) / camera.fx)[None]
-    y = ((np.arange(window[0].start, window[0].stop) - camera.v0) / camera.fy)[:, None]
+    x, y = rays
 
     def along(vector: np.ndarray) -> np.ndarray:
         right, down, forward = axes @ vector
@@ -221,9 +257,14 @@ def _intersect(quad: Quad, camera: Camera, axes: np.ndarray, window: tuple[slice
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         slope = along(normal)
         depth = np.float32(-(normal @ offset)) / slope
+        inside = (depth > NEAR) & (depth < behind)
+        if not inside.any():
+            return None
+        dual_u = cross(quad.up, normal) / square
+        dual_v = cross(normal, quad.across) / square
         u = np.float32(dual_u @ offset) + depth * along(dual_u)
         v = np.float32(dual_v @ offset) + depth * along(dual_v)
-        inside = (depth > NEAR) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+        inside &= (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
         cosine = np.abs(slope) / np.float32(np.sqrt(square))
         footprint = depth / np.float32(camera.fx) / np.sqrt(np.maximum(cosine, 1e-3))
     return _Hit(depth, u, v, inside, footprint)
@@ -257,15 +298,19 @@ def render(quads: Sequence[Quad], camera: Camera, background: np.ndarray | None,
         instance=np.full(size, -1, np.int32),
         depth=np.full(size, np.inf, np.float32),
     )
-    for quad in quads:
-        window = None if quad.decal and background is None else _window(quad, camera, axes)
-        if window is not None:
-            hit = _intersect(quad, camera, axes, window)
+    quads = [quad for quad in quads if not quad.decal or background is not None]
+    columns, rows = _rays(camera)
+    for quad, window in zip(quads, _windows(quads, camera, axes), strict=True):
+        if window is None:
+            continue
+        rays = columns[:, window[1]], rows[window[0]]
+        hit = _intersect(quad, camera, axes, rays, np.inf if quad.decal else frame.depth[window])
+        if hit is not None:
             (_blend if quad.decal else _draw)(quad, hit, window, frame, background is not None)
     return frame
 
 
-def _blend(quad: Quad, hit: _Hit, window: tuple[slice, slice], frame: Frame, _: bool) -> None:
+def _blend(quad: Quad, hit: _Hit, window: Window, frame: Frame, _: bool) -> None:
     mask = hit.inside & (np.abs(hit.depth - frame.depth[window]) < 0.02 * hit.depth)
     if mask.any():
         rgba = _colors(quad, hit) * mask[..., None]
@@ -273,8 +318,8 @@ def _blend(quad: Quad, hit: _Hit, window: tuple[slice, slice], frame: Frame, _: 
         below += rgba[..., :3] * np.asarray(quad.tint, np.float32) - rgba[..., 3:] * below
 
 
-def _draw(quad: Quad, hit: _Hit, window: tuple[slice, slice], frame: Frame, shaded: bool) -> None:
-    mask = hit.inside & (hit.depth < frame.depth[window])
+def _draw(quad: Quad, hit: _Hit, window: Window, frame: Frame, shaded: bool) -> None:
+    mask = hit.inside
     if not mask.any():
         return
     if shaded or not quad.texture.opaque:
