@@ -82,7 +82,7 @@ EARLIER = (
     "object that all things give together and both heads agree on, and lengths and rates of both stages. "
     "Three things were found on cities that earlier recipes were reported on: that objects which only the "
     "box head sees harm self-training (data seed 1), that drawing the classes of objects helps it (data seed "
-    "3), and that 1800 steps of Stage 2 do better than the demo's 1200 (data seed 9, one training). This one "
+    "3), and that 1800 steps of Stage 2 do better than 1200 (data seed 9, one training). This one "
     "was rendered when the recipe was fixed."
 )
 """What was known when the settings were fixed."""
