@@ -35,9 +35,9 @@ def training_validation(config: CfgNode) -> CityscapesPanopticValidation | None:
         if not has_ground_truth(find_set(data.DATASET), Path(data.ROOT), data.VAL_SPLIT):
             _tell_without(data.ROOT, data.VAL_SPLIT)
             return None
-        return _some(build_validation_data(config), config)
+        return _frames(config)
     try:
-        return _some(build_validation_data(config), config)
+        return _frames(config)
     except UserError as error:
         raise UserError(
             f"{error}; or leave DATA.ROOT_VAL None: training validates on DATA.ROOT where it has ground "
@@ -45,8 +45,8 @@ def training_validation(config: CfgNode) -> CityscapesPanopticValidation | None:
         ) from None
 
 
-def _some(frames: CityscapesPanopticValidation, config: CfgNode) -> CityscapesPanopticValidation:
-    count = config.TRAINING.NUM_VAL_FRAMES
+def _frames(config: CfgNode) -> CityscapesPanopticValidation:
+    frames, count = build_validation_data(config), config.TRAINING.NUM_VAL_FRAMES
     return frames if count is None else frames.part(count)
 
 

@@ -58,6 +58,22 @@ def _largest(values: Tensor, allowed: Tensor, count: int, at_most: Tensor | None
     return torch.zeros_like(allowed).scatter_(1, indices, chosen)
 
 
+def pairwise_ious(first: Tensor, second: Tensor) -> Tensor:
+    """Return the IoU (B, M, R) of boxes (B, M, 4) and (B, R, 4), XYXY; 0 where they do not touch."""
+    left, top, right, bottom = (side[:, :, None] for side in first.unbind(dim=-1))
+    from_left, from_top, to_right, to_bottom = (side[:, None] for side in second.unbind(dim=-1))
+    width = torch.minimum(right, to_right).sub_(torch.maximum(left, from_left))
+    height = torch.minimum(bottom, to_bottom).sub_(torch.maximum(top, from_top))
+    common = width.clamp_(min=0).mul_(height.clamp_(min=0))
+    areas = (right - left) * (bottom - top) + (to_right - from_left) * (to_bottom - from_top)
+    return torch.where(common > 0, common / areas.sub_(common), 0)
+
+
+def image_ends(sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the largest coordinates of boxes in images of given heights and widths: (B, 4), on the CPU."""
+    return torch.tensor([(width, height, width, height) for height, width in sizes])
+
+
 def suppress(levels: Sequence[tuple[Tensor, Tensor]], threshold: float) -> list[Tensor]:
     """Return which boxes greedy non-maximum suppression keeps, in many groups at once.
 
@@ -73,7 +89,8 @@ def suppress(levels: Sequence[tuple[Tensor, Tensor]], threshold: float) -> list[
     Returns:
         For each level (G, N) bool.
     """
-    before = [_suppressors(boxes, threshold) for boxes, _ in levels]
+    # Whether a box overlaps a later one by more than the threshold, (G, N, N).
+    before = [(pairwise_ious(boxes, boxes) > threshold).triu_(diagonal=1) for boxes, _ in levels]
     kept = [valid for _, valid in levels]
     while True:
         last = kept
@@ -86,17 +103,6 @@ def suppress(levels: Sequence[tuple[Tensor, Tensor]], threshold: float) -> list[
         changed = [(now != then).any() for now, then in zip(kept, last, strict=True)]
         if not torch.stack(changed).any():
             return kept
-
-
-def _suppressors(boxes: Tensor, threshold: float) -> Tensor:
-    """Return (G, N, N) bool: whether a box overlaps a later one by more than the threshold."""
-    left, top, right, bottom = boxes.unbind(dim=-1)
-    width = torch.minimum(right[:, :, None], right[:, None]) - torch.maximum(left[:, :, None], left[:, None])
-    height = torch.minimum(bottom[:, :, None], bottom[:, None]) - torch.maximum(top[:, :, None], top[:, None])
-    common = width.clamp_(min=0).mul_(height.clamp_(min=0))
-    area = (right - left) * (bottom - top)
-    union = (area[:, :, None] + area[:, None]).sub_(common)
-    return (common.div_(union) > threshold).triu_(diagonal=1)
 
 
 def top_proposals(
@@ -123,8 +129,7 @@ def top_proposals(
     Raises:
         FloatingPointError: in training, when a box or logit is not finite.
     """
-    ends = torch.tensor([(width, height, width, height) for height, width in sizes])
-    ends = ends.to(levels[0][0], non_blocking=True)[:, None]
+    ends = image_ends(sizes).to(levels[0][0], non_blocking=True)[:, None]
     boxes = [torch.minimum(boxes.clamp(min=0), ends) for boxes, _ in levels]
     finite = [boxes.isfinite().all(dim=-1) & logits.isfinite() for boxes, logits in levels]
     large = [((level[..., 2:] - level[..., :2]) > min_side).all(dim=-1) for level in boxes]

@@ -10,7 +10,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cups.model.modeling.roi_heads.labelling import Truth, pairwise_ious
+from cups.model.modeling.roi_heads.labelling import Truth
+from cups.model.modeling.sampling import pairwise_ious
 from cups.ops.precision import full_precision
 
 

@@ -16,7 +16,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cups.model.modeling.sampling import sample, threshold_labels
+from cups.model.modeling.sampling import image_ends, pairwise_ious, sample, threshold_labels
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,6 @@ class Truth:
             pad_sequence([item if len(item) else item.new_zeros(1) for item in classes], batch_first=True),
             exists.to(nothing.device, non_blocking=True),
         )
-
-
-def pairwise_ious(first: Tensor, second: Tensor) -> Tensor:
-    """Return the IoU (B, M, R) of boxes (B, M, 4) and (B, R, 4), XYXY; 0 where they do not touch."""
-    first, second = first[:, :, None], second[:, None]
-    sides = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
-    common = sides.clamp_(min=0).prod(dim=-1)
-    areas = [(box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (first, second)]
-    return torch.where(common > 0, common / (areas[0] + areas[1] - common), 0)
 
 
 def assign(boxes: Tensor, truth: Truth, matcher: Matcher, background: int) -> tuple[Tensor, Tensor]:
@@ -112,8 +103,7 @@ def clip_regions(boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> l
         FloatingPointError: when a box is not a number.
     """
     lengths = [len(item) for item in boxes]
-    ends = torch.tensor([(width, height, width, height) for height, width in sizes])
-    ends = ends.repeat_interleave(torch.tensor(lengths), dim=0)
+    ends = image_ends(sizes).repeat_interleave(torch.tensor(lengths), dim=0)
     flat = torch.cat(list(boxes)).detach()
     flat = torch.minimum(flat.clamp(min=0), ends.to(flat, non_blocking=True))
     keep = (flat[:, 2] > flat[:, 0]) & (flat[:, 3] > flat[:, 1])

@@ -19,9 +19,9 @@ from cups.model.modeling.roi_heads.labelling import (
     assign,
     clip_regions,
     objects_of,
-    pairwise_ious,
     sampled_regions,
 )
+from cups.model.modeling.sampling import pairwise_ious
 
 SIZE = (48, 64)
 OBJECTS = (3, 0, 5)
