@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
@@ -23,6 +22,7 @@ from cups.io.fingerprint import frames_identity
 from cups.io.provenance import code_version, ground_truth_answer
 from cups.model.model import network_of
 from cups.model.modeling.meta_arch.merge import best_channel
+from cups.ops.spread import spread_places
 from cups.structures import ThingStuffSplit
 from cups.taxonomy import WIDE_VOID, ClassSet
 
@@ -108,7 +108,7 @@ def count_overlaps(checkpoint: Checkpoint, data: LabelledFrames) -> Overlaps:
     new = data.split.pseudo_classes
     stuffs = torch.zeros(old.stuffs + 1, new.stuffs + 1, dtype=torch.float64)
     things = torch.zeros(old.things, new.things, dtype=torch.float64)
-    for index in np.unique(np.linspace(0, len(data) - 1, LOOKED_AT).round().astype(int)).tolist():
+    for index in spread_places(len(data), LOOKED_AT):
         sample = data.load(index)
         (output,) = network([{"image": sample.image}])
         known = sample.sem_seg != WIDE_VOID

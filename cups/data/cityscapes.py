@@ -23,6 +23,7 @@ from cups.io.png import read_ids, read_image
 from cups.labels.id_schemes import FIRST_NUMBERED_ID, check_numbering
 from cups.ops.panoptic_map import PanopticMap
 from cups.ops.resize import center_crop_or_pad, resize_image, scaled_size
+from cups.ops.spread import spread_places
 from cups.structures import LoadedImage
 from cups.taxonomy import VOID, ClassSet, class_set
 
@@ -165,9 +166,8 @@ class CityscapesPanopticValidation(Dataset[LoadedImage]):
 
     def part(self: Own, count: int) -> Own:
         """Return `count` of the frames, spread evenly over them, or all where there are fewer."""
-        chosen = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
         some = copy(self)
-        some.frames = [self.frames[index] for index in chosen.tolist()]
+        some.frames = [self.frames[index] for index in spread_places(len(self), count)]
         return some
 
     def check(self) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from cups.defaults import Fitting
 from cups.io.png import image_size
 from cups.ops.resize import center_crop_or_pad, scaled_size
+from cups.ops.spread import spread_places
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +124,7 @@ def _common(size: Size, canvas: Size) -> int:
 
 def typical_size(files: Sequence[Path]) -> Size:
     """Return the median (H, W) of image files, from the headers of at most `SAMPLE` spread evenly."""
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(SAMPLE, len(files))).round().astype(int))
-    sizes = np.array([image_size(files[index]) for index in chosen])
+    sizes = np.array([image_size(files[index]) for index in spread_places(len(files), SAMPLE)])
     height, width = np.median(sizes, axis=0).round().astype(int).tolist()
     return height, width
 

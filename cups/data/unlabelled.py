@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -28,6 +27,7 @@ from cups.io.images import (
 )
 from cups.io.png import read_image
 from cups.ops.resize import resize_image
+from cups.ops.spread import spread_places
 from cups.structures import Draw, LoadedImage
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,7 @@ def training_images(root: Path, folder: str) -> list[tuple[str, Path]]:
 
 def held_out_indices(length: int, count: int) -> list[int]:
     """Return about `count` places evenly spread over a list, at most a quarter of it; few are not split."""
-    count = min(count, length // 4)
-    return sorted(set(np.linspace(0, length - 1, count).round().astype(int).tolist()))
+    return spread_places(length, min(count, length // 4))
 
 
 class FittedImages(Dataset[LoadedImage]):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cups.errors import UserError
+from cups.ops.spread import spread_places
 from cups.taxonomy import VOID, WIDE_VOID, ClassSet
 
 FIRST_NUMBERED_ID = 1000
@@ -326,7 +327,7 @@ def _look(
 
 def spread(count: int) -> list[int]:
     """Return at most `SAMPLE` positions of `count`, evenly spread."""
-    return sorted(set(np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int).tolist()))
+    return spread_places(count, SAMPLE)
 
 
 def _rest(count: int, chosen: Iterable[int]) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cups.errors import NothingFound, UserError
 from cups.io.png import read_ids, write_png
+from cups.ops.spread import spread_places
 from pseudo_labels.steps.frames import Folder, Frame
 
 F = TypeVar("F")
@@ -25,9 +26,7 @@ SAMPLE = 500
 
 def evenly_spread(frames: Sequence[F], sample: int) -> list[F]:
     """Return at most `sample` of the frames, or of whatever stands for them; 0: all."""
-    if not len(frames) > sample > 0:
-        return list(frames)
-    return [frames[i] for i in np.linspace(0, len(frames) - 1, sample).round().astype(int)]
+    return [frames[place] for place in spread_places(len(frames), sample or len(frames))]
 
 
 def refuse_nothing(
